@@ -1,0 +1,296 @@
+"""All settings, checked when loaded: about forty knobs, each with a line beneath it.
+
+Decisions: one YAML file, one pydantic model a section, frozen; an unknown key is refused with the nearest right one;
+relative paths are taken from the current directory; `digest` covers what changes the bytes of a version and nothing
+else (not the paths), so that two workspaces agree on version ids. docs/configuration.md is generated from this file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from saec.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused, the line beneath a knob is its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Where an hour's rows come from, and what makes them unfit."""
+
+    source: str
+    """Folder or URL (file, s3, gs) of the hourly Parquet files, laid out `date=YYYY-MM-DD/hour=HH/*.parquet` in UTC."""
+    time_column: Name
+    """Timestamp column of the event; rows are trained on in its order."""
+    label_column: Name
+    """Integer or boolean column holding 0 or 1."""
+    row_id_columns: list[Name] = []
+    """Columns that together identify a row, for finding duplicates; all columns when empty."""
+    hash_key: str = "saec"
+    """Key of the feature hash (at most 64 characters); changing it makes every feature a new one."""
+    ignore_extra_columns: bool = False
+    """Whether columns that no field names are passed over; otherwise they quarantine the hour."""
+    max_null_share: Share = 0.5
+    """Largest share of nulls in a nullable column before the hour is quarantined."""
+    max_bad_share: Share = 0.01
+    """Largest share of rows that row rules may set aside before the whole hour is quarantined."""
+    max_rows: int = Field(default=20_000_000, gt=0)
+    """Most rows of an hour, checked from the file's metadata before anything is read."""
+    max_bytes: int = Field(default=8 << 30, gt=0)
+    """Most uncompressed bytes of an hour, checked from the file's metadata before anything is read."""
+    absent_after: int = Field(default=2, ge=0)
+    """Hours after its end that an hour's absent partition is waited for, then it is HELD(no-data) and stepped over."""
+
+
+class FieldConfig(Section):
+    """One field of the model, read from one column (or from the event's time)."""
+
+    name: Name
+    """The field's name in crosses, reports and the serving schema."""
+    kind: Literal["categorical", "numeric", "list", "hour_of_day", "day_of_week"] = "categorical"
+    """How values become features; the last two are derived from `time_column` and read no column."""
+    column: Name | None = None
+    """Column to read; the field's own name when left out."""
+    type: Literal["int", "string", "float", "bool"] = "int"
+    """Contract on the column's values (of a list: on its elements); anything else quarantines the hour."""
+    nullable: bool = False
+    """Whether nulls are allowed; they become one reserved feature of the field."""
+    cap: int | None = None
+    """Integers above this count as this (long-tailed counters used as categories)."""
+    boundaries: list[float] = []
+    """Ascending bucket edges of a numeric field; when empty, buckets grow by a factor of the square root of two."""
+    max_values: int = Field(default=8, ge=1, le=256)
+    """Most values of a list that are used, the first ones; their vectors are averaged."""
+
+    @property
+    def source_column(self) -> str | None:
+        """The column this field reads, or None for a field derived from the event's time."""
+        return None if self.kind in ("hour_of_day", "day_of_week") else (self.column or self.name)
+
+    @property
+    def slots(self) -> int:
+        """Columns this field takes in the key matrix: `max_values` for a list, else 1."""
+        return self.max_values if self.kind == "list" else 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kind == "numeric" and self.type not in ("int", "float"):
+            raise ValueError(f"numeric field {self.name!r} needs type int or float, got {self.type}")
+        if self.kind in ("categorical", "list") and self.type == "float":
+            raise ValueError(f"field {self.name!r} of floats must be of kind numeric, got {self.kind}")
+        if self.boundaries != sorted(set(self.boundaries)):
+            raise ValueError(f"boundaries of field {self.name!r} must ascend without repeats")
+        if self.cap is not None and self.type != "int":
+            raise ValueError(f"cap of field {self.name!r} needs type int, got {self.type}")
+        return self
+
+
+class VocabularyConfig(Section):
+    """Which features get a row of their own, and for how long."""
+
+    admit_after: int = Field(default=2, ge=0)
+    """Sightings in strictly earlier hours after which a feature gets its own row; before that it uses the default row."""
+    half_life: float = Field(default=168.0, gt=0)
+    """Hours after which a sighting counts half in a feature's frequency."""
+    evict_after: int = Field(default=720, ge=1)
+    """Hours unseen after which a feature is forgotten."""
+    evict_floor: float = Field(default=32.0, ge=0)
+    """Features with at least this decayed frequency are kept however long they are unseen."""
+    max_new_features: int = Field(default=2_000_000, ge=1)
+    """Most new features of one field that one hour may bring; further ones use the default row (cardinality bursts)."""
+
+
+class ModelConfig(Section):
+    """The CTR network over the field embeddings."""
+
+    network: Literal["deepfm", "dcnv2"] = "deepfm"
+    """Interaction part: factorisation machine beside a deep part, or low-rank cross layers beside one."""
+    width: int = Field(default=16, ge=2, le=256)
+    """Numbers in an embedding vector."""
+    hidden: list[int] = [256, 128]
+    """Units of each layer of the deep part."""
+    cross_layers: int = Field(default=2, ge=1, le=8)
+    """Cross layers of dcnv2."""
+    cross_rank: int = Field(default=64, ge=1)
+    """Rank of each cross layer of dcnv2."""
+
+
+class TrainingConfig(Section):
+    """One pass over the hour's rows in time order."""
+
+    batch_rows: int = Field(default=512, ge=1)
+    """Rows of a training batch."""
+    table_learning_rate: float = Field(default=0.05, gt=0)
+    """Step size of row-wise Adagrad on embedding vectors."""
+    dense_learning_rate: float = Field(default=0.001, gt=0)
+    """Step size of Adam on the network."""
+    feature_dropout: Share = 0.1
+    """Share of features replaced by their field's default row while training: regularises, and trains that row."""
+    gate_share: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Share of the hour's rows, the latest ones, on which the gate compares before anything trains on them."""
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    """Arithmetic of the network's matrix products; auto takes bfloat16 where the processor has it built in."""
+
+
+class CompressionConfig(Section):
+    """How far the published model is compressed."""
+
+    codewords: int = Field(default=255, ge=1, le=255)
+    """Codewords of a field's codebook, besides its default codeword; a field with fewer features stays direct."""
+    head_frequency: float = Field(default=4.0, ge=0)
+    """Decayed feature frequency from which a feature gets a code; rarer ones share the field's default codeword."""
+    codebook_precision: Literal["int8", "float16"] = "float16"
+    """Numbers of the codebooks on disk."""
+    fingerprint_bits: int = Field(default=8, ge=4, le=16)
+    """Bits that tell an indexed feature from an unknown one: one unknown in 2^bits is taken for a known one."""
+
+
+class GateConfig(Section):
+    """When a challenger is good enough: paired one-sided non-inferiority on the hour's gate rows."""
+
+    auc_margin: float = Field(default=0.005, gt=0)
+    """Largest loss of AUC that still counts as no loss."""
+    logloss_margin: float = Field(default=0.005, gt=0)
+    """Largest rise of log loss (nats a row) that still counts as no loss."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Confidence with which the loss must be shown to be inside the margin."""
+    min_rows: int = Field(default=500, ge=2)
+    """Fewest gate rows for a decision; below, the hour is HELD(too-few)."""
+    min_class_rows: int = Field(default=100, ge=1)
+    """Fewest gate rows of either label for a decision; below, the hour is HELD(too-few)."""
+
+
+class RetentionConfig(Section):
+    """What is kept; what is live, previous, held or pinned is never removed."""
+
+    versions: int = Field(default=48, ge=2)
+    """Latest versions kept in the store."""
+    checkpoints: int = Field(default=48, ge=2)
+    """Latest hours whose training state is kept; a backfill cannot start before the oldest of them."""
+
+
+class Config(Section):
+    """Everything one pipeline needs to know."""
+
+    workspace: Path = Path("workspace")
+    """Folder for the ledger, training state and reports."""
+    store: str = ""
+    """Folder or URL of the model store; `store` in the workspace when empty."""
+    ledger: str = ""
+    """SQLAlchemy URL of the ledger; SQLite in the workspace when empty."""
+    seed: int = 1
+    """Seed of everything drawn at random."""
+    threads: int = Field(default=2, ge=1)
+    """Threads of the numeric libraries; part of what makes bytes repeat."""
+    data: DataConfig
+    fields: list[FieldConfig] = Field(min_length=1)
+    crosses: list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = []
+    """Fields whose values together make a feature of a further field, named `a&b`."""
+    vocabulary: VocabularyConfig = VocabularyConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    compression: CompressionConfig = CompressionConfig()
+    gate: GateConfig = GateConfig()
+    retention: RetentionConfig = RetentionConfig()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        kinds = {field.name: field.kind for field in self.fields}
+        if len(kinds) != len(self.fields):
+            raise ValueError("two fields have the same name")
+        for cross in self.crosses:
+            for name in cross:
+                if name not in kinds:
+                    raise ValueError(f"cross {'&'.join(cross)} names no field {name!r}{nearest(name, kinds)}")
+                if kinds[name] == "list":
+                    raise ValueError(f"cross {'&'.join(cross)} names {name!r}, a list, which cannot be crossed")
+        return self
+
+    @property
+    def store_url(self) -> str:
+        """Where versions and releases live."""
+        return self.store or str(self.workspace / "store")
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger or f"sqlite:///{self.workspace / 'ledger.db'}"
+
+    @cached_property
+    def field_names(self) -> tuple[str, ...]:
+        """Names of all F fields of the model: the declared ones, then the crosses."""
+        return (*(field.name for field in self.fields), *("&".join(cross) for cross in self.crosses))
+
+    @cached_property
+    def slot_fields(self) -> tuple[int, ...]:
+        """For each of the S columns of the key matrix, the index of its field."""
+        slots = [field.slots for field in self.fields] + [1] * len(self.crosses)
+        return tuple(index for index, count in enumerate(slots) for _ in range(count))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of the settings that change the bytes of a version."""
+        settings = self.model_dump(mode="json", exclude={"workspace": True, "store": True, "ledger": True,
+                                                         "retention": True, "data": {"source", "absent_after"}})
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def nearest(name: str, known: object) -> str:
+    """A hint `; did you mean 'x'?` when one of the known names is close, else nothing."""
+    close = difflib.get_close_matches(name, [str(item) for item in known], n=1)  # type: ignore[attr-defined]
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and check a YAML file of settings.
+
+    Raises:
+        ConfigError: naming the file, the knob, what was wanted and what was found.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}; pass one with --config, e.g. configs/quickstart.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"configuration {path} is not readable YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"configuration {path} must be a mapping of settings, got {type(raw).__name__}")
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        problems = "\n".join(_describe(problem) for problem in error.errors())
+        raise ConfigError(f"configuration {path} is not valid:\n{problems}") from None
+
+
+def _describe(problem: dict[str, object]) -> str:
+    """One line for one pydantic complaint: where, what, and the nearest known key."""
+    location = problem["loc"]
+    assert isinstance(location, tuple)
+    where = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"  {where}: no such setting{nearest(str(location[-1]), _known_keys(location[:-1]))}"
+    return f"  {where or 'settings'}: {problem['msg']}, got {str(problem.get('input'))[:80]!r}"
+
+
+def _known_keys(location: tuple[object, ...]) -> list[str]:
+    """Names of the settings of the section at a location."""
+    sections: dict[str, type[Section]] = {"data": DataConfig, "fields": FieldConfig, "vocabulary": VocabularyConfig,
+                                          "model": ModelConfig, "training": TrainingConfig,
+                                          "compression": CompressionConfig, "gate": GateConfig,
+                                          "retention": RetentionConfig}
+    return list((sections[str(location[0])] if location else Config).model_fields)

@@ -1,0 +1,92 @@
+"""Every error that saec raises on purpose, drawn as one tree.
+
+    SaecError
+    ├── ConfigError        a setting is missing, unknown or out of range
+    ├── InputError         an hour's partition cannot be used      -> QUARANTINED(reason)
+    ├── HourHeld           nothing is wrong, nothing can be learnt -> HELD(reason: empty, one-class)
+    │   └── HourAbsent     the partition is not there (yet)        -> HELD(no-data)
+    ├── TrainingError      training or clustering broke            -> FAILED(reason)
+    ├── StoreError         a version, release or checkpoint cannot be written or read
+    │   ├── IntegrityError bytes on disk are not those of the manifest
+    │   └── ReleaseConflict another writer took the release number
+    └── LedgerError        the ledger cannot be read, or the lease is lost
+        └── LeaseLost      a newer run holds the hour's lease (fencing)
+
+A held challenger is a value (`saec.gate.verdict.Verdict`), not an exception.
+Messages say what, which field or hour or file, what was wanted, what was found and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class SaecError(Exception):
+    """Base of all errors that saec raises on purpose.
+
+    `reason` is a short stable slug for the ledger ("truncated", "schema", "diverged"); the message is for people.
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason or type(self).default_reason
+
+    default_reason = "error"
+
+
+class ConfigError(SaecError):
+    """A setting is missing, unknown or out of range."""
+
+    default_reason = "config"
+
+
+class InputError(SaecError):
+    """An hour's partition cannot be used; the hour is quarantined."""
+
+    default_reason = "input"
+
+
+class HourHeld(SaecError):
+    """An hour's partition is sound but nothing can be learnt from it (no rows, one class); the hour is held."""
+
+    default_reason = "held"
+
+
+class HourAbsent(HourHeld):
+    """The partition of an hour is not there (yet)."""
+
+    default_reason = "no-data"
+
+
+class TrainingError(SaecError):
+    """Training or clustering produced something that must not be published."""
+
+    default_reason = "diverged"
+
+
+class StoreError(SaecError):
+    """A version, release or checkpoint cannot be written or read."""
+
+    default_reason = "store"
+
+
+class IntegrityError(StoreError):
+    """Bytes on disk are not the bytes the manifest names."""
+
+    default_reason = "integrity"
+
+
+class ReleaseConflict(StoreError):
+    """Another writer created this release number first."""
+
+    default_reason = "conflict"
+
+
+class LedgerError(SaecError):
+    """The ledger cannot be read or written."""
+
+    default_reason = "ledger"
+
+
+class LeaseLost(LedgerError):
+    """A newer run holds this hour's lease; this run may not publish."""
+
+    default_reason = "lease-lost"
