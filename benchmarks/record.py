@@ -87,13 +87,21 @@ class Figures:
 
 
 def commit() -> str:
-    """Abbreviated commit of the checkout, `-dirty` when tracked files differ from it; `unknown` outside git."""
+    """Abbreviated commit of the checkout, `-dirty` when tracked files differ from it; `unknown` outside git.
+
+    Kept results do not count: one benchmark's new figures do not make the next one's code another.
+    """
     try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT,  # noqa: S607
-                               capture_output=True, text=True, check=True)
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("-dirty" if _git("diff", "--name-only", "HEAD", "--", ".", ":!benchmarks/results") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
+
+
+def _git(*arguments: str) -> str:
+    """What git answers in the checkout."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True,  # noqa: S603, S607
+                          check=True).stdout.strip()
 
 
 def hardware() -> str:
