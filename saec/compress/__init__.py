@@ -1,0 +1,1 @@
+"""Clustering, codebooks, the keyless index from key to code, and retraining."""

@@ -1,0 +1,1 @@
+"""Partitions in: checks and quarantine, fields and crosses, vocabulary, batches."""

@@ -1,0 +1,1 @@
+"""Versions, releases, checkpoints of training state, retention and verification."""

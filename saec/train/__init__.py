@@ -1,0 +1,1 @@
+"""Optimiser, training loop and evaluation."""

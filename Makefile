@@ -1,0 +1,72 @@
+# Two commands matter: `make run` and `make test`. Both need only Python 3.11 or newer; the first one makes .venv.
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
+LOCKED := $(PIP) --require-hashes --no-deps --requirement
+CONFIG ?= configs/quickstart.yaml
+QUICKSTART := workspace/quickstart
+
+# Prefect keeps its database in the workspace and sends nothing out; its embedded server may take long on a busy machine.
+export PREFECT_HOME ?= $(CURDIR)/workspace/prefect
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint types unit lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(INSTALLED) ## make .venv from the hash-locked dependencies
+
+run: $(INSTALLED) ## simulate a day's first hours, run the hourly loop on them, print and write the report
+	$(BIN)/saec simulate --config $(CONFIG) --out $(QUICKSTART)/data
+	$(BIN)/python -m flows.hourly --config $(CONFIG)
+	$(BIN)/saec report --config $(CONFIG) --out $(QUICKSTART)/report.html
+
+test: lint types unit ## lint, types and tests
+
+lint: $(INSTALLED) ## ruff
+	$(BIN)/ruff check .
+
+types: $(INSTALLED) ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(INSTALLED) ## the quick tests and the examples in docstrings
+	$(BIN)/python -m pytest
+
+lock: $(INSTALLED) ## renew requirements/ from pyproject.toml; UPGRADE=--upgrade also moves to newer releases
+	$(COMPILE) --all-extras --no-emit-package torch --output-file requirements/lock.txt pyproject.toml
+	echo "torch==$(TORCH)" | $(COMPILE) --no-config --constraints requirements/lock.txt \
+		--output-file requirements/torch-registry.txt -
+
+# One lock for every Python from 3.11 on and every system: --universal writes markers, `fewest` one version of each.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" $(UPGRADE)
+TORCH = $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements/torch-cpu.txt)
+
+clean: ## remove .venv, caches and the workspace
+	rm -rf .venv workspace build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last: an interrupted installation is taken up again, a finished one costs nothing.
+# torch comes in a step of its own, as its CPU build and the registry's are one version with different hashes and needs
+# (docs/dependencies.md). The files are complete, so nothing is resolved here (--no-deps); `pip check` proves it.
+$(INSTALLED): pyproject.toml $(wildcard requirements/*.txt)
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			"$$python" -m venv .venv && exit 0; \
+			echo "saec: $$python cannot make a virtual environment; install its venv module" >&2; exit 1; \
+		fi; \
+	done; \
+	echo "saec needs Python 3.11 or newer and found none; install one, or name it: make PYTHON=/path/to/python" >&2; exit 1
+	@echo "saec: installing the locked dependencies into .venv (a minute or two, once)"
+	@$(LOCKED) requirements/torch-cpu.txt 2>/dev/null || { \
+		echo "saec: pip finds no CPU build of torch here, taking the registry's (see docs/dependencies.md)"; \
+		$(LOCKED) requirements/torch-registry.txt; }
+	@$(LOCKED) requirements/lock.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check
+	@touch $@
