@@ -22,6 +22,7 @@ help: ## list these targets
 install: $(INSTALLED) ## make .venv from the hash-locked dependencies
 
 run: $(INSTALLED) ## simulate a day's first hours, run the hourly loop on them, print and write the report
+	@mkdir -p $(PREFECT_HOME)
 	$(BIN)/saec simulate --config $(CONFIG) --out $(QUICKSTART)/data
 	$(BIN)/python -m flows.hourly --config $(CONFIG)
 	$(BIN)/saec report --config $(CONFIG) --out $(QUICKSTART)/report.html
