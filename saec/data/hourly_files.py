@@ -17,6 +17,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saec.data.partitions import hour_folder
 from saec.errors import ConfigError
 from saec.hours import Hour
 
@@ -29,7 +30,7 @@ def hour_file(root: Path, hour: Hour) -> Path:
     >>> hour_file(Path("data"), Hour.parse("2017-10-01T03")).as_posix()
     'data/date=2017-10-01/hour=03/part-0.parquet'
     """
-    return root / f"date={hour.start:%Y-%m-%d}" / f"hour={hour.start:%H}" / "part-0.parquet"
+    return root / hour_folder(hour) / "part-0.parquet"
 
 
 class HourWriter:
