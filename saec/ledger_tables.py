@@ -1,0 +1,198 @@
+"""The ledger's tables and how its database is opened.
+
+Decisions: SQLite writes begin with the write lock (BEGIN IMMEDIATE), so that reading the lease and writing under it is
+one step; commits are fsynced (synchronous=FULL), because a fencing number that went back after a power loss would let
+two runs write. The schema has a version; a database of a newer one is refused rather than misread.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    DateTime,
+    Engine,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
+from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from saec.errors import LedgerError
+
+SCHEMA_VERSION = 1
+_BUSY_SECONDS = 30
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, with its time zone also on databases that keep none (SQLite)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Give the zone back."""
+        return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Table(MappedAsDataclass, DeclarativeBase):
+    """Base of the ledger's tables."""
+
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON(none_as_null=True), int: BigInteger}  # noqa: RUF012
+
+
+class HourRecord(Table, kw_only=True):
+    """An hour; the fields are those of `saec.ledger.HourRow`, with hours as whole hours since 1970."""
+
+    __tablename__ = "hours"
+
+    hour: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str]
+    attempts: Mapped[int]
+    fence: Mapped[int]
+    stage: Mapped[str]
+    reason: Mapped[str | None] = mapped_column(default=None)
+    message: Mapped[str | None] = mapped_column(default=None)
+    input_digest: Mapped[str | None] = mapped_column(default=None)
+    config_digest: Mapped[str | None] = mapped_column(default=None)
+    parent: Mapped[int | None] = mapped_column(default=None)
+    checkpoint: Mapped[str | None] = mapped_column(default=None)
+    version: Mapped[str | None] = mapped_column(default=None)
+    stale_because: Mapped[str | None] = mapped_column(default=None)
+    started_at: Mapped[datetime | None] = mapped_column(default=None)
+    finished_at: Mapped[datetime | None] = mapped_column(default=None)
+    seconds: Mapped[float | None] = mapped_column(default=None)
+    record: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+
+
+class LeaseRecord(Table, kw_only=True):
+    """The lease, in the only row, which is always there; an empty owner means that it is free."""
+
+    __tablename__ = "lease"
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    owner: Mapped[str]
+    fence: Mapped[int]
+    expires_at: Mapped[datetime]
+
+
+class SchemaRecord(Table, kw_only=True):
+    """The version of these tables, in the only row."""
+
+    __tablename__ = "schema_version"
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+def open_engine(url: str) -> Engine:
+    """Connect, create the tables where they are missing, and check their version.
+
+    Raises:
+        LedgerError: when any of that fails; the message never holds the URL's password.
+    """
+    name = without_secrets(url)
+    try:
+        parsed = make_url(url)
+        engine = _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else create_engine(
+            parsed, pool_pre_ping=True)
+        try:
+            _create_tables(engine)
+        except (IntegrityError, ProgrammingError):  # another process was creating them at the same moment
+            _create_tables(engine)
+    except ImportError as error:
+        raise LedgerError(f"the driver of ledger {name} is not installed: {error.name}; "
+                          "install saec[postgres]") from None
+    except (SQLAlchemyError, OSError, ValueError) as error:
+        cause = getattr(error, "orig", None) or (error if isinstance(error, OSError) else type(error).__name__)
+        raise LedgerError(f"cannot open ledger {name}: {str(cause).splitlines()[0]}") from None
+    return engine
+
+
+def without_secrets(url: str) -> str:
+    """The URL for messages: password starred out, query left off; nothing of a URL that cannot be parsed."""
+    try:
+        return make_url(url).set(query={}).render_as_string(hide_password=True)
+    except (SQLAlchemyError, ValueError):
+        return "(a URL that is not of the form sqlite:///file or postgresql+psycopg://user:password@host/database)"
+
+
+def finite(value: Any, what: str) -> Any:
+    """The value as plain JSON, with every number that is not finite replaced by None.
+
+    Raises:
+        LedgerError: when it holds something that is not JSON.
+    """
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise LedgerError(f"{what} is not plain JSON: {error}") from None
+    return _finite(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    """An engine whose transactions are SQLite's own, in write-ahead mode."""
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
+    """Turn off the driver's own transactions, and set what a connection needs."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A transaction that will write takes the write lock at once: a later upgrade could fail or see old rows."""
+    write = connection.get_execution_options().get("write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _create_tables(engine: Engine) -> None:
+    """Create what is missing in one transaction; refuse a newer schema."""
+    if inspect(engine).has_table(SchemaRecord.__tablename__):
+        with engine.connect() as connection:
+            _check_version(connection)
+        return
+    with engine.execution_options(write=True).begin() as connection:
+        Table.metadata.create_all(connection)
+        if connection.scalar(select(SchemaRecord.version)) is None:
+            connection.execute(insert(SchemaRecord).values(version=SCHEMA_VERSION))
+            connection.execute(insert(LeaseRecord).values(key=1, owner="", fence=0, expires_at=datetime.now(UTC)))
+        _check_version(connection)
+
+
+def _check_version(connection: Connection) -> None:
+    """Refuse tables of another version than ours."""
+    found = connection.scalar(select(SchemaRecord.version))
+    if found != SCHEMA_VERSION:
+        raise LedgerError(f"the ledger's tables are of version {found}, this saec knows version {SCHEMA_VERSION}; "
+                          "use the saec that wrote them, or another ledger", reason="schema-version")

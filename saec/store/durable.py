@@ -1,0 +1,135 @@
+"""Files that survive a crash: each write is whole or absent, and on the disk before the call returns.
+
+Decisions: data goes to a temporary name on the same file system, is fsynced, then takes its final name in one step
+(rename or hard link), then the folder is fsynced. Without the first fsync a power loss can leave the final name on
+empty data, without the second it can take the name away again. Nothing is ever rewritten in place, so a reader that
+has the old file open or mapped keeps the old bytes. A failed fsync abandons the file: the kernel may already have
+dropped the data, so trying again proves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from saec.errors import StoreError
+
+FILE_MODE = 0o644
+FOLDER_MODE = 0o755
+_REASONS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EACCES: "permission", errno.EPERM: "permission",
+            errno.EROFS: "permission", errno.EIO: "io", errno.EXDEV: "other-file-system"}
+
+
+def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
+    """Write `data` under `path`, replacing what was there; readers see the old bytes or the new ones, whole.
+
+    Raises:
+        OSError: with the old file untouched, except that after a failed fsync of the folder the new one may be there.
+    """
+    with _temporary(path, data, mode, path.parent) as temporary:
+        temporary.replace(path)
+        sync_folder(path.parent)
+
+
+def create_exclusively(path: Path, data: bytes, mode: int = FILE_MODE, scratch: Path | None = None) -> None:
+    """Create `path` holding `data`; of any number of writers, processes or threads, exactly one succeeds.
+
+    Args:
+        path: Final name; its folder must exist.
+        data: The whole content.
+        mode: Permissions of the file, whatever the umask.
+        scratch: Folder of the same file system for the temporary file; the folder of `path` when left out.
+
+    Raises:
+        FileExistsError: when there is such a file already; it is untouched.
+        OSError: with no file at `path`.
+    """
+    with _temporary(path, data, mode, scratch or path.parent) as temporary:
+        path.hardlink_to(temporary)
+        try:
+            sync_folder(path.parent)
+        except OSError:
+            path.unlink()  # the name may not survive a power loss, so nobody may count on it
+            raise
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, data: bytes, mode: int, folder: Path) -> Iterator[Path]:
+    """A fsynced file holding `data` beside its destination, gone on exit unless it was renamed."""
+    temporary = folder / f".{path.name}.{secrets.token_hex(8)}.tmp"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            remaining = memoryview(data)
+            while remaining:
+                remaining = remaining[os.write(descriptor, remaining):]
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):  # what was written stands, whether or not the temporary name can go
+            temporary.unlink()
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file's data and permissions to the disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring a folder's names (creations, renames, removals) to the disk."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    """Fsync whatever `path` names."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its missing parents, readable by other users whatever the umask, each durably."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(FOLDER_MODE)
+    sync_folder(path.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def storage_errors(doing: str, *, absent_passes: bool = False) -> Iterator[None]:
+    """Turn an operating system's error into a StoreError that says what failed, where and why.
+
+    Args:
+        doing: What was being done, as in "write versions/x/codes.bin".
+        absent_passes: Whether FileNotFoundError is an answer that the caller waits for.
+
+    Raises:
+        StoreError: of reason disk-full, permission, io, other-file-system or store.
+    """
+    try:
+        yield
+    except OSError as error:
+        if absent_passes and isinstance(error, FileNotFoundError):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        raise StoreError(f"cannot {doing}: {error.strerror or error}{where}",
+                         reason=_REASONS.get(error.errno or 0, "store")) from error

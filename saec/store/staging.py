@@ -1,0 +1,59 @@
+"""Folders for work in progress, which leave nothing behind even after a kill.
+
+Decisions: a staging folder is held by a kernel lock (flock) on the folder itself, which the kernel frees however its
+owner dies; so "orphan" needs no clock, process id or heartbeat: a folder whose lock can be had is an orphan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from saec.store.durable import make_folder
+
+
+@contextlib.contextmanager
+def staging_folder(root: Path) -> Iterator[Path]:
+    """A fresh folder under `root`, removed on exit with all that is in it."""
+    make_folder(root)
+    folder = root / uuid.uuid4().hex
+    with contextlib.ExitStack() as held:
+        with _locked(root):  # a sweep must not meet the folder between its creation and its locking
+            folder.mkdir()
+            held.callback(shutil.rmtree, folder, ignore_errors=True)
+            held.enter_context(_locked(folder))
+        yield folder
+
+
+def remove_orphan_folders(root: Path) -> int:
+    """Remove the staging folders under `root` whose owner is dead; returns how many there were."""
+    if not root.is_dir():
+        return 0
+    with _locked(root):
+        return sum(_remove_if_orphan(folder) for folder in sorted(root.iterdir()) if folder.is_dir())
+
+
+def _remove_if_orphan(folder: Path) -> bool:
+    """Remove a staging folder unless somebody holds its lock, or is removing it himself."""
+    try:
+        with _locked(folder, fcntl.LOCK_NB):
+            shutil.rmtree(folder, ignore_errors=True)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
+    """Hold the kernel's exclusive lock on a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,120 @@
+"""Whatever happens at whatever step of publishing, readers see the old version or the new one, whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+import pytest
+
+from saec.errors import SaecError, StoreError
+from saec.hours import Hour
+from saec.store.model_store import open_store
+
+HOUR = Hour.parse("2017-10-01T03")
+CALLS = ("open", "mkdir", "write", "fchmod", "chmod", "fsync", "replace", "link", "unlink", "rmdir")
+"""What changes a file system, by name in os; pathlib and shutil call them there."""
+
+
+class Killed(BaseException):
+    """The process is dead: no except, finally or with block of it has any effect on the disk."""
+
+
+class Fault:
+    """Makes the call with number `at`, of all calls that change the file system, fail; a kill fails all later ones."""
+
+    def __init__(self, monkeypatch, at, error):
+        self.at, self.error, self.trace = at, error, []
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self._wrap(name, getattr(os, name)))
+
+    def _wrap(self, name, real):
+        def call(*args, **kwargs):
+            self.trace.append((name, *(str(arg) for arg in args if not isinstance(arg, int | memoryview))))
+            if len(self.trace) == self.at or (self.error is Killed and len(self.trace) > self.at):
+                raise Killed if self.error is Killed else OSError(self.error, os.strerror(self.error), str(args[0]))
+            return real(*args, **kwargs)
+        return call
+
+
+def publish_hour(store, commit):
+    """Commit and publish the second hour."""
+    version = commit(store, hour=HOUR + 1, content=b"second hour")
+    store.publish(version, actor="run", reason="passed", fence=1, expected=1)
+    return version
+
+
+def prepared(folder, commit):
+    """A store with a first hour live, and the id that the second hour will have."""
+    store = open_store(folder)
+    first = commit(store)
+    store.publish(first, actor="run", reason="passed", fence=1)
+    twin = open_store(folder.with_name(f"{folder.name}-twin"))
+    return store, first, commit(twin, hour=HOUR + 1, content=b"second hour")
+
+
+def calls_of_a_publication(tmp_path, monkeypatch, commit):
+    """Every call that an undisturbed publication makes."""
+    store, _, _ = prepared(tmp_path / "undisturbed", commit)
+    with monkeypatch.context() as patch:
+        fault = Fault(patch, 0, None)
+        publish_hour(store, commit)
+    return fault.trace
+
+
+@pytest.mark.parametrize("error", [Killed, errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV],
+                         ids=["kill", "ENOSPC", "EIO", "EACCES", "EXDEV"])
+def test_every_call_of_a_publication_may_fail(tmp_path, monkeypatch, commit, error):
+    """After each fault the live version is whole and the old or the new one; a rerun publishes the same version."""
+    calls = len(calls_of_a_publication(tmp_path, monkeypatch, commit))
+    assert calls > 30
+    model, first, second = prepared(tmp_path / "model", commit)
+    for at in range(1, calls + 1):
+        store = open_store(shutil.copytree(model.objects.root, tmp_path / f"{at}"))
+        with monkeypatch.context() as patch:
+            Fault(patch, at, error)
+            failed = False
+            try:
+                publish_hour(store, commit)
+            except (Killed, SaecError, OSError):
+                failed = True
+        live = store.live().version
+        assert live in (first, second), at
+        if failed and error is not Killed:
+            assert live == first, f"call {at} failed and the live version moved"
+        assert set(store.versions()) <= {first, second}
+        assert [store.verify(version) for version in store.versions()] == [[]] * len(store.versions()), at
+        store.remove_orphans()
+        assert publish_hour(store, commit) == second
+        assert store.live().version == second
+        assert store.verify(second) == []
+        assert list(store.objects.scratch.iterdir()) == [], f"something is left of the fault at call {at}"
+
+
+def test_the_order_of_a_publication(tmp_path, monkeypatch, commit):
+    """Each file is on the disk before it has its name, all names before the manifest's, and that before the release."""
+    trace = [(name, *(os.path.basename(arg) for arg in args))  # noqa: PTH119
+             for name, *args in calls_of_a_publication(tmp_path, monkeypatch, commit)]
+    steps = [call for call in trace if call[0] in ("fsync", "replace", "link")]
+    names = [call[-1] if call[0] == "replace" else call[0] for call in steps]
+    order = [name for name in names if name != "fsync"]
+    assert order == ["codes.bin", "schema.json", "manifest.json", "link"]
+    for index, name in enumerate(names):
+        if name != "fsync":
+            assert names[index - 1] == "fsync", f"{name} takes its name before its data is on the disk"
+            assert names[index + 1] == "fsync", f"the name of {name} is not brought to the disk"
+
+
+@pytest.mark.parametrize(("error", "reason"), [(errno.ENOSPC, "disk-full"), (errno.EROFS, "permission")])
+def test_a_full_or_read_only_disk_has_its_reason(local_store, commit, monkeypatch, error, reason):
+    """The reason slug tells the ledger what to write beside FAILED."""
+    commit(local_store)
+
+    def failing(*args):
+        raise OSError(error, os.strerror(error), str(args[0]))
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(StoreError) as caught:
+        commit(local_store, content=b"other")
+    assert caught.value.reason == reason
