@@ -84,6 +84,7 @@ def test_swapping_the_models_turns_the_sign(rows):
     assert auc_difference(second, first) == (-difference, error)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("labels", [[], [0, 0, 0], [1, 1, 1], [0, 0, 1], [1, 1, 0]])
 def test_too_few_rows_of_a_class_have_no_standard_error(labels):
     """With fewer than two rows of either class the standard error is nan, without a warning."""
