@@ -1,0 +1,202 @@
+"""What makes rows, or a whole hour, unfit to learn from.
+
+Row rules (nulls where none may be, NaN or infinity, labels other than 0 and 1, times outside the hour) set rows aside,
+each under the first rule it breaks; once they make up more than `data.max_bad_share` of the rows, the fault is the
+feed's and the hour is quarantined under the rule that most of them break. Hour rules: the columns' contract
+(`saec.data.contract`), nulls over `data.max_null_share` in a nullable column, no rows, labels all alike.
+
+Decisions: duplicates are looked for among the good rows, so that a bad row never stands in for a good one; the first
+is kept; they are counted and are no fault. Rows are put in the order of their time, equal times as delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as t
+from numpy.typing import NDArray
+
+from saec.config import Config
+from saec.data.columns import list_lengths, own_values, value_codes
+from saec.data.contract import check_contract, is_list
+from saec.data.partitions import Partition
+from saec.errors import HourHeld, InputError
+from saec.hours import Hour
+
+ROW_RULES = ("nulls", "non-finite", "labels", "timestamps")
+_ADDED = ("rule", "hour", "row")
+_TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_SECONDS = 3600
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CheckedHour:
+    """An hour's rows that may be learnt from, and an account of the others."""
+
+    table: pa.Table
+    """Good rows in the order of their time."""
+    quarantined: pa.Table
+    """Rows set aside: their columns, then rule, hour and row (position in the partition); a column of the input that
+    is called so itself becomes `input.rule` and so on."""
+    counts: dict[str, int]
+    """Rows set aside, by rule; rules that no row broke are left out."""
+    duplicates: int
+    """Good rows dropped because an earlier one is the same."""
+
+
+def check_hour(partition: Partition, config: Config) -> CheckedHour:
+    """Check an hour's rows and put them in order.
+
+    Raises:
+        InputError: reason schema, dtype, nulls, non-finite, labels or timestamps, naming the hour and the column.
+        HourHeld: reason empty or one-class.
+    """
+    check_contract(partition, config)
+    table, hour = partition.table, partition.hour
+    if not table.num_rows:
+        raise HourHeld(f"hour {hour} has no rows; nothing to learn", reason="empty")
+    _check_null_shares(table, config, hour)
+    rule_B = _broken_rules(table, config, hour)
+    good = table.filter(pa.array(rule_B < 0)) if np.any(rule_B >= 0) else table
+    first = _first_of_each(good, config.data.row_id_columns or good.column_names)
+    distinct = good if len(first) == len(good) else good.take(pa.array(first))
+    _check_labels_differ(distinct[config.data.label_column], hour)
+    counts = {name: int(np.sum(rule_B == index)) for index, name in enumerate(ROW_RULES) if index in rule_B}
+    return CheckedHour(_in_order(distinct, config.data.time_column), _set_aside(table, rule_B, hour), counts,
+                       len(good) - len(distinct))
+
+
+def times_ms(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Timestamps without nulls as whole milliseconds since the epoch, rounded down."""
+    ticks = _TICKS[column.type.unit]
+    values_B = _integers(column)
+    return values_B * (1_000 // ticks) if ticks < 1_000 else values_B // (ticks // 1_000)
+
+
+def _check_null_shares(table: pa.Table, config: Config, hour: Hour) -> None:
+    """Hour rule: a nullable column may lack some values, not most of them."""
+    for field in config.fields:
+        if field.nullable and field.source_column:
+            share, limit = float(_null_rows(table[field.source_column]).mean()), config.data.max_null_share
+            if share > limit:
+                raise InputError(f"hour {hour}: column {field.source_column!r} is null in {share:.1%} of its rows, "
+                                 f"over data.max_null_share {limit:.1%}; have it delivered again", reason="nulls")
+
+
+def _broken_rules(table: pa.Table, config: Config, hour: Hour) -> NDArray[np.int8]:
+    """For each row the index of the first row rule it breaks, -1 for none.
+
+    Raises:
+        InputError: when more rows than `data.max_bad_share` break one.
+    """
+    rule_B = np.full(table.num_rows, -1, np.int8)
+    worst: dict[str, tuple[int, str]] = {}
+    for rule, column, bad_B in _row_rules(table, config, hour):
+        count = int(bad_B.sum())
+        worst[rule] = max(worst.get(rule, (0, column)), (count, column))
+        rule_B[bad_B & (rule_B < 0)] = ROW_RULES.index(rule)
+    share = float((rule_B >= 0).mean())
+    if share > config.data.max_bad_share:
+        most = int(np.bincount(rule_B[rule_B >= 0]).argmax())
+        rule, (count, column) = ROW_RULES[most], worst[ROW_RULES[most]]
+        raise InputError(f"hour {hour}: {share:.2%} of {table.num_rows:,} rows are bad, over data.max_bad_share "
+                         f"{config.data.max_bad_share:.2%}; most of them by the rule {rule!r}, in {count:,} rows of "
+                         f"column {column!r}. Have the hour delivered again", reason=rule)
+    return rule_B
+
+
+def _row_rules(table: pa.Table, config: Config, hour: Hour) -> Iterator[tuple[str, str, Mask]]:
+    """Rule, column and the rows that break it, in the order of `ROW_RULES`."""
+    data = config.data
+    nullable = {field.source_column for field in config.fields if field.nullable}
+    for name in table.column_names:
+        if name not in nullable - {data.time_column, data.label_column}:
+            yield "nulls", name, _null_rows(table[name])
+    for name in table.column_names:
+        if t.is_floating(table[name].type):
+            yield "non-finite", name, _mask(pc.invert(pc.fill_null(pc.is_finite(table[name]), fill_value=True)))
+    if not t.is_boolean(table[data.label_column].type):
+        label_B = _integers(table[data.label_column])
+        yield "labels", data.label_column, (label_B != 0) & (label_B != 1)
+    ticks = _TICKS[table[data.time_column].type.unit]
+    time_B = _integers(table[data.time_column])
+    start = hour.index * _SECONDS * ticks
+    yield "timestamps", data.time_column, (time_B < start) | (time_B >= start + _SECONDS * ticks)
+
+
+def _null_rows(column: pa.ChunkedArray) -> Mask:
+    """Rows whose value is null; of a list, also those with a null among its values."""
+    null_B = _mask(column.is_null())
+    if is_list(column.type):
+        array = column.combine_chunks()
+        parents, inner = pc.list_parent_indices(array), pc.list_flatten(array).is_null()
+        null_B[parents.filter(inner).to_numpy()] = True
+    return null_B
+
+
+def _first_of_each(table: pa.Table, names: list[str]) -> NDArray[np.int64]:
+    """Position of the first row of each distinct one, ascending; equality is exact, null equals null."""
+    keys = pa.table({name: _groupable(table[name]) for name in names})
+    keys = keys.append_column("@row", pa.array(np.arange(table.num_rows)))
+    first = keys.group_by(names, use_threads=False).aggregate([("@row", "min")])["@row_min"]
+    return np.sort(first.to_numpy())
+
+
+def _groupable(column: pa.ChunkedArray) -> pa.Array:
+    """A column that rows can be grouped by: codes for strings, the bytes of their values' codes for lists."""
+    array = column.combine_chunks()
+    if not is_list(array.type):
+        return array if t.is_primitive(array.type) else pa.array(value_codes(array)[1])
+    codes_E = value_codes(pc.list_flatten(array))[1]
+    ends_B = np.cumsum(np.maximum(list_lengths(array), 0)) * codes_E.itemsize
+    buffers = [None, pa.py_buffer(np.concatenate([[0], ends_B])), pa.py_buffer(codes_E)]
+    bytes_B = pa.Array.from_buffers(pa.large_binary(), len(array), buffers)
+    return pc.if_else(array.is_null(), pa.scalar(None, pa.large_binary()), bytes_B)
+
+
+def _check_labels_differ(label: pa.ChunkedArray, hour: Hour) -> None:
+    """Hour rule: labels that are all alike teach nothing."""
+    values = label.unique().to_pylist()
+    if not values:
+        raise HourHeld(f"hour {hour} has no good rows; nothing to learn", reason="empty")
+    if len(values) == 1:
+        raise HourHeld(f"hour {hour}: all {len(label):,} labels are {int(values[0])}; nothing to learn",
+                       reason="one-class")
+
+
+def _in_order(table: pa.Table, time_column: str) -> pa.Table:
+    """Rows in the order of their time; the sort is stable and skipped where there is nothing to do."""
+    time_B = _integers(table[time_column])
+    if np.all(time_B[1:] >= time_B[:-1]):
+        return table
+    return table.take(pa.array(np.argsort(time_B, kind="stable")))
+
+
+def _set_aside(table: pa.Table, rule_B: NDArray[np.int8], hour: Hour) -> pa.Table:
+    """The rows that broke a rule, with the rule, the hour and the row's place in the partition."""
+    rows = np.flatnonzero(rule_B >= 0)
+    aside = table.take(pa.array(rows))
+    names = [f"input.{name}" if name in _ADDED else name for name in aside.column_names]
+    aside = pa.table([own_values(column.combine_chunks()) for column in aside.columns], names)
+    rules = pa.array([ROW_RULES[index] for index in rule_B[rows]], pa.string())
+    hours = pa.array([str(hour)] * len(rows), pa.string())
+    for name, values in zip(_ADDED, (rules, hours, pa.array(rows)), strict=True):
+        aside = aside.append_column(name, values)
+    return aside
+
+
+def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Integers or the ticks of timestamps; null becomes 0, which other rules have already caught."""
+    kind = pa.int64() if t.is_timestamp(column.type) else column.type
+    return np.asarray(pc.fill_null(column.cast(kind), 0).to_numpy())
+
+
+def _mask(values: pa.ChunkedArray) -> Mask:
+    """A writable mask."""
+    return np.array(values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy())

@@ -1,0 +1,66 @@
+"""Arrow columns as the distinct values and index that the feature encoder takes.
+
+The encoder itself knows only numpy, so that serving needs no Arrow; this is the pipeline's thin side of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as t
+from numpy.typing import NDArray
+
+from saec.data.contract import is_list
+from saec.data.features import Column
+
+
+def encoder_columns(table: pa.Table) -> dict[str, Column]:
+    """All columns of a table but its timestamps.
+
+    >>> encoder_columns(pa.table({"os": [7, 7, None, 9]}))["os"].index.tolist()
+    [0, 0, -1, 1]
+    """
+    return {name: _column(table[name].combine_chunks()) for name in table.column_names
+            if not t.is_timestamp(table.schema.field(name).type)}
+
+
+def value_codes(array: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:
+    """Distinct values of an array, and for each place which one it holds; -1 is null."""
+    encoded = array if t.is_dictionary(array.type) else array.dictionary_encode()
+    return encoded.dictionary, pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+
+
+def list_lengths(array: pa.Array) -> NDArray[np.int64]:
+    """Length of each list; -1 is null in place of a list."""
+    return np.asarray(pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def own_values(array: pa.Array) -> pa.Array:
+    """The same values with dictionaries cut down to those that occur, which after a filter can be far fewer."""
+    if is_list(array.type):
+        offsets = pa.array(np.concatenate([[0], np.cumsum(np.maximum(list_lengths(array), 0))]))
+        return pa.LargeListArray.from_arrays(offsets, own_values(pc.list_flatten(array)), mask=array.is_null())
+    if not t.is_dictionary(array.type):
+        return array
+    used = array.indices.drop_null().unique()
+    return pa.DictionaryArray.from_arrays(pc.index_in(array.indices, used), array.dictionary.take(used))
+
+
+def _column(array: pa.Array) -> Column:
+    """One column; of lists, their values end to end."""
+    if is_list(array.type):
+        values, index = value_codes(pc.list_flatten(array))
+        return Column(_numpy_values(values), index, list_lengths(array))
+    values, index = value_codes(array)
+    return Column(_numpy_values(values), index)
+
+
+def _numpy_values(values: pa.Array) -> NDArray[np.generic] | Sequence[bytes]:
+    """Numbers as an array; strings as bytes, never decoded."""
+    if t.is_primitive(values.type):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    binary: list[bytes] = values.cast(pa.large_binary()).to_pylist()
+    return binary

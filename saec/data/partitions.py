@@ -1,0 +1,228 @@
+"""One hour's Parquet files, found, held to their promises and limits, and read.
+
+Decisions: an hour is the folder `date=YYYY-MM-DD/hour=HH` (UTC) under `data.source`, a local folder or a URL. Each
+file's bytes are fetched once. Footers are read first: rows, columns and decoded size are checked against the limits
+before any page is. A producer's `_manifest.json` ({"files": {NAME: {"sha256": ..., "rows": ...}}}) beside the files is
+held to; other names that start with `_` or `.` are a writer's own business and are passed over. A failing disk or
+network is an OSError, not a fault of the input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from saec.config import Config
+from saec.data.part_files import DeliveredFile, PartFile, truncated
+from saec.errors import ConfigError, HourAbsent, InputError
+from saec.hours import Hour
+
+MANIFEST = "_manifest.json"
+MAX_COLUMNS = 10_000
+"""Most columns of a file, wanted or not."""
+
+_HOUR_FILE = re.compile(r"(?:^|/)date=(\d{4}-\d\d-\d\d)/hour=(\d\d)/(?![_.])[^/]+\.parquet$")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The rows of an hour as delivered, with what is needed to recognise the same delivery again."""
+
+    hour: Hour
+    table: pa.Table
+    """Wanted columns that are there, part files in name order; strings as dictionaries."""
+    files: tuple[PartFile, ...]
+    """Files that were read, in name order."""
+    duplicate_files: int
+    """Files passed over because they repeat another one byte for byte."""
+    sha256: str
+    """Digest over the digests of the files read."""
+    extra_columns: tuple[str, ...]
+    """Columns in the files that no setting names; they were not read."""
+
+
+def read_partition(config: Config, hour: Hour) -> Partition:
+    """Read the hour's files.
+
+    Args:
+        config: Names the source, the wanted columns and the limits.
+        hour: Which hour.
+
+    Raises:
+        HourAbsent: when there is no Parquet file for the hour.
+        InputError: reason truncated, corrupt, too-large, schema, dtype or layout, naming the hour and the file.
+        OSError: when the disk or the network fails.
+    """
+    filesystem, root = open_source(config.data.source)
+    folder = f"{root}/{hour_folder(hour)}"
+    infos = _part_files(filesystem, folder, hour)
+    size = sum(info.size for info in infos)
+    if size > config.data.max_bytes:
+        raise _too_large(hour, f"{size:,} bytes", f"max_bytes {config.data.max_bytes:,}")
+    delivered = [_fetch(filesystem, info, hour) for info in infos]
+    _check_manifest(filesystem, f"{folder}/{MANIFEST}", [part.file for part in delivered], hour)
+    parts = list({part.file.sha256: part for part in reversed(delivered)}.values())[::-1]
+    wanted = wanted_columns(config)
+    _check_limits(parts, wanted, config, hour)
+    present = dict.fromkeys(name for part in parts for name in part.names)
+    digest = hashlib.sha256("\n".join(part.file.sha256 for part in parts).encode()).hexdigest()
+    return Partition(hour, _read_all(parts, wanted, hour), tuple(part.file for part in parts),
+                     len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted))
+
+
+def available_hours(source: str) -> list[Hour]:
+    """Hours that have at least one Parquet file, oldest first; none when the source is not there.
+
+    Args:
+        source: Folder or URL, `data.source`.
+    """
+    filesystem, root = open_source(source)
+    selector = fs.FileSelector(root, allow_not_found=True, recursive=True)
+    found = (_HOUR_FILE.search(info.path) for info in filesystem.get_file_info(selector))
+    return sorted({hour for match in found if match for hour in _real_hour(f"{match[1]}T{match[2]}")})
+
+
+def hour_folder(hour: Hour) -> str:
+    """Folder of an hour below the source.
+
+    >>> hour_folder(Hour.parse("2017-10-01T03"))
+    'date=2017-10-01/hour=03'
+    """
+    return f"date={hour.start:%Y-%m-%d}/hour={hour.start:%H}"
+
+
+def wanted_columns(config: Config) -> tuple[str, ...]:
+    """Columns that the settings name: the time's, the label's, the fields', the row id's; each once."""
+    fields = (field.source_column for field in config.fields)
+    names = (config.data.time_column, config.data.label_column, *fields, *config.data.row_id_columns)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def open_source(source: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a source and the path in it.
+
+    Raises:
+        ConfigError: when the URL cannot be opened; the message leaves the URL out, as it may hold a password.
+    """
+    if "://" not in source:
+        return fs.LocalFileSystem(), str(Path(source).absolute())
+    try:
+        filesystem, path = fs.FileSystem.from_uri(source)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        scheme = source.partition("://")[0]
+        raise ConfigError(f"data.source, a URL of scheme {scheme!r}, cannot be opened ({type(error).__name__}); give a "
+                          "folder or a URL such as file:///data, s3://bucket/data or gs://bucket/data") from None
+    return filesystem, path.rstrip("/")
+
+
+def _real_hour(text: str) -> Iterator[Hour]:
+    """The hour, or nothing when a folder is named after an hour that does not exist (`date=2017-02-30`)."""
+    try:
+        yield Hour.parse(text)
+    except ConfigError:
+        return
+
+
+def _part_files(filesystem: fs.FileSystem, folder: str, hour: Hour) -> list[fs.FileInfo]:
+    """The hour's Parquet files in name order, each an ordinary file."""
+    if filesystem.get_file_info(folder).type == fs.FileType.File:
+        raise _odd(hour, folder, "is a file where a folder of Parquet files is wanted")
+    infos = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    infos = sorted((info for info in infos if _is_part(info.base_name)), key=lambda info: info.base_name)
+    if not infos:
+        raise HourAbsent(f"hour {hour} has no Parquet file: wanted {folder}/*.parquet; have it delivered, or check "
+                         "data.source in the configuration")
+    for info in infos:
+        if isinstance(filesystem, fs.LocalFileSystem) and Path(info.path).is_symlink():
+            raise _odd(hour, info.path, "is a symbolic link; put the file itself there")
+        if info.type != fs.FileType.File:
+            raise _odd(hour, info.path, f"is no ordinary file (found: {info.type.name}); put one Parquet file there")
+    return infos
+
+
+def _is_part(name: str) -> bool:
+    """Whether a name is one of a part file; writers' own files start with `_` or `.`."""
+    return name.endswith(".parquet") and not name.startswith(("_", "."))
+
+
+def _fetch(filesystem: fs.FileSystem, info: fs.FileInfo, hour: Hour) -> DeliveredFile:
+    """All bytes of one file, exactly as many as were listed."""
+    where = f"hour {hour}: file {info.path}"
+    with filesystem.open_input_file(info.path) as stream:
+        data = stream.read_buffer(info.size)
+    if data.size != info.size:
+        raise truncated(where, f"{info.size:,} bytes were listed, {data.size:,} could be read")
+    return DeliveredFile(info.base_name, data, where)
+
+
+def _check_manifest(filesystem: fs.FileSystem, path: str, files: Sequence[PartFile], hour: Hour) -> None:
+    """Compare the files with what the producer's manifest promises, where there is one."""
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return
+    promised = _promises(filesystem, path, hour)
+    for name in sorted({file.name for file in files} ^ promised.keys()):
+        fault = "is promised by the manifest but not there" if name in promised else "is there but not in the manifest"
+        raise InputError(f"hour {hour}: file {name} {fault} {path}; have the hour delivered again", reason="corrupt")
+    for file in files:
+        for what, found in (("sha256", file.sha256), ("rows", file.rows)):
+            wanted = promised[file.name].get(what, found)
+            if wanted != found:
+                raise InputError(f"hour {hour}: file {file.name} has {what} {found}, but {path} promises "
+                                 f"{str(wanted)[:80]}; have it delivered again", reason="corrupt")
+
+
+def _promises(filesystem: fs.FileSystem, path: str, hour: Hour) -> dict[str, dict[str, object]]:
+    """The manifest's entry for each file name."""
+    with filesystem.open_input_file(path) as stream:
+        text = stream.read()
+    try:
+        return {str(name): dict(entry) for name, entry in json.loads(text)["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f'hour {hour}: {path} ({type(error).__name__}) is not of the form {{"files": {{NAME: '
+                         '{"sha256": ..., "rows": ...}}}; have it delivered again', reason="corrupt") from None
+
+
+def _check_limits(parts: list[DeliveredFile], wanted: Sequence[str], config: Config, hour: Hour) -> None:
+    """Refuse by the footers alone what is too large to decode."""
+    columns = max(part.footer.columns for part in parts)
+    if columns > MAX_COLUMNS:
+        raise _too_large(hour, f"{columns:,} columns", f"limit of {MAX_COLUMNS:,}")
+    rows = sum(part.file.rows for part in parts)
+    if rows > config.data.max_rows:
+        raise _too_large(hour, f"{rows:,} rows", f"max_rows {config.data.max_rows:,}")
+    decoded = sum(part.decoded_bytes(wanted) for part in parts)
+    if decoded > config.data.max_bytes:
+        raise _too_large(hour, f"{decoded:,} decoded bytes", f"max_bytes {config.data.max_bytes:,}")
+
+
+def _read_all(parts: list[DeliveredFile], wanted: Sequence[str], hour: Hour) -> pa.Table:
+    """The rows of all files; they must agree on their columns, as nothing is cast in silence."""
+    tables = [part.read(wanted) for part in parts]
+    first = tables[0].schema
+    for part, table in zip(parts, tables, strict=True):
+        for name in sorted({*first.names} ^ {*table.schema.names}):
+            raise InputError(f"hour {hour}: only one of files {parts[0].file.name} and {part.file.name} has column "
+                             f"{name!r}; have them delivered again with the same columns", reason="schema")
+        for wants, has in zip(first, table.schema, strict=True):
+            if wants.type != has.type:
+                raise InputError(f"hour {hour}: column {wants.name!r} is {wants.type} in {parts[0].file.name} and "
+                                 f"{has.type} in {part.file.name}; have them delivered with one type", reason="dtype")
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _odd(hour: Hour, path: str, what: str) -> InputError:
+    """Something in the hour's place that is not a plain file of rows."""
+    return InputError(f"hour {hour}: {path} {what}", reason="layout")
+
+
+def _too_large(hour: Hour, found: str, limit: str) -> InputError:
+    """An hour over a limit."""
+    return InputError(f"hour {hour} is too large: {found}, over the {limit}; no page was decoded. Raise the limit "
+                      "under data: in the configuration if the hour is sound", reason="too-large")

@@ -1,0 +1,123 @@
+"""An hour's encoded rows: the one file that all later steps of the hour read.
+
+Decisions: safetensors (no code on the load path, the same bytes for the same rows), rows in the order of their time.
+The cut between train and gate rows is made in time: rows of the same instant are never on both sides of it, as the
+gate must not see what was trained on.
+
+Shapes: B rows, S slots.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from saec.errors import IntegrityError
+
+_DTYPES = {"labels_B": np.uint8, "times_B": np.int64, "keys_BS": np.uint64}
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedRows:
+    """Labels, times and feature keys of some rows, in the order of their time."""
+
+    labels_B: NDArray[np.uint8]
+    """0 or 1."""
+    times_B: NDArray[np.int64]
+    """Milliseconds since the epoch, UTC, never descending."""
+    keys_BS: NDArray[np.uint64]
+    """Feature keys by slot (`Config.slot_fields`); 0 is padding."""
+
+    def __len__(self) -> int:
+        return len(self.labels_B)
+
+    def save(self, path: Path) -> str:
+        """Write the rows to a file, whole or not at all.
+
+        Returns:
+            sha256 (hex) of the file; equal rows have equal bytes.
+        """
+        tensors = {name: np.ascontiguousarray(getattr(self, name), dtype) for name, dtype in _DTYPES.items()}
+        data = save(tensors)
+        write_whole(path, data)
+        return hashlib.sha256(data).hexdigest()
+
+    @classmethod
+    def load(cls, path: Path, sha256: str | None = None) -> EncodedRows:
+        """Read rows back; the arrays are read-only.
+
+        Args:
+            path: File written by `save`.
+            sha256: What `save` returned; not verified when None.
+
+        Raises:
+            IntegrityError: when the file is gone, not what was saved, or holds no such rows.
+        """
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise IntegrityError(f"encoded rows {path} are not there; ingest the hour again") from None
+        found = hashlib.sha256(data).hexdigest()
+        if sha256 not in (None, found):
+            raise IntegrityError(f"encoded rows {path} have sha256 {found}, wanted {sha256}; ingest the hour again")
+        try:
+            tensors = load(data)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise IntegrityError(f"encoded rows {path} are not safetensors: {error}; ingest the hour again") from None
+        _check_shapes(tensors, path)
+        return cls(tensors["labels_B"], tensors["times_B"], tensors["keys_BS"])
+
+    def cut(self, gate_share: float) -> int:
+        """Index of the first gate row; rows before it are trained on.
+
+        The cut is the instant nearest to the wanted share at which both sides have rows; where all rows are of one
+        instant there is none, and all are train rows.
+
+        Args:
+            gate_share: Wanted share of gate rows, between 0 and 1.
+
+        >>> times_B = np.array([1, 2, 3, 3])
+        >>> EncodedRows(np.ones(4, np.uint8), times_B, np.ones((4, 1), np.uint64)).cut(0.3)
+        2
+        """
+        count = len(self)
+        if not count:
+            return 0
+        wanted = min(max(round(count * (1 - gate_share)), 1), count - 1)
+        instant = self.times_B[wanted]
+        first, after = (int(np.searchsorted(self.times_B, instant, side)) for side in ("left", "right"))
+        possible = [index for index in (first, after) if 0 < index < count]
+        return min(possible, key=lambda index: abs(index - wanted), default=count)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file under its name only when all of it is on the disk."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _check_shapes(tensors: dict[str, Any], path: Path) -> None:
+    """Refuse tensors that are not those of encoded rows."""
+    found = {name: tensor.dtype.type for name, tensor in tensors.items()}
+    rows = {len(tensor) for tensor in tensors.values() if tensor.ndim}
+    if found != _DTYPES or len(rows) != 1 or [tensors[name].ndim for name in _DTYPES] != [1, 1, 2]:
+        shapes = {name: f"{tensor.dtype}{list(tensor.shape)}" for name, tensor in tensors.items()}
+        raise IntegrityError(f"{path} holds {shapes}, wanted labels_B uint8 [B], times_B int64 [B], keys_BS uint64 "
+                             "[B, S]; ingest the hour again")
