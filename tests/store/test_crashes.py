@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,8 @@ class Fault:
 
     def _wrap(self, name, real):
         def call(*args, **kwargs):
-            self.trace.append((name, *(str(arg) for arg in args if not isinstance(arg, int | memoryview))))
+            synced = [Path(f"/proc/self/fd/{args[0]}").readlink()] if name == "fsync" else args
+            self.trace.append((name, *(str(arg) for arg in synced if not isinstance(arg, int | memoryview))))
             if len(self.trace) == self.at or (self.error is Killed and len(self.trace) > self.at):
                 raise Killed if self.error is Killed else OSError(self.error, os.strerror(self.error), str(args[0]))
             return real(*args, **kwargs)
@@ -93,17 +95,20 @@ def test_every_call_of_a_publication_may_fail(tmp_path, monkeypatch, commit, err
 
 
 def test_the_order_of_a_publication(tmp_path, monkeypatch, commit):
-    """Each file is on the disk before it has its name, all names before the manifest's, and that before the release."""
-    trace = [(name, *(os.path.basename(arg) for arg in args))  # noqa: PTH119
-             for name, *args in calls_of_a_publication(tmp_path, monkeypatch, commit)]
-    steps = [call for call in trace if call[0] in ("fsync", "replace", "link")]
-    names = [call[-1] if call[0] == "replace" else call[0] for call in steps]
-    order = [name for name in names if name != "fsync"]
-    assert order == ["codes.bin", "schema.json", "manifest.json", "link"]
-    for index, name in enumerate(names):
-        if name != "fsync":
-            assert names[index - 1] == "fsync", f"{name} takes its name before its data is on the disk"
-            assert names[index + 1] == "fsync", f"the name of {name} is not brought to the disk"
+    """Each file is on the disk before it has its name, all names before the manifest's, and that before the release.
+
+    The folders above are synced before the release too, even where a run that was killed had made them already.
+    """
+    trace = calls_of_a_publication(tmp_path, monkeypatch, commit)
+    named = {index: call[1:] for index, call in enumerate(trace) if call[0] in ("replace", "link")}
+    assert [Path(target).name for _, target in named.values()] == [
+        "codes.bin", "schema.json", "manifest.json", "00000002.json"]
+    for index, (source, target) in named.items():
+        assert ("fsync", source) in trace[:index], f"{target} has its name before its data is on the disk"
+        following = [call[1] for call in trace[index:] if call[0] == "fsync"]
+        assert following[0] == str(Path(target).parent), f"the name of {target} is not brought to the disk"
+        for folder in (tmp_path / "undisturbed", Path(target).parent.parent):
+            assert ("fsync", str(folder)) in trace[:index], f"{folder} may forget the folder of {target}"
 
 
 @pytest.mark.parametrize(("error", "reason"), [(errno.ENOSPC, "disk-full"), (errno.EROFS, "permission")])

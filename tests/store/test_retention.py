@@ -45,6 +45,14 @@ def test_a_manifest_goes_before_its_files(store, commit, monkeypatch):
     assert len(deleted) == 3
 
 
+def test_no_empty_folder_stays(local_store, commit):
+    """On a disk the folder of a removed version goes too."""
+    version = commit(local_store)
+    folder = local_store.open(version)
+    local_store.remove(version)
+    assert not folder.exists()
+
+
 class Retention(RuleBasedStateMachine):
     """Any sequence of what runs and people do to a store."""
 
