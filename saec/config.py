@@ -102,7 +102,7 @@ class FieldConfig(Section):
 class VocabularyConfig(Section):
     """Which features get a row of their own, and for how long."""
 
-    admit_after: int = Field(default=2, ge=0)
+    admit_after: int = Field(default=2, ge=1)
     """Sightings in strictly earlier hours after which a feature gets its own row; before that it uses the default row."""
     half_life: float = Field(default=168.0, gt=0)
     """Hours after which a sighting counts half in a feature's frequency."""
@@ -117,7 +117,7 @@ class VocabularyConfig(Section):
 class ModelConfig(Section):
     """The CTR network over the field embeddings."""
 
-    network: Literal["deepfm", "dcnv2"] = "deepfm"
+    network: Literal["deepfm", "dcnv2"] = "dcnv2"
     """Interaction part: factorisation machine beside a deep part, or low-rank cross layers beside one."""
     width: int = Field(default=16, ge=2, le=256)
     """Numbers in an embedding vector."""
@@ -132,12 +132,14 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """One pass over the hour's rows in time order."""
 
-    batch_rows: int = Field(default=512, ge=1)
+    batch_rows: int = Field(default=256, ge=1)
     """Rows of a training batch."""
-    table_learning_rate: float = Field(default=0.05, gt=0)
+    table_learning_rate: float = Field(default=0.02, gt=0)
     """Step size of row-wise Adagrad on embedding vectors."""
     dense_learning_rate: float = Field(default=0.001, gt=0)
     """Step size of Adam on the network."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled weight decay of AdamW on the network."""
     feature_dropout: Share = 0.1
     """Share of features replaced by their field's default row while training: regularises, and trains that row."""
     gate_share: float = Field(default=0.3, gt=0.0, lt=1.0)

@@ -1,0 +1,181 @@
+"""The published model: four files that score raw features without anything of training.
+
+    index.safetensors      keyless index from feature key to code, all fields together
+    codebooks.safetensors  codewords of all fields, the default codewords among them
+    network.safetensors    parameters of the network
+    schema.json            fields, crosses, hash key and network layout: how a row becomes keys and a score
+
+Decisions: codes are counted from 1 in the index, so every feature that is not in it, the tail and the unknown alike, falls on
+its field's default codeword 0, as in training; an unknown key that the fingerprint lets through (one in 2^bits) gets some
+code, and one beyond its field's codebook counts as unknown. The gate judges what is read back from these files.
+
+Shapes: B rows, S slots, F fields, N indexed features, T codewords of all fields, D width.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from saec.compress.codebooks import Centroids
+from saec.compress.index import RetrievalIndex
+from saec.config import Config
+from saec.errors import IntegrityError
+from saec.model.networks import build_network
+from saec.train.batches import Pooling
+from saec.train.learner import Learner
+from saec.train.tensors import Arrays, load_network, network_arrays
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from saec.compress.challenger import Challenger
+
+INDEX, CODEBOOKS, NETWORK, SCHEMA = "index.safetensors", "codebooks.safetensors", "network.safetensors", "schema.json"
+REPLACES_TABLE = (INDEX, CODEBOOKS)
+"""The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
+KEY_BYTES = 8
+FORMAT = 1
+_SCHEMA_SECTIONS = {"data": {"time_column", "label_column", "hash_key"}, "fields": True, "crosses": True, "model": True}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A version's files, read and ready to score."""
+
+    config: Config
+    """What the schema tells: fields, crosses, hash key, network layout."""
+    index: RetrievalIndex
+    counts_F: NDArray[np.int64]
+    """Codewords of each field, the default codeword not counted."""
+    codewords_TD: NDArray[np.float32]
+    learner: Learner
+
+    @classmethod
+    def read(cls, folder: Path) -> Artifact:
+        """Read a version's files; their bytes are checked by the store before, their meaning here.
+
+        Raises:
+            IntegrityError: naming the file that does not fit.
+        """
+        config = _read_schema(folder / SCHEMA)
+        codebooks = _read_arrays(folder / CODEBOOKS)
+        counts_F, codewords_TD = codebooks["counts_F"].astype(np.int64), _dequantised(codebooks)
+        if len(counts_F) != len(config.field_names) or len(codewords_TD) != int((counts_F + 1).sum()):
+            raise IntegrityError(
+                f"{folder / CODEBOOKS} holds {len(codewords_TD)} codewords for {len(counts_F)} fields, the schema wants "
+                f"{len(config.field_names)} fields; run saec verify {folder.name}"
+            )
+        network = build_network(config.model, len(config.field_names), config.seed)
+        load_network(network, _read_arrays(folder / NETWORK), str(folder / NETWORK))
+        learner = Learner(network, Pooling.of(config.slot_fields), config.training)
+        return cls(config, RetrievalIndex.from_tensors(_read_arrays(folder / INDEX)), counts_F, codewords_TD, learner)
+
+    def codes(self, keys_BS: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The code of each feature in its field's codebook: 0 for the default codeword, -1 for padding."""
+        codes_BS = self.index.lookup(keys_BS).astype(np.int64)
+        known_BS = (codes_BS >= 0) & (codes_BS <= self.counts_F[np.array(self.config.slot_fields)])
+        return np.where(keys_BS == 0, -1, np.where(known_BS, codes_BS, 0))
+
+    def score(self, keys_BS: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Probability of a click for each row of feature keys."""
+        codes_BS = self.codes(keys_BS)
+        starts_S = (np.cumsum(self.counts_F + 1) - (self.counts_F + 1))[np.array(self.config.slot_fields)]
+        places_BS = torch.from_numpy(np.where(codes_BS < 0, -1, codes_BS + starts_S))
+        return self.learner.score(torch.from_numpy(self.codewords_TD), places_BS)
+
+
+def write_artifact(
+    folder: Path, challenger: Challenger, head_keys_N: NDArray[np.uint64], head_codes_N: NDArray[np.uint8]
+) -> dict[str, int]:
+    """Write the files of a version into a folder.
+
+    Returns:
+        Bytes of each file on disk.
+    """
+    compression = challenger.config.compression
+    index = RetrievalIndex.build(
+        head_keys_N, head_codes_N, code_bits=_code_bits(challenger.centroids), fingerprint_bits=compression.fingerprint_bits
+    )
+    codebooks = _quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
+    codebooks["counts_F"] = challenger.centroids.counts_F.astype(np.uint8)
+    save_file(index.tensors(), folder / INDEX)
+    save_file(codebooks, folder / CODEBOOKS)
+    save_file(network_arrays(challenger.learner.network), folder / NETWORK)
+    schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}
+    (folder / SCHEMA).write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
+
+
+def compression_figures(rows: int, width: int, codewords: int, head: int, sizes: dict[str, int]) -> dict[str, float]:
+    """The three ratios and what they are made of, in honest bytes.
+
+    Args:
+        rows: embedding rows that the original uses, default rows included.
+        width: numbers of a row, four bytes each.
+        codewords: codewords of all fields, the default codewords included.
+        head: features that have a code of their own.
+        sizes: bytes of the version's files.
+
+    Returns:
+        vectors_original, vectors_compressed, bytes_original (rows and 8-byte keys), bytes_compressed (the files that
+        replace them), ratio_vectors, ratio_embedding (the paper's way: rows to codebooks and one byte a code, no keys on
+        either side), ratio_total (bytes_original to bytes_compressed).
+    """
+    replaced = sum(sizes[name] for name in REPLACES_TABLE)
+    return {
+        "vectors_original": rows,
+        "vectors_compressed": codewords,
+        "bytes_original": rows * (4 * width + KEY_BYTES),
+        "bytes_compressed": replaced,
+        "ratio_vectors": rows / codewords,
+        "ratio_embedding": rows * 4 * width / (sizes[CODEBOOKS] + head),
+        "ratio_total": rows * (4 * width + KEY_BYTES) / replaced,
+    }
+
+
+def _code_bits(centroids: Centroids) -> int:
+    return max(1, int(centroids.counts_F.max(initial=0)).bit_length())
+
+
+def _quantised(vectors_TD: NDArray[np.float32], precision: str) -> Arrays:
+    """Codewords as stored: half precision, or bytes with one scale a codeword."""
+    if precision == "float16":
+        return {"codewords_TD": vectors_TD.astype(np.float16)}
+    scale_T = np.maximum(np.abs(vectors_TD).max(1), 1e-12) / 127.0
+    return {
+        "codewords_TD": np.rint(vectors_TD / scale_T[:, None]).astype(np.int8),
+        "scale_T": scale_T.astype(np.float32),
+    }
+
+
+def _dequantised(codebooks: Arrays) -> NDArray[np.float32]:
+    vectors_TD: NDArray[np.float32] = codebooks["codewords_TD"].astype(np.float32)
+    return vectors_TD * codebooks["scale_T"][:, None] if "scale_T" in codebooks else vectors_TD
+
+
+def _read_arrays(path: Path) -> Arrays:
+    try:
+        arrays: Arrays = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{path} is not a readable safetensors file: {error}; run saec verify") from None
+    return arrays
+
+
+def _read_schema(path: Path) -> Config:
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        if schema.pop("format") != FORMAT:
+            raise ValueError(f"wanted format {FORMAT}")
+        return Config.model_validate({**schema, "data": {**schema["data"], "source": ""}})
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise IntegrityError(f"{path} is not a schema that this saec reads: {error}; run saec verify") from None

@@ -1,0 +1,369 @@
+"""The six steps of an hour as plain functions: names and digests in, a small record out.
+
+    ingest   the partition's rows, checked and encoded, in a file
+    train    the original: scored on the whole hour, then trained on the rows before the cut
+    cluster  codebooks of every field, lagged codes to retrain through, fresh codes to serve with
+    retrain  the challenger, and its files as they would be published
+    gate     original, challenger (read back from its files) and champion on the rows after the cut
+    publish  the version and, if the gate passed it, its release
+
+Each step can run in a process of its own: what it needs is in its arguments and in files. `do_hour` is the recipe; the
+Prefect flow runs the same one with each step wrapped in a task.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from saec.compress.artifact import Artifact, compression_figures, write_artifact
+from saec.compress.challenger import Challenger
+from saec.compress.codebooks import Centroids
+from saec.compress.codes import HourCodes, code_hour
+from saec.config import Config
+from saec.data.ingest import IngestRecord, ingest_hour
+from saec.errors import StoreError
+from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy
+from saec.gate.verdict import Verdict, judge
+from saec.hours import Hour
+from saec.train.original import Untouched
+from saec.workspace import FileDigest, Workspace
+
+CANDIDATE = "candidate"
+"""Folder of an hour in which the challenger's files wait for the verdict."""
+SCORES = "scores.safetensors"
+KEPT_FILES = ("ingest.json", "quarantine.parquet", SCORES)
+"""What stays of an hour's folder once it is done."""
+
+
+@dataclass(frozen=True)
+class HourPlan:
+    """What an hour starts from; everything else follows from its rows."""
+
+    config: Config
+    hour: Hour
+    original: str | None = None
+    """Checkpoint of the original after the hour before; None starts afresh."""
+    challenger: str | None = None
+    """Checkpoint of the challenger after the hour before."""
+    champion: str | None = None
+    """Version to compare with: the live one, or in a backfill the last published before this hour."""
+    promote: bool = True
+    """Whether a version that passes is released."""
+    fence: int = 0
+    """Fencing number of the run's lease."""
+    actor: str = "saec"
+    """Who runs it, for the release log."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The original at the cut."""
+
+    original: str
+    untouched: FileDigest
+    cut: int
+    rows_train: int
+    rows_gate: int
+    features: int
+    new_features: int
+    progressive: dict[str, float]
+    loss: float
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """The hour's clusters and codes."""
+
+    codes: FileDigest
+    head: int
+    churn: float
+    utilisation: float
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """The challenger at the cut and its files."""
+
+    challenger: str
+    sizes: dict[str, int]
+    figures: dict[str, float]
+    loss: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The gate's verdict and the metrics of the three models on the gate rows."""
+
+    verdict: Verdict
+    metrics: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Published:
+    """How the hour ended."""
+
+    outcome: str
+    reason: str | None
+    message: str
+    version: str | None
+
+
+@dataclass
+class HourResult:
+    """An hour that ran through: how it ended, the state it left, and everything the report shows."""
+
+    published: Published
+    input_sha256: str
+    original: str
+    challenger: str
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def ingest(plan: HourPlan) -> IngestRecord:
+    """Check and encode the hour's rows."""
+    return ingest_hour(plan.config, plan.hour, Workspace(plan.config).folder(plan.hour))
+
+
+def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
+    """Score the hour as it comes, then train the original on the rows before the cut."""
+    workspace = _settled(plan)
+    rows = ingested.load_rows(workspace.folder(plan.hour))
+    cut = rows.cut(plan.config.training.gate_share)
+    original = workspace.take_original(plan.original)
+    original.absorb()
+    prepared = original.prepare(rows)
+    new_features = int((original.vocabulary.find(prepared.features.keys_U) < 0).sum())
+    scores = {"original": original.score(prepared)}
+    if plan.champion is not None:
+        scores["champion"] = Artifact.read(workspace.store().open(plan.champion)).score(rows.keys_BS)
+    untouched = prepared.set_aside()
+    done = original.train(plan.hour, rows, prepared, cut)
+    return Trained(
+        original=workspace.save_original(plan.hour, original, plan.original),
+        untouched=workspace.write(plan.hour, "untouched.safetensors", vars(untouched)),
+        cut=cut,
+        rows_train=cut,
+        rows_gate=len(rows) - cut,
+        features=original.vocabulary.admitted,
+        new_features=new_features,
+        progressive={
+            f"{metric.__name__}_{model}": metric(rows.labels_B, scores_B)
+            for model, scores_B in scores.items()
+            for metric in (auc, logloss)
+        },
+        loss=done.loss,
+    )
+
+
+def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Clustered:
+    """Cluster the head of every field and code the hour's rows."""
+    workspace = _settled(plan)
+    rows = ingested.load_rows(workspace.folder(plan.hour))
+    untouched = Untouched(**workspace.read(plan.hour, trained.untouched))
+    before = Centroids.empty(len(plan.config.field_names), plan.config.model.width)
+    if plan.challenger is not None:
+        before = _challenger(plan, workspace).centroids
+    codes = code_hour(
+        workspace.original(trained.original), untouched, before, plan.hour, rows.keys_BS, trained.cut
+    )
+    return Clustered(
+        codes=workspace.write(plan.hour, "codes.safetensors", codes.arrays()),
+        head=len(codes.head_keys_N),
+        churn=codes.churn,
+        utilisation=codes.utilisation,
+    )
+
+
+def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered: Clustered) -> Retrained:
+    """Retrain the challenger through the lagged codes and write its files with the fresh ones."""
+    workspace = _settled(plan)
+    labels_B = ingested.load_rows(workspace.folder(plan.hour)).labels_B
+    codes = HourCodes.from_arrays(workspace.read(plan.hour, clustered.codes))
+    if plan.challenger is None:
+        challenger = Challenger.start(workspace.original(trained.original))
+        done = challenger.retrain(plan.hour, codes, labels_B, learn=False)
+    else:
+        challenger = _challenger(plan, workspace)
+        challenger.absorb(plan.hour)
+        done = challenger.retrain(plan.hour, codes, labels_B)
+    candidate = workspace.folder(plan.hour) / CANDIDATE
+    shutil.rmtree(candidate, ignore_errors=True)
+    candidate.mkdir()
+    sizes = write_artifact(candidate, challenger, codes.head_keys_N, codes.head_codes_N)
+    return Retrained(
+        challenger=workspace.checkpoints.save(plan.hour, "challenger", challenger.snapshot()),
+        sizes=sizes,
+        figures=compression_figures(
+            rows=trained.features + len(plan.config.field_names),
+            width=plan.config.model.width,
+            codewords=codes.centroids.codewords,
+            head=clustered.head,
+            sizes=sizes,
+        ),
+        loss=done.loss,
+    )
+
+
+def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
+    """Judge the challenger, read back from its files, on rows that no model has been trained on."""
+    workspace = _settled(plan)
+    folder = workspace.folder(plan.hour)
+    rows = ingested.load_rows(folder)
+    labels_B, keys_BS = rows.labels_B[trained.cut :], rows.keys_BS[trained.cut :]
+    original = workspace.original(trained.original)
+    scores = {
+        "original": original.score(original.prepare(rows), trained.cut),
+        "compressed": Artifact.read(folder / CANDIDATE).score(keys_BS),
+    }
+    if plan.champion is not None:
+        scores["champion"] = Artifact.read(workspace.store().open(plan.champion)).score(keys_BS)
+    verdict = judge(labels_B, scores["compressed"], scores["original"], scores.get("champion"), plan.config.gate)
+    metrics: dict[str, float | None] = {
+        f"{metric.__name__}_{model}": metric(labels_B, scores_B)
+        for model, scores_B in scores.items()
+        for metric in (auc, logloss)
+    }
+    metrics["normalised_entropy_compressed"] = normalised_entropy(labels_B, scores["compressed"])
+    metrics["calibration_compressed"] = calibration_ratio(labels_B, scores["compressed"])
+    workspace.write(plan.hour, SCORES, {"labels_B": labels_B, **{f"{name}_B": values for name, values in scores.items()}})
+    return Judged(verdict, metrics)
+
+
+def publish(
+    plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
+) -> Published:
+    """Commit the version that passed, and release it; a version that did not pass leaves the live one alone."""
+    verdict = judged.verdict
+    if not verdict.accepted:
+        return Published("HELD", verdict.reason, verdict.text, None)
+    store = Workspace(plan.config).store()
+    with store.stage() as staged:
+        for path in sorted((Workspace(plan.config).folder(plan.hour) / CANDIDATE).iterdir()):
+            shutil.copyfile(path, staged / path.name)
+        version = store.commit(staged, plan.hour, _manifest(plan, ingested, trained, retrained, judged))
+    if not plan.promote:
+        return Published("HELD", "not-promoted", "The version passed and is kept; it was run without --promote.", version)
+    try:
+        store.publish(version, actor=plan.actor, reason=f"{verdict.status}: {verdict.text}", fence=plan.fence)
+    except StoreError as error:
+        if error.reason not in ("held", "superseded"):
+            raise
+        return Published("HELD", error.reason, str(error), version)
+    return Published("PUBLISHED", None, verdict.text, version)
+
+
+class Steps(NamedTuple):
+    """The six steps, as functions or as anything that is called like them (Prefect tasks)."""
+
+    ingest: Callable[..., IngestRecord] = ingest
+    train: Callable[..., Trained] = train
+    cluster: Callable[..., Clustered] = cluster
+    retrain: Callable[..., Retrained] = retrain
+    gate: Callable[..., Judged] = gate
+    publish: Callable[..., Published] = publish
+
+
+def do_hour(plan: HourPlan, steps: Steps, on_step: Callable[[str], object] = lambda name: None) -> HourResult:
+    """The recipe: the six steps in order.
+
+    Args:
+        plan: what the hour starts from.
+        steps: how each step is run.
+        on_step: told the name of each step before it starts.
+    """
+    timed = _Timed(steps, on_step)
+    ingested = timed.ingest(plan)
+    trained = timed.train(plan, ingested)
+    clustered = timed.cluster(plan, ingested, trained)
+    retrained = timed.retrain(plan, ingested, trained, clustered)
+    judged = timed.gate(plan, ingested, trained)
+    published = timed.publish(plan, ingested, trained, retrained, judged)
+    Workspace(plan.config).clear(plan.hour, keep=KEPT_FILES)
+    record = {
+        **_ingest_figures(ingested),
+        **_training_figures(trained),
+        **judged.metrics,
+        **retrained.figures,
+        "sizes": {name.partition(".")[0]: size for name, size in retrained.sizes.items()},
+        "verdict": judged.verdict.as_dict(),
+        "code_churn": clustered.churn,
+        "utilisation": clustered.utilisation,
+        "challenger": retrained.challenger,
+        "seconds": timed.seconds,
+    }
+    return HourResult(published, ingested.input_sha256, trained.original, retrained.challenger, record)
+
+
+class _Timed:
+    """The steps, each announced and timed."""
+
+    def __init__(self, steps: Steps, on_step: Callable[[str], object]) -> None:
+        self._steps, self._on_step = steps, on_step
+        self.seconds: dict[str, float] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        step = getattr(self._steps, name)
+
+        def run(*args: object) -> object:
+            self._on_step(name)
+            started = time.perf_counter()
+            result = step(*args)
+            self.seconds[name] = round(time.perf_counter() - started, 4)
+            return result
+
+        return run
+
+
+def _settled(plan: HourPlan) -> Workspace:
+    """The workspace, with the numeric libraries set as configured: torch's thread count is per thread, and a flow may run
+    each step in a thread of its own."""
+    torch.set_num_threads(plan.config.threads)
+    torch.use_deterministic_algorithms(mode=True)
+    return Workspace(plan.config)
+
+
+def _challenger(plan: HourPlan, workspace: Workspace) -> Challenger:
+    assert plan.challenger is not None
+    return Challenger.restore(plan.config, workspace.checkpoints.load(plan.challenger), f"checkpoint {plan.challenger}")
+
+
+def _manifest(
+    plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
+) -> dict[str, Any]:
+    """What a version says of itself: where it comes from and why it passed. No clock, so that it can be made again."""
+    return {
+        "config": plan.config.digest,
+        "data": ingested.input_sha256,
+        "parents": {"original": plan.original, "challenger": plan.challenger, "champion": plan.champion},
+        "rows": {"train": trained.rows_train, "gate": trained.rows_gate},
+        "metrics": judged.metrics,
+        "progressive": trained.progressive,
+        "verdict": judged.verdict.as_dict(),
+        "compression": retrained.figures,
+    }
+
+
+def _ingest_figures(ingested: IngestRecord) -> dict[str, Any]:
+    return {
+        "rows": ingested.rows,
+        "clicks": ingested.clicks,
+        "duplicates": ingested.duplicates,
+        "quarantined_rows": sum(ingested.quarantined.values()),
+        "quarantined": ingested.quarantined,
+    }
+
+
+def _training_figures(trained: Trained) -> dict[str, Any]:
+    return {
+        "rows_train": trained.rows_train,
+        "rows_gate": trained.rows_gate,
+        "features": trained.features,
+        "new_features": trained.new_features,
+        **{f"progressive_{name}": value for name, value in trained.progressive.items()},
+    }

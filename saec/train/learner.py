@@ -1,0 +1,149 @@
+"""One pass of training: the network by AdamW, the vectors under it by row-wise Adagrad.
+
+Decisions:
+- Time order, one pass, no shuffling: the stream is not stationary and the next hour is what counts.
+- Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one a number,
+  so the optimiser's memory is 1/D of the table's and not twice it.
+- Gradients reach vectors once per distinct vector of a batch (unique, then index_add), never as a dense table gradient.
+- Matrix products in bfloat16 where the configuration says so and the processor has it built in; sums stay in float32.
+
+Shapes: B rows, S slots, U vectors, D width, N vectors of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from saec.errors import TrainingError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from saec.config import TrainingConfig
+    from saec.model.networks import CtrNetwork
+    from saec.model.table import WorkingSet
+    from saec.train.batches import Pooling
+
+EPSILON = 1e-8
+SCORED_AT_ONCE = 8192
+"""Rows scored at a time: bounds memory, and keeps results independent of how many rows there are."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass over some rows came to: rows, batches, and the mean training loss in nats a row."""
+
+    rows: int
+    batches: int
+    loss: float
+
+
+class Learner:
+    """A network with its optimiser, ready to train on and to score vectors that others hold."""
+
+    def __init__(self, network: CtrNetwork, pooling: Pooling, config: TrainingConfig) -> None:
+        """A learner whose optimiser starts afresh."""
+        self.network = network
+        self.pooling = pooling
+        self.config = config
+        self.optimiser = torch.optim.AdamW(
+            network.parameters(), lr=config.dense_learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and gains_from_bfloat16())
+
+    def fit(
+        self,
+        working: WorkingSet,
+        places_BS: Tensor,
+        labels_B: NDArray[np.uint8],
+        *,
+        seed: int,
+        dropped_to_S: Tensor | None = None,
+    ) -> Pass:
+        """Train once through the rows in the order given; the working set's vectors change in place.
+
+        Args:
+            working: the vectors that the rows use.
+            places_BS: int64 places in the working set, -1 for padding.
+            labels_B: clicks, 0 or 1.
+            seed: of the feature dropout.
+            dropped_to_S: place of the default vector of each slot; None trains without feature dropout.
+
+        Raises:
+            TrainingError: when the loss is no longer a finite number.
+        """
+        labels = torch.from_numpy(labels_B.astype(np.float32))
+        generator = torch.Generator().manual_seed(seed)
+        self.network.train()
+        total, batches = 0.0, 0
+        for start in range(0, len(labels_B), self.config.batch_rows):
+            rows = slice(start, start + self.config.batch_rows)
+            places = places_BS[rows]
+            if dropped_to_S is not None:
+                dropped = torch.rand(places.shape, generator=generator) < self.config.feature_dropout
+                places = torch.where(dropped & (places >= 0), dropped_to_S, places)
+            total += self._step(working, places, labels[rows]) * len(places)
+            batches += 1
+        loss = total / max(len(labels_B), 1)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"training loss became {loss} after {batches} batches; lower training.dense_learning_rate or "
+                "training.table_learning_rate, or look at the hour's numeric fields",
+                reason="diverged",
+            )
+        return Pass(len(labels_B), batches, loss)
+
+    def score(self, vectors_UD: Tensor, places_BS: Tensor) -> NDArray[np.float64]:
+        """Probability of a click for each row, shape (B,)."""
+        self.network.eval()
+        scores = [np.zeros(0)]
+        with torch.no_grad():
+            for places in places_BS.split(SCORED_AT_ONCE):
+                slots_BSD = vectors_UD[places.clamp_min(0)]
+                logits_B = self.network(self.pooling.pool(slots_BSD, self.pooling.shares(places)))
+                scores.append(torch.sigmoid(logits_B.double()).numpy())
+        return np.concatenate(scores)
+
+    def _step(self, working: WorkingSet, places_BS: Tensor, labels_B: Tensor) -> float:
+        """One batch: loss, gradients, both optimisers."""
+        used_N, inverse_BS = torch.unique(places_BS, return_inverse=True)
+        vectors_ND = working.vectors_UD[used_N.clamp_min(0)]
+        slots_BSD = vectors_ND[inverse_BS].requires_grad_()
+        with self._arithmetic():
+            logits_B = self.network(self.pooling.pool(slots_BSD, self.pooling.shares(places_BS))).float()
+        loss = binary_cross_entropy_with_logits(logits_B, labels_B)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        assert slots_BSD.grad is not None
+        gradient_ND = torch.zeros_like(vectors_ND).index_add_(0, inverse_BS.flatten(), slots_BSD.grad.flatten(0, 1))
+        padding = int(used_N[0] < 0)  # sorts first, and stands for no vector
+        self._adagrad(working, used_N[padding:], gradient_ND[padding:])
+        return loss.item()
+
+    def _adagrad(self, working: WorkingSet, used_N: Tensor, gradient_ND: Tensor) -> None:
+        squares_N = working.squares_U[used_N] + gradient_ND.square().mean(1)
+        working.squares_U[used_N] = squares_N
+        step_ND = gradient_ND / (squares_N.sqrt().unsqueeze(1) + EPSILON)
+        working.vectors_UD.index_add_(0, used_N, step_ND, alpha=-self.config.table_learning_rate)
+
+    def _arithmetic(self) -> AbstractContextManager[object]:
+        return torch.autocast("cpu", torch.bfloat16) if self._bfloat16 else nullcontext()
+
+
+def gains_from_bfloat16() -> bool:
+    """Whether this processor multiplies matrices of bfloat16 natively."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,177 @@
+"""The original model: the full embedding table under a CTR network, trained further every hour.
+
+An hour goes through it in this order, so that every row is scored before it is learnt and learnt exactly once:
+`absorb` the gate rows left over from the hour before and count that hour's features; `prepare` the new hour's rows (admit
+features); score them all (progressive validation); `train` on those before the cut. The rows after the cut are left for
+the gate, and for the next hour's `absorb`.
+
+Shapes: B rows, S slots, U rows of the table that the hour uses, D width, V rows of the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saec.data.rows import EncodedRows
+from saec.data.vocabulary import HourFeatures, Vocabulary
+from saec.hours import Hour
+from saec.model.networks import build_network
+from saec.model.table import EmbeddingTable, WorkingSet
+from saec.train.batches import Pooling
+from saec.train.learner import Learner, Pass
+from saec.train.tensors import Arrays, Snapshot, learner_state, restore_learner, section
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from saec.config import Config
+
+EVICTION_PERIOD = 24
+"""Hours between evictions: they renumber the table, which costs as much as its size."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The hour last trained on, of which the rows from `cut` on are still to be learnt."""
+
+    hour: Hour
+    rows: EncodedRows
+    cut: int
+
+
+@dataclass(frozen=True)
+class Untouched:
+    """The vectors that an hour uses, set aside before anything of the hour was trained on."""
+
+    rows_U: NDArray[np.int64]
+    vectors_UD: NDArray[np.float32]
+
+    def vectors(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors of some table rows, all of them used by the hour."""
+        return self.vectors_UD[np.searchsorted(self.rows_U, rows_N)]
+
+
+@dataclass
+class PreparedRows:
+    """An hour's rows as places in the working set of table rows they use."""
+
+    features: HourFeatures
+    working: WorkingSet
+    places_BS: Tensor
+    defaults_S: Tensor
+    """Place of each slot's default row."""
+
+    def set_aside(self) -> Untouched:
+        """A copy of the vectors as they are now."""
+        return Untouched(self.working.rows_U, self.working.vectors_UD.numpy().copy())
+
+
+class Original:
+    """Vocabulary, table, network and optimiser, and the hour whose gate rows are still to be learnt."""
+
+    def __init__(self, config: Config) -> None:
+        """A model that has seen nothing."""
+        fields = len(config.field_names)
+        self.config = config
+        self.vocabulary = Vocabulary(config.vocabulary, fields)
+        self.table = EmbeddingTable(config.model.width, fields, config.seed)
+        self.learner = Learner(
+            build_network(config.model, fields, config.seed), Pooling.of(config.slot_fields), config.training
+        )
+        self.pending: Pending | None = None
+        self._touched_rows: list[NDArray[np.int64]] | None = []
+        self._touched_features: list[NDArray[np.int64]] = []
+
+    @classmethod
+    def restore(cls, config: Config, arrays: Arrays, origin: str) -> Original:
+        """The model whose `snapshot` this was; `origin` names the file for error messages."""
+        original = cls(config)
+        original.vocabulary = Vocabulary.restore(config.vocabulary, original.vocabulary.fields, section(arrays, "vocabulary."))
+        table = section(arrays, "table.")
+        original.table = EmbeddingTable.restore(table["vectors_VD"], table["squares_V"], config.seed)  # type: ignore[arg-type]
+        restore_learner(original.learner, arrays, origin)
+        pending = section(arrays, "pending.")
+        hour, cut = (int(number) for number in pending["hour_cut"])
+        rows = EncodedRows(pending["labels_B"], pending["times_B"], pending["keys_BS"])  # type: ignore[arg-type]
+        original.pending = Pending(Hour(hour), rows, cut)
+        return original
+
+    def snapshot(self) -> Snapshot:
+        """Everything the next hour starts from, and which parts of it changed since the last snapshot."""
+        assert self.pending is not None, "a snapshot is taken at the cut of an hour"
+        arrays: Arrays = {f"vocabulary.{name}": array for name, array in self.vocabulary.state().items()}
+        arrays |= {"table.vectors_VD": self.table.vectors_VD, "table.squares_V": self.table.squares_V}
+        arrays |= learner_state(self.learner)
+        rows = self.pending.rows
+        arrays |= {"pending.labels_B": rows.labels_B, "pending.times_B": rows.times_B, "pending.keys_BS": rows.keys_BS}
+        arrays["pending.hour_cut"] = np.array([self.pending.hour.index, self.pending.cut], np.int64)
+        touched = None
+        if self._touched_rows is not None:
+            touched = {"table": _union(self._touched_rows), "vocabulary": _union(self._touched_features)}
+        self._touched_rows, self._touched_features = [], []
+        return Snapshot(arrays, touched)
+
+    def absorb(self) -> int:
+        """Learn the rows left over from the last hour and count its features.
+
+        Returns:
+            Number of features that hour brought.
+        """
+        if self.pending is None:
+            return 0
+        rows, cut, hour = self.pending.rows, self.pending.cut, self.pending.hour
+        prepared = self.prepare(rows)
+        self._fit(prepared, rows.labels_B, slice(cut, None), seed=2 * hour.index + 1)
+        added = self.vocabulary.observe(hour, prepared.features)
+        self._touch(prepared)
+        self.pending = None
+        if hour.index % EVICTION_PERIOD == 0 and (kept_rows := self.vocabulary.evict(hour)) is not None:
+            self.table.keep(kept_rows)
+            self._touched_rows = None  # everything moved
+        return added
+
+    def prepare(self, rows: EncodedRows) -> PreparedRows:
+        """Admit an hour's features and find the table rows it uses."""
+        slot_fields_S = np.array(self.config.slot_fields, np.int64)
+        features = HourFeatures.of(rows.keys_BS, slot_fields_S)
+        rows_BS = features.spread(self.vocabulary.admit(features))
+        self.table.grow(self.vocabulary.rows)
+        working = self.table.take(np.union1d(rows_BS[rows_BS >= 0], slot_fields_S))
+        return PreparedRows(features, working, working.locate(rows_BS), working.locate(slot_fields_S))
+
+    def score(self, prepared: PreparedRows, first: int = 0) -> NDArray[np.float64]:
+        """Probability of a click for the rows from `first` on."""
+        return self.learner.score(prepared.working.vectors_UD, prepared.places_BS[first:])
+
+    def train(self, hour: Hour, rows: EncodedRows, prepared: PreparedRows, cut: int) -> Pass:
+        """Learn the rows before the cut; the others become the pending ones."""
+        done = self._fit(prepared, rows.labels_B, slice(0, cut), seed=2 * hour.index)
+        self.pending = Pending(hour, rows, cut)
+        self._touch(prepared)
+        return done
+
+    def _touch(self, prepared: PreparedRows) -> None:
+        """Note which table rows and features a snapshot must hold anew."""
+        if self._touched_rows is not None:
+            self._touched_rows.append(prepared.working.rows_U)
+            ids_U = self.vocabulary.find(prepared.features.keys_U)
+            self._touched_features.append(ids_U[ids_U >= 0])
+
+    def _fit(self, prepared: PreparedRows, labels_B: NDArray[np.uint8], chosen: slice, *, seed: int) -> Pass:
+        done = self.learner.fit(
+            prepared.working,
+            prepared.places_BS[chosen],
+            labels_B[chosen],
+            seed=self.config.seed * 1_000_003 + seed,
+            dropped_to_S=prepared.defaults_S,
+        )
+        self.table.put(prepared.working)
+        return done
+
+
+def _union(places: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *places]))

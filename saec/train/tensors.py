@@ -1,0 +1,81 @@
+"""A learner as named arrays, and back: what a checkpoint holds of it (safetensors knows arrays and names, no objects)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saec.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from saec.train.learner import Learner
+
+Arrays = dict[str, NDArray[Any]]
+"""Named arrays: what checkpoints and artifacts consist of."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """State to be kept: its arrays, named `group.NAME`, and which places of the big ones changed since the last snapshot.
+
+    A group that `touched` does not name is kept whole; `touched` of None keeps everything whole.
+    """
+
+    arrays: Arrays
+    touched: dict[str, NDArray[np.int64]] | None = None
+
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def network_arrays(network: nn.Module) -> Arrays:
+    """Copies of the network's parameters by name."""
+    return {name: value.detach().numpy().copy() for name, value in network.named_parameters()}
+
+
+def load_network(network: nn.Module, arrays: Arrays, origin: str) -> None:
+    """Set the network's parameters.
+
+    Raises:
+        IntegrityError: naming `origin` and the parameter, when one is missing or has another shape.
+    """
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            found = arrays.get(name)
+            if found is None or found.shape != tuple(parameter.shape):
+                shape = "nothing" if found is None else f"shape {found.shape}"
+                raise IntegrityError(
+                    f"{origin} has {shape} for network parameter {name!r}, wanted shape {tuple(parameter.shape)}; it was "
+                    "written with another model section of the configuration"
+                )
+            parameter.copy_(torch.from_numpy(found))
+
+
+def learner_state(learner: Learner) -> Arrays:
+    """The network's parameters and the optimiser's moments, as `network.NAME` and `optimiser.MOMENT.NAME`."""
+    state = {f"network.{name}": value for name, value in network_arrays(learner.network).items()}
+    for name, parameter in learner.network.named_parameters():
+        for moment, value in learner.optimiser.state.get(parameter, {}).items():
+            state[f"optimiser.{moment}.{name}"] = value.numpy().copy()
+    return state
+
+
+def restore_learner(learner: Learner, state: Arrays, origin: str) -> None:
+    """Put a learner into the state that `learner_state` gave."""
+    load_network(learner.network, section(state, "network."), origin)
+    for name, parameter in learner.network.named_parameters():
+        if f"optimiser.step.{name}" in state:
+            learner.optimiser.state[parameter] = {
+                moment: torch.from_numpy(state[f"optimiser.{moment}.{name}"].copy()) for moment in _MOMENTS
+            }
+
+
+def section(state: Arrays, prefix: str) -> Arrays:
+    """The arrays whose names start with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

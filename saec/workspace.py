@@ -1,0 +1,117 @@
+"""The workspace: where an hour's files lie between its steps, and the training state between hours.
+
+    workspace/ledger.db             the ledger (unless it is elsewhere)
+    workspace/store/                the model store (unless it is elsewhere)
+    workspace/checkpoints/          training state, see saec.store.checkpoints
+    workspace/hours/20171001T03/    rows, quarantine, vectors set aside, codes, the candidate's files, scores
+
+Decisions: steps hand each other names and digests, never data; a file is verified against its digest when it is read. The
+original stays in memory between steps of one process (it is what is big), under the name of the checkpoint it equals; a step
+that finds another name, or none, reads the checkpoint. Both ways give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from saec.data.rows import write_whole
+from saec.errors import IntegrityError
+from saec.store.checkpoints import Checkpoints
+from saec.store.model_store import ModelStore, open_store
+from saec.train.original import Original
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from saec.config import Config
+    from saec.hours import Hour
+    from saec.train.tensors import Arrays
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """A file of the hour's folder by name, and what its bytes must hash to."""
+
+    name: str
+    sha256: str
+
+
+class Workspace:
+    """The folders of one pipeline."""
+
+    _resident: tuple[str, Original] | None = None
+    """The original in memory and the checkpoint it equals; one a process."""
+
+    def __init__(self, config: Config) -> None:
+        """The workspace that the configuration names; nothing is made until something is written."""
+        self.config = config
+        self.checkpoints = Checkpoints(config.workspace / "checkpoints")
+
+    def store(self) -> ModelStore:
+        """The model store that the configuration names."""
+        return open_store(self.config.store_url)
+
+    def folder(self, hour: Hour) -> Path:
+        """The folder of an hour's files."""
+        return self.config.workspace / "hours" / hour.compact
+
+    def write(self, hour: Hour, name: str, arrays: Arrays) -> FileDigest:
+        """Write arrays into the hour's folder."""
+        data = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
+        self.folder(hour).mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder(hour) / name, data)
+        return FileDigest(name, hashlib.sha256(data).hexdigest())
+
+    def read(self, hour: Hour, file: FileDigest) -> Arrays:
+        """Read arrays of the hour's folder back.
+
+        Raises:
+            IntegrityError: when the file is gone or not the one that was written.
+        """
+        path = self.folder(hour) / file.name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise IntegrityError(f"{path} is gone; run the hour again: saec run --hour {hour}") from None
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise IntegrityError(f"{path} is not what the step before wrote; run the hour again: saec run --hour {hour}")
+        return load(data)
+
+    def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
+        """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
+        name = self.checkpoints.save(hour, "original", original.snapshot(), base)
+        Workspace._resident = (name, original)
+        return name
+
+    def original(self, name: str) -> Original:
+        """The original of a checkpoint, only to be looked at."""
+        if Workspace._resident is None or Workspace._resident[0] != name:
+            origin = f"checkpoint {name}"
+            Workspace._resident = (name, Original.restore(self.config, self.checkpoints.load(name), origin))
+        return Workspace._resident[1]
+
+    def take_original(self, name: str | None) -> Original:
+        """The original of a checkpoint (a fresh one for None), to be trained: it leaves the memory until it is saved."""
+        original = Original(self.config) if name is None else self.original(name)
+        Workspace._resident = None
+        return original
+
+    def clear(self, hour: Hour, *, keep: tuple[str, ...]) -> None:
+        """Remove what the steps of an hour needed only among themselves."""
+        if self.folder(hour).is_dir():
+            for path in self.folder(hour).iterdir():
+                if path.name not in keep:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def retain(self, hours: set[Hour]) -> None:
+        """Remove the folders of all hours but these."""
+        kept = {hour.compact for hour in hours}
+        for path in (self.config.workspace / "hours").glob("*"):
+            if path.name not in kept:
+                shutil.rmtree(path)
