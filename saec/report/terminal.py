@@ -1,0 +1,174 @@
+"""Tables for a terminal: `saec report` and `saec status`.
+
+Decisions: everything is built of `rich.text.Text`, never of markup, so that a message with brackets or control
+characters prints as itself; a narrow terminal gets fewer columns rather than folded numbers; oldest hour first,
+because a terminal is read at its foot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.box import ROUNDED, SIMPLE_HEAD
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from saec.report import text
+from saec.report.records import Record, explanation, hour_of, ordered, total_seconds
+from saec.report.summary import summarise
+
+COLOURS = {"PUBLISHED": "green", "HELD": "yellow", "QUARANTINED": "magenta", "FAILED": "red"}
+LETTERS = {"PUBLISHED": "■"}
+"""The strip's sign of an outcome; of others the first letter."""
+WIDE = 132
+"""Columns of a terminal from which the hours' table shows everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of figures: its heading, how to fill it, and whether only wide terminals show it."""
+
+    heading: str
+    cell: Callable[[Record], str]
+    only_wide: bool = False
+
+
+def _metric(key: str) -> Callable[[Record], str]:
+    """A cell that shows a metric."""
+    return lambda record: text.decimal(record.get(key))
+
+
+COLUMNS = (
+    Column("AUC orig.", _metric("auc_original")),
+    Column("compr.", _metric("auc_compressed")),
+    Column("champ.", _metric("auc_champion"), only_wide=True),
+    Column("loss orig.", _metric("logloss_original")),
+    Column("compr.", _metric("logloss_compressed")),
+    Column("champ.", _metric("logloss_champion"), only_wide=True),
+    Column("rows", lambda record: text.count(record.get("rows")), only_wide=True),
+    Column("new", lambda record: text.count(record.get("new_features")), only_wide=True),
+    Column("vectors", lambda record: text.times(record.get("ratio_vectors"))),
+    Column("bytes", lambda record: text.times(record.get("ratio_total"))),
+    Column("size", lambda record: text.size(record.get("bytes_compressed")), only_wide=True),
+    Column("time", lambda record: text.duration(total_seconds(record)), only_wide=True),
+)
+
+
+def hours_table(records: Iterable[Record], width: int = WIDE) -> Table:
+    """One line an hour.
+
+    Args:
+        records: the ledger's records, in any order.
+        width: columns of the terminal; below `WIDE` the less needed figures are left out.
+    """
+    shown = [column for column in COLUMNS if width >= WIDE or not column.only_wide]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, int(width >= WIDE), 0, 0), header_style="dim")
+    table.add_column("hour (UTC)", no_wrap=True)
+    table.add_column("outcome", no_wrap=width >= WIDE, min_width=max(map(len, COLOURS)))
+    for column in shown:
+        table.add_column(column.heading, justify="right", no_wrap=True)
+    for record in ordered(records):
+        table.add_row(str(hour_of(record)), _outcome(record), *(Text(column.cell(record)) for column in shown))
+    return table
+
+
+def summary_panel(records: Sequence[Record]) -> Panel:
+    """The figures at a glance, over the last 24 hours."""
+    summary = summarise(records)
+    pooled, medians, latest = summary["against_original"], summary["medians"], summary["latest"]
+    grid = _grid()
+    grid.add_row("hours", _counts(summary["outcomes"]))
+    for metric, name in (("auc", "AUC"), ("logloss", "log loss")):
+        grid.add_row(name, Text(f"{text.decimal(pooled[f'{metric}_compressed'])} compressed, "
+                                f"{text.decimal(pooled[f'{metric}_reference'])} original "
+                                f"({text.signed(pooled[f'{metric}_difference'])})"))
+    grid.add_row("vectors", Text(f"{text.times(medians['ratio_vectors'])} fewer, now {text.vectors(latest)}"))
+    grid.add_row("bytes", Text(f"{text.times(medians['ratio_total'])} fewer, keys counted, now {text.stored(latest)}"))
+    grid.add_row("time", Text(f"{text.duration(medians['seconds'])} an hour (median)"))
+    grid.add_row("published", Text(text.plain(summary["version"] or "nothing yet")))
+    gated = text.plural(pooled["hours"], "hour")
+    return _panel(grid, f"last 24 hours: {gated} gated, {text.count(pooled['rows'])} rows")
+
+
+def status_panel(
+    records: Sequence[Record],
+    *,
+    live: str | None = None,
+    hold: str | None = None,
+    running: str | None = None,
+    due: Sequence[str] = (),
+    stale: Sequence[str] = (),
+) -> Panel:
+    """What is live and what the pipeline has to do.
+
+    Args:
+        records: the ledger's records; the last 24 become a strip.
+        live: the live version, None before the first.
+        hold: who holds releases and why, None when nobody does.
+        running: hour and step of the run that has the lease, None when nothing runs.
+        due: hours to be done.
+        stale: hours whose input changed after they were done.
+    """
+    in_order = ordered(records)
+    grid = _grid()
+    grid.add_row("live", Text(text.plain(live), style="bold") if live else Text("no version yet", style="yellow"))
+    if hold:
+        grid.add_row("held", Text(text.plain(hold), style="yellow"))
+    grid.add_row("running", Text(text.plain(running or "nothing")))
+    grid.add_row("due", Text(_listed(due)))
+    if stale:
+        grid.add_row("stale", Text(f"{_listed(stale)}; redo with saec backfill --only stale", style="yellow"))
+    if in_order:
+        grid.add_row(f"last {len(in_order[-24:])}", _strip(in_order[-24:]))
+        grid.add_row("newest", Text(f"{hour_of(in_order[-1])} ") + _outcome(in_order[-1]))
+        if why := text.plain(explanation(in_order[-1])):
+            grid.add_row("", Text(why, style="dim"))
+    return _panel(grid, "saec")
+
+
+def _outcome(record: Record) -> Text:
+    """Outcome in its colour, and the reason."""
+    outcome = text.plain(record.get("outcome") or "PENDING")
+    said = Text(outcome, style=COLOURS.get(outcome, "dim"))
+    return said.append(f" {text.plain(record['reason'])}", style="dim") if record.get("reason") else said
+
+
+def _strip(records: Sequence[Record]) -> Text:
+    """One sign an hour, oldest first."""
+    strip = Text()
+    for record in records:
+        outcome = text.plain(record.get("outcome") or "·")
+        strip.append(LETTERS.get(outcome, outcome[:1]), style=COLOURS.get(outcome, "dim"))
+    return strip
+
+
+def _counts(outcomes: dict[str, int]) -> Text:
+    """Hours by outcome, the colour only where there are any."""
+    styled = [
+        Text(f"{count} {text.plain(name).lower()}", style=COLOURS.get(name, "") if count else "dim")
+        for name, count in outcomes.items()
+    ]
+    return Text(", ").join(styled)
+
+
+def _listed(hours: Sequence[str]) -> str:
+    """How many hours, and the first and last of them."""
+    if not hours:
+        return "nothing"
+    named = [text.plain(hour) for hour in sorted(hours)]
+    return named[0] if len(named) == 1 else f"{text.plural(len(named), 'hour')}, {named[0]} to {named[-1]}"
+
+
+def _grid() -> Table:
+    """Labels on the left, what they say on the right."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def _panel(grid: Table, title: str) -> Panel:
+    """A grid in a frame as wide as it needs."""
+    return Panel(grid, box=ROUNDED, title=Text(title), title_align="left", expand=False, border_style="dim")

@@ -1,0 +1,73 @@
+"""Sixty plausible hours of a ledger: a bootstrap, drift, and every way an hour can end without publishing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from saec.hours import Hour
+
+FIRST = Hour.parse("2017-10-01T00")
+HOSTILE = "<script>alert('x')</script> | [a](javascript:b) \x1b[31mred\x1b[0m \ud800 $x_1$"
+NOTHING_LEARNT = {
+    9: ("HELD", "no-data", "the partition of 2017-10-01T09 did not come within 2 hours of its end"),
+    23: ("FAILED", "diverged", "training loss of hour 2017-10-01T23 is nan after batch 37; the warm state is kept"),
+    31: ("QUARANTINED", "schema", "field 'category' wants column category_id (int64), found none " + HOSTILE),
+}
+GATED = {
+    17: ("UNDECIDED", "undecided", "the rows cannot tell: log loss may be 0.0061 above the original's"),
+    46: ("FAIL", "worse", "AUC is at least 0.0057 worse than the original's, margin 0.0050"),
+}
+
+
+def ledger_record(index: int) -> dict[str, Any]:
+    """The record of the hour so many hours after the first."""
+    hour = FIRST + index
+    if index in NOTHING_LEARNT:
+        outcome, reason, message = NOTHING_LEARNT[index]
+        timed = {"ingest": 3.1, "train": 9.9} if outcome == "FAILED" else {}
+        return {"hour": str(hour), "outcome": outcome, "reason": reason, "message": message, "version": None,
+                "rows": None if reason == "no-data" else 11000, "seconds": timed, "verdict": None}
+    status, reason, said = GATED.get(index, ("PASS", "", "not worse than the original nor the champion within 0.0050"))
+    if index == 0:
+        status, said = "BOOTSTRAP", "no champion yet; log loss beats that of the hour's click rate"
+    swing = 0.018 * math.sin(index / 24 * 2 * math.pi) + 0.006 * math.sin(index * 2.3)
+    auc, loss = 0.70 + 0.04 * (1 - math.exp(-index / 9)) + swing, 0.62 - 0.02 * (1 - math.exp(-index / 9)) - swing / 2
+    gain = 0.0027 + 0.002 * math.sin(index * 1.7) - (0.012 if index == 46 else 0)
+    rows = 9000 + round(5000 * math.sin((index - 6) / 24 * 2 * math.pi)) + 173 * (index % 7)
+    features = 20000 + 9000 * index
+    sizes = {"codebooks": 128000 + 90 * index, "index": 40000 + 3100 * index, "network": 172000, "schema": 5200}
+    head = 4100 if index > 3 else 900 + 800 * index
+    kept = sizes["codebooks"] + sizes["index"]
+    champion = {"auc": None, "loss": None} if index == 0 else {"auc": auc - 0.0045, "loss": loss + 0.0041}
+    compared = [
+        {"reference": name, "rows": rows * 3 // 10, "auc_difference": difference, "auc_bound": difference - 0.0021,
+         "logloss_difference": -difference / 2, "logloss_bound": 0.0017 - difference / 2}
+        for name, difference in (("original", gain), ("champion", gain + 0.0045)) if index or name == "original"
+    ]
+    return {
+        "hour": str(hour), "outcome": "HELD" if index in GATED else "PUBLISHED", "reason": reason, "message": "",
+        "version": None if index in GATED else f"{hour.compact}-{index * 7919 + 0xABC123:012x}",
+        "rows": rows, "rows_train": rows - rows * 3 // 10, "rows_gate": rows * 3 // 10, "clicks": rows * 3 // 11,
+        "quarantined_rows": 0 if index % 5 else 13, "duplicates": index % 3, "new_features": 14000 - 100 * index,
+        "features": features,
+        "auc_original": auc, "auc_compressed": auc + gain, "auc_champion": champion["auc"],
+        "logloss_original": loss, "logloss_compressed": loss - gain / 2, "logloss_champion": champion["loss"],
+        "progressive_auc_original": auc - 0.011, "progressive_logloss_original": loss + 0.01,
+        "progressive_auc_champion": champion["auc"] and auc - 0.009, "progressive_logloss_champion": champion["loss"],
+        "normalised_entropy_compressed": loss / 0.66, "calibration_compressed": 1.01 - swing / 3,
+        "vectors_original": features, "vectors_compressed": head, "bytes_original": features * 72,
+        "bytes_compressed": kept, "ratio_vectors": features / head, "ratio_embedding": features * 64 / kept * 1.3,
+        "ratio_total": features * 72 / kept, "sizes": sizes, "code_churn": 0.08, "utilisation": 0.97,
+        "verdict": {"status": status, "reason": reason, "text": said, "comparisons": compared},
+        "seconds": {"ingest": 3.1, "train": 9.5 + rows / 2000, "cluster": 2.2, "retrain": 7.4 + rows / 3000,
+                    "gate": 1.3, "publish": 0.9},
+    }
+
+
+@pytest.fixture
+def records() -> list[dict[str, Any]]:
+    """Sixty hours from 2017-10-01T00, fresh for each test."""
+    return [ledger_record(index) for index in range(60)]

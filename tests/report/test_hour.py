@@ -1,0 +1,47 @@
+"""The markdown of an hour in the Prefect UI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saec.report.hour import escape, hour_markdown
+
+
+def test_headline_says_outcome_reason_and_verdict(records: list[dict[str, Any]]) -> None:
+    """The first lines answer what became of the hour and why."""
+    lines = hour_markdown(records[46]).splitlines()
+    assert lines[0] == r"# 2017-10-02T22 · HELD (worse) · verdict FAIL"
+    assert lines[2].startswith("AUC is at least 0.0057 worse")
+
+
+def test_metrics_of_all_three_models_are_shown(records: list[dict[str, Any]]) -> None:
+    """Original, challenger and champion side by side; the first hour has no champion."""
+    told = hour_markdown(records[20])
+    assert f"| original | {records[20]['auc_original']:.4f} |" in told
+    assert f"| challenger (compressed) | {records[20]['auc_compressed']:.4f} |" in told
+    assert "| champion |" in told
+    assert "| champion |" not in hour_markdown(records[0])
+
+
+def test_an_hour_that_stopped_early_shows_what_it_reached(records: list[dict[str, Any]]) -> None:
+    """A failed hour has its steps' seconds, but no table of metrics full of dashes."""
+    told = hour_markdown(records[23])
+    assert "diverged" in told
+    assert "| step: train | 9.9 s |" in told
+    assert "log loss" not in told
+
+
+def test_hostile_message_stays_literal(records: list[dict[str, Any]]) -> None:
+    """No HTML, link, table cell or terminal escape comes from a message."""
+    told = hour_markdown(records[31])
+    assert "<script" not in told
+    assert r"\[a\]\(javascript\:b\)" in told
+    assert "\x1b" not in told
+    assert escape("a\nb | c") == r"a b \| c"
+    told.encode("utf-8")
+
+
+def test_figure_travels_in_the_text(records: list[dict[str, Any]]) -> None:
+    """With a history the markdown ends with a PNG data URI, without one it has no image."""
+    assert "](data:image/png;base64,iVBOR" in hour_markdown(records[46], records)
+    assert "data:image" not in hour_markdown(records[46])

@@ -1,0 +1,130 @@
+"""The HTML report: one file, safe whatever the records say, the same bytes for the same records."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from saec.report.page import OPEN_HOURS, render_report
+
+
+class Page(HTMLParser):
+    """The tags, attributes and table cells of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.cells: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cells:
+            self.cells[-1] += data.strip()
+
+
+@pytest.fixture
+def html(records: list[dict[str, Any]]) -> str:
+    """The report of the sixty hours."""
+    return render_report(records, "Saec <on> globo")
+
+
+def test_page_needs_nothing_but_itself(html: str) -> None:
+    """Every reference is to a place in the page; there is no script, sheet, font or import, and a policy says so."""
+    page = Page(html)
+    references = [value for name, value in page.attributes if name in ("src", "href", "xlink:href", "srcset", "data")]
+    assert references
+    assert all(value is not None and value.startswith("#") for value in references)
+    assert not {"script", "link", "img", "iframe", "object", "base"} & set(page.tags)
+    assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?(.)", html))
+    assert "@import" not in html
+    assert "http://" not in html
+    assert "default-src 'none'" in html
+
+
+def test_references_lead_somewhere(html: str) -> None:
+    """Each hour of the strip has its row, each shape that a figure uses is drawn, and no id is given twice."""
+    page = Page(html)
+    ids = [value for name, value in page.attributes if name == "id"]
+    targets = {(value or "")[1:] for name, value in page.attributes if name in ("href", "xlink:href")}
+    targets |= set(re.findall(r"url\(#([^)]+)\)", html))
+    assert len(ids) == len(set(ids))
+    assert targets <= set(ids)
+
+
+def test_hostile_text_stays_text(html: str) -> None:
+    """Markup, control characters and lone surrogates of a message reach the page as harmless text."""
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(" in html
+    assert "Saec &lt;on&gt; globo" in html
+    assert "\x1b" not in html
+    html.encode("utf-8")
+
+
+def test_hostile_values_everywhere_stay_text() -> None:
+    """No field of a record is trusted: not outcome, reason, version, verdict, nor the names of files and steps."""
+    evil = "\"><img src=x onerror='y'>&$\\frac{"
+    record = {"hour": "2017-10-01T00", "outcome": evil, "reason": evil, "version": evil, "rows_gate": evil,
+              "rows": evil, "sizes": {evil: 5}, "seconds": {evil: 1.0}, "auc_original": 0.7,
+              "verdict": {"status": evil, "text": evil, "comparisons": [{"reference": evil, "rows": evil}]}}
+    page = Page(render_report([record], evil, live=evil))
+    assert "img" not in page.tags
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def test_what_is_not_known_is_a_dash(records: list[dict[str, Any]]) -> None:
+    """An hour without data shows dashes: no None, no nan, no zero."""
+    page = Page(render_report([records[9]], "one hour"))
+    assert page.cells[2:14] == ["–"] * 12
+    assert not re.search(r"\b(None|nan)\b", " ".join(page.cells))
+
+
+def test_same_records_same_bytes(records: list[dict[str, Any]], html: str) -> None:
+    """In any order of records and however often, the file is the same."""
+    assert render_report(list(reversed(records)), "Saec <on> globo") == html
+
+
+def test_older_hours_unfold(html: str) -> None:
+    """The newest hours are in view; the rest are behind one line, newest first all through."""
+    hours = re.findall(r'<tbody id="h([^"]+)"', html)
+    assert len(hours) == 60
+    assert hours == sorted(hours, reverse=True)
+    shown, hidden = html.split("12 earlier hours")
+    assert f'id="h{hours[OPEN_HOURS - 1]}"' in shown
+    assert f'id="h{hours[OPEN_HOURS]}"' in hidden
+
+
+def test_header_says_the_pooled_figures(records: list[dict[str, Any]], html: str) -> None:
+    """The first lines carry the outcome counts, the difference to the original and the live version."""
+    head = html[: html.index("<h2>Hours</h2>")]
+    recent = records[-24:]
+    rows = sum(record["rows_gate"] for record in recent)
+    gain = sum((r["auc_compressed"] - r["auc_original"]) * r["rows_gate"] for r in recent) / rows
+    assert f"{gain:+.4f}" in head
+    assert f"{rows:,} rows" in head
+    assert "55 of 60" in head
+    assert "3 held, 1 quarantined, 1 failed" in head
+    assert records[-1]["version"] in head
+
+
+def test_rollback_shows_which_version_is_live(records: list[dict[str, Any]]) -> None:
+    """When the store's live version is not the newest published one, the header says both."""
+    head = render_report(records, "t", live=records[3]["version"]).split("<h2>")[0]
+    assert records[3]["version"] in head
+    assert f"not the newest one, which is {records[-1]['version']}" in head
+
+
+def test_no_records_make_a_page_that_says_so() -> None:
+    """An empty ledger is a state, not an error."""
+    html = render_report([], "Saec")
+    assert "no hours yet" in html
+    assert "<svg" not in html

@@ -1,0 +1,74 @@
+"""Tables in a terminal: they fit, they show everything as text, and they survive an empty ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from saec.report.terminal import hours_table, status_panel, summary_panel
+
+
+def printed(what: RenderableType, width: int = 140, *, colour: bool = False) -> str:
+    """What a terminal of that width shows."""
+    console = Console(width=width, force_terminal=colour, color_system="truecolor" if colour else None)
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_hours_fit_the_terminal(records: list[dict[str, Any]], width: int) -> None:
+    """Every hour, outcome and metric is whole at 80 columns; nothing is cut to an ellipsis."""
+    shown = printed(hours_table(records, width), width)
+    assert all(record["hour"] in shown for record in records)
+    assert "QUARANTINED" in shown
+    assert f"{records[59]['auc_compressed']:.4f}" in shown
+    assert "…" not in shown
+
+
+def test_wide_terminals_see_the_champion(records: list[dict[str, Any]]) -> None:
+    """The less needed figures come with the room for them."""
+    champion = f"{records[59]['auc_champion']:.4f}"
+    assert champion in printed(hours_table(records[59:], 140))
+    assert champion not in printed(hours_table(records[59:], 80), 80)
+
+
+def test_outcomes_are_coloured(records: list[dict[str, Any]]) -> None:
+    """Green for published, red for failed."""
+    shown = printed(hours_table(records), colour=True)
+    assert "\x1b[32mPUBLISHED" in shown
+    assert "\x1b[31mFAILED" in shown
+
+
+def test_unknown_metrics_are_dashes(records: list[dict[str, Any]]) -> None:
+    """An hour without data has a dash in each column of figures."""
+    line = next(line for line in printed(hours_table(records)).splitlines() if "2017-10-01T09" in line)
+    assert line.split()[3:] == ["–"] * 12
+
+
+def test_summary_says_the_differences(records: list[dict[str, Any]]) -> None:
+    """Outcomes, ratios and the newest version, in one frame."""
+    shown = printed(summary_panel(records))
+    assert "55 published, 3 held, 1 quarantined, 1 failed" in shown
+    assert records[-1]["version"] in shown
+
+
+def test_status_says_what_is_live_and_what_is_due(records: list[dict[str, Any]]) -> None:
+    """Live version, hold, work to do, and a strip of the last day."""
+    shown = printed(status_panel(records, live="v1", hold="ana: [red]why\x1b[2J",
+                                 due=["2017-10-03T13", "2017-10-03T12"],
+                                 stale=["2017-10-01T03"], running="2017-10-03T12 train"))
+    assert "live" in shown
+    assert "ana: [red]why�[2J" in shown
+    assert "2 hours, 2017-10-03T12 to 2017-10-03T13" in shown
+    assert "saec backfill --only stale" in shown
+    assert "■" * 10 + "H" + "■" * 13 in shown
+
+
+def test_empty_ledger() -> None:
+    """Every table has something to say before the first hour."""
+    assert "hour (UTC)" in printed(hours_table([]))
+    assert "nothing yet" in printed(summary_panel([]))
+    assert "no version yet" in printed(status_panel([]))
