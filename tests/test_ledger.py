@@ -16,6 +16,7 @@ import pytest
 from saec.errors import LeaseLost, LedgerError
 from saec.hours import Hour
 from saec.ledger import OUTCOMES, Ledger
+from saec.ledger_tables import HourRecord
 
 HOUR = Hour.parse("2017-10-01T03")
 
@@ -315,8 +316,13 @@ def test_a_file_that_is_no_database_is_a_ledger_error(tmp_path):
     assert path.read_bytes() == b"not a database" * 100
 
 
-def test_reading_does_not_wait_for_a_writer(ledger, lease, url):
-    """While another connection holds the write lock, a report can still be read."""
+def test_readers_and_the_writer_do_not_wait_for_each_other(ledger, lease, url):
+    """While a run writes, a report can be read, and while a report is being read, a run can write."""
     trained(ledger, lease, HOUR)
+    report = Ledger(url)
     with ledger._writing(lease):
-        assert Ledger(url).get(HOUR).state == "PUBLISHED"
+        assert report.get(HOUR).state == "PUBLISHED"
+    with report._reading() as session:
+        assert session.get(HourRecord, HOUR.index).attempts == 1
+        trained(ledger, lease, HOUR)
+    assert report.get(HOUR).attempts == 2

@@ -45,13 +45,15 @@ def test_publishing_on_an_old_decision_is_refused(store, versions):
     assert store.live().version == versions[0]
 
 
-def test_an_older_hour_is_archived(store, versions):
+def test_an_older_hour_is_archived(store, versions, commit):
     """A version of an hour before the live one is not published; one of the same hour is."""
     store.publish(versions[1], **RUN, fence=1)
     with pytest.raises(StoreError, match="archived") as caught:
         store.publish(versions[0], **RUN, fence=1)
     assert caught.value.reason == "superseded"
     assert store.live().version == versions[1]
+    again = commit(store, hour=HOUR + 1, content=b"trained again")
+    assert store.publish(again, **RUN, fence=1).previous == versions[1]
 
 
 def test_a_rollback_stays_until_released(store, versions):
@@ -116,6 +118,8 @@ def test_of_two_decisions_on_one_release_one_is_taken(store, versions, monkeypat
         store.hold(**PERSON)
         with pytest.raises(ReleaseConflict, match="another writer created release 2 first"):
             store.publish(versions[1], **RUN, fence=1, expected=1)
+        with pytest.raises(ReleaseConflict):  # the very same decision, in the same second, is still another's
+            store.hold(**PERSON)
     assert store.live().action == "hold"
 
 

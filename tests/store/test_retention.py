@@ -53,6 +53,22 @@ def test_no_empty_folder_stays(local_store, commit):
     assert not folder.exists()
 
 
+def test_a_rollback_while_retention_runs_is_seen(store, commit, monkeypatch):
+    """A version that goes live after the list of old ones was made is not removed."""
+    versions = [commit(store, hour=HOUR + hour) for hour in range(4)]
+    store.publish(versions[3], actor="run", reason="passed", fence=1)
+    remove = store.remove
+
+    def remove_and_roll_back(version):
+        remove(version)
+        if version == versions[0]:
+            store.rollback(versions[1], **PERSON)
+
+    monkeypatch.setattr(store, "remove", remove_and_roll_back)
+    assert store.retain(1) == [versions[0], versions[2]]
+    assert store.verify(versions[1]) == []
+
+
 class Retention(RuleBasedStateMachine):
     """Any sequence of what runs and people do to a store."""
 
