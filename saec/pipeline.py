@@ -1,0 +1,255 @@
+"""A pipeline at work: the lease, the hour's row in the ledger, and what each way an hour can end means.
+
+Decisions: one run at a time holds the ledger's lease and renews it from a thread, so a run that dies is replaced within
+`LEASE_SECONDS`, and one that was replaced can neither write the ledger nor publish. Whatever happens in an hour becomes one of
+four outcomes with a reason; only losing the lease, or being told to stop, ends the run itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from saec.data.partitions import available_hours
+from saec.errors import HourHeld, InputError, LeaseLost, SaecError
+from saec.hours import Hour
+from saec.ledger import HourRow, Ledger, Lease
+from saec.planner import Only, PlannedHour, backfill_hours, due_hours
+from saec.steps import HourPlan, Steps, do_hour
+from saec.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from saec.config import Config
+
+LEASE_SECONDS = 120.0
+_DISK = {
+    errno.ENOSPC: "disk-full",
+    errno.EDQUOT: "disk-full",
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+    errno.EROFS: "permission",
+    errno.EIO: "io",
+}
+log = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """The hours of one configuration."""
+
+    def __init__(self, config: Config, steps: Steps | None = None, actor: str = "saec run") -> None:
+        """A pipeline over the configured ledger, workspace and store.
+
+        Args:
+            config: all settings.
+            steps: how each step is run; plain calls when left out.
+            actor: who runs it, for the release log.
+        """
+        self.config = config
+        self.ledger = Ledger(config.ledger_url)
+        self.workspace = Workspace(config)
+        self.steps = steps or Steps()
+        self.actor = actor
+
+    def due(self, now: Hour | None = None) -> list[PlannedHour]:
+        """What a scheduled run would do now."""
+        available = available_hours(self.config.data.source)
+        return due_hours(self.ledger.rows(), available, now or Hour.now(), self.config.data.absent_after)
+
+    def backfill(self, first: Hour, last: Hour, only: Only = "missing", now: Hour | None = None) -> list[PlannedHour]:
+        """What a backfill of this range would do now."""
+        available = available_hours(self.config.data.source)
+        return backfill_hours(
+            self.ledger.rows(),
+            available,
+            first,
+            last,
+            now or Hour.now(),
+            only=only,
+            absent_after=self.config.data.absent_after,
+        )
+
+    @contextmanager
+    def leased(self) -> Iterator[Lease]:
+        """Hold the lease, renewed from a thread until the end.
+
+        Raises:
+            LedgerError: reason "busy", when another run holds it.
+        """
+        lease = self.ledger.acquire(f"{self.actor} on {socket.gethostname()}, process {os.getpid()}", LEASE_SECONDS)
+        done = threading.Event()
+        heart = threading.Thread(target=self._renew, args=(lease, done), name="saec lease", daemon=True)
+        heart.start()
+        try:
+            yield lease
+        finally:
+            done.set()
+            heart.join()
+            self._give_back(lease)
+
+    def run(
+        self,
+        lease: Lease,
+        plan: Iterable[PlannedHour],
+        *,
+        promote: bool = True,
+        stop_on_failure: bool = False,
+        on_step: Callable[[Hour, str], object] = lambda hour, step: None,
+        on_hour: Callable[[HourRow], object] = lambda row: None,
+    ) -> list[HourRow]:
+        """Do planned hours in order.
+
+        Args:
+            lease: from `leased`.
+            plan: from `due` or `backfill`.
+            promote: whether versions that pass are released.
+            stop_on_failure: whether an hour that is FAILED or QUARANTINED ends the run.
+            on_step: told each hour and step before it starts.
+            on_hour: told how each hour ended.
+
+        Raises:
+            LeaseLost: when another run has taken over.
+        """
+        finished = []
+        for planned in plan:
+            if planned.action == "wait":
+                break
+            if planned.action == "skip":
+                continue
+            if planned.action == "step-over":
+                row = self.step_over(lease, planned)
+            else:
+                row = self.do(lease, planned.hour, promote=promote, on_step=on_step)
+            finished.append(row)
+            on_hour(row)
+            if stop_on_failure and row.state in ("FAILED", "QUARANTINED"):
+                break
+        return finished
+
+    def do(
+        self,
+        lease: Lease,
+        hour: Hour,
+        *,
+        promote: bool = True,
+        on_step: Callable[[Hour, str], object] = lambda hour, step: None,
+    ) -> HourRow:
+        """Do one hour, whatever the ledger says of it; later hours that went on from its old state become stale."""
+        self.ledger.begin(lease, hour, self.config.digest)
+
+        def note(step: str) -> None:
+            self.ledger.stage(lease, hour, step)
+            on_step(hour, step)
+
+        parent = self.ledger.latest_trained(hour)
+        plan = HourPlan(
+            config=self.config,
+            hour=hour,
+            original=parent.checkpoint if parent else None,
+            challenger=parent.record["challenger"] if parent and parent.record else None,
+            champion=self._champion(hour),
+            promote=promote,
+            fence=lease.fence,
+            actor=self.actor,
+        )
+        try:
+            result = do_hour(plan, self.steps, note)
+        except LeaseLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - every way an hour can end is an outcome
+            outcome, reason = _outcome(error)
+            log.log(
+                logging.ERROR if outcome == "FAILED" else logging.WARNING,
+                "hour %s %s(%s): %s", hour, outcome, reason, error,
+                exc_info=error if reason == "bug" else None,
+            )
+            row = self.ledger.finish(
+                lease, hour, outcome, reason, message=str(error), parent=parent.hour if parent else None
+            )
+        else:
+            row = self.ledger.finish(
+                lease, hour, result.published.outcome, result.published.reason, message=result.published.message,
+                input_digest=result.input_sha256, parent=parent.hour if parent else None, checkpoint=result.original,
+                version=result.published.version, record=result.record,
+            )
+            self.ledger.mark_stale(lease, hour, f"hour {hour} was done again after it")
+            self._retain()
+        return row
+
+    def step_over(self, lease: Lease, planned: PlannedHour) -> HourRow:
+        """Hold an absent hour."""
+        self.ledger.begin(lease, planned.hour, self.config.digest)
+        message = f"hour {planned.hour}: {planned.why}; when it comes, do it with saec backfill --only missing"
+        return self.ledger.finish(lease, planned.hour, "HELD", "no-data", message=message)
+
+    def _champion(self, hour: Hour) -> str | None:
+        """The version to compare an hour with: the live one, unless it knows this hour or later ones already; then the last
+        version published for an earlier hour."""
+        store = self.workspace.store()
+        live = store.live()
+        if live is None:
+            return None
+        if live.version is not None and live.version < hour.compact:
+            return live.version
+        kept = set(store.versions())
+        earlier = [row.version for row in self.ledger.rows(last=hour - 1) if row.state == "PUBLISHED"]
+        return next((version for version in reversed(earlier) if version in kept), None)
+
+    def _retain(self) -> None:
+        """Remove old versions, checkpoints and hour folders, as configured."""
+        retention = self.config.retention
+        self.workspace.store().retain(retention.versions)
+        trained = [row for row in self.ledger.rows() if row.checkpoint and row.record][-retention.checkpoints :]
+        names = [name for row in trained for name in (row.checkpoint, (row.record or {})["challenger"]) if name]
+        self.workspace.checkpoints.retain(names)
+        self.workspace.retain({row.hour for row in trained})
+
+    def _renew(self, lease: Lease, done: threading.Event) -> None:
+        """Renew the lease until done; a lease that is lost stays lost, and the next write says so."""
+        while not done.wait(LEASE_SECONDS / 4):
+            try:
+                self.ledger.renew(lease, LEASE_SECONDS)
+            except SaecError as error:
+                log.warning("lease of %s not renewed: %s", lease.owner, error)
+
+    def _give_back(self, lease: Lease) -> None:
+        try:
+            self.ledger.release(lease)
+        except LeaseLost:
+            log.warning("%s was replaced by a newer run", lease.owner)
+
+
+def report_record(row: HourRow) -> dict[str, Any]:
+    """What the report shows of an hour: its record, and how it ended."""
+    return {
+        **(row.record or {}),
+        "hour": str(row.hour),
+        "outcome": row.state,
+        "reason": row.reason,
+        "message": row.message,
+        "version": row.version,
+        "stale_because": row.stale_because,
+    }
+
+
+def _outcome(error: Exception) -> tuple[str, str]:
+    """The outcome and the reason that an error in an hour stands for."""
+    match error:
+        case HourHeld():
+            return "HELD", error.reason
+        case InputError():
+            return "QUARANTINED", error.reason
+        case SaecError():
+            return "FAILED", error.reason
+        case MemoryError():
+            return "FAILED", "oom"
+        case OSError():
+            return "FAILED", _DISK.get(error.errno or 0, "io")
+        case _:
+            return "FAILED", "bug"
