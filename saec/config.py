@@ -10,12 +10,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from saec.errors import ConfigError
 
@@ -69,7 +71,7 @@ class FieldConfig(Section):
     """Contract on the column's values (of a list: on its elements); anything else quarantines the hour."""
     nullable: bool = False
     """Whether nulls are allowed; they become one reserved feature of the field."""
-    cap: int | None = None
+    cap: Annotated[int, Field(ge=0)] | None = None
     """Integers above this count as this (long-tailed counters used as categories)."""
     boundaries: list[float] = []
     """Ascending bucket edges of a numeric field; when empty, buckets grow by a factor of the square root of two."""
@@ -103,7 +105,7 @@ class VocabularyConfig(Section):
     """Which features get a row of their own, and for how long."""
 
     admit_after: int = Field(default=2, ge=1)
-    """Sightings in strictly earlier hours after which a feature gets its own row; before that it uses the default row."""
+    """Sightings in strictly earlier hours from which a feature has its own row; till then it uses the default row."""
     half_life: float = Field(default=168.0, gt=0)
     """Hours after which a sighting counts half in a feature's frequency."""
     evict_after: int = Field(default=720, ge=1)
@@ -123,6 +125,8 @@ class ModelConfig(Section):
     """Numbers in an embedding vector."""
     hidden: list[int] = [256, 128]
     """Units of each layer of the deep part."""
+    logit_cap: float = Field(default=0.0, ge=0)
+    """Bound on how far a row's logit may be from the bias, approached smoothly; 0 sets none."""
     cross_layers: int = Field(default=2, ge=1, le=8)
     """Cross layers of dcnv2."""
     cross_rank: int = Field(default=64, ge=1)
@@ -134,9 +138,11 @@ class TrainingConfig(Section):
 
     batch_rows: int = Field(default=256, ge=1)
     """Rows of a training batch."""
-    table_learning_rate: float = Field(default=0.02, gt=0)
+    table_learning_rate: float = Field(default=0.2, gt=0)
     """Step size of row-wise Adagrad on embedding vectors."""
-    dense_learning_rate: float = Field(default=0.001, gt=0)
+    table_prior: float = Field(default=2.0, gt=0)
+    """Squared gradient, of a batch's rows summed up, that a vector starts with: larger makes rare features slower."""
+    dense_learning_rate: float = Field(default=0.0003, gt=0)
     """Step size of Adam on the network."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled weight decay of AdamW on the network."""
@@ -222,6 +228,13 @@ class Config(Section):
                     raise ValueError(f"cross {'&'.join(cross)} names {name!r}, a list, which cannot be crossed")
         return self
 
+    @model_validator(mode="after")
+    def _label_is_no_field(self) -> Self:
+        for field in self.fields:
+            if field.source_column == self.data.label_column:
+                raise ValueError(f"field {field.name!r} reads the label column {self.data.label_column!r}")
+        return self
+
     @property
     def store_url(self) -> str:
         """Where versions and releases live."""
@@ -251,9 +264,9 @@ class Config(Section):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def nearest(name: str, known: object) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """A hint `; did you mean 'x'?` when one of the known names is close, else nothing."""
-    close = difflib.get_close_matches(name, [str(item) for item in known], n=1)  # type: ignore[attr-defined]
+    close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -267,7 +280,7 @@ def load_config(path: str | Path) -> Config:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; pass one with --config, e.g. configs/quickstart.yaml") from None
+        raise ConfigError(f"no configuration file {path}; name one: --config configs/quickstart.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"configuration {path} is not readable YAML: {error}") from None
     if not isinstance(raw, dict):
@@ -279,10 +292,9 @@ def load_config(path: str | Path) -> Config:
         raise ConfigError(f"configuration {path} is not valid:\n{problems}") from None
 
 
-def _describe(problem: dict[str, object]) -> str:
+def _describe(problem: ErrorDetails) -> str:
     """One line for one pydantic complaint: where, what, and the nearest known key."""
     location = problem["loc"]
-    assert isinstance(location, tuple)
     where = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         return f"  {where}: no such setting{nearest(str(location[-1]), _known_keys(location[:-1]))}"

@@ -1,8 +1,8 @@
 """A pipeline at work: the lease, the hour's row in the ledger, and what each way an hour can end means.
 
-Decisions: one run at a time holds the ledger's lease and renews it from a thread, so a run that dies is replaced within
-`LEASE_SECONDS`, and one that was replaced can neither write the ledger nor publish. Whatever happens in an hour becomes one of
-four outcomes with a reason; only losing the lease, or being told to stop, ends the run itself.
+Decisions: one run at a time holds the ledger's lease and renews it from a thread, so a run that dies is replaced
+within `LEASE_SECONDS`, and one that was replaced can neither write the ledger nor publish. Whatever happens in an hour
+becomes one of four outcomes with a reason; only losing the lease, or being told to stop, ends the run itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from saec.data.partitions import available_hours
 from saec.errors import HourHeld, InputError, LeaseLost, SaecError
 from saec.hours import Hour
-from saec.ledger import HourRow, Ledger, Lease
+from saec.ledger import HourRow, Lease, Ledger
 from saec.planner import Only, PlannedHour, backfill_hours, due_hours
 from saec.steps import HourPlan, Steps, do_hour
 from saec.workspace import Workspace
@@ -38,6 +38,10 @@ _DISK = {
     errno.EIO: "io",
 }
 log = logging.getLogger(__name__)
+
+
+def _unheard(*_: object) -> None:
+    """Nobody listens."""
 
 
 class Pipeline:
@@ -100,8 +104,8 @@ class Pipeline:
         *,
         promote: bool = True,
         stop_on_failure: bool = False,
-        on_step: Callable[[Hour, str], object] = lambda hour, step: None,
-        on_hour: Callable[[HourRow], object] = lambda row: None,
+        on_step: Callable[[Hour, str], object] = _unheard,
+        on_hour: Callable[[HourRow], object] = _unheard,
     ) -> list[HourRow]:
         """Do planned hours in order.
 
@@ -138,7 +142,7 @@ class Pipeline:
         hour: Hour,
         *,
         promote: bool = True,
-        on_step: Callable[[Hour, str], object] = lambda hour, step: None,
+        on_step: Callable[[Hour, str], object] = _unheard,
     ) -> HourRow:
         """Do one hour, whatever the ledger says of it; later hours that went on from its old state become stale."""
         self.ledger.begin(lease, hour, self.config.digest)
@@ -162,7 +166,7 @@ class Pipeline:
             result = do_hour(plan, self.steps, note)
         except LeaseLost:
             raise
-        except Exception as error:  # noqa: BLE001 - every way an hour can end is an outcome
+        except Exception as error:  # every way an hour can end is an outcome
             outcome, reason = _outcome(error)
             log.log(
                 logging.ERROR if outcome == "FAILED" else logging.WARNING,
@@ -189,8 +193,11 @@ class Pipeline:
         return self.ledger.finish(lease, planned.hour, "HELD", "no-data", message=message)
 
     def _champion(self, hour: Hour) -> str | None:
-        """The version to compare an hour with: the live one, unless it knows this hour or later ones already; then the last
-        version published for an earlier hour."""
+        """The version to compare an hour with.
+
+        It is the live one, unless that knows this hour or later ones already; then the last published for an earlier
+        hour.
+        """
         store = self.workspace.store()
         live = store.live()
         if live is None:

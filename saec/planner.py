@@ -1,9 +1,10 @@
 """Which hours are due, and in what order: the same rules for a scheduled run and for a backfill by hand.
 
-Decisions: hours are done oldest first, one at a time, since each goes on from the one before. A scheduled run does every
-hour since the newest one in the ledger, whatever was down meanwhile. An absent hour is waited for until its deadline, then
-stepped over as HELD(no-data); hours after the newest partition there is are not due, for nothing can be done about them.
-A failed hour is tried again by the next scheduled run, as long as no later hour has gone on without it.
+Decisions: hours are done oldest first, one at a time, since each goes on from the one before. A scheduled run does
+every hour since the newest one in the ledger, whatever was down meanwhile. An absent hour is waited for until its
+deadline, then stepped over as HELD(no-data); hours after the newest partition there is are not due, for nothing can be
+done about them. A failed hour is tried again by the next scheduled run, as long as no later hour has gone on without
+it.
 """
 
 from __future__ import annotations

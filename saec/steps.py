@@ -32,6 +32,7 @@ from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entrop
 from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
 from saec.train.original import Untouched
+from saec.train.tensors import Arrays
 from saec.workspace import FileDigest, Workspace
 
 CANDIDATE = "candidate"
@@ -231,7 +232,8 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     }
     metrics["normalised_entropy_compressed"] = normalised_entropy(labels_B, scores["compressed"])
     metrics["calibration_compressed"] = calibration_ratio(labels_B, scores["compressed"])
-    workspace.write(plan.hour, SCORES, {"labels_B": labels_B, **{f"{name}_B": values for name, values in scores.items()}})
+    arrays: Arrays = {"labels_B": labels_B, **{f"{name}_B": scores_B for name, scores_B in scores.items()}}
+    workspace.write(plan.hour, SCORES, arrays)
     return Judged(verdict, metrics)
 
 
@@ -248,7 +250,7 @@ def publish(
             shutil.copyfile(path, staged / path.name)
         version = store.commit(staged, plan.hour, _manifest(plan, ingested, trained, retrained, judged))
     if not plan.promote:
-        return Published("HELD", "not-promoted", "The version passed and is kept; it was run without --promote.", version)
+        return Published("HELD", "not-promoted", "The version passed and is kept, but is not to be released.", version)
     try:
         store.publish(version, actor=plan.actor, reason=f"{verdict.status}: {verdict.text}", fence=plan.fence)
     except StoreError as error:
@@ -269,7 +271,7 @@ class Steps(NamedTuple):
     publish: Callable[..., Published] = publish
 
 
-def do_hour(plan: HourPlan, steps: Steps, on_step: Callable[[str], object] = lambda name: None) -> HourResult:
+def do_hour(plan: HourPlan, steps: Steps, on_step: Callable[[str], object] = str) -> HourResult:
     """The recipe: the six steps in order.
 
     Args:
@@ -321,8 +323,10 @@ class _Timed:
 
 
 def _settled(plan: HourPlan) -> Workspace:
-    """The workspace, with the numeric libraries set as configured: torch's thread count is per thread, and a flow may run
-    each step in a thread of its own."""
+    """The workspace, with the numeric libraries set as configured.
+
+    Each step does this: torch's thread count is per thread, and a flow may run each step in a thread of its own.
+    """
     torch.set_num_threads(plan.config.threads)
     torch.use_deterministic_algorithms(mode=True)
     return Workspace(plan.config)

@@ -5,9 +5,9 @@
     workspace/checkpoints/          training state, see saec.store.checkpoints
     workspace/hours/20171001T03/    rows, quarantine, vectors set aside, codes, the candidate's files, scores
 
-Decisions: steps hand each other names and digests, never data; a file is verified against its digest when it is read. The
-original stays in memory between steps of one process (it is what is big), under the name of the checkpoint it equals; a step
-that finds another name, or none, reads the checkpoint. Both ways give the same bytes.
+Decisions: steps hand each other names and digests, never data; a file is verified against its digest when it is read.
+The original stays in memory between steps of one process (it is what is big), under the name of the checkpoint it
+equals; a step that finds another name, or none, reads the checkpoint. Both ways give the same bytes.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Workspace:
         except FileNotFoundError:
             raise IntegrityError(f"{path} is gone; run the hour again: saec run --hour {hour}") from None
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise IntegrityError(f"{path} is not what the step before wrote; run the hour again: saec run --hour {hour}")
+            raise IntegrityError(f"{path} was altered since it was written; run the hour again: saec run --hour {hour}")
         return load(data)
 
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
@@ -97,7 +97,7 @@ class Workspace:
         return Workspace._resident[1]
 
     def take_original(self, name: str | None) -> Original:
-        """The original of a checkpoint (a fresh one for None), to be trained: it leaves the memory until it is saved."""
+        """The original of a checkpoint (None: a fresh one), to be trained: it leaves the memory until it is saved."""
         original = Original(self.config) if name is None else self.original(name)
         Workspace._resident = None
         return original

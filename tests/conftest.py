@@ -1,8 +1,24 @@
 """Fixtures that many tests share."""
 
+import copy
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from saec.config import Config
+from saec.data.hourly_files import hour_file
+from saec.data.simulate import Simulation, simulate_hours
+from saec.hours import Hour
+from saec.ledger import HourRow
+from saec.pipeline import Pipeline
+from saec.planner import Only
+from saec.steps import Steps
+from saec.store.model_store import ModelStore, open_store
+from saec.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,3 +36,141 @@ def shared_data(root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data beside the checkout")
     return folder
+
+
+FIRST = Hour.parse("2026-03-01T12")
+SIMULATED, DONE = 7, 5
+_SETTINGS = {
+    "threads": 1,
+    "data": {
+        "time_column": "event_time",
+        "label_column": "clicked",
+        "row_id_columns": ["impression_id"],
+        "max_rows": 5_000,
+        "max_bytes": 4 << 20,
+    },
+    "fields": [
+        {"name": "user_id"},
+        {"name": "item_id"},
+        {"name": "item_tags", "kind": "list", "max_values": 4},
+        {"name": "site_domain", "type": "string", "nullable": True},
+        {"name": "device"},
+        {"name": "price", "kind": "numeric", "type": "float"},
+    ],
+    "crosses": [["site_domain", "device"]],
+    "vocabulary": {"max_new_features": 2_000},
+    "model": {"width": 4, "hidden": [8], "cross_layers": 1, "cross_rank": 4},
+    "training": {"dense_learning_rate": 0.02},
+    "compression": {"codewords": 15, "head_frequency": 2.0},
+    # Margins so wide that an hour of a thousand rows decides: what is tested here is the way of an hour, not the gate.
+    "gate": {"auc_margin": 0.3, "logloss_margin": 0.3, "min_rows": 50, "min_class_rows": 10},
+}
+
+
+class Site:
+    """A small pipeline with its simulated data in one folder, which a test may copy and spoil."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hours = [FIRST + offset for offset in range(SIMULATED)]
+
+    def config(self, **changed: dict) -> Config:
+        """The settings, some sections changed in part."""
+        settings = copy.deepcopy(_SETTINGS)
+        settings["workspace"] = self.folder / "workspace"
+        settings["data"]["source"] = str(self.folder / "data")
+        for section, values in changed.items():
+            settings[section] = settings.get(section, {}) | values
+        return Config.model_validate(settings)
+
+    @contextmanager
+    def pipeline(self, config: Config | None = None, steps: Steps | None = None) -> Iterator[Pipeline]:
+        """A pipeline over this folder, as a process of its own would see it."""
+        Workspace._resident = None
+        pipeline = Pipeline(config or self.config(), steps)
+        yield pipeline
+        pipeline.ledger.close()
+
+    def advance(self, last: Hour, *, config: Config | None = None, steps: Steps | None = None, **options) -> list[HourRow]:
+        """What a scheduled run does when hour `last` has just ended."""
+        with self.pipeline(config, steps) as pipeline, pipeline.leased() as lease:
+            return pipeline.run(lease, pipeline.due(last + 1), **options)
+
+    def backfill(self, first: Hour, last: Hour, only: Only, *, promote: bool = False, **options) -> list[HourRow]:
+        """What a backfill of a range does, long after it."""
+        with self.pipeline() as pipeline, pipeline.leased() as lease:
+            plan = pipeline.backfill(first, last, only, last + 100)
+            return pipeline.run(lease, plan, promote=promote, **options)
+
+    def rows(self) -> list[HourRow]:
+        """The ledger, oldest first."""
+        with self.pipeline() as pipeline:
+            return pipeline.ledger.rows()
+
+    @property
+    def store(self) -> ModelStore:
+        return open_store(self.config().store_url)
+
+    @property
+    def live(self) -> str | None:
+        """The live version."""
+        release = self.store.live()
+        return release.version if release else None
+
+    def file(self, hour: Hour) -> Path:
+        """The data file of an hour."""
+        return hour_file(self.folder / "data", hour)
+
+    def digests(self, below: str = "workspace/store", of: str = "") -> dict[str, str]:
+        """sha256 of every file below a folder, by path; only paths that contain `of`."""
+        root = self.folder / below
+        files = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+        return {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in sorted(files) if of in name}
+
+    def serving(self) -> dict[str, str]:
+        """sha256 of everything that serving depends on: the files of the live version and all releases."""
+        stored = self.digests()
+        return {name: sha for name, sha in stored.items() if name.startswith("releases/") or str(self.live) in name}
+
+    def copy(self, folder: Path) -> "Site":
+        """The same, to be spoiled."""
+        shutil.copytree(self.folder, folder)
+        return Site(folder)
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory) -> Site:
+    """Seven hours of data, nothing done; not to be changed."""
+    site = Site(tmp_path_factory.mktemp("simulated"))
+    simulation = Simulation(seed=3, rows_per_hour=1_000, users=300, items=100, clusters=8, base_rate=0.3)
+    simulate_hours(simulation, FIRST, SIMULATED, site.folder / "data")
+    return site
+
+
+@pytest.fixture(scope="session")
+def done(simulated, tmp_path_factory) -> Site:
+    """The first five hours done (two HELD(floor), three PUBLISHED) and two to come; not to be changed."""
+    site = simulated.copy(tmp_path_factory.mktemp("done") / "site")
+    site.advance(site.hours[DONE - 1])
+    assert [row.state for row in site.rows()] == ["HELD"] * 2 + ["PUBLISHED"] * 3, site.rows()
+    return site
+
+
+@pytest.fixture(scope="session")
+def undisturbed(done, tmp_path_factory) -> Site:
+    """All seven hours done without any fault; not to be changed."""
+    site = done.copy(tmp_path_factory.mktemp("undisturbed") / "site")
+    site.advance(site.hours[-1])
+    return site
+
+
+@pytest.fixture
+def fresh(simulated, tmp_path) -> Site:
+    """Seven hours of data, nothing done."""
+    return simulated.copy(tmp_path / "site")
+
+
+@pytest.fixture
+def site(done, tmp_path) -> Site:
+    """Five hours done, the last of them live; two to come."""
+    return done.copy(tmp_path / "site")

@@ -5,9 +5,10 @@
     network.safetensors    parameters of the network
     schema.json            fields, crosses, hash key and network layout: how a row becomes keys and a score
 
-Decisions: codes are counted from 1 in the index, so every feature that is not in it, the tail and the unknown alike, falls on
-its field's default codeword 0, as in training; an unknown key that the fingerprint lets through (one in 2^bits) gets some
-code, and one beyond its field's codebook counts as unknown. The gate judges what is read back from these files.
+Decisions: codes are counted from 1 in the index, so every feature that is not in it, the tail and the unknown alike,
+falls on its field's default codeword 0, as in training; an unknown key that the fingerprint lets through (one in
+2^bits) gets some code, and one beyond its field's codebook counts as unknown. The gate judges what is read back from
+these files.
 
 Shapes: B rows, S slots, F fields, N indexed features, T codewords of all fields, D width.
 """
@@ -45,7 +46,7 @@ REPLACES_TABLE = (INDEX, CODEBOOKS)
 """The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
 KEY_BYTES = 8
 FORMAT = 1
-_SCHEMA_SECTIONS = {"data": {"time_column", "label_column", "hash_key"}, "fields": True, "crosses": True, "model": True}
+_SCHEMA_SECTIONS: dict[str, bool | set[str]] = {"data": {"time_column", "label_column", "hash_key"}, "fields": True, "crosses": True, "model": True}
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Artifact:
         counts_F, codewords_TD = codebooks["counts_F"].astype(np.int64), _dequantised(codebooks)
         if len(counts_F) != len(config.field_names) or len(codewords_TD) != int((counts_F + 1).sum()):
             raise IntegrityError(
-                f"{folder / CODEBOOKS} holds {len(codewords_TD)} codewords for {len(counts_F)} fields, the schema wants "
-                f"{len(config.field_names)} fields; run saec verify {folder.name}"
+                f"{folder / CODEBOOKS} holds {len(codewords_TD)} codewords for {len(counts_F)} fields, the schema "
+                f"wants {len(config.field_names)} fields; run saec verify {folder.name}"
             )
         network = build_network(config.model, len(config.field_names), config.seed)
         load_network(network, _read_arrays(folder / NETWORK), str(folder / NETWORK))
@@ -104,14 +105,17 @@ def write_artifact(
     """
     compression = challenger.config.compression
     index = RetrievalIndex.build(
-        head_keys_N, head_codes_N, code_bits=_code_bits(challenger.centroids), fingerprint_bits=compression.fingerprint_bits
+        head_keys_N,
+        head_codes_N,
+        code_bits=_code_bits(challenger.centroids),
+        fingerprint_bits=compression.fingerprint_bits,
     )
     codebooks = _quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
     codebooks["counts_F"] = challenger.centroids.counts_F.astype(np.uint8)
     save_file(index.tensors(), folder / INDEX)
     save_file(codebooks, folder / CODEBOOKS)
     save_file(network_arrays(challenger.learner.network), folder / NETWORK)
-    schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}
+    schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}  # type: ignore[arg-type]
     (folder / SCHEMA).write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
 
@@ -128,8 +132,8 @@ def compression_figures(rows: int, width: int, codewords: int, head: int, sizes:
 
     Returns:
         vectors_original, vectors_compressed, bytes_original (rows and 8-byte keys), bytes_compressed (the files that
-        replace them), ratio_vectors, ratio_embedding (the paper's way: rows to codebooks and one byte a code, no keys on
-        either side), ratio_total (bytes_original to bytes_compressed).
+        replace them), ratio_vectors, ratio_embedding (the paper's way: rows to codebooks and one byte a code, no keys
+        on either side), ratio_total (bytes_original to bytes_compressed).
     """
     replaced = sum(sizes[name] for name in REPLACES_TABLE)
     return {
@@ -175,7 +179,7 @@ def _read_schema(path: Path) -> Config:
     try:
         schema = json.loads(path.read_text(encoding="utf-8"))
         if schema.pop("format") != FORMAT:
-            raise ValueError(f"wanted format {FORMAT}")
+            raise IntegrityError(f"{path} is of another format than {FORMAT}; score it with the saec that published it")
         return Config.model_validate({**schema, "data": {**schema["data"], "source": ""}})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise IntegrityError(f"{path} is not a schema that this saec reads: {error}; run saec verify") from None

@@ -1,8 +1,8 @@
 """The challenger: the compressed model, retrained every hour on codebooks instead of on the full table.
 
-It is carried on from hour to hour. Its codewords and network are trained on every row exactly once, through codes that know
-nothing of the row (see codes.py): the train rows through the lagged codes, the gate rows, an hour later, through the
-fresh codes of the version that was judged on them.
+It is carried on from hour to hour. Its codewords and network are trained on every row exactly once, through codes that
+know nothing of the row (see codes.py): the train rows through the lagged codes, the gate rows, an hour later, through
+the fresh codes of the version that was judged on them.
 
 Shapes: B rows, S slots, T codewords of all fields, D width.
 """

@@ -1,12 +1,14 @@
 """Field-aware fast clustering: frequency-weighted k-means over the head of one field.
 
 The paper clusters the features of each field into one codebook and is fast because feature frequency is heavy-tailed.
-Our reading: only the head, the features frequent enough to be worth a code, is clustered, each weighted by its frequency; the
-tail shares the default codeword. Decisions:
+Our reading: only the head, the features frequent enough to be worth a code, is clustered, each weighted by its
+frequency; the tail shares the default codeword. Decisions:
 - Lloyd's iterations on the head alone: at D of 8 to 64 a blocked matrix product beats every pruning variant.
-- Started from last hour's centroids, two iterations reach what twenty cold ones do, and codeword k keeps meaning what it meant.
+- Started from last hour's centroids, two iterations reach what twenty cold ones do, and codeword k keeps meaning what
+  it meant.
 - Cold start: greedy draws weighted by frequency and distance (k-means++, Arthur & Vassilvitskii 2007) from a seed.
-- A codeword that loses all its features moves to the feature that is served worst; never more codewords than distinct vectors.
+- A codeword that loses all its features moves to the feature that is served worst; never more codewords than distinct
+  vectors.
 
 Shapes: N head features, K codewords, D width.
 """

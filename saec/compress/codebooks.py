@@ -8,7 +8,8 @@ Decisions:
   little each hour, code k keeps its meaning, so what retraining learnt carries over.
 - A codeword that is added later starts at its centroid, shifted as retraining has shifted the nearest older codeword.
 
-Shapes: F fields, K codewords of one field without the default, T codewords of all fields with defaults, D width, V rows.
+Shapes: F fields, K codewords of one field without the default, T codewords of all fields with defaults, D width, V
+rows.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Codebooks:
         return cls(vectors_TD, np.zeros(len(vectors_TD), np.float32))
 
     def carried(self, before: Centroids, now: Centroids) -> Codebooks:
-        """These codewords on the clusters of the next hour: old codes keep theirs, added codes get one to start from."""
+        """These codewords on the next hour's clusters: old codes keep theirs, added ones get one to start from."""
         vectors_TD = np.zeros((now.codewords, self.vectors_TD.shape[1]), np.float32)
         squares_T = np.zeros(now.codewords, np.float32)
         for field, (old, start) in enumerate(zip(before.starts_F, now.starts_F, strict=True)):

@@ -1,9 +1,10 @@
 """The codes of one hour: clusters of the head, lagged codes to retrain through, fresh codes to serve with.
 
-The rule that everything rests on: a code that has seen a row's label is never used to retrain on that row. The vector of a
-rare feature memorises the labels it was trained on, so its code carries them, and codebooks retrained on the same rows
-learn to trust the leak (FINDINGS: AUC 0.60 instead of 0.71). Hence two sets of codes:
-- lagged: the vectors as they were before the hour, against the centroids of the hour before. Nothing of the hour is in them.
+The rule that everything rests on: a code that has seen a row's label is never used to retrain on that row. The vector
+of a rare feature memorises the labels it was trained on, so its code carries them, and codebooks retrained on the same
+rows learn to trust the leak (FINDINGS: AUC 0.60 instead of 0.71). Hence two sets of codes:
+- lagged: the vectors as they were before the hour, against the centroids of the hour before. Nothing of the hour is in
+  them.
   The challenger is retrained on the train rows through these.
 - fresh: the vectors at the cut, against this hour's centroids. They have seen the train rows, not the gate rows. The
   artifact is published with these, the gate judges with these, and the gate rows are later absorbed through these.
@@ -57,7 +58,8 @@ class HourCodes:
         """The codes as named arrays."""
         own = {name: getattr(self, name) for name in ("lagged_BS", "fresh_BS", "head_keys_N", "head_codes_N")}
         figures = np.array([self.churn, self.utilisation])
-        return {**own, "figures": figures, **{f"centroids.{name}": array for name, array in vars(self.centroids).items()}}
+        centroids = {f"centroids.{name}": array for name, array in vars(self.centroids).items()}
+        return {**own, "figures": figures, **centroids}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> HourCodes:
@@ -94,7 +96,7 @@ def code_hour(
 
     features = HourFeatures.of(keys_BS, np.array(original.config.slot_fields, np.int64))
     ids_U = vocabulary.find(features.keys_U)
-    coded_U = np.append(head_V, False)[ids_U]  # noqa: FBT003 - id -1, the unknown, finds the appended value
+    coded_U = np.append(head_V, False)[ids_U]  # id -1, the unknown, finds the appended value
     rows = vocabulary.row_V[ids_U[coded_U]].astype(np.int64)
     lagged_U = np.zeros(len(ids_U), np.int64)
     lagged_U[coded_U] = before.codes(untouched.vectors(rows), features.fields_U[coded_U])

@@ -1,7 +1,8 @@
 """The vocabulary: from feature key to embedding row, growing every hour.
 
 Decisions:
-- Every feature ever seen (and not evicted) is counted; only features sighted `admit_after` times get a row of their own.
+- Every feature ever seen (and not evicted) is counted; only features sighted `admit_after` times get a row of their
+  own.
 - Sightings count in strictly earlier hours only. Counting in the hour being trained on would tell the model how often
   the feature is still to come in it: a leak (AUC 0.675 against 0.702 on the globo log).
 - Row f < F is the default row of field f: features unknown or not yet admitted train it and are scored with it.
@@ -47,7 +48,9 @@ class HourFeatures:
     @classmethod
     def of(cls, keys_BS: NDArray[np.uint64], slot_fields_S: NDArray[np.int64]) -> HourFeatures:
         """Sort an hour's keys into distinct features."""
-        keys_U, first_U, inverse, counts_U = np.unique(keys_BS, return_index=True, return_inverse=True, return_counts=True)
+        keys_U, first_U, inverse, counts_U = np.unique(
+            keys_BS, return_index=True, return_inverse=True, return_counts=True
+        )
         inverse_BS = inverse.reshape(keys_BS.shape)
         fields_U = slot_fields_S[first_U % keys_BS.shape[1]] if len(keys_U) else np.zeros(0, np.int64)
         if len(keys_U) and keys_U[0] == 0:

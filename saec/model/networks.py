@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 class CtrNetwork(nn.Module):
     """First-order part, interaction part and deep part, added up into one logit."""
 
-    def __init__(self, fields: int, width: int, hidden: Iterable[int], interaction: nn.Module) -> None:
-        """A network over `fields` vectors of `width` numbers."""
+    def __init__(
+        self, fields: int, width: int, hidden: Iterable[int], interaction: nn.Module, logit_cap: float = 0.0
+    ) -> None:
+        """A network over `fields` vectors of `width` numbers; a `logit_cap` of 0 sets no bound."""
         super().__init__()
+        self.logit_cap = logit_cap
         self.first_order_FD = nn.Parameter(torch.zeros(fields, width))
         self.bias = nn.Parameter(torch.zeros(()))
         self.interaction = interaction
@@ -39,8 +42,10 @@ class CtrNetwork(nn.Module):
         """Logits of a click, shape (B,), for field vectors of shape (B, F, D)."""
         flat = vectors_BFD.flatten(1)
         first_order = flat @ self.first_order_FD.flatten()
-        logits_B: Tensor = self.bias + first_order + self.interaction(vectors_BFD) + self.deep(flat).squeeze(1)
-        return logits_B
+        logits_B: Tensor = first_order + self.interaction(vectors_BFD) + self.deep(flat).squeeze(1)
+        if self.logit_cap:
+            logits_B = self.logit_cap * torch.tanh(logits_B / self.logit_cap)
+        return logits_B + self.bias
 
 
 class FactorisationMachine(nn.Module):
@@ -82,4 +87,4 @@ def build_network(config: ModelConfig, fields: int, seed: int) -> CtrNetwork:
             if config.network == "deepfm"
             else CrossLayers(fields * config.width, config.cross_layers, config.cross_rank)
         )
-        return CtrNetwork(fields, config.width, config.hidden, interaction)
+        return CtrNetwork(fields, config.width, config.hidden, interaction, config.logit_cap)

@@ -1,11 +1,11 @@
 """Checkpoints of training state: what the next hour starts from.
 
 Decisions:
-- A checkpoint is named arrays in one safetensors file, named after its hour, its kind and the sha256 of its bytes, so it
-  cannot change unnoticed; the ledger holds the names.
-- Big arrays grow and change in few places an hour. A checkpoint then holds only the elements touched since its base, the
-  checkpoint of the hour before, and names that base; after `MOST_DELTAS` of these in a row a whole one is written. So an
-  hour's checkpoint costs what the hour touched, and reading one costs a bounded chain.
+- A checkpoint is named arrays in one safetensors file, named after its hour, its kind and the sha256 of its bytes, so
+  it cannot change unnoticed; the ledger holds the names.
+- Big arrays grow and change in few places an hour. A checkpoint then holds only the elements touched since its base,
+  the checkpoint of the hour before, and names that base; after `MOST_DELTAS` of these in a row a whole one is written.
+  So an hour's checkpoint costs what the hour touched, and reading one costs a bounded chain.
 
 Names of arrays: `group.NAME`; elements of a touched group are stored as `group.NAME` (values) and `group@` (places).
 """
@@ -52,10 +52,10 @@ class Checkpoints:
         """
         depth = 0 if base is None else self._header(base)["depth"] + 1
         if snapshot.touched is None or base is None or depth > MOST_DELTAS:
-            header, arrays = {"base": None, "depth": 0, "lengths": {}}, snapshot.arrays
+            base, depth, arrays, lengths = None, 0, snapshot.arrays, {}
         else:
             arrays, lengths = _touched(snapshot.arrays, snapshot.touched)
-            header = {"base": base, "depth": depth, "lengths": lengths}
+        header = {"base": base, "depth": depth, "lengths": lengths}
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         data = save(contiguous, {"saec": json.dumps(header, sort_keys=True)})
         name = f"{hour.compact}-{kind}-{hashlib.sha256(data).hexdigest()[:_NAME_DIGITS]}"

@@ -2,7 +2,8 @@
 
 Decisions:
 - Time order, one pass, no shuffling: the stream is not stationary and the next hour is what counts.
-- Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one a number,
+- Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one a
+  number,
   so the optimiser's memory is 1/D of the table's and not twice it.
 - Gradients reach vectors once per distinct vector of a batch (unique, then index_add), never as a dense table gradient.
 - Matrix products in bfloat16 where the configuration says so and the processor has it built in; sums stay in float32.
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from saec.model.table import WorkingSet
     from saec.train.batches import Pooling
 
-EPSILON = 1e-8
 SCORED_AT_ONCE = 8192
 """Rows scored at a time: bounds memory, and keeps results independent of how many rows there are."""
 
@@ -127,13 +127,14 @@ class Learner:
         assert slots_BSD.grad is not None
         gradient_ND = torch.zeros_like(vectors_ND).index_add_(0, inverse_BS.flatten(), slots_BSD.grad.flatten(0, 1))
         padding = int(used_N[0] < 0)  # sorts first, and stands for no vector
-        self._adagrad(working, used_N[padding:], gradient_ND[padding:])
+        self._adagrad(working, used_N[padding:], gradient_ND[padding:] * len(labels_B))
         return loss.item()
 
     def _adagrad(self, working: WorkingSet, used_N: Tensor, gradient_ND: Tensor) -> None:
+        """One step on the vectors used, by gradients summed over rows: a row counts the same in a batch of any size."""
         squares_N = working.squares_U[used_N] + gradient_ND.square().mean(1)
         working.squares_U[used_N] = squares_N
-        step_ND = gradient_ND / (squares_N.sqrt().unsqueeze(1) + EPSILON)
+        step_ND = gradient_ND / (self.config.table_prior + squares_N).sqrt().unsqueeze(1)
         working.vectors_UD.index_add_(0, used_N, step_ND, alpha=-self.config.table_learning_rate)
 
     def _arithmetic(self) -> AbstractContextManager[object]:

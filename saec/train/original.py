@@ -1,9 +1,9 @@
 """The original model: the full embedding table under a CTR network, trained further every hour.
 
 An hour goes through it in this order, so that every row is scored before it is learnt and learnt exactly once:
-`absorb` the gate rows left over from the hour before and count that hour's features; `prepare` the new hour's rows (admit
-features); score them all (progressive validation); `train` on those before the cut. The rows after the cut are left for
-the gate, and for the next hour's `absorb`.
+`absorb` the gate rows left over from the hour before and count that hour's features; `prepare` the new hour's rows
+(admit features); score them all (progressive validation); `train` on those before the cut. The rows after the cut are
+left for the gate, and for the next hour's `absorb`.
 
 Shapes: B rows, S slots, U rows of the table that the hour uses, D width, V rows of the table.
 """
@@ -90,13 +90,14 @@ class Original:
     def restore(cls, config: Config, arrays: Arrays, origin: str) -> Original:
         """The model whose `snapshot` this was; `origin` names the file for error messages."""
         original = cls(config)
-        original.vocabulary = Vocabulary.restore(config.vocabulary, original.vocabulary.fields, section(arrays, "vocabulary."))
+        features = section(arrays, "vocabulary.")
+        original.vocabulary = Vocabulary.restore(config.vocabulary, original.vocabulary.fields, features)
         table = section(arrays, "table.")
-        original.table = EmbeddingTable.restore(table["vectors_VD"], table["squares_V"], config.seed)  # type: ignore[arg-type]
+        original.table = EmbeddingTable.restore(table["vectors_VD"], table["squares_V"], config.seed)
         restore_learner(original.learner, arrays, origin)
         pending = section(arrays, "pending.")
         hour, cut = (int(number) for number in pending["hour_cut"])
-        rows = EncodedRows(pending["labels_B"], pending["times_B"], pending["keys_BS"])  # type: ignore[arg-type]
+        rows = EncodedRows(pending["labels_B"], pending["times_B"], pending["keys_BS"])
         original.pending = Pending(Hour(hour), rows, cut)
         return original
 

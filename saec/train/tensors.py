@@ -1,4 +1,4 @@
-"""A learner as named arrays, and back: what a checkpoint holds of it (safetensors knows arrays and names, no objects)."""
+"""A learner as named arrays, and back: what a checkpoint holds of it (safetensors knows no objects)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State to be kept: its arrays, named `group.NAME`, and which places of the big ones changed since the last snapshot.
+    """State to be kept: its arrays, named `group.NAME`, and which places of the big ones changed.
 
-    A group that `touched` does not name is kept whole; `touched` of None keeps everything whole.
+    Changed means since the last snapshot. A group that `touched` does not name is kept whole; `touched` of None keeps
+    everything whole.
     """
 
     arrays: Arrays
@@ -51,8 +52,8 @@ def load_network(network: nn.Module, arrays: Arrays, origin: str) -> None:
             if found is None or found.shape != tuple(parameter.shape):
                 shape = "nothing" if found is None else f"shape {found.shape}"
                 raise IntegrityError(
-                    f"{origin} has {shape} for network parameter {name!r}, wanted shape {tuple(parameter.shape)}; it was "
-                    "written with another model section of the configuration"
+                    f"{origin} has {shape} for network parameter {name!r}, wanted shape {tuple(parameter.shape)}; it "
+                    "was written with another model section of the configuration"
                 )
             parameter.copy_(torch.from_numpy(found))
 
