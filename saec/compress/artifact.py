@@ -46,7 +46,12 @@ REPLACES_TABLE = (INDEX, CODEBOOKS)
 """The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
 KEY_BYTES = 8
 FORMAT = 1
-_SCHEMA_SECTIONS: dict[str, bool | set[str]] = {"data": {"time_column", "label_column", "hash_key"}, "fields": True, "crosses": True, "model": True}
+_SCHEMA_SECTIONS: dict[str, bool | set[str]] = {
+    "data": {"time_column", "label_column", "hash_key"},
+    "fields": True,
+    "crosses": True,
+    "model": True,
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def write_artifact(
     save_file(index.tensors(), folder / INDEX)
     save_file(codebooks, folder / CODEBOOKS)
     save_file(network_arrays(challenger.learner.network), folder / NETWORK)
-    schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}  # type: ignore[arg-type]
+    schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}
     (folder / SCHEMA).write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
 

@@ -51,8 +51,9 @@ class Checkpoints:
             StoreError: when it cannot be written.
         """
         depth = 0 if base is None else self._header(base)["depth"] + 1
+        lengths: dict[str, int] = {}
         if snapshot.touched is None or base is None or depth > MOST_DELTAS:
-            base, depth, arrays, lengths = None, 0, snapshot.arrays, {}
+            base, depth, arrays = None, 0, snapshot.arrays
         else:
             arrays, lengths = _touched(snapshot.arrays, snapshot.touched)
         header = {"base": base, "depth": depth, "lengths": lengths}
