@@ -45,8 +45,8 @@ class FileDigest:
 class Workspace:
     """The folders of one pipeline."""
 
-    _resident: tuple[str, Original] | None = None
-    """The original in memory and the checkpoint it equals; one a process."""
+    _resident: tuple[str, str, Original] | None = None
+    """The original in memory, the checkpoint it equals and the digest of its settings; one a process."""
 
     def __init__(self, config: Config) -> None:
         """The workspace that the configuration names; nothing is made until something is written."""
@@ -86,15 +86,15 @@ class Workspace:
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
         """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
         name = self.checkpoints.save(hour, "original", original.snapshot(), base)
-        Workspace._resident = (name, original)
+        Workspace._resident = (name, self.config.digest, original)
         return name
 
     def original(self, name: str) -> Original:
         """The original of a checkpoint, only to be looked at."""
-        if Workspace._resident is None or Workspace._resident[0] != name:
-            origin = f"checkpoint {name}"
-            Workspace._resident = (name, Original.restore(self.config, self.checkpoints.load(name), origin))
-        return Workspace._resident[1]
+        if Workspace._resident is None or Workspace._resident[:2] != (name, self.config.digest):
+            original = Original.restore(self.config, self.checkpoints.load(name), f"checkpoint {name}")
+            Workspace._resident = (name, self.config.digest, original)
+        return Workspace._resident[2]
 
     def take_original(self, name: str | None) -> Original:
         """The original of a checkpoint (None: a fresh one), to be trained: it leaves the memory until it is saved."""
