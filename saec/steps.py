@@ -103,6 +103,8 @@ class Judged:
 
     verdict: Verdict
     metrics: dict[str, float | None]
+    files: tuple[FileDigest, ...]
+    """The candidate's files that were judged; only these bytes are published."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,7 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     rows = ingested.load_rows(folder)
     labels_B, keys_BS = rows.labels_B[trained.cut :], rows.keys_BS[trained.cut :]
     original = workspace.original(trained.original)
+    files = workspace.describe(plan.hour, CANDIDATE)
     scores = {
         "original": original.score(original.prepare(rows), trained.cut),
         "compressed": Artifact.read(folder / CANDIDATE).score(keys_BS),
@@ -234,7 +237,7 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     metrics["calibration_compressed"] = calibration_ratio(labels_B, scores["compressed"])
     arrays: Arrays = {"labels_B": labels_B, **{f"{name}_B": scores_B for name, scores_B in scores.items()}}
     workspace.write(plan.hour, SCORES, arrays)
-    return Judged(verdict, metrics)
+    return Judged(verdict, metrics, files)
 
 
 def publish(
@@ -244,10 +247,11 @@ def publish(
     verdict = judged.verdict
     if not verdict.accepted:
         return Published("HELD", verdict.reason, verdict.text, None)
-    store = Workspace(plan.config).store()
+    workspace = Workspace(plan.config)
+    store = workspace.store()
     with store.stage() as staged:
-        for path in sorted((Workspace(plan.config).folder(plan.hour) / CANDIDATE).iterdir()):
-            shutil.copyfile(path, staged / path.name)
+        for file in judged.files:
+            (staged / file.name.removeprefix(f"{CANDIDATE}/")).write_bytes(workspace.verified(plan.hour, file))
         version = store.commit(staged, plan.hour, _manifest(plan, ingested, trained, retrained, judged))
     if not plan.promote:
         return Published("HELD", "not-promoted", "The version passed and is kept, but is not to be released.", version)

@@ -23,6 +23,7 @@ from safetensors.numpy import load, save
 from saec.data.rows import write_whole
 from saec.errors import IntegrityError
 from saec.store.checkpoints import Checkpoints
+from saec.store.durable import sha256_file
 from saec.store.model_store import ModelStore, open_store
 from saec.train.original import Original
 
@@ -69,7 +70,16 @@ class Workspace:
         return FileDigest(name, hashlib.sha256(data).hexdigest())
 
     def read(self, hour: Hour, file: FileDigest) -> Arrays:
-        """Read arrays of the hour's folder back.
+        """Read arrays of the hour's folder back; errors as for `verified`."""
+        return load(self.verified(hour, file))
+
+    def describe(self, hour: Hour, folder: str) -> tuple[FileDigest, ...]:
+        """The files of a folder within the hour's, as they are now."""
+        paths = sorted((self.folder(hour) / folder).iterdir())
+        return tuple(FileDigest(f"{folder}/{path.name}", sha256_file(path)) for path in paths)
+
+    def verified(self, hour: Hour, file: FileDigest) -> bytes:
+        """The bytes of a file of the hour's folder.
 
         Raises:
             IntegrityError: when the file is gone or not the one that was written.
@@ -80,8 +90,8 @@ class Workspace:
         except FileNotFoundError:
             raise IntegrityError(f"{path} is gone; run the hour again: saec run --hour {hour}") from None
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise IntegrityError(f"{path} was altered since it was written; run the hour again: saec run --hour {hour}")
-        return load(data)
+            raise IntegrityError(f"{path} is not what was written; run the hour again: saec run --hour {hour}")
+        return data
 
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
         """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
