@@ -91,7 +91,9 @@ class Site:
         yield pipeline
         pipeline.ledger.close()
 
-    def advance(self, last: Hour, *, config: Config | None = None, steps: Steps | None = None, **options) -> list[HourRow]:
+    def advance(
+        self, last: Hour, *, config: Config | None = None, steps: Steps | None = None, **options
+    ) -> list[HourRow]:
         """What a scheduled run does when hour `last` has just ended."""
         with self.pipeline(config, steps) as pipeline, pipeline.leased() as lease:
             return pipeline.run(lease, pipeline.due(last + 1), **options)
@@ -174,3 +176,47 @@ def fresh(simulated, tmp_path) -> Site:
 def site(done, tmp_path) -> Site:
     """Five hours done, the last of them live; two to come."""
     return done.copy(tmp_path / "site")
+
+
+class ClickHours:
+    """Small hours of clicks, made in memory: the same hour is always the same rows.
+
+    Every third user clicks four times as often as the others; each hour brings two users and takes two away. The fields
+    are user, item and tags, a list of up to three.
+    """
+
+    first = Hour.parse("2017-10-01T03")
+
+    def config(self, **sections: Any) -> Config:
+        """A small model of these hours; `sections` replace whole sections of the settings."""
+        settings = {
+            "data": {"source": "nowhere", "time_column": "time", "label_column": "clicked"},
+            "fields": [{"name": "user"}, {"name": "item"}, {"name": "tags", "kind": "list", "max_values": 3}],
+            "model": {"width": 4, "hidden": [8], "cross_rank": 4},
+            "training": {"batch_rows": 32},
+            "compression": {"codewords": 6, "head_frequency": 3.0, "fingerprint_bits": 16},
+        }
+        return Config.model_validate(settings | sections)
+
+    def rows(self, hour: Hour, count: int = 150) -> EncodedRows:
+        """The rows of an hour."""
+        rng = np.random.default_rng(hour.index)
+        user_B = 2 * (hour.index - self.first.index) + rng.integers(0, 30, count)
+        item_B = rng.integers(0, 9, count)
+        tags_BS = np.where(np.arange(3) < rng.integers(0, 4, (count, 1)), rng.integers(0, 7, (count, 3)), -1)
+        labels_B = rng.random(count) < np.where(user_B % 3 == 0, 0.8, 0.2)
+        keys_BS = np.column_stack([self.keys(0, user_B), self.keys(1, item_B), self.keys(2, tags_BS)])
+        times_B = hour.start_ms + np.arange(count) * 1000
+        return EncodedRows(labels_B.astype(np.uint8), times_B, keys_BS)
+
+    @staticmethod
+    def keys(field: int, values: np.ndarray) -> np.ndarray:
+        """Distinct keys of a field's values; negative values are padding."""
+        numbers = ((field + 1) * 1_000_000 + values).astype(np.uint64)
+        return np.where(values < 0, np.uint64(0), numbers * np.uint64(0x9E3779B97F4A7C15))
+
+
+@pytest.fixture(scope="session")
+def click_hours() -> ClickHours:
+    """Maker of small hours of clicks and of a configuration that reads them."""
+    return ClickHours()

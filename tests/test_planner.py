@@ -1,0 +1,190 @@
+"""The planner's rules, on ledgers made in memory."""
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saec.hours import Hour
+from saec.ledger import HourRow
+from saec.planner import MOST_ATTEMPTS, Only, backfill_hours, due_hours
+
+H = Hour.parse("2026-03-01T00")
+ABSENT_AFTER = 2
+
+
+def row(offset: int, state: str = "PUBLISHED", reason: str | None = None, **values) -> HourRow:
+    trained = f"checkpoint-{offset}" if state in ("PUBLISHED", "HELD") and reason != "no-data" else None
+    return HourRow(H + offset, state, **{"attempts": 1, "fence": 1, "reason": reason, "checkpoint": trained, **values})
+
+
+def due(rows: list[HourRow], available: list[int], now: int) -> list[tuple[int, str]]:
+    plan = due_hours(rows, [H + offset for offset in available], H + now, ABSENT_AFTER)
+    return [(planned.hour.index - H.index, planned.action) for planned in plan]
+
+
+def backfill(rows: list[HourRow], available: list[int], first: int, last: int, only: Only, now: int = 100):
+    hours = [H + offset for offset in available]
+    return backfill_hours(rows, hours, H + first, H + last, H + now, only=only, absent_after=ABSENT_AFTER)
+
+
+def done(rows: list[HourRow], only: Only, available: tuple[int, ...] = (0,)) -> bool:
+    """Whether a backfill of this kind does hour 0."""
+    (planned,) = backfill(rows, list(available), 0, 0, only)
+    assert planned.action in ("do", "skip")
+    assert planned.why
+    return planned.action == "do"
+
+
+def test_fresh_ledger_starts_at_oldest_partition():
+    """With nothing done yet, every closed hour from the oldest partition on is due, oldest first."""
+    assert due([], [4, 3, 5], now=6) == [(3, "do"), (4, "do"), (5, "do")]
+
+
+def test_nothing_there_nothing_due():
+    """Without partitions, or with none that is over, nothing is due."""
+    assert due([], [], now=6) == []
+    assert due([], [6, 7], now=6) == []
+    assert due([row(5)], [3, 4, 5], now=6) == []
+
+
+def test_missed_ticks_are_made_up():
+    """After a day without a scheduler, every closed hour is due, in order, the running one is not."""
+    assert due([row(0)], list(range(26)), now=25) == [(offset, "do") for offset in range(1, 25)]
+
+
+def test_hour_in_progress_is_not_due():
+    """The hour that the clock is in is not over, though its partition may be there."""
+    assert due([row(0)], [0, 1, 2], now=2) == [(1, "do")]
+
+
+def test_absent_hour_is_waited_for_until_its_deadline():
+    """Before its deadline an absent hour stops the run, later hours wait for it; after it, it is stepped over."""
+    assert due([row(0)], [0, 2, 3, 4], now=3) == [(1, "wait")]
+    assert due([row(0)], [0, 2, 3, 4], now=1 + ABSENT_AFTER) == [(1, "wait")]
+    assert due([row(0)], [0, 2, 3, 4], now=2 + ABSENT_AFTER) == [(1, "step-over"), (2, "do"), (3, "do")]
+
+
+def test_absent_hour_after_the_newest_partition_is_not_due():
+    """Where nothing later is there either, waiting needs no plan: the feed as a whole is late."""
+    assert due([row(0)], [0], now=50) == []
+
+
+def test_second_gap_within_its_deadline_stops_the_plan():
+    """Hours up to the first one that is still waited for are done."""
+    assert due([row(0)], [0, 1, 2, 4], now=5) == [(1, "do"), (2, "do"), (3, "wait")]
+
+
+def test_dead_runs_hour_is_taken_up_again():
+    """An hour left RUNNING by a run that died is due again, before all others."""
+    assert due([row(0), row(1, "RUNNING")], [0, 1, 2], now=3) == [(1, "do"), (2, "do")]
+
+
+@pytest.mark.parametrize("attempts", range(1, MOST_ATTEMPTS + 2))
+def test_failed_hour_is_tried_a_few_times(attempts):
+    """A scheduled run tries the newest hour again when it FAILED, but not without end."""
+    first = [(1, "do")] if attempts < MOST_ATTEMPTS else []
+    assert due([row(0), row(1, "FAILED", "io", attempts=attempts)], [0, 1, 2], now=3) == [*first, (2, "do")]
+
+
+def test_failed_hour_is_not_tried_again_once_passed():
+    """When a later hour has gone on without it, a FAILED hour is a backfill's business."""
+    assert due([row(0, "FAILED", "io"), row(1)], [0, 1, 2], now=3) == [(2, "do")]
+
+
+@pytest.mark.parametrize(("state", "reason"), [
+    ("PUBLISHED", None), ("HELD", "undecided"), ("HELD", "no-data"), ("QUARANTINED", "corrupt")])
+def test_settled_hours_are_never_done_again_by_schedule(state, reason):
+    """An hour that ended otherwise is done; a scheduled run goes on after it, whatever became of its partition."""
+    assert due([row(0, state, reason)], [0, 1], now=2) == [(1, "do")]
+    assert due([row(0, state, reason, stale_because="late data")], [0, 1], now=2) == [(1, "do")]
+
+
+WANTED: list[tuple[HourRow | None, set[str]]] = [
+    (None, {"missing", "all"}),
+    (row(0), {"all"}),
+    (row(0, "HELD", "undecided"), {"all"}),
+    (row(0, "HELD", "no-data"), {"missing", "all"}),  # its partition came after all
+    (row(0, "RUNNING"), {"missing", "failed", "all"}),
+    (row(0, "FAILED", "oom", attempts=MOST_ATTEMPTS), {"failed", "all"}),
+    (row(0, "QUARANTINED", "corrupt"), {"failed", "all"}),
+    (row(0, stale_because="an earlier hour changed"), {"stale", "all"}),
+]
+
+
+@pytest.mark.parametrize("only", get_args(Only))
+@pytest.mark.parametrize(("known", "wanted"), WANTED, ids=lambda value: getattr(value, "state", None))
+def test_what_a_backfill_is_about(known, wanted, only):
+    """Each kind of backfill does the hours it is named after and skips the others."""
+    assert done([known] if known else [], only) == (only in wanted)
+
+
+@pytest.mark.parametrize("only", get_args(Only))
+def test_absent_hour_stays_stepped_over(only):
+    """A backfill does not touch an hour held for want of data while that is still absent."""
+    assert not done([row(0, "HELD", "no-data")], only, available=())
+
+
+def test_backfill_over_a_range_names_every_hour():
+    """The plan says of each hour what becomes of it: done, skipped, stepped over, waited for."""
+    plan = backfill([row(1)], [0, 1, 3], 0, 5, "missing", now=5)
+    assert [(planned.hour.index - H.index, planned.action) for planned in plan] == [
+        (0, "do"), (1, "skip"), (2, "step-over"), (3, "do"), (4, "wait"), (5, "wait")]
+    assert "PUBLISHED" in plan[1].why
+    assert "absent" in plan[2].why
+    assert "2026-03-01T07" in plan[4].why, "until when it is waited for"
+    assert "not over" in plan[5].why
+
+
+def test_estimate_is_the_median_of_trained_hours():
+    """The estimate is the median time of the last day's hours that trained; others were over too soon to count."""
+    rows = [row(offset, seconds=1000.0) for offset in range(6)]
+    rows += [row(6 + offset, seconds=10.0 + offset) for offset in range(24)]
+    rows.append(row(30, "QUARANTINED", "corrupt", seconds=0.1))
+    assert due_hours(rows, [H + 31], H + 32, ABSENT_AFTER)[0].seconds == 21.5
+    assert due_hours([], [H], H + 1, ABSENT_AFTER)[0].seconds is None
+    assert backfill(rows, [], 31, 31, "missing")[0].seconds is None, "stepping over takes no time"
+
+
+def ledgers() -> st.SearchStrategy[list[HourRow]]:
+    """Ledgers with any outcome at any of the hours -10 to 30, oldest first."""
+    ends = [("PUBLISHED", None), ("HELD", "undecided"), ("HELD", "no-data"), ("QUARANTINED", "nulls"), ("FAILED", "io"),
+            ("RUNNING", None)]
+    rows = st.builds(
+        lambda offset, end, attempts, stale: row(offset, *end, attempts=attempts, stale_because=stale),
+        st.integers(-10, 30), st.sampled_from(ends), st.integers(1, 5), st.sampled_from([None, "changed"]))
+    by_hour = st.lists(rows, max_size=20, unique_by=lambda it: it.hour)
+    return by_hour.map(lambda them: sorted(them, key=lambda it: it.hour))
+
+
+@given(ledgers(), st.sets(st.integers(-10, 30)), st.integers(-10, 30), st.integers(0, 5))
+def test_schedule_keeps_its_promises(rows, available, now, absent_after):
+    """For any ledger: hours ascend without a gap and are over, only present ones are done, nothing follows a wait.
+
+    A settled hour is not touched.
+    """
+    there = {H + offset for offset in available}
+    plan = due_hours(rows, there, H + now, absent_after)
+    hours = [planned.hour.index for planned in plan]
+    assert hours == list(range(hours[0], hours[0] + len(hours))) if hours else True
+    assert all(planned.hour < H + now for planned in plan)
+    assert all((planned.action == "do") == (planned.hour in there) for planned in plan)
+    assert all(planned.action != "wait" for planned in plan[:-1])
+    again = {known.hour for known in rows if known.state in ("RUNNING", "FAILED")}
+    assert not {planned.hour for planned in plan} & ({known.hour for known in rows} - again)
+
+
+@given(ledgers(), st.sets(st.integers(-10, 30)), st.integers(-10, 30), st.integers(-10, 20), st.integers(0, 12),
+       st.sampled_from(get_args(Only)))
+def test_backfill_keeps_its_promises(rows, available, now, first, length, only):
+    """For any ledger: every hour of the range once, in order; nothing is done at or after now, or without data."""
+    plan = backfill(rows, sorted(available), first, first + length, only, now)
+    assert [planned.hour for planned in plan] == [H + offset for offset in range(first, first + length + 1)]
+    for planned in plan:
+        if planned.action in ("do", "step-over"):
+            assert planned.hour < H + now
+            assert (planned.action == "do") == (planned.hour.index - H.index in available)
+    if only == "all":
+        absent = {known.hour for known in rows if known.reason == "no-data"}
+        assert all(planned.action != "skip" or planned.hour in absent for planned in plan)

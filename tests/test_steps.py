@@ -1,0 +1,288 @@
+"""The six steps of an hour: their order, what they hand each other, and that the same hour gives the same bytes."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from saec import steps
+from saec.compress.artifact import Artifact
+from saec.data.rows import EncodedRows
+from saec.steps import KEPT_FILES, HourPlan, Steps
+from saec.train.learner import Learner
+from saec.workspace import Workspace
+
+STEPS = Steps._fields
+NEXT = 5
+"""Of the hours of a site: the one to be done next."""
+
+
+class Killed(BaseException):
+    """Stands in for the death of the process: no handler of the pipeline catches it."""
+
+
+def each_step(wrapped) -> Steps:
+    """The six steps, each passed through `wrapped(name, step)`."""
+    return Steps(**{name: wrapped(name, step) for name, step in Steps()._asdict().items()})
+
+
+def in_own_process(_, step):
+    """The step as a fresh process would do it: nothing is in memory but its arguments."""
+    def run(*args):
+        Workspace._resident = None
+        return step(*args)
+    return run
+
+
+def left(site) -> dict[str, str]:
+    """sha256 of all that hours leave for later: versions, training state, what stays of each hour's folder."""
+    folders = ("store/versions", "checkpoints", "hours")
+    return {f"{below}/{name}": sha for below in folders for name, sha in site.digests(f"workspace/{below}").items()}
+
+
+def outcomes(site) -> list[tuple]:
+    """What the ledger says of each hour that must not depend on how often or where it was run."""
+    return [(row.hour, row.state, row.reason, row.version, row.checkpoint, row.parent, row.input_digest)
+            for row in site.rows()]
+
+
+def assert_as_undisturbed(site, undisturbed) -> None:
+    """The hours that are done, and all they left, are those of a run without faults, which did one hour more."""
+    assert outcomes(site) == outcomes(undisturbed)[:-1]
+    kept = left(site)
+    assert kept == {name: sha for name, sha in left(undisturbed).items() if site.hours[-1].compact not in name}
+
+
+def test_six_steps_in_order(site):
+    """Every hour goes through the six steps in order; each is announced, timed, and noted in the ledger."""
+    told = []
+    rows = site.advance(site.hours[-1], on_step=lambda hour, step: told.append((hour, step)))
+    assert told == [(hour, step) for hour in site.hours[NEXT:] for step in STEPS]
+    for row in rows:
+        assert tuple(row.record["seconds"]) == STEPS
+        assert row.stage == STEPS[-1]
+
+
+def test_same_hours_twice_give_the_same_bytes(fresh, undisturbed):
+    """Two empty workspaces, same data and settings: same version ids, and equal bytes in every file that is kept."""
+    fresh.advance(fresh.hours[3])
+    assert outcomes(fresh) == outcomes(undisturbed)[:4]
+    assert len(fresh.store.versions()) == 2
+    assert left(fresh).items() <= left(undisturbed).items()
+
+
+def test_steps_need_nothing_in_memory(site, undisturbed):
+    """With the memory emptied before each step, as in processes of their own, every byte stays the same."""
+    site.advance(site.hours[-1], steps=each_step(in_own_process))
+    assert outcomes(site) == outcomes(undisturbed)
+    assert left(site) == left(undisturbed)
+
+
+def test_another_process_gives_the_same_bytes(site, undisturbed, root):
+    """A process of its own, with another hash seed, comes to the same bytes."""
+    settings = site.folder / "settings.json"
+    settings.write_text(site.config().model_dump_json())
+    script = (
+        "import sys\nfrom saec.config import load_config\n"
+        "from saec.hours import Hour\nfrom saec.pipeline import Pipeline\n"
+        "pipeline = Pipeline(load_config(sys.argv[1]))\n"
+        "with pipeline.leased() as lease: pipeline.run(lease, pipeline.due(Hour.parse(sys.argv[2]) + 1))\n"
+    )
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    subprocess.run([sys.executable, "-c", script, str(settings), str(site.hours[-1])], check=True, cwd=root,
+                   env={**os.environ, "PYTHONHASHSEED": seed}, timeout=60)
+    assert outcomes(site) == outcomes(undisturbed)
+    assert left(site) == left(undisturbed)
+
+
+@pytest.mark.slow
+def test_each_step_runs_in_a_process_of_its_own(site, undisturbed):
+    """What a step needs is in its arguments and in files: six processes an hour come to the same bytes."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
+        remote = each_step(lambda _, step: lambda *args: pool.submit(step, *args).result())
+        site.advance(site.hours[-1], steps=remote)
+    assert outcomes(site) == outcomes(undisturbed)
+    assert left(site) == left(undisturbed)
+
+
+@pytest.mark.parametrize("killed_after", [None, *STEPS])
+def test_killed_between_steps_converges(site, undisturbed, killed_after):
+    """A run that dies before the first step, or right after any, is taken up by the next: same version, same state."""
+    def deadly(name, step):
+        def run(*args):
+            if killed_after is None:
+                raise Killed
+            result = step(*args)
+            if name == killed_after:
+                raise Killed
+            return result
+        return run
+
+    serving = site.serving()
+    with pytest.raises(Killed):
+        site.advance(site.hours[NEXT], steps=each_step(deadly))
+    assert site.rows()[-1].state == "RUNNING"
+    if killed_after != "publish":
+        assert site.serving() == serving
+    site.advance(site.hours[NEXT])
+    assert_as_undisturbed(site, undisturbed)
+    assert site.rows()[-1].attempts == 2
+    assert [release.version for release in site.store.releases()] == site.store.versions(), "none is released twice"
+
+
+def test_killed_before_the_ledger_hears_of_it_converges(site, undisturbed, monkeypatch):
+    """A run that dies with everything done but the ledger's last line is done again to the same bytes."""
+    with site.pipeline() as pipeline, pipeline.leased() as lease:
+        monkeypatch.setattr(pipeline.ledger, "finish", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            pipeline.run(lease, pipeline.due(site.hours[NEXT] + 1))
+    site.advance(site.hours[NEXT])
+    assert_as_undisturbed(site, undisturbed)
+
+
+def test_hour_folder_is_cleared(undisturbed):
+    """Of a done hour's folder stays what the report and people want; rows, vectors, codes and candidate are gone."""
+    folders = sorted((undisturbed.folder / "workspace" / "hours").iterdir())
+    assert [folder.name for folder in folders] == [hour.compact for hour in undisturbed.hours]
+    for folder in folders:
+        names = {path.name for path in folder.iterdir()}
+        assert {"ingest.json", steps.SCORES} <= names <= set(KEPT_FILES)
+
+
+@pytest.mark.parametrize(("after", "file", "damage"), [
+    ("ingest", "rows.safetensors", "altered"), ("train", "rows.safetensors", "gone"),
+    ("train", "untouched.safetensors", "altered"), ("cluster", "codes.safetensors", "altered"),
+    ("gate", "candidate/network.safetensors", "altered"), ("gate", "candidate/index.safetensors", "gone")])
+def test_altered_file_between_steps_fails_the_hour(site, undisturbed, after, file, damage):
+    """A file that is not what the step before wrote FAILs the hour and nothing goes live; the next run heals it."""
+    def spoiling(name, step):
+        def run(*args):
+            result = step(*args)
+            if name == after:
+                path = args[0].config.workspace / "hours" / args[0].hour.compact / file
+                data = bytearray(path.read_bytes())
+                data[-1] ^= 1
+                path.write_bytes(data) if damage == "altered" else path.unlink()
+            return result
+        return run
+
+    serving = site.serving()
+    (row,) = site.advance(site.hours[NEXT], steps=each_step(spoiling))
+    assert (row.state, row.reason) == ("FAILED", "integrity"), row.message
+    assert file.rpartition("/")[2] in row.message
+    assert site.serving() == serving
+    site.advance(site.hours[NEXT])
+    assert_as_undisturbed(site, undisturbed)
+
+
+@pytest.mark.parametrize("kind", ["original", "challenger"])
+def test_altered_checkpoint_fails_the_hour(site, kind):
+    """Training state that was altered on disk is not trained on: FAILED(integrity), naming the file."""
+    newest = site.hours[NEXT - 1].compact
+    (path,) = (site.folder / "workspace" / "checkpoints").glob(f"{newest}-{kind}-*")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    serving = site.serving()
+    (row,) = site.advance(site.hours[NEXT])
+    assert (row.state, row.reason) == ("FAILED", "integrity")
+    assert path.name in row.message
+    assert site.serving() == serving
+
+
+class Spy:
+    """What each learner was trained on and scored, and what was judged, in order, told by the labels."""
+
+    def __init__(self, site, monkeypatch) -> None:
+        self.events: list[tuple] = []
+        self.parts: dict[bytes, tuple] = {}
+        self.rows: dict[int, int] = {}
+        real = {"fit": Learner.fit, "score": Learner.score, "judge": steps.judge, "load": EncodedRows.load}
+
+        def fit(learner, working, places_BS, labels_B, **options):
+            model = "challenger" if options.get("dropped_to_S") is None else "original"
+            self.events.append((model, "learns", *self.parts[np.asarray(labels_B).tobytes()]))
+            return real["fit"](learner, working, places_BS, labels_B, **options)
+
+        def score(learner, vectors_UD, places_BS):
+            self.events.append(("someone", "scores", len(places_BS)))
+            return real["score"](learner, vectors_UD, places_BS)
+
+        def judge(labels_B, *args):
+            self.events.append(("gate", "judges", *self.parts[labels_B.tobytes()]))
+            return real["judge"](labels_B, *args)
+
+        monkeypatch.setattr(Learner, "fit", fit)
+        monkeypatch.setattr(Learner, "score", score)
+        monkeypatch.setattr(steps, "judge", judge)
+
+    def steps(self) -> Steps:
+        """The steps, with the hour's rows made known to the spy after ingest."""
+        def ingest(plan: HourPlan):
+            record = steps.ingest(plan)
+            rows = record.load_rows(Workspace(plan.config).folder(plan.hour))
+            cut = rows.cut(plan.config.training.gate_share)
+            self.parts[rows.labels_B[:cut].tobytes()] = (plan.hour, "train rows")
+            self.parts[rows.labels_B[cut:].tobytes()] = (plan.hour, "gate rows")
+            self.rows[plan.hour] = len(rows)
+            return record
+        return Steps(ingest=ingest)
+
+
+def test_rows_are_learnt_once_and_judged_before(fresh, monkeypatch):
+    """Each row is learnt once by each model, the gate rows only in the hour after they were judged on.
+
+    The first challenger is the original's own network, so it has learnt that hour's train rows with it.
+    """
+    spy = Spy(fresh, monkeypatch)
+    fresh.advance(fresh.hours[3], steps=spy.steps())
+    hours = fresh.hours[:4]
+    expected = [("original", "learns", hours[0], "train rows"), ("gate", "judges", hours[0], "gate rows")]
+    for before, hour in pairwise(hours):
+        expected += [
+            ("original", "learns", before, "gate rows"), ("original", "learns", hour, "train rows"),
+            ("challenger", "learns", before, "gate rows"), ("challenger", "learns", hour, "train rows"),
+            ("gate", "judges", hour, "gate rows"),
+        ]
+    assert [event for event in spy.events if event[1] != "scores"] == expected
+
+
+def test_models_are_scored_before_anything_trains_on_the_hour(site, monkeypatch):
+    """Progressive validation: original and champion score all rows of the hour before the hour's first batch."""
+    spy = Spy(site, monkeypatch)
+    with site.pipeline() as pipeline:  # the gate rows left over from the hour before are to be told apart too
+        original = pipeline.workspace.original(pipeline.ledger.rows()[-1].checkpoint)
+        pending = original.pending
+        spy.parts[pending.rows.labels_B[pending.cut :].tobytes()] = (site.hours[NEXT - 1], "gate rows")
+    (row,) = site.advance(site.hours[NEXT], steps=spy.steps())
+    whole = spy.rows[site.hours[NEXT]]
+    first_batch = spy.events.index(("original", "learns", site.hours[NEXT], "train rows"))
+    before = [event for event in spy.events[:first_batch] if event[1:] == ("scores", whole)]
+    assert len(before) == 2
+    assert {"progressive_auc_original", "progressive_auc_champion", "progressive_logloss_champion"} <= row.record.keys()
+
+
+def test_champion_is_scored_as_it_is_served(site):
+    """The champion's progressive figures are those of the live version's files on the hour as it comes."""
+    champion, figures = Artifact.read(site.store.open(site.live)), []
+
+    def publish(plan, ingested, *args):
+        rows = ingested.load_rows(Workspace(plan.config).folder(plan.hour))
+        figures.append(steps.auc(rows.labels_B, champion.score(rows.keys_BS)))
+        return steps.publish(plan, ingested, *args)
+
+    (row,) = site.advance(site.hours[NEXT], steps=Steps(publish=publish))
+    assert [row.record["progressive_auc_champion"]] == figures
+
+
+def test_record_is_plain_json(undisturbed):
+    """Everything the report shows of an hour survives JSON."""
+    for row in undisturbed.rows():
+        assert json.loads(json.dumps(row.record, allow_nan=False)) == row.record
