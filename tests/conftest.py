@@ -6,11 +6,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from saec.config import Config
 from saec.data.hourly_files import hour_file
+from saec.data.rows import EncodedRows
 from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
 from saec.ledger import HourRow
