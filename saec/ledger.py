@@ -74,6 +74,19 @@ class HourRow:
     """Everything the report shows of the hour."""
 
 
+def report_record(row: HourRow) -> dict[str, Any]:
+    """What the report shows of an hour: its record, and how it ended."""
+    return {
+        **(row.record or {}),
+        "hour": str(row.hour),
+        "outcome": row.state,
+        "reason": row.reason,
+        "message": row.message,
+        "version": row.version,
+        "stale_because": row.stale_because,
+    }
+
+
 class Result(TypedDict, total=False):
     """What an attempt at an hour left; the meaning of each field is that of `HourRow`, unset is None."""
 

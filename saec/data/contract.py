@@ -58,6 +58,30 @@ def check_contract(partition: Partition, config: Config) -> None:
                              "Have the hour delivered again, or change the field's type", reason="dtype")
 
 
+def check_scoring(schema: pa.Schema, config: Config, where: str) -> list[str]:
+    """The columns that scoring reads: the fields', and the time's where a field is derived from it.
+
+    Args:
+        schema: Columns of the rows to score.
+        config: What a version's schema tells.
+        where: What messages call the rows ("file rows.parquet").
+
+    Raises:
+        InputError: reason schema (a column is missing) or dtype, naming the column.
+    """
+    needed = [field.source_column or config.data.time_column for field in config.fields]
+    for name, wanted, rule in _rules(config):
+        if name not in needed:
+            continue
+        if name not in schema.names:
+            raise InputError(f"{where} has no column {name!r}{nearest(name, schema.names)}; the version wants it, of "
+                             f"type {wanted}", reason="schema")
+        found = _value_type(schema.field(name).type)
+        if not rule(found):
+            raise InputError(f"{where}: column {name!r} wants {wanted}, found {found}; nothing is cast", reason="dtype")
+    return list(dict.fromkeys(needed))
+
+
 def is_list(kind: pa.DataType) -> bool:
     """Whether a column holds lists."""
     return bool(t.is_list(kind) or t.is_large_list(kind))
