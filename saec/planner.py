@@ -74,12 +74,16 @@ def backfill_hours(
 ) -> list[PlannedHour]:
     """Every hour of a range with what a backfill does about it."""
     known = {row.hour: row for row in rows}
-    plan = []
+    plan: list[PlannedHour] = []
+    waited: Hour | None = None
     for hour in hour_range(first, last):
         wanted, why = _wanted(known.get(hour), hour in available, only)
-        plan.append(
-            _planned(hour, why, available, now, absent_after, rows) if wanted else PlannedHour(hour, "skip", why)
-        )
+        planned = _planned(hour, why, available, now, absent_after, rows) if wanted else PlannedHour(hour, "skip", why)
+        if planned.action == "wait":
+            waited = waited or hour
+        elif planned.action != "skip" and waited:
+            planned = PlannedHour(hour, "wait", f"comes after hour {waited}, which is waited for")
+        plan.append(planned)
     return plan
 
 
@@ -92,6 +96,8 @@ def _wanted(row: HourRow | None, present: bool, only: Only) -> tuple[bool, str]:
         return only in ("missing", "failed", "all"), "was begun and not finished"
     if row.state == "HELD" and row.reason == "no-data":
         return present and only in ("missing", "all"), "came late" if present else f"{state}, still absent"
+    if not present and row.checkpoint:
+        return False, f"{state}, and its partition is gone: what was learnt from it stays"
     if row.stale_because:
         return only in ("stale", "all"), f"is stale: {row.stale_because}"
     if row.state in ("FAILED", "QUARANTINED"):

@@ -126,6 +126,19 @@ def test_absent_hour_stays_stepped_over(only):
     assert not done([row(0, "HELD", "no-data")], only, available=())
 
 
+def test_trained_hour_is_kept_when_its_partition_is_gone():
+    """No backfill throws away what was learnt from an hour whose files were removed since."""
+    assert [planned.action for planned in backfill([row(0)], [], 0, 0, "all", now=50)] == ["skip"]
+    assert [planned.action for planned in backfill([row(0, stale_because="x")], [], 0, 0, "stale", now=50)] == ["skip"]
+
+
+def test_nothing_is_planned_behind_an_hour_that_is_waited_for():
+    """A backfill stops at an hour it waits for, and its plan says so of the hours behind it."""
+    plan = backfill([row(2)], [1, 2, 3], 0, 3, "missing", now=ABSENT_AFTER)
+    assert [planned.action for planned in plan] == ["wait", "wait", "skip", "wait"]
+    assert f"comes after hour {H}" in plan[1].why
+
+
 def test_backfill_over_a_range_names_every_hour():
     """The plan says of each hour what becomes of it: done, skipped, stepped over, waited for."""
     plan = backfill([row(1)], [0, 1, 3], 0, 5, "missing", now=5)
@@ -186,5 +199,5 @@ def test_backfill_keeps_its_promises(rows, available, now, first, length, only):
             assert planned.hour < H + now
             assert (planned.action == "do") == (planned.hour.index - H.index in available)
     if only == "all":
-        absent = {known.hour for known in rows if known.reason == "no-data"}
+        absent = {known.hour for known in rows if known.reason == "no-data" or known.checkpoint}
         assert all(planned.action != "skip" or planned.hour in absent for planned in plan)
