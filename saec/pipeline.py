@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from saec.data.partitions import available_hours
@@ -20,7 +20,7 @@ from saec.errors import HourHeld, InputError, LeaseLost, SaecError
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
 from saec.planner import Only, PlannedHour, backfill_hours, due_hours
-from saec.steps import HourPlan, Steps, do_hour
+from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
 from saec.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Pipeline:
         heart = threading.Thread(target=self._renew, args=(lease, done), name="saec lease", daemon=True)
         heart.start()
         try:
+            self.workspace.store().remove_orphans()
             yield lease
         finally:
             done.set()
@@ -144,26 +145,18 @@ class Pipeline:
         promote: bool = True,
         on_step: Callable[[Hour, str], object] = _unheard,
     ) -> HourRow:
-        """Do one hour, whatever the ledger says of it; later hours that went on from its old state become stale."""
+        """Do one hour, whatever the ledger says of it; later hours become stale where its training state changes."""
+        before = self.ledger.get(hour)
         self.ledger.begin(lease, hour, self.config.digest)
+        parent = self.ledger.latest_trained(hour)
+        parent_hour = parent.hour if parent else None
 
         def note(step: str) -> None:
             self.ledger.stage(lease, hour, step)
             on_step(hour, step)
 
-        parent = self.ledger.latest_trained(hour)
-        plan = HourPlan(
-            config=self.config,
-            hour=hour,
-            original=parent.checkpoint if parent else None,
-            challenger=parent.record["challenger"] if parent and parent.record else None,
-            champion=self._champion(hour),
-            promote=promote,
-            fence=lease.fence,
-            actor=self.actor,
-        )
         try:
-            result = do_hour(plan, self.steps, note)
+            result = do_hour(self._plan(lease, hour, parent, promote=promote), self.steps, note)
         except LeaseLost:
             raise
         except Exception as error:  # every way an hour can end is an outcome
@@ -173,16 +166,18 @@ class Pipeline:
                 "hour %s %s(%s): %s", hour, outcome, reason, error,
                 exc_info=error if reason == "bug" else None,
             )
-            row = self.ledger.finish(
-                lease, hour, outcome, reason, message=str(error), parent=parent.hour if parent else None
-            )
+            with suppress(OSError):  # the disk may be what failed
+                self.workspace.clear(hour, keep=KEPT_FILES)
+            row = self.ledger.finish(lease, hour, outcome, reason, message=str(error), parent=parent_hour)
         else:
             row = self.ledger.finish(
                 lease, hour, result.published.outcome, result.published.reason, message=result.published.message,
-                input_digest=result.input_sha256, parent=parent.hour if parent else None, checkpoint=result.original,
+                input_digest=result.input_sha256, parent=parent_hour, checkpoint=result.original,
                 version=result.published.version, record=result.record,
             )
+        if _state(before) != _state(row):
             self.ledger.mark_stale(lease, hour, f"hour {hour} was done again after it")
+        if row.checkpoint:
             self._retain()
         return row
 
@@ -191,6 +186,19 @@ class Pipeline:
         self.ledger.begin(lease, planned.hour, self.config.digest)
         message = f"hour {planned.hour}: {planned.why}; when it comes, do it with saec backfill --only missing"
         return self.ledger.finish(lease, planned.hour, "HELD", "no-data", message=message)
+
+    def _plan(self, lease: Lease, hour: Hour, parent: HourRow | None, *, promote: bool) -> HourPlan:
+        """What the hour starts from."""
+        return HourPlan(
+            config=self.config,
+            hour=hour,
+            original=parent.checkpoint if parent else None,
+            challenger=parent.record["challenger"] if parent and parent.record else None,
+            champion=self._champion(hour),
+            promote=promote,
+            fence=lease.fence,
+            actor=self.actor,
+        )
 
     def _champion(self, hour: Hour) -> str | None:
         """The version to compare an hour with.
@@ -243,6 +251,13 @@ def report_record(row: HourRow) -> dict[str, Any]:
         "version": row.version,
         "stale_because": row.stale_because,
     }
+
+
+def _state(row: HourRow | None) -> tuple[object, ...]:
+    """The training state that an hour left to later ones; a run that died may have replaced any."""
+    if row and row.state == "RUNNING":
+        return ("?",)
+    return (row.checkpoint, row.record["challenger"]) if row and row.checkpoint and row.record else ()
 
 
 def _outcome(error: Exception) -> tuple[str, str]:
