@@ -94,15 +94,13 @@ def _wanted(row: HourRow | None, present: bool, only: Only) -> tuple[bool, str]:
     state = f"is {row.state}" + (f"({row.reason})" if row.reason else "")
     if row.state == "RUNNING":
         return only in ("missing", "failed", "all"), "was begun and not finished"
-    if row.state == "HELD" and row.reason == "no-data":
-        return present and only in ("missing", "all"), "came late" if present else f"{state}, still absent"
-    if not present and row.checkpoint:
-        return False, f"{state}, and its partition is gone: what was learnt from it stays"
+    if not present and (row.checkpoint or row.reason == "no-data"):
+        return False, f"{state}, and its partition is absent: what is known of it stays"
+    if row.reason == "no-data":
+        return only in ("missing", "all"), "came late"
     if row.stale_because:
         return only in ("stale", "all"), f"is stale: {row.stale_because}"
-    if row.state in ("FAILED", "QUARANTINED"):
-        return only in ("failed", "all"), state
-    return only == "all", state
+    return only == "all" or (only == "failed" and row.state in ("FAILED", "QUARANTINED")), state
 
 
 def _planned(
