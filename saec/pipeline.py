@@ -13,12 +13,12 @@ import os
 import socket
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saec.data.partitions import available_hours
 from saec.errors import HourHeld, InputError, LeaseLost, SaecError
 from saec.hours import Hour
-from saec.ledger import HourRow, Lease, Ledger
+from saec.ledger import HourRow, Lease, Ledger, report_record
 from saec.planner import Only, PlannedHour, backfill_hours, due_hours
 from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
 from saec.workspace import Workspace
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from saec.config import Config
+
+__all__ = ["LEASE_SECONDS", "Pipeline", "report_record"]
 
 LEASE_SECONDS = 120.0
 _DISK = {
@@ -238,19 +240,6 @@ class Pipeline:
             self.ledger.release(lease)
         except LeaseLost:
             log.warning("%s was replaced by a newer run", lease.owner)
-
-
-def report_record(row: HourRow) -> dict[str, Any]:
-    """What the report shows of an hour: its record, and how it ended."""
-    return {
-        **(row.record or {}),
-        "hour": str(row.hour),
-        "outcome": row.state,
-        "reason": row.reason,
-        "message": row.message,
-        "version": row.version,
-        "stale_because": row.stale_because,
-    }
 
 
 def _state(row: HourRow | None) -> tuple[object, ...]:
