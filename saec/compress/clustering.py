@@ -87,7 +87,13 @@ def assign(
         distances, codes = torch.addmm(norms_K, block, centroids.T, alpha=-2.0).min(1)
         codes_N[start : start + _BLOCK] = codes.numpy()
         errors_N[start : start + _BLOCK] = (distances + block.square().sum(1)).clamp_min(0.0).numpy()
-    return codes_N, errors_N
+    return _first_of_equals(centroids_KD)[codes_N], errors_N
+
+
+def _first_of_equals(centroids_KD: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The lowest code of the same codeword: a matrix product may round equal columns apart, so argmin finds any."""
+    _, first_M, inverse_K = np.unique(centroids_KD, axis=0, return_index=True, return_inverse=True)
+    return first_M[inverse_K]
 
 
 def _distinct(vectors_ND: NDArray[np.float32], enough: int) -> NDArray[np.float32]:
@@ -105,12 +111,14 @@ def _direct(
     """No more distinct vectors than codewords: each is its own, those near a last hour's codeword in its place."""
     if start_KD is None or not len(start_KD):
         return distinct_MD
-    centroids_KD, free = start_KD.copy(), np.ones(len(distinct_MD), bool)
-    nearest_K, _ = assign(start_KD, distinct_MD)
-    owners, places = np.unique(nearest_K, return_index=True)
+    centroids_KD = start_KD[:codewords].copy()
+    owners, places = np.unique(assign(centroids_KD, distinct_MD)[0], return_index=True)
     centroids_KD[places] = distinct_MD[owners]
-    free[owners] = False
-    return np.concatenate([centroids_KD, distinct_MD[free]])[: max(codewords, 0)]
+    others = np.delete(distinct_MD, owners, axis=0)
+    appended = min(len(others), codewords - len(centroids_KD))
+    spare = np.delete(np.arange(len(centroids_KD)), places)[: len(others) - appended]
+    centroids_KD[spare] = others[appended:]
+    return np.concatenate([centroids_KD, others[:appended]])
 
 
 def _filled(

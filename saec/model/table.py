@@ -72,7 +72,7 @@ class EmbeddingTable:
         return self._squares[: self._rows]
 
     def grow(self, rows: int) -> None:
-        """Append rows up to so many; their first values follow from the seed and the row's number alone."""
+        """Append rows up to so many; their first values follow from the seed and from how many rows there were."""
         if rows > len(self._vectors):
             capacity = max(rows, 2 * len(self._vectors))
             self._vectors = _extended(self._vectors, capacity)
