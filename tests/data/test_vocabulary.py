@@ -1,0 +1,205 @@
+"""The vocabulary: who gets a row, when, and for how long."""
+
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saec.config import VocabularyConfig
+from saec.data.vocabulary import PADDING_ROW, HourFeatures, Vocabulary
+from saec.hours import Hour
+
+HOUR = Hour.parse("2017-10-01T03")
+FIELDS = np.array([0, 1])
+
+
+def features(*rows, slot_fields=FIELDS):
+    """The features of rows of keys."""
+    return HourFeatures.of(np.array(rows, np.uint64).reshape(-1, len(slot_fields)), np.array(slot_fields))
+
+
+def vocabulary(**knobs):
+    return Vocabulary(VocabularyConfig(**knobs), len(FIELDS))
+
+
+def rows_of(vocabulary, *keys, field=0):
+    """Rows of some keys of one field, in the order given."""
+    found = vocabulary.rows_of(HourFeatures(np.array(keys, np.uint64), np.full(len(keys), field), None, None))
+    return found.tolist()
+
+
+def test_hour_features_count_and_place_every_cell():
+    """Distinct keys ascend, with their field and count, and spread back into their matrix; 0 is padding."""
+    hour = features((30, 7, 0), (30, 0, 0), (20, 7, 9), slot_fields=[0, 1, 1])
+    assert hour.keys_U.tolist() == [7, 9, 20, 30]
+    assert hour.fields_U.tolist() == [1, 1, 0, 0]
+    assert hour.counts_U.tolist() == [2, 1, 1, 2]
+    assert hour.spread(hour.keys_U.astype(np.int64)).tolist() == [[30, 7, -1], [30, -1, -1], [20, 7, 9]]
+    assert hour.spread(hour.counts_U, padding=-9)[1].tolist() == [2, -9, -9]
+
+
+@pytest.mark.parametrize("rows", [(), ((0, 0), (0, 0))])
+def test_an_hour_without_features(rows):
+    """No rows, or nothing but padding, are no features."""
+    hour = features(*rows)
+    assert len(hour.keys_U) == len(hour.fields_U) == len(hour.counts_U) == 0
+    assert (hour.spread(hour.counts_U) == PADDING_ROW).all()
+
+
+def test_sightings_within_the_hour_never_admit():
+    """However often an hour shows a feature, it uses the default row in it: counting would leak the future."""
+    known = vocabulary(admit_after=1)
+    hour = features(*[(11, 22)] * 1000)
+    assert known.admit(hour).tolist() == [0, 1]
+    assert known.admit(hour).tolist() == [0, 1]
+    known.observe(HOUR, hour)
+    assert known.admit(hour).tolist() == [2, 3]
+
+
+def test_admission_waits_for_enough_earlier_sightings():
+    """A feature seen once an hour gets its row in the hour after `admit_after` of these, and keeps it."""
+    known, hour, rows = vocabulary(admit_after=3), features((11, 22)), []
+    for step in range(5):
+        rows.append(known.admit(hour).tolist())
+        known.observe(HOUR + step, hour)
+    assert rows == [[0, 1], [0, 1], [0, 1], [2, 3], [2, 3]]
+    assert known.admitted == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=12), min_size=1, max_size=8), st.integers(1, 5))
+def test_admission_equals_counting_earlier_hours(hours, admit_after):
+    """In any sequence of hours, a feature owns a row if, and only if, its earlier sightings are enough."""
+    known = Vocabulary(VocabularyConfig(admit_after=admit_after), 1)
+    earlier: Counter[int] = Counter()
+    for step, keys in enumerate(hours):
+        hour = features(*keys, slot_fields=[0])
+        rows = dict(zip(hour.keys_U.tolist(), known.admit(hour).tolist(), strict=True))
+        assert {key for key, row in rows.items() if row > 0} == {key for key in rows if earlier[key] >= admit_after}
+        known.observe(HOUR + step, hour)
+        earlier.update(keys)
+    own = known.row_V[known.row_V >= 0]
+    assert sorted(own.tolist()) == list(range(1, known.rows))
+    assert known.sightings_V.sum() == sum(earlier.values())
+
+
+def test_unknown_features_use_their_fields_default_row():
+    """Row f is the default row of field f."""
+    assert rows_of(vocabulary(), 5, 6, field=1) == [1, 1]
+
+
+def test_frequency_halves_every_half_life():
+    """Sightings count half after one half-life and a quarter after two, and new ones add to what is left."""
+    known = vocabulary(half_life=10.0)
+    known.observe(HOUR, features(*[(11, 0)] * 8))
+    assert [float(known.frequency(HOUR + age)[0]) for age in (0, 10, 20)] == pytest.approx([8.0, 4.0, 2.0])
+    known.observe(HOUR + 10, features((11, 0)))
+    assert float(known.frequency(HOUR + 10)[0]) == pytest.approx(5.0)
+    assert float(known.frequency(HOUR + 20)[0]) == pytest.approx(2.5)
+    assert known.sightings_V.tolist() == [9]
+
+
+def admitted(**knobs):
+    """A vocabulary in which keys 1 to 6 of field 0 own rows 2 to 7, key k last seen at hour k with frequency k."""
+    known = vocabulary(admit_after=1, half_life=1e9, **knobs)
+    for key in range(1, 7):
+        known.observe(HOUR + key, features(*[(key, 0)] * key))
+    known.admit(features(*[(key, 0) for key in range(1, 7)]))
+    return known
+
+
+def test_eviction_renumbers_rows_as_it_tells_the_table():
+    """Forgotten features lose their rows; what `evict` returns moves a table's rows to where the others now point."""
+    known = admitted(evict_after=10, evict_floor=100.0)
+    table = np.arange(known.rows) * 10
+    before = {key: table[row] for key, row in zip(range(1, 7), rows_of(known, *range(1, 7)), strict=True)}
+    kept_rows = known.evict(HOUR + 14)
+    assert kept_rows.tolist() == [0, 1, 5, 6, 7]
+    assert rows_of(known, 1, 2, 3) == [0, 0, 0]
+    after = {key: table[kept_rows][row] for key, row in zip((4, 5, 6), rows_of(known, 4, 5, 6), strict=True)}
+    assert after == {key: before[key] for key in (4, 5, 6)}
+    assert known.rows == len(kept_rows)
+
+
+def test_nothing_moves_while_nobody_is_due():
+    """Before anything is unseen for long enough, `evict` forgets nothing and says so."""
+    known = admitted(evict_after=10, evict_floor=100.0)
+    assert known.evict(HOUR + 10) is None
+    assert len(known) == 6
+
+
+def test_frequent_features_outlive_their_absence():
+    """Unseen features at the floor or above stay."""
+    known = admitted(evict_after=1, evict_floor=2.9)
+    known.evict(HOUR + 100)
+    assert sorted(known.keys_V.tolist()) == [3, 4, 5, 6]
+
+
+def test_an_evicted_feature_starts_again():
+    """Once forgotten, a feature has to earn its row anew, and new features take the rows that became free."""
+    known = admitted(evict_after=1, evict_floor=100.0)
+    known.evict(HOUR + 100)
+    assert len(known) == known.admitted == 0
+    hour = features((3, 0))
+    assert known.admit(hour).tolist() == [0]
+    known.observe(HOUR + 100, hour)
+    assert known.admit(hour).tolist() == [2]
+
+
+def test_a_burst_is_capped_in_each_field_at_the_most_frequent():
+    """Of more new features than an hour may bring, each field keeps its most frequent ones."""
+    known = vocabulary(max_new_features=2, admit_after=1)
+    burst = features(*[(key, 0) for key in (5, 6, 6, 7, 8, 8, 8)], (0, 21), (0, 22), (0, 23))
+    assert known.observe(HOUR, burst) == 4
+    assert sorted(known.keys_V.tolist()) == [6, 8, 21, 22]
+    assert known.admit(burst).tolist() == [0, 2, 0, 3, 4, 5, 1]  # keys 5 6 7 8 21 22 23
+
+
+def test_a_burst_cannot_stop_known_features_from_being_counted():
+    """The cap is on new features: those known before are counted in any hour."""
+    known = vocabulary(max_new_features=1)
+    known.observe(HOUR, features((5, 0)))
+    known.observe(HOUR + 1, features((5, 0), (6, 0), (7, 0)))
+    assert dict(zip(known.keys_V.tolist(), known.sightings_V.tolist(), strict=True)) == {5: 2, 6: 1}
+
+
+def test_restored_equals_the_original():
+    """A vocabulary restored from its state goes on exactly as the one it was taken from."""
+    known = admitted(evict_after=4, evict_floor=2.0)
+    restored = Vocabulary.restore(
+        VocabularyConfig(admit_after=1, half_life=1e9, evict_after=4, evict_floor=2.0),
+        len(FIELDS),
+        {name: array.copy() for name, array in known.state().items()},
+    )
+    for twin in (known, restored):
+        twin.observe(HOUR + 20, features((6, 40), (41, 0)))
+        twin.admit(features((41, 40)))
+        twin.evict(HOUR + 30)
+    assert (known.rows, len(known)) == (restored.rows, len(restored))
+    for name, array in known.state().items():
+        assert array.dtype == restored.state()[name].dtype
+        assert np.array_equal(array, restored.state()[name]), name
+    assert known.find(known.keys_V).tolist() == restored.find(known.keys_V).tolist()
+
+
+def seconds_of_an_hour(already):
+    """The best time of three for an hour of the same 20,000 features in a vocabulary that knows so many others."""
+    known = Vocabulary(VocabularyConfig(), 1)
+    keys = np.random.default_rng(0).integers(1, 2**64 - 1, already + 20_000, dtype=np.uint64)
+    known.observe(HOUR, features(keys[:already], slot_fields=[0]))
+    hour = features(keys[already:], slot_fields=[0])
+    best = np.inf
+    for step in range(4):
+        started = time.perf_counter()
+        known.admit(hour)
+        known.observe(HOUR + step + 1, hour)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def test_the_cost_of_an_hour_hardly_grows_with_what_was_seen():
+    """A hundred times as many features known make the same hour far less than a hundred times as dear."""
+    assert seconds_of_an_hour(500_000) < 15 * seconds_of_an_hour(5_000)

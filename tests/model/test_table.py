@@ -1,0 +1,80 @@
+"""The embedding table: rows come, go, are taken out and put back."""
+
+import numpy as np
+import torch
+
+from saec.model.table import INITIAL_SCALE, EmbeddingTable, WorkingSet
+
+
+def table_of(rows, width=4, seed=3):
+    """A table that reached so many rows in one step, after its two default rows."""
+    table = EmbeddingTable(width, 2, seed)
+    table.grow(rows)
+    return table
+
+
+def test_first_values_repeat_and_follow_the_seed():
+    """The same growth gives the same vectors, small and unlike each other; another seed gives others."""
+    first, again, other = table_of(5000), table_of(5000), table_of(5000, seed=4)
+    assert np.array_equal(first.vectors_VD, again.vectors_VD)
+    assert not np.array_equal(first.vectors_VD, other.vectors_VD)
+    assert abs(float(first.vectors_VD.std()) / INITIAL_SCALE - 1) < 0.02
+    assert len(np.unique(first.vectors_VD[2:, 0])) == 4998
+    assert not first.squares_V.any()
+
+
+def test_growth_leaves_older_rows_alone():
+    """Rows keep their values and Adagrad sums through growth past the capacity, and through growth by nothing."""
+    table = table_of(10)
+    working = table.take(np.arange(10))
+    working.vectors_UD += 1.0
+    working.squares_U += 2.0
+    table.put(working)
+    before = table.vectors_VD.copy()
+    for rows in (10, 11, 12, 500):
+        table.grow(rows)
+        assert len(table) == rows == len(table.vectors_VD) == len(table.squares_V)
+    assert np.array_equal(table.vectors_VD[:10], before)
+    assert (table.squares_V[:10] == 2.0).all()
+    assert not table.squares_V[10:].any()
+
+
+def test_growth_continues_the_same_from_a_restored_table():
+    """A table read back grows into the same rows as the one that was written."""
+    table = table_of(7)
+    restored = EmbeddingTable.restore(table.vectors_VD.copy(), table.squares_V.copy(), seed=3)
+    for twin in (table, restored):
+        twin.grow(9)
+        twin.grow(40)
+    assert np.array_equal(table.vectors_VD, restored.vectors_VD)
+
+
+def test_take_copies_and_put_writes_back():
+    """Training on a working set changes nothing of the table until it is put back, and then those rows only."""
+    table = table_of(10)
+    before = table.vectors_VD.copy()
+    working = table.take(np.array([2, 5]))
+    working.vectors_UD += 1.0
+    working.squares_U += 3.0
+    assert np.array_equal(table.vectors_VD, before)
+    table.put(working)
+    changed = np.flatnonzero((table.vectors_VD != before).any(1))
+    assert changed.tolist() == [2, 5]
+    assert np.flatnonzero(table.squares_V).tolist() == [2, 5]
+
+
+def test_keep_renumbers_in_the_order_given():
+    """Kept rows move to where they stand in the list; growth afterwards appends behind them."""
+    table = table_of(10)
+    before = table.vectors_VD.copy()
+    table.keep(np.array([0, 1, 9, 4]))
+    assert np.array_equal(table.vectors_VD, before[[0, 1, 9, 4]])
+    table.grow(6)
+    assert len(table) == 6
+    assert np.array_equal(table.vectors_VD[:4], before[[0, 1, 9, 4]])
+
+
+def test_a_working_set_finds_places_and_padding():
+    """Rows of the table become places in the set; padding stays padding."""
+    working = WorkingSet(np.array([3, 8, 20]), torch.zeros(3, 2), torch.zeros(3))
+    assert working.locate(np.array([[20, 3], [-1, 8]])).tolist() == [[2, 0], [-1, 1]]
