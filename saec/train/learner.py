@@ -2,13 +2,12 @@
 
 Decisions:
 - Time order, one pass, no shuffling: the stream is not stationary and the next hour is what counts.
-- Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one a
-  number,
-  so the optimiser's memory is 1/D of the table's and not twice it.
-- Gradients reach vectors once per distinct vector of a batch (unique, then index_add), never as a dense table gradient.
+- Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one
+  a number, so the optimiser's memory is 1/D of the table's and not twice it.
+- Gradients reach each distinct vector of a batch once, summed (see batches.py), never as a dense table gradient.
 - Matrix products in bfloat16 where the configuration says so and the processor has it built in; sums stay in float32.
 
-Shapes: B rows, S slots, U vectors, D width, N vectors of a batch.
+Shapes: B rows, S slots, F fields, U vectors, D width, N distinct vectors of a batch.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from saec.errors import TrainingError
+from saec.train.batches import Touched
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,35 +107,33 @@ class Learner:
         self.network.eval()
         scores = [np.zeros(0)]
         with torch.no_grad():
-            for places in places_BS.split(SCORED_AT_ONCE):
-                slots_BSD = vectors_UD[places.clamp_min(0)]
-                logits_B = self.network(self.pooling.pool(slots_BSD, self.pooling.shares(places)))
+            for places in torch.split(places_BS, SCORED_AT_ONCE):
+                logits_B = self.network(self.pooling.gather(vectors_UD, places))
                 scores.append(torch.sigmoid(logits_B.double()).numpy())
         return np.concatenate(scores)
 
     def _step(self, working: WorkingSet, places_BS: Tensor, labels_B: Tensor) -> float:
         """One batch: loss, gradients, both optimisers."""
-        used_N, inverse_BS = torch.unique(places_BS, return_inverse=True)
-        vectors_ND = working.vectors_UD[used_N.clamp_min(0)]
-        slots_BSD = vectors_ND[inverse_BS].requires_grad_()
+        vectors_BFD = self.pooling.gather(working.vectors_UD, places_BS).requires_grad_()
         with self._arithmetic():
-            logits_B = self.network(self.pooling.pool(slots_BSD, self.pooling.shares(places_BS))).float()
+            logits_B = self.network(vectors_BFD).float()
         loss = binary_cross_entropy_with_logits(logits_B, labels_B)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        assert slots_BSD.grad is not None
-        gradient_ND = torch.zeros_like(vectors_ND).index_add_(0, inverse_BS.flatten(), slots_BSD.grad.flatten(0, 1))
-        padding = int(used_N[0] < 0)  # sorts first, and stands for no vector
-        self._adagrad(working, used_N[padding:], gradient_ND[padding:] * len(labels_B))
+        assert vectors_BFD.grad is not None
+        touched = Touched.of(places_BS, self.pooling)
+        self._adagrad(working, touched.places_N, touched.sum(vectors_BFD.grad) * len(labels_B))
         return loss.item()
 
-    def _adagrad(self, working: WorkingSet, used_N: Tensor, gradient_ND: Tensor) -> None:
-        """One step on the vectors used, by gradients summed over rows: a row counts the same in a batch of any size."""
-        squares_N = working.squares_U[used_N] + gradient_ND.square().mean(1)
-        working.squares_U[used_N] = squares_N
+    def _adagrad(self, working: WorkingSet, places_N: Tensor, gradient_ND: Tensor) -> None:
+        """One step on distinct vectors, by gradients summed over the batch: a row counts the same in any batch."""
+        squares_N = working.squares_U.index_select(0, places_N) + gradient_ND.square().mean(1)
         step_ND = gradient_ND / (self.config.table_prior + squares_N).sqrt().unsqueeze(1)
-        working.vectors_UD.index_add_(0, used_N, step_ND, alpha=-self.config.table_learning_rate)
+        vectors_ND = working.vectors_UD.index_select(0, places_N)
+        # Written back by place: index_add_ cannot know that the places are distinct, and takes three times as long.
+        working.squares_U[places_N] = squares_N
+        working.vectors_UD[places_N] = vectors_ND.sub_(step_ND, alpha=self.config.table_learning_rate)
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         return torch.autocast("cpu", torch.bfloat16) if self._bfloat16 else nullcontext()
