@@ -1,0 +1,371 @@
+"""The pipeline: leases, outcomes, backfill, stale chains, rollback and retention."""
+
+import errno
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from saec import steps
+from saec.data.hourly_files import write_hour
+from saec.errors import (
+    HourAbsent,
+    HourHeld,
+    InputError,
+    LeaseLost,
+    LedgerError,
+    ReleaseConflict,
+    StoreError,
+    TrainingError,
+)
+from saec.ledger import Ledger
+from saec.pipeline import LEASE_SECONDS, report_record
+from saec.steps import Steps
+from saec.workspace import Workspace
+
+LAST, NEXT = 4, 5
+"""Of the hours of a site: the last one done, and the one to be done next."""
+
+
+def ends(rows) -> list[tuple[str, str | None]]:
+    return [(row.state, row.reason) for row in rows]
+
+
+def raising(error: BaseException) -> Steps:
+    """Steps of which the third breaks."""
+    def cluster(*_):
+        raise error
+    return Steps(cluster=cluster)
+
+
+def redeliver(site, hour) -> None:
+    """The hour's data again, with other labels: every tenth row is turned over."""
+    table = pq.read_table(site.file(hour), partitioning=None)
+    clicked_B = table["clicked"].to_numpy().copy()
+    clicked_B[::10] ^= 1
+    place = table.column_names.index("clicked")
+    write_hour(site.folder / "data", hour, table.set_column(place, "clicked", pa.array(clicked_B)))
+
+
+@pytest.mark.parametrize(("error", "outcome", "reason"), [
+    (HourHeld("nothing to learn", reason="one-class"), "HELD", "one-class"),
+    (HourAbsent("not there"), "HELD", "no-data"),
+    (InputError("damaged", reason="corrupt"), "QUARANTINED", "corrupt"),
+    (TrainingError("loss is nan"), "FAILED", "diverged"),
+    (StoreError("bucket is gone"), "FAILED", "store"),
+    (ReleaseConflict("another was first"), "FAILED", "conflict"),
+    (MemoryError(), "FAILED", "oom"),
+    (OSError(errno.ENOSPC, "No space left on device"), "FAILED", "disk-full"),
+    (OSError(errno.EDQUOT, "Quota exceeded"), "FAILED", "disk-full"),
+    (PermissionError(errno.EACCES, "Permission denied", "/store"), "FAILED", "permission"),
+    (OSError(errno.EROFS, "Read-only file system"), "FAILED", "permission"),
+    (OSError(errno.EIO, "Input/output error"), "FAILED", "io"),
+    (OSError("no number"), "FAILED", "io"),
+    (ZeroDivisionError("ours"), "FAILED", "bug"),
+], ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None)
+def test_every_error_is_an_outcome(site, error, outcome, reason):
+    """Whatever breaks in an hour, the hour ends with a reason and its message, and the live version is as it was."""
+    serving = site.serving()
+    (row,) = site.advance(site.hours[NEXT], steps=raising(error))
+    assert (row.state, row.reason, row.message) == (outcome, reason, str(error))
+    assert (row.checkpoint, row.version, row.stage) == (None, None, "cluster")
+    assert row.parent == site.hours[LAST]
+    assert site.serving() == serving
+    folder = site.folder / "workspace" / "hours" / site.hours[NEXT].compact
+    assert {path.name for path in folder.iterdir()} <= set(steps.KEPT_FILES), "what it had on disk is freed"
+
+
+def test_broken_store_is_an_outcome_too(site):
+    """A release log that cannot be read FAILs the hour, though that is looked at before its first step."""
+    newest = max((site.folder / "workspace" / "store" / "releases").iterdir())
+    newest.write_text("{", encoding="utf-8")
+    with site.pipeline() as pipeline, pipeline.leased() as lease:
+        row = pipeline.do(lease, site.hours[NEXT])
+    assert (row.state, row.reason) == ("FAILED", "integrity")
+    assert newest.name in row.message
+
+
+def test_interrupted_run_gives_the_lease_back(site):
+    """Being told to stop is no outcome: the hour stays RUNNING, the lease is free at once."""
+    with pytest.raises(KeyboardInterrupt):
+        site.advance(site.hours[NEXT], steps=raising(KeyboardInterrupt()))
+    assert site.rows()[-1].state == "RUNNING"
+    assert ends(site.advance(site.hours[NEXT])) == [("PUBLISHED", None)]
+
+
+def test_failed_hour_is_retried_by_the_next_runs(site):
+    """Three scheduled attempts, then the schedule goes on with the hour after; that goes on from the last trained."""
+    for attempt in (1, 2, 3):
+        (row,) = site.advance(site.hours[NEXT], steps=raising(OSError(errno.EIO, "Input/output error")))
+        assert row.attempts == attempt
+    assert site.advance(site.hours[NEXT]) == []
+    (after,) = site.advance(site.hours[NEXT + 1])
+    assert (after.hour, after.state, after.parent) == (site.hours[NEXT + 1], "PUBLISHED", site.hours[LAST])
+
+
+def test_second_run_is_told_who_is_busy(site):
+    """While a run holds the lease a second one gets LedgerError(busy) that names it."""
+    with (
+        site.pipeline() as first, first.leased(),
+        site.pipeline() as second, pytest.raises(LedgerError, match=r"in use by saec run on .*process") as caught,
+        second.leased(),
+    ):
+        pass
+    assert caught.value.reason == "busy"
+
+
+def take_over(site) -> None:
+    """Another run takes the lease, after the first has not renewed it for long enough."""
+    later = datetime.now(UTC) + timedelta(seconds=2 * LEASE_SECONDS)
+    ledger = Ledger(site.config().ledger_url, clock=lambda: later)
+    ledger.release(ledger.acquire("another run", 60))
+    ledger.close()
+
+
+@pytest.mark.parametrize("during", Steps._fields[:-1])
+def test_run_that_lost_its_lease_can_neither_write_nor_publish(site, undisturbed, during):
+    """A run replaced during any step stops with LeaseLost: ledger and live version stay; the next run does the hour."""
+    def replaced(*args):
+        take_over(site)
+        return getattr(steps, during)(*args)
+
+    serving = site.serving()
+    with pytest.raises(LeaseLost):
+        site.advance(site.hours[NEXT], steps=Steps(**{during: replaced}))
+    row = site.rows()[-1]
+    assert (row.hour, row.state, row.stage) == (site.hours[NEXT], "RUNNING", during)
+    assert site.serving() == serving
+    site.advance(site.hours[NEXT])
+    assert site.rows()[-1].version == undisturbed.rows()[NEXT].version
+
+
+def test_run_replaced_while_publishing_cannot_follow_the_new_one(site):
+    """Once the run that took over has released, the old one's publish is refused by its fencing number."""
+    def late(plan, *args):
+        take_over(site)
+        fence = plan.fence + 1
+        site.store.hold(actor="another run", reason="took over", fence=fence)
+        site.store.unhold(actor="another run", reason="took over", fence=fence)
+        return steps.publish(plan, *args)
+
+    live = site.live
+    with pytest.raises(LeaseLost):
+        site.advance(site.hours[NEXT], steps=Steps(publish=late))
+    assert site.live == live
+
+
+def test_lease_is_renewed_while_a_step_takes_long(site, monkeypatch):
+    """The lease outlives its time as long as the run lives."""
+    monkeypatch.setattr("saec.pipeline.LEASE_SECONDS", 0.4)
+
+    def slow(plan):
+        time.sleep(0.8)
+        with site.pipeline() as other, pytest.raises(LedgerError, match="in use"), other.leased():
+            pass
+        return steps.ingest(plan)
+
+    assert ends(site.advance(site.hours[NEXT], steps=Steps(ingest=slow))) == [("PUBLISHED", None)]
+
+
+def test_orphans_of_killed_runs_are_removed(site):
+    """What a killed run left in the store's staging, and versions without a manifest, are gone after the next run."""
+    store = site.folder / "workspace" / "store"
+    unfinished = store / "versions" / f"{site.hours[NEXT].compact}-0123456789ab"
+    unfinished.mkdir()
+    (unfinished / "network.safetensors").write_bytes(b"half")
+    site.advance(site.hours[NEXT])
+    assert not unfinished.exists()
+
+
+def test_backfill_without_promote_never_moves_live(fresh, undisturbed):
+    """A backfill of everything trains, judges and keeps what passes, and releases none of it."""
+    rows = fresh.backfill(fresh.hours[0], fresh.hours[3], "missing")
+    assert ends(rows)[2:] == [("HELD", "not-promoted")] * 2
+    assert fresh.live is None
+    assert fresh.store.releases() == []
+    assert fresh.store.versions() == [row.version for row in rows if row.version]
+    assert [row.checkpoint for row in rows] == [row.checkpoint for row in undisturbed.rows()[:4]]
+
+
+def test_backfill_with_promote_releases_in_order(fresh, undisturbed):
+    """With --promote a backfill of an empty pipeline does what the schedule would have done."""
+    fresh.backfill(fresh.hours[0], fresh.hours[3], "missing", promote=True)
+    assert [row.version for row in fresh.rows()] == [row.version for row in undisturbed.rows()[:4]]
+    assert fresh.live == fresh.rows()[-1].version
+
+
+def test_backfill_stops_at_the_first_failure_if_told(fresh):
+    """With stop_on_failure the hours after one that is QUARANTINED are left for later; without, they are done."""
+    fresh.file(fresh.hours[1]).write_bytes(b"PAR1")
+    assert ends(fresh.backfill(*fresh.hours[:2], "missing", stop_on_failure=True))[1:] == [("QUARANTINED", "truncated")]
+    rows = fresh.backfill(fresh.hours[1], fresh.hours[2], "all")
+    assert [row.state for row in rows] == ["QUARANTINED", "HELD"]
+
+
+def test_changed_data_of_a_done_hour_is_replaced_only_when_asked(site):
+    """Other bytes for a closed hour: no scheduled run or partial backfill looks at them; `--only all` does."""
+    hour = site.hours[2]
+    redeliver(site, hour)
+    before = site.rows()
+    assert site.advance(site.hours[LAST]) == []
+    for only in ("missing", "failed", "stale"):
+        assert site.backfill(site.hours[0], site.hours[LAST], only) == []
+    assert site.rows() == before
+    (row,) = site.backfill(hour, hour, "all")
+    assert row.version not in {None, before[2].version}
+    assert row.input_digest != before[2].input_digest
+
+
+def test_same_data_again_is_no_change(site):
+    """The same bytes done again: same version, same state, no release, and the hours after it stand as they are."""
+    serving, before = site.serving(), site.rows()
+    (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
+    assert (row.version, row.checkpoint, row.input_digest) == (
+        before[2].version, before[2].checkpoint, before[2].input_digest)
+    assert site.serving() == serving
+    assert site.store.versions() == [row.version for row in before if row.version]
+    assert [row.stale_because for row in site.rows()] == [None] * 5
+
+
+def test_hour_done_again_otherwise_makes_later_ones_stale(site):
+    """A middle hour with other data marks the hours after it; a stale backfill does those again and clears the mark."""
+    redeliver(site, site.hours[2])
+    site.backfill(site.hours[2], site.hours[2], "all")
+    stale = site.rows()
+    assert [bool(row.stale_because) for row in stale] == [False] * 3 + [True] * 2
+    assert str(site.hours[2]) in stale[3].stale_because
+    redone = site.backfill(site.hours[0], site.hours[LAST], "stale")
+    assert [row.hour for row in redone] == site.hours[3:5]
+    rows = site.rows()
+    assert not any(row.stale_because for row in rows)
+    assert all(new.checkpoint != old.checkpoint for new, old in zip(rows[3:], stale[3:], strict=True))
+
+
+def test_hour_that_loses_its_state_makes_later_ones_stale(site):
+    """A middle hour that is QUARANTINED when done again leaves later hours stale: they learnt what is now refused."""
+    site.file(site.hours[2]).write_bytes(b"PAR1")
+    (row,) = site.backfill(site.hours[2], site.hours[2], "all")
+    assert row.state == "QUARANTINED"
+    assert [bool(row.stale_because) for row in site.rows()] == [False] * 3 + [True] * 2
+
+
+def test_redo_that_died_makes_later_ones_stale(site):
+    """Where a run died over a middle hour, nobody knows what it had been: doing it again marks the later hours."""
+    redeliver(site, site.hours[2])
+    with site.pipeline(steps=raising(KeyboardInterrupt())) as pipeline, pytest.raises(KeyboardInterrupt), \
+            pipeline.leased() as lease:
+        pipeline.do(lease, site.hours[2])
+    site.file(site.hours[2]).write_bytes(b"PAR1")
+    site.backfill(site.hours[2], site.hours[2], "failed")
+    assert [bool(row.stale_because) for row in site.rows()] == [False] * 3 + [True] * 2
+
+
+def test_older_hour_after_newer_does_not_move_the_pointer_back(site):
+    """A late hour, done after its successor, is kept as HELD(superseded); the successor is stale until done again."""
+    late, newer = site.hours[NEXT], site.hours[NEXT + 1]
+    aside = site.folder / "late.parquet"
+    site.file(late).rename(aside)
+    with site.pipeline() as pipeline, pipeline.leased() as lease:
+        rows = pipeline.run(lease, pipeline.due(newer + 3))
+    assert ends(rows) == [("HELD", "no-data"), ("PUBLISHED", None)]
+    live, releases = site.live, site.store.releases()
+    aside.rename(site.file(late))
+    (row,) = site.backfill(site.hours[0], newer, "missing", promote=True)
+    assert (row.hour, row.state, row.reason) == (late, "HELD", "superseded")
+    assert row.version in site.store.versions()
+    assert site.live == live
+    assert site.store.releases() == releases
+    assert site.rows()[-1].stale_because
+    (redone,) = site.backfill(site.hours[0], newer, "stale", promote=True)
+    assert (redone.hour, redone.parent, redone.state) == (newer, late, "PUBLISHED")
+    assert site.live == redone.version != live
+
+
+def test_rollback_holds_until_released(site):
+    """After a rollback the next hours train and are kept, HELD(held), until the hold ends; training lost nothing."""
+    target = site.rows()[2].version
+    site.store.rollback(target, actor="a person", reason="complaints")
+    (held,) = site.advance(site.hours[NEXT])
+    assert (held.state, held.reason) == ("HELD", "held")
+    assert held.version in site.store.versions()
+    assert "a person" in held.message
+    assert site.live == target
+    site.store.unhold(actor="a person", reason="understood")
+    (row,) = site.advance(site.hours[NEXT + 1])
+    assert (row.state, row.parent) == ("PUBLISHED", held.hour)
+    assert site.live == row.version
+
+
+def test_retention_keeps_what_is_needed(site, undisturbed):
+    """Old versions, checkpoints and folders go; what is live, was live before, or is gone on from, stays."""
+    config = site.config(retention={"versions": 2, "checkpoints": 2})
+    target = site.rows()[2].version
+    site.store.rollback(target, actor="a person", reason="complaints")
+    rows = site.advance(site.hours[-1], config=config)
+    assert ends(rows) == [("HELD", "held")] * 2
+    last, before = site.rows()[LAST], site.rows()[3]
+    assert site.store.versions() == [target, last.version, *(row.version for row in rows)]
+    assert before.version not in site.store.versions()
+    folders = sorted(path.name for path in (site.folder / "workspace" / "hours").iterdir())
+    assert folders == [hour.compact for hour in site.hours[NEXT:]]
+    challengers = sorted(path.stem for path in (site.folder / "workspace" / "checkpoints").glob("*-challenger-*"))
+    assert challengers == [row.record["challenger"] for row in rows]
+    assert [row.checkpoint for row in rows] == [row.checkpoint for row in undisturbed.rows()[NEXT:]]
+    Workspace._resident = None
+    Workspace(config).original(rows[-1].checkpoint)
+
+
+def test_backfill_before_the_oldest_checkpoint_says_so(site):
+    """An hour whose parent's training state was removed FAILs with what to do, and the live version stays."""
+    site.advance(site.hours[NEXT], config=site.config(retention={"versions": 2, "checkpoints": 2}))
+    serving = site.serving()
+    (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
+    assert (row.state, row.reason) == ("FAILED", "no-checkpoint")
+    assert "saec backfill" in row.message
+    assert site.serving() == serving
+
+
+def test_absent_hour_is_waited_for_then_stepped_over(site):
+    """Before its deadline an absent hour stops the run; after it, it is HELD(no-data) and the next hour goes on."""
+    site.file(site.hours[NEXT]).unlink()
+    serving = site.serving()
+    assert site.advance(site.hours[NEXT + 1]) == []
+    assert len(site.rows()) == NEXT
+    with site.pipeline() as pipeline, pipeline.leased() as lease:
+        absent, after = pipeline.run(lease, pipeline.due(site.hours[NEXT] + 3))
+    assert (absent.state, absent.reason, absent.checkpoint) == ("HELD", "no-data", None)
+    assert str(site.hours[NEXT]) in absent.message
+    assert "saec backfill --only missing" in absent.message
+    assert (after.state, after.parent) == ("PUBLISHED", site.hours[LAST])
+    assert serving.items() <= site.digests().items()
+
+
+def test_report_record_has_the_outcome_and_the_figures(undisturbed, site):
+    """What the report shows: the hour's own record and how it ended; an hour without a record shows only that."""
+    row = undisturbed.rows()[-1]
+    record = report_record(row)
+    assert json.loads(json.dumps(record)) == record
+    assert {"hour", "outcome", "reason", "version", "rows", "auc_original", "auc_compressed", "auc_champion",
+            "logloss_original", "logloss_compressed", "logloss_champion", "vectors_original", "vectors_compressed",
+            "bytes_original", "bytes_compressed", "ratio_vectors", "ratio_embedding", "ratio_total",
+            "seconds"} <= record.keys()
+    assert (record["hour"], record["outcome"], record["version"]) == (str(row.hour), "PUBLISHED", row.version)
+    site.file(site.hours[NEXT]).write_bytes(b"PAR1")
+    (refused,) = site.advance(site.hours[NEXT])
+    assert report_record(refused) == {
+        "hour": str(refused.hour), "outcome": "QUARANTINED", "reason": "truncated", "message": refused.message,
+        "version": None, "stale_because": None}
+
+
+def test_ratios_are_those_of_the_files(undisturbed):
+    """The bytes a report shows are those of the version's files on disk."""
+    for row in undisturbed.rows()[2:]:
+        folder = undisturbed.store.open(row.version)
+        sizes = {name: (folder / f"{name}.safetensors").stat().st_size for name in ("index", "codebooks")}
+        assert row.record["bytes_compressed"] == sum(sizes.values())
+        assert row.record["ratio_total"] == pytest.approx(row.record["bytes_original"] / sum(sizes.values()))
+        on_disk = sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json")
+        assert sum(row.record["sizes"].values()) == on_disk
