@@ -13,16 +13,16 @@ Names of arrays: `group.NAME`; elements of a touched group are stored as `group.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from saec.errors import IntegrityError, StoreError
-from saec.store.durable import write_file
+from saec.store.durable import storage_errors, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MOST_DELTAS = 23
 _NAME_DIGITS = 16
+_LONGEST_HEADER = 1 << 20
 
 
 class Checkpoints:
@@ -60,9 +61,9 @@ class Checkpoints:
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         data = save(contiguous, {"saec": json.dumps(header, sort_keys=True)})
         name = f"{hour.compact}-{kind}-{hashlib.sha256(data).hexdigest()[:_NAME_DIGITS]}"
-        if not self._path(name).exists():
+        with storage_errors(f"write checkpoint {self._path(name)}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_file(self._path(name), data)
+            write_file(self._path(name), data)  # also where there is such a file: doing an hour again heals it
         return name
 
     def load(self, name: str) -> Arrays:
@@ -72,12 +73,13 @@ class Checkpoints:
             StoreError: when it, or one it is based on, is not there.
             IntegrityError: when a file's bytes are not those it is named after.
         """
-        chain = [name]
-        while base := self._header(chain[-1])["base"]:
-            chain.append(base)
-        arrays = self._read(chain.pop())
-        for later in reversed(chain):
-            _apply(arrays, self._read(later), self._header(later)["lengths"])
+        header, arrays = self._read(name)
+        deltas = []
+        while header["base"] is not None:
+            deltas.append((arrays, header["lengths"]))
+            header, arrays = self._read(header["base"])
+        for delta, lengths in reversed(deltas):
+            _apply(arrays, delta, lengths)
         return arrays
 
     def retain(self, names: Iterable[str]) -> list[str]:
@@ -97,17 +99,17 @@ class Checkpoints:
         return self.folder / f"{name}.safetensors"
 
     def _header(self, name: str) -> dict[str, Any]:
+        """What a checkpoint is based on, from its file's head alone, which nothing vouches for."""
         try:
             with self._path(name).open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                header: dict[str, Any] = json.loads(json.loads(file.read(min(length, 1 << 20)))["__metadata__"]["saec"])
+                return _parse_header(file)
         except FileNotFoundError:
             raise self._absent(name) from None
         except (struct.error, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"checkpoint {self._path(name)} has no readable header ({error}); {_REDO}") from None
-        return header
 
-    def _read(self, name: str) -> Arrays:
+    def _read(self, name: str) -> tuple[dict[str, Any], Arrays]:
+        """Header and arrays of one file, once its bytes have been checked."""
         try:
             data = self._path(name).read_bytes()
         except FileNotFoundError:
@@ -115,16 +117,19 @@ class Checkpoints:
         found = hashlib.sha256(data).hexdigest()[:_NAME_DIGITS]
         if not name.endswith(f"-{found}"):
             raise IntegrityError(f"checkpoint {self._path(name)} was altered: its bytes hash to {found}; {_REDO}")
-        try:
-            return load(data)
-        except SafetensorError as error:
-            raise IntegrityError(f"checkpoint {self._path(name)} is not readable: {error}; {_REDO}") from None
+        return _parse_header(io.BytesIO(data)), load(data)
 
     def _absent(self, name: str) -> StoreError:
         return StoreError(f"there is no checkpoint {self._path(name)}; {_REDO}", reason="no-checkpoint")
 
 
 _REDO = "do the hours from an earlier checkpoint again: saec backfill --from HOUR --to HOUR --only all"
+
+
+def _parse_header(file: BinaryIO) -> dict[str, Any]:
+    (length,) = struct.unpack("<Q", file.read(8))
+    header = json.loads(json.loads(file.read(min(length, _LONGEST_HEADER)))["__metadata__"]["saec"])
+    return {name: header[name] for name in ("base", "depth", "lengths")}
 
 
 def _touched(arrays: Arrays, touched: dict[str, NDArray[np.int64]]) -> tuple[Arrays, dict[str, int]]:

@@ -1,0 +1,161 @@
+"""Checkpoints: a chain of deltas is the full state, and nothing else than what was written is read."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saec.errors import IntegrityError, StoreError
+from saec.hours import Hour
+from saec.store.checkpoints import MOST_DELTAS, Checkpoints
+from saec.train.tensors import Snapshot
+
+HOUR = Hour.parse("2017-10-01T03")
+
+
+class State:
+    """Training state that grows and is touched in places: two big groups and a small one that is kept whole."""
+
+    def __init__(self):
+        self.arrays = {"table.vectors_VD": np.zeros((2, 3), np.float32), "table.squares_V": np.zeros(2, np.float32),
+                       "vocabulary.keys_V": np.zeros(0, np.uint64), "network.bias": np.zeros((), np.float32)}
+        self.number = 0
+
+    def step(self, grown=1, touched=()):
+        """Grow both groups, change the touched places; returns the snapshot of it."""
+        self.number += 1
+        places = {}
+        for name in ("table.vectors_VD", "table.squares_V", "vocabulary.keys_V"):
+            array, group = self.arrays[name], name.partition(".")[0]
+            longer = np.concatenate([array, np.zeros((grown, *array.shape[1:]), array.dtype)])
+            added = np.arange(len(array), len(longer))
+            places[group] = np.union1d([place % len(longer) for place in touched if len(longer)], added).astype(int)
+            longer[places[group]] = self.number
+            self.arrays[name] = longer
+        self.arrays["network.bias"] = np.array(self.number, np.float32)
+        return Snapshot(dict(self.arrays), places)
+
+
+def check_equal(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert found[name].dtype == array.dtype
+        assert np.array_equal(found[name], array), name
+
+
+def saved_chain(folder, steps):
+    """So many hours, each based on the one before; the store, the names and the state at the end."""
+    checkpoints, state, names = Checkpoints(folder), State(), []
+    for number in range(steps):
+        names.append(checkpoints.save(HOUR + number, "original", state.step(2, [number]), names[-1] if names else None))
+    return checkpoints, names, state
+
+
+STEPS = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 50), max_size=4), st.booleans()), max_size=30)
+
+
+@settings(max_examples=25, deadline=None)
+@given(STEPS)
+def test_any_chain_of_deltas_is_the_full_state(tmp_path_factory, steps):
+    """Whatever grows, is touched or is kept whole at each step, every checkpoint reads back as the state it was of."""
+    checkpoints, state, base = Checkpoints(tmp_path_factory.mktemp("chain")), State(), None
+    for number, (grown, touched, whole) in enumerate(steps):
+        snapshot = state.step(grown, touched)
+        if whole:
+            snapshot = Snapshot(snapshot.arrays)
+        base = checkpoints.save(HOUR + number, "original", snapshot, base)
+        check_equal(checkpoints.load(base), state.arrays)
+
+
+def test_a_checkpoint_costs_what_was_touched(tmp_path):
+    """A delta of ten thousand rows, one of them touched, is a small file."""
+    checkpoints, state = Checkpoints(tmp_path), State()
+    base = checkpoints.save(HOUR, "original", state.step(10_000))
+    delta = checkpoints.save(HOUR + 1, "original", state.step(0, [5]), base)
+    sizes = {name: (tmp_path / f"{name}.safetensors").stat().st_size for name in (base, delta)}
+    assert sizes[base] > 200_000
+    assert sizes[delta] < 2_000
+
+
+def test_a_chain_ends_after_so_many_deltas(tmp_path):
+    """After a whole checkpoint and the most deltas in a row the next one is whole: it needs no other file."""
+    checkpoints, names, state = saved_chain(tmp_path, MOST_DELTAS + 2)
+    for name in names[:-1]:
+        (tmp_path / f"{name}.safetensors").unlink()
+    check_equal(checkpoints.load(names[-1]), state.arrays)
+
+
+def test_the_last_delta_of_a_chain_still_needs_its_base(tmp_path):
+    """One hour before that, the first file is still needed."""
+    checkpoints, names, _ = saved_chain(tmp_path, MOST_DELTAS + 1)
+    (tmp_path / f"{names[0]}.safetensors").unlink()
+    with pytest.raises(StoreError) as caught:
+        checkpoints.load(names[-1])
+    assert caught.value.reason == "no-checkpoint"
+    assert names[0] in str(caught.value)
+
+
+def test_the_same_state_has_the_same_name_and_bytes(tmp_path):
+    """Two folders, the same hours: the same files. Another hour, kind, state or base gives another name."""
+    names = [saved_chain(tmp_path / folder, 3)[1] for folder in ("a", "b")]
+    assert names[0] == names[1]
+    for name in names[0]:
+        assert (tmp_path / f"a/{name}.safetensors").read_bytes() == (tmp_path / f"b/{name}.safetensors").read_bytes()
+    checkpoints, snapshot = Checkpoints(tmp_path / "c"), Snapshot({"network.bias": np.zeros(2)})
+    kinds = ("original", "challenger")
+    others = {checkpoints.save(hour, kind, snapshot) for hour in (HOUR, HOUR + 1) for kind in kinds}
+    assert len(others) == 4
+    assert all(name.startswith(("20171001T03-", "20171001T04-")) for name in others)
+
+
+def test_an_absent_checkpoint_is_named(tmp_path):
+    """A name that was never saved is refused with the file, for reading and as a base."""
+    checkpoints = Checkpoints(tmp_path)
+    for attempt in (lambda: checkpoints.load("20171001T03-original-0"),
+                    lambda: checkpoints.save(HOUR, "original", State().step(), "20171001T03-original-0")):
+        with pytest.raises(StoreError, match=r"no checkpoint .*20171001T03-original-0.*backfill") as caught:
+            attempt()
+        assert caught.value.reason == "no-checkpoint"
+
+
+def test_any_altered_byte_is_noticed(tmp_path):
+    """A flipped byte anywhere in a chain, its headers included, is an integrity error and never anything else."""
+    checkpoints, names, _ = saved_chain(tmp_path, 3)
+    for name in names:
+        path = tmp_path / f"{name}.safetensors"
+        good = path.read_bytes()
+        for place in range(0, len(good), 3):
+            path.write_bytes(good[:place] + bytes([good[place] ^ 0x15]) + good[place + 1:])
+            with pytest.raises(IntegrityError, match=name):
+                checkpoints.load(names[-1])
+        for length in (0, 4, 100, len(good) - 1):
+            path.write_bytes(good[:length])
+            with pytest.raises(IntegrityError, match=name):
+                checkpoints.load(names[-1])
+        path.write_bytes(good)
+
+
+def test_saving_again_heals_an_altered_file(tmp_path):
+    """Doing the hour again, as the error advises, puts the right bytes back under the same name."""
+    checkpoints, names, state = saved_chain(tmp_path, 1)
+    path = tmp_path / f"{names[0]}.safetensors"
+    path.write_bytes(b"altered")
+    assert checkpoints.save(HOUR, "original", Snapshot(state.arrays)) == names[0]
+    check_equal(checkpoints.load(names[0]), state.arrays)
+
+
+def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path):
+    """A file where the folder should be is reported as what it is."""
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StoreError, match="taken"):
+        Checkpoints(tmp_path / "taken").save(HOUR, "original", State().step())
+
+
+def test_retain_keeps_what_is_named_and_its_bases(tmp_path):
+    """Everything that the named checkpoints are based on stays, the rest goes; absent names do not matter."""
+    checkpoints, names, _ = saved_chain(tmp_path, 4)
+    other = checkpoints.save(HOUR, "challenger", Snapshot({"network.bias": np.ones(1)}))
+    removed = checkpoints.retain([names[2], "20990101T00-original-0"])
+    assert removed == sorted([names[3], other])
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == sorted(names[:3])
+    checkpoints.load(names[2])
