@@ -64,7 +64,7 @@ class Pooling:
             mode="sum",
             per_sample_weights=self.shares(places_BS).flatten(),
         )
-        return pooled.view(rows, self.fields, -1)
+        return pooled.view(rows, self.fields, vectors_UD.shape[1])
 
     def shares(self, places_BS: Tensor) -> Tensor:
         """The share of each slot in its field's mean (B, S), 0 for padding."""
