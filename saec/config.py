@@ -142,12 +142,14 @@ class TrainingConfig(Section):
     """Step size of row-wise Adagrad on embedding vectors."""
     table_prior: float = Field(default=2.0, gt=0)
     """Squared gradient, of a batch's rows summed up, that a vector starts with: larger makes rare features slower."""
-    dense_learning_rate: float = Field(default=0.0003, gt=0)
+    dense_learning_rate: float = Field(default=0.0002, gt=0)
     """Step size of Adam on the network."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled weight decay of AdamW on the network."""
     feature_dropout: Share = 0.1
     """Share of features replaced by their field's default row while training: regularises, and trains that row."""
+    stretches: int = Field(default=4, ge=1, le=64)
+    """Parts of an hour's train rows: the codes to retrain a part through are taken at its start."""
     gate_share: float = Field(default=0.3, gt=0.0, lt=1.0)
     """Share of the hour's rows, the latest ones, on which the gate compares before anything trains on them."""
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
@@ -159,7 +161,7 @@ class CompressionConfig(Section):
 
     codewords: int = Field(default=255, ge=1, le=255)
     """Codewords of a field's codebook, besides its default codeword; a field with fewer features stays direct."""
-    head_frequency: float = Field(default=4.0, ge=0)
+    head_frequency: float = Field(default=2.0, ge=0)
     """Decayed feature frequency from which a feature gets a code; rarer ones share the field's default codeword."""
     codebook_precision: Literal["int8", "float16"] = "float16"
     """Numbers of the codebooks on disk."""
@@ -202,8 +204,8 @@ class Config(Section):
     """SQLAlchemy URL of the ledger; SQLite in the workspace when empty."""
     seed: int = 1
     """Seed of everything drawn at random."""
-    threads: int = Field(default=2, ge=1)
-    """Threads of the numeric libraries; part of what makes bytes repeat."""
+    threads: int = Field(default=1, ge=1)
+    """Threads of the numeric libraries; more than one pays from batches of some thousand rows on."""
     data: DataConfig
     fields: list[FieldConfig] = Field(min_length=1)
     crosses: list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = []

@@ -145,8 +145,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     scores = {"original": original.score(prepared)}
     if plan.champion is not None:
         scores["champion"] = Artifact.read(workspace.store().open(plan.champion)).score(rows.keys_BS)
-    untouched = prepared.set_aside()
-    done = original.train(plan.hour, rows, prepared, cut)
+    done, untouched = original.train(plan.hour, rows, prepared, cut)
     return Trained(
         original=workspace.save_original(plan.hour, original, plan.original),
         untouched=workspace.write(plan.hour, "untouched.safetensors", vars(untouched)),

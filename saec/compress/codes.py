@@ -3,9 +3,9 @@
 The rule that everything rests on: a code that has seen a row's label is never used to retrain on that row. The vector
 of a rare feature memorises the labels it was trained on, so its code carries them, and codebooks retrained on the same
 rows learn to trust the leak (FINDINGS: AUC 0.60 instead of 0.71). Hence two sets of codes:
-- lagged: the vectors as they were before the hour, against the centroids of the hour before. Nothing of the hour is in
-  them.
-  The challenger is retrained on the train rows through these.
+- lagged: for each stretch of the train rows, the vectors as they were before it, against the centroids of the hour
+  before. Nothing of the stretch, or of later rows, is in them. The challenger is retrained through these. Short
+  stretches bring them near to the fresh codes that are served, which know what happened minutes ago.
 - fresh: the vectors at the cut, against this hour's centroids. They have seen the train rows, not the gate rows. The
   artifact is published with these, the gate judges with these, and the gate rows are later absorbed through these.
 Which features are in the head is decided by frequency over strictly earlier hours, for both.
@@ -42,7 +42,7 @@ class HourCodes:
 
     centroids: Centroids
     lagged_BS: NDArray[np.int16]
-    """Codes of the train rows, from before the hour."""
+    """Codes of the train rows, each stretch's from before it."""
     fresh_BS: NDArray[np.int16]
     """Codes of the gate rows, as the published version gives them."""
     head_keys_N: NDArray[np.uint64]
@@ -50,7 +50,7 @@ class HourCodes:
     head_codes_N: NDArray[np.uint8]
     """Their fresh codes."""
     churn: float
-    """Share of the frequency of the hour's coded features whose code is not the one they had before the hour."""
+    """Share of the train rows' coded features whose fresh code is not the one they were trained through."""
     utilisation: float
     """Share of the codewords that some feature uses."""
 
@@ -76,7 +76,7 @@ def code_hour(
 
     Args:
         original: trained on the hour's rows before the cut.
-        untouched: the vectors that the hour uses, as they were before it.
+        untouched: the vectors that each stretch of the train rows uses, as they were before it.
         before: centroids of the hour before.
         hour: the hour.
         keys_BS: its feature keys.
@@ -97,22 +97,34 @@ def code_hour(
     features = HourFeatures.of(keys_BS, np.array(original.config.slot_fields, np.int64))
     ids_U = vocabulary.find(features.keys_U)
     coded_U = np.append(head_V, False)[ids_U]  # id -1, the unknown, finds the appended value
-    rows = vocabulary.row_V[ids_U[coded_U]].astype(np.int64)
-    lagged_U = np.zeros(len(ids_U), np.int64)
-    lagged_U[coded_U] = before.codes(untouched.vectors(rows), features.fields_U[coded_U])
-    fresh_U = fresh_V[ids_U].astype(np.int64)
-
-    weight_U = np.where(coded_U, np.append(frequency_V, 0.0)[ids_U], 0.0)
-    changed = float(weight_U[lagged_U != fresh_U].sum() / max(weight_U.sum(), 1.0))
+    rows_U = np.where(coded_U, np.append(vocabulary.row_V, -1)[ids_U], -1).astype(np.int64)
+    lagged_BS = _lagged(features, rows_U, untouched, before)
+    fresh_BS = features.spread(fresh_V[ids_U].astype(np.int64), PADDING_CODE).astype(np.int16)
+    coded_BS = features.spread(coded_U.astype(np.int64), 0)[:cut] > 0
     return HourCodes(
         centroids=centroids,
-        lagged_BS=features.spread(lagged_U, PADDING_CODE)[:cut].astype(np.int16),
-        fresh_BS=features.spread(fresh_U, PADDING_CODE)[cut:].astype(np.int16),
+        lagged_BS=lagged_BS,
+        fresh_BS=fresh_BS[cut:],
         head_keys_N=vocabulary.keys_V[head_N],
         head_codes_N=codes_N,
-        churn=changed,
+        churn=float((lagged_BS != fresh_BS[:cut])[coded_BS].mean()) if coded_BS.any() else 0.0,
         utilisation=len(np.unique(fields_N * 256 + codes_N)) / max(int(centroids.counts_F.sum()), 1),
     )
+
+
+def _lagged(
+    features: HourFeatures, rows_U: NDArray[np.int64], untouched: Untouched, before: Centroids
+) -> NDArray[np.int16]:
+    """Codes of the train rows, each stretch's from the vectors before it; `rows_U` is -1 where there is no code."""
+    codes = []
+    for stretch, rows, vectors in untouched.stretches():
+        inverse_BS = features.inverse_BS[stretch]
+        used = np.unique(inverse_BS[inverse_BS >= 0])
+        coded = used[rows_U[used] >= 0]
+        lagged_U = np.zeros(len(rows_U), np.int16)
+        lagged_U[coded] = before.codes(vectors[np.searchsorted(rows, rows_U[coded])], features.fields_U[coded])
+        codes.append(np.append(lagged_U, np.int16(PADDING_CODE))[inverse_BS])
+    return np.concatenate(codes)
 
 
 def _cluster_fields(

@@ -11,6 +11,7 @@ Shapes: B rows, S slots, U rows of the table that the hour uses, D width, V rows
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ from saec.train.learner import Learner, Pass
 from saec.train.tensors import Arrays, Snapshot, learner_state, restore_learner, section
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -45,14 +48,30 @@ class Pending:
 
 @dataclass(frozen=True)
 class Untouched:
-    """The vectors that an hour uses, set aside before anything of the hour was trained on."""
+    """The vectors that each stretch of an hour's train rows uses, set aside before anything was trained on the stretch.
 
-    rows_U: NDArray[np.int64]
-    vectors_UD: NDArray[np.float32]
+    P stretches; `ends_P` are the rows at which they end, `counts_P` says how many of the `rows_N` (ascending within a
+    stretch) and `vectors_ND` are theirs.
+    """
 
-    def vectors(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors of some table rows, all of them used by the hour."""
-        return self.vectors_UD[np.searchsorted(self.rows_U, rows_N)]
+    ends_P: NDArray[np.int64]
+    counts_P: NDArray[np.int64]
+    rows_N: NDArray[np.int64]
+    vectors_ND: NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]]) -> Untouched:
+        """Stretches given as end, table rows, vectors."""
+        ends, rows, vectors = zip(*parts, strict=True)
+        counts_P = np.array([len(part) for part in rows], np.int64)
+        return cls(np.array(ends, np.int64), counts_P, np.concatenate(rows), np.concatenate(vectors))
+
+    def stretches(self) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.float32]]]:
+        """For each stretch its rows of the hour, the table rows these use, and the vectors set aside for them."""
+        starts_P, first = np.cumsum(self.counts_P) - self.counts_P, 0
+        for end, start, count in zip(self.ends_P, starts_P, self.counts_P, strict=True):
+            yield slice(first, int(end)), self.rows_N[start : start + count], self.vectors_ND[start : start + count]
+            first = int(end)
 
 
 @dataclass
@@ -65,9 +84,11 @@ class PreparedRows:
     defaults_S: Tensor
     """Place of each slot's default row."""
 
-    def set_aside(self) -> Untouched:
-        """A copy of the vectors as they are now."""
-        return Untouched(self.working.rows_U, self.working.vectors_UD.numpy().copy())
+    def used_by(self, chosen: slice) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Table rows that some rows of the hour use, and a copy of their vectors as they are now."""
+        places = np.unique(self.places_BS[chosen].numpy())
+        places = places[places >= 0]
+        return self.working.rows_U[places], self.working.vectors_UD.numpy()[places]
 
 
 class Original:
@@ -148,12 +169,22 @@ class Original:
         """Probability of a click for the rows from `first` on."""
         return self.learner.score(prepared.working.vectors_UD, prepared.places_BS[first:])
 
-    def train(self, hour: Hour, rows: EncodedRows, prepared: PreparedRows, cut: int) -> Pass:
-        """Learn the rows before the cut; the others become the pending ones."""
-        done = self._fit(prepared, rows.labels_B, slice(0, cut), seed=2 * hour.index)
+    def train(self, hour: Hour, rows: EncodedRows, prepared: PreparedRows, cut: int) -> tuple[Pass, Untouched]:
+        """Learn the rows before the cut, stretch by stretch; the others become the pending ones.
+
+        Returns:
+            What the pass came to, and the vectors that each stretch uses as they were before it.
+        """
+        stretches = self.config.training.stretches
+        bounds = [cut * number // stretches for number in range(stretches + 1)]
+        done, parts = Pass(0, 0, 0.0), []
+        for number, (first, end) in enumerate(pairwise(bounds)):
+            parts.append((end, *prepared.used_by(slice(first, end))))
+            seed = stretches * 2 * hour.index + number
+            done += self._fit(prepared, rows.labels_B, slice(first, end), seed=seed)
         self.pending = Pending(hour, rows, cut)
         self._touch(prepared)
-        return done
+        return done, Untouched.joined(parts)
 
     def _touch(self, prepared: PreparedRows) -> None:
         """Note which table rows and features a snapshot must hold anew."""
