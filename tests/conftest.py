@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from saec.config import Config
 from saec.data.hourly_files import hour_file
@@ -39,6 +40,12 @@ def shared_data(root: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data beside the checkout")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """One thread for torch: on vectors this small, waking a second one costs more than all the arithmetic."""
+    torch.set_num_threads(1)
 
 
 FIRST = Hour.parse("2026-03-01T12")
@@ -196,6 +203,7 @@ class ClickHours:
     def config(self, **sections: Any) -> Config:
         """A small model of these hours; `sections` replace whole sections of the settings."""
         settings = {
+            "threads": 1,
             "data": {"source": "nowhere", "time_column": "time", "label_column": "clicked"},
             "fields": [{"name": "user"}, {"name": "item"}, {"name": "tags", "kind": "list", "max_values": 3}],
             "model": {"width": 4, "hidden": [8], "cross_rank": 4},
