@@ -6,15 +6,16 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from saec import steps
 from saec.compress.artifact import Artifact
-from saec.data.rows import EncodedRows
-from saec.steps import KEPT_FILES, HourPlan, Steps
+from saec.data.hourly_files import write_hour
+from saec.steps import KEPT_FILES, Steps
 from saec.train.learner import Learner
 from saec.workspace import Workspace
 
@@ -198,75 +199,118 @@ def test_altered_checkpoint_fails_the_hour(site, kind):
 
 
 class Spy:
-    """What each learner was trained on and scored, and what was judged, in order, told by the labels."""
+    """Which labels each model has learnt, and how many of them when something was scored or judged."""
 
-    def __init__(self, site, monkeypatch) -> None:
-        self.events: list[tuple] = []
-        self.parts: dict[bytes, tuple] = {}
-        self.rows: dict[int, int] = {}
-        real = {"fit": Learner.fit, "score": Learner.score, "judge": steps.judge, "load": EncodedRows.load}
+    def __init__(self, monkeypatch) -> None:
+        self.learnt = {"original": b"", "challenger": b""}
+        self.stream = b""
+        """Labels of all hours seen, one after the other."""
+        self.cuts: list[int] = []
+        """Where in the stream each hour's gate rows begin."""
+        self.scored: list[tuple[int, int]] = []
+        """Rows that were scored at once, and the labels that the original had learnt by then."""
+        self.judged: list[tuple[bytes, int, int]] = []
+        """Labels that were judged on, and how many the original and the challenger had learnt by then."""
+        fit, score, judge = Learner.fit, Learner.score, steps.judge
 
-        def fit(learner, working, places_BS, labels_B, **options):
+        def spied_fit(learner, working, places_BS, labels_B, **options):
             model = "challenger" if options.get("dropped_to_S") is None else "original"
-            self.events.append((model, "learns", *self.parts[np.asarray(labels_B).tobytes()]))
-            return real["fit"](learner, working, places_BS, labels_B, **options)
+            self.learnt[model] += labels_B.tobytes()
+            return fit(learner, working, places_BS, labels_B, **options)
 
-        def score(learner, vectors_UD, places_BS):
-            self.events.append(("someone", "scores", len(places_BS)))
-            return real["score"](learner, vectors_UD, places_BS)
+        def spied_score(learner, vectors_UD, places_BS):
+            self.scored.append((len(places_BS), len(self.learnt["original"])))
+            return score(learner, vectors_UD, places_BS)
 
-        def judge(labels_B, *args):
-            self.events.append(("gate", "judges", *self.parts[labels_B.tobytes()]))
-            return real["judge"](labels_B, *args)
+        def spied_judge(labels_B, *args):
+            self.judged.append((labels_B.tobytes(), *map(len, self.learnt.values())))
+            return judge(labels_B, *args)
 
-        monkeypatch.setattr(Learner, "fit", fit)
-        monkeypatch.setattr(Learner, "score", score)
-        monkeypatch.setattr(steps, "judge", judge)
+        monkeypatch.setattr(Learner, "fit", spied_fit)
+        monkeypatch.setattr(Learner, "score", spied_score)
+        monkeypatch.setattr(steps, "judge", spied_judge)
 
     def steps(self) -> Steps:
-        """The steps, with the hour's rows made known to the spy after ingest."""
-        def ingest(plan: HourPlan):
+        """The steps, the first of which makes the hour's labels known."""
+        def ingest(plan):
             record = steps.ingest(plan)
             rows = record.load_rows(Workspace(plan.config).folder(plan.hour))
-            cut = rows.cut(plan.config.training.gate_share)
-            self.parts[rows.labels_B[:cut].tobytes()] = (plan.hour, "train rows")
-            self.parts[rows.labels_B[cut:].tobytes()] = (plan.hour, "gate rows")
-            self.rows[plan.hour] = len(rows)
+            self.cuts.append(len(self.stream) + rows.cut(plan.config.training.gate_share))
+            self.stream += rows.labels_B.tobytes()
             return record
         return Steps(ingest=ingest)
 
 
 def test_rows_are_learnt_once_and_judged_before(fresh, monkeypatch):
-    """Each row is learnt once by each model, the gate rows only in the hour after they were judged on.
+    """Each model learns each row once, in order of time, the gate rows only after they were judged on.
 
     The first challenger is the original's own network, so it has learnt that hour's train rows with it.
     """
-    spy = Spy(fresh, monkeypatch)
+    spy = Spy(monkeypatch)
     fresh.advance(fresh.hours[3], steps=spy.steps())
-    hours = fresh.hours[:4]
-    expected = [("original", "learns", hours[0], "train rows"), ("gate", "judges", hours[0], "gate rows")]
-    for before, hour in pairwise(hours):
-        expected += [
-            ("original", "learns", before, "gate rows"), ("original", "learns", hour, "train rows"),
-            ("challenger", "learns", before, "gate rows"), ("challenger", "learns", hour, "train rows"),
-            ("gate", "judges", hour, "gate rows"),
-        ]
-    assert [event for event in spy.events if event[1] != "scores"] == expected
+    first, *_, last = spy.cuts
+    assert spy.learnt == {"original": spy.stream[:last], "challenger": spy.stream[first:last]}
+    for (labels, original, challenger), cut in zip(spy.judged, spy.cuts, strict=True):
+        assert (original, challenger) == (cut, cut - first)
+        assert spy.stream[cut:].startswith(labels)
 
 
 def test_models_are_scored_before_anything_trains_on_the_hour(site, monkeypatch):
-    """Progressive validation: original and champion score all rows of the hour before the hour's first batch."""
-    spy = Spy(site, monkeypatch)
-    with site.pipeline() as pipeline:  # the gate rows left over from the hour before are to be told apart too
-        original = pipeline.workspace.original(pipeline.ledger.rows()[-1].checkpoint)
-        pending = original.pending
-        spy.parts[pending.rows.labels_B[pending.cut :].tobytes()] = (site.hours[NEXT - 1], "gate rows")
-    (row,) = site.advance(site.hours[NEXT], steps=spy.steps())
-    whole = spy.rows[site.hours[NEXT]]
-    first_batch = spy.events.index(("original", "learns", site.hours[NEXT], "train rows"))
-    before = [event for event in spy.events[:first_batch] if event[1:] == ("scores", whole)]
-    assert len(before) == 2
-    assert {"progressive_auc_original", "progressive_auc_champion", "progressive_logloss_champion"} <= row.record.keys()
+    """Progressive validation: original and champion score all rows of the hour before the first of them is learnt."""
+    with site.pipeline() as pipeline:
+        pending = pipeline.workspace.original(pipeline.ledger.rows()[-1].checkpoint).pending
+    spy = Spy(monkeypatch)
+    site.advance(site.hours[NEXT], steps=spy.steps())
+    left_over = pending.rows.labels_B[pending.cut :].tobytes()
+    assert spy.learnt["original"] == left_over + spy.stream[: spy.cuts[0]]
+    assert [learnt for rows, learnt in spy.scored if rows == len(spy.stream)] == [len(left_over)] * 2
+
+
+def flipped(site, hour, first: int, last: int | None = None) -> None:
+    """Turn over the labels of some rows of an hour; simulated rows come in the order of their time."""
+    table = pq.read_table(site.file(hour), partitioning=None)
+    clicked_B = table["clicked"].to_numpy().copy()
+    clicked_B[first:last] ^= 1
+    write_hour(site.folder / "data", hour, table.set_column(
+        table.column_names.index("clicked"), "clicked", pa.array(clicked_B)))
+
+
+def handed_on(site, hour) -> tuple[dict[str, str], np.ndarray, int]:
+    """Of an hour done anew: digests of the files that were judged, the lagged codes, and the cut."""
+    found = []
+
+    def publish(plan, ingested, trained, retrained, judged):
+        found.append(({file.name: file.sha256 for file in judged.files}, *found.pop(), trained.cut))
+        return steps.publish(plan, ingested, trained, retrained, judged)
+
+    def cluster(plan, *args):
+        clustered = steps.cluster(plan, *args)
+        found.append((Workspace(plan.config).read(plan.hour, clustered.codes)["lagged_BS"],))
+        return clustered
+
+    site.advance(hour, steps=Steps(cluster=cluster, publish=publish))
+    return found.pop()
+
+
+def test_nothing_that_is_judged_has_seen_the_gate_rows_labels(site, tmp_path):
+    """With all labels after the cut turned over, the challenger's files are the same byte for byte."""
+    hour, other = site.hours[NEXT], site.copy(tmp_path / "other")
+    files, _, cut = handed_on(site, hour)
+    flipped(other, hour, cut)
+    assert handed_on(other, hour)[0] == files
+
+
+def test_no_code_has_seen_the_label_of_a_row_it_is_retrained_on(site, tmp_path):
+    """With the labels of the last stretch turned over, all codes to retrain through are the same; else they are not."""
+    hour, other, third = site.hours[NEXT], site.copy(tmp_path / "other"), site.copy(tmp_path / "third")
+    files, lagged_BS, cut = handed_on(site, hour)
+    start = cut - cut // site.config().training.stretches
+    flipped(other, hour, start, cut)
+    other_files, other_BS, _ = handed_on(other, hour)
+    np.testing.assert_array_equal(other_BS, lagged_BS)
+    assert other_files != files
+    flipped(third, hour, 0, start)
+    assert (handed_on(third, hour)[1][start:] != lagged_BS[start:]).any()
 
 
 def test_champion_is_scored_as_it_is_served(site):
