@@ -1,0 +1,158 @@
+"""Writes docs/commands.md and docs/configuration.md from the code: `python -m saec.cli.docs`.
+
+A test fails when either is stale, so a command or a knob cannot change without its page.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from saec.cli.main import SECTIONS, cli
+from saec.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DOCS = Path(__file__).parents[2] / "docs"
+_SHARED = ("config_path", "as_json", "debug", "help")
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+_RULES = "One YAML file. Unknown keys are refused, relative paths are taken from the current directory."
+_WRITTEN = "<!-- Written by `python -m saec.cli.docs`; change the code, not this page. -->"
+
+
+def commands_page() -> str:
+    """Every command: what it does, an example, its arguments and options."""
+    lines = ["# Commands", "", _WRITTEN, "", *_help_lines(cli), "Every command also takes:", ""]
+    any_command = SECTIONS["Hours"][0]
+    lines += _option_table([param for param in any_command.params if param.name in _SHARED])
+    for section, commands in SECTIONS.items():
+        lines += [f"## {section}", ""]
+        for command in commands:
+            lines += _command_lines(f"saec {command.name}", command)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def configuration_page() -> str:
+    """Every knob: its type and range, its default, and the line beneath it in saec/config.py."""
+    schema = Config.model_json_schema()
+    lines = ["# Configuration", "", _WRITTEN, "", schema["description"], "", _RULES, ""]
+    lines += _knob_table({name: knob for name, knob in schema["properties"].items() if not _section(knob)}, [])
+    for name, knob in schema["properties"].items():
+        if section := _section(knob):
+            described = schema["$defs"][section]
+            each = " (a list)" if knob.get("type") == "array" else ""
+            lines += [f"## `{name}`{each}", "", described["description"], ""]
+            lines += _knob_table(described["properties"], described.get("required", []))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write(folder: Path = DOCS) -> list[Path]:
+    """Write both pages and return their paths."""
+    pages = {folder / "commands.md": commands_page(), folder / "configuration.md": configuration_page()}
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    return list(pages)
+
+
+def _command_lines(name: str, command: click.Command) -> Iterator[str]:
+    """One command, or each command of a group."""
+    context = click.Context(command, info_name=name)
+    yield from (f"### {name}", "")
+    yield from _help_lines(command)
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            yield from _command_lines(f"{name} {child.name}", child)
+        return
+    usage = " ".join([name, *command.collect_usage_pieces(context)])
+    yield from ("```", usage, *(command.epilog or "").removeprefix("\b\nExample: ").splitlines(), "```", "")
+    options = [param for param in command.params if isinstance(param, click.Option) and param.name not in _SHARED]
+    if options:
+        yield from _option_table(options)
+
+
+def _help_lines(command: click.Command) -> Iterator[str]:
+    yield from (inspect.cleandoc(command.help or ""), "")
+
+
+def _option_table(params: list[click.Parameter] | list[click.Option]) -> Iterator[str]:
+    """A table of options."""
+    yield from ("| option | meaning | default |", "|---|---|---|")
+    for param in params:
+        if isinstance(param, click.Option):
+            yield f"| `{_spelling(param)}` | {param.help} | {_option_default(param)} |"
+    yield ""
+
+
+def _spelling(option: click.Option) -> str:
+    """The option as it is typed, with what it takes."""
+    names = "/".join([*option.opts, *option.secondary_opts])
+    if option.is_flag:
+        return names
+    choices = "/".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
+    return f"{names} {choices or option.metavar or option.type.name.upper().removesuffix(' RANGE')}"
+
+
+def _option_default(option: click.Option) -> str:
+    """What an option is when it is left out."""
+    if option.required:
+        return "needed"
+    if isinstance(option.show_default, str):
+        return f"`{option.show_default}`"
+    if option.is_flag and option.secondary_opts:
+        return f"`{(option.opts if option.default else option.secondary_opts)[0]}`"
+    shown = option.show_default and not option.is_flag and option.default is not None
+    also = f", or `{option.envvar}`" if option.envvar else ""
+    return f"`{option.default}`{also}" if shown else ""
+
+
+def _section(knob: dict[str, Any]) -> str | None:
+    """The section that a setting holds (one, or a list of them); None for a plain knob."""
+    reference = knob.get("$ref") or knob.get("items", {}).get("$ref")
+    return reference.rpartition("/")[2] if reference else None
+
+
+def _knob_table(knobs: dict[str, dict[str, Any]], required: list[str]) -> Iterator[str]:
+    """A table of settings."""
+    yield from ("| setting | type | default | meaning |", "|---|---|---|---|")
+    for name, knob in knobs.items():
+        default = "needed" if name in required else f"`{_yaml(knob.get('default'))}`"
+        yield f"| `{name}` | {_kind(knob)} | {default} | {(knob.get('description') or '')} |"
+    yield ""
+
+
+def _kind(knob: dict[str, Any]) -> str:
+    """What a setting may be, in words."""
+    if "anyOf" in knob:
+        return " or ".join(_kind(kind) for kind in knob["anyOf"])
+    if "enum" in knob:
+        return ", ".join(f"`{value}`" for value in knob["enum"])
+    if knob.get("type") == "array":
+        return f"list of {_kind(knob['items'])}"
+    if knob.get("type") == "null":
+        return "nothing"
+    if knob.get("format") == "path":
+        return "path"
+    bounds = [f"{sign} {knob[bound]:g}" for bound, sign in _BOUNDS.items() if bound in knob]
+    return " ".join([str(knob["type"]), ", ".join(bounds)]).rstrip()
+
+
+def _yaml(value: Any) -> str:
+    """A default as it is written in YAML."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case "":
+            return '""'
+        case _:
+            return str(value)
+
+
+if __name__ == "__main__":
+    for written in write():
+        click.echo(written)

@@ -1,0 +1,141 @@
+"""The command `saec`: its commands by what they are about, and how every error is answered.
+
+Decisions: errors that saec raises on purpose are one clear message without a traceback, and JSON where JSON was asked
+for; the exit code says what kind of thing happened. SIGTERM is taken like Ctrl-C, so that a stopped run gives its lease
+back.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import signal
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from saec import __version__
+from saec.cli.data import import_group, simulate
+from saec.cli.deploy import deploy
+from saec.cli.hours import backfill, run
+from saec.cli.models import hold, release, rollback, verify, versions
+from saec.cli.score import score
+from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
+from saec.cli.watch import report, status
+from saec.errors import ConfigError, HourHeld, SaecError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+SECTIONS = {
+    "Data": (simulate, import_group),
+    "Hours": (run, backfill, deploy),
+    "What happened": (status, report),
+    "Models": (versions, verify, rollback, hold, release, score),
+}
+
+
+class SaecGroup(click.Group):
+    """All commands, listed by section; whatever goes wrong in one becomes a message and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look for the switches that say how errors are shown, which must be known before a command parses them."""
+        ctx.meta["as_json"], ctx.meta["debug"] = "--json" in args, "--debug" in args
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Each section's commands, one line each."""
+        width = max(len(command.name or "") for commands in SECTIONS.values() for command in commands)
+        for section, commands in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([((command.name or "").ljust(width), command.get_short_help_str(96))
+                                    for command in commands])
+
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        """Run the command and leave with the exit code it returns."""
+        _log(debug=ctx.meta["debug"])
+        try:
+            code = super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as error:
+            if not ctx.meta["as_json"]:
+                raise
+            code = _answer(error, as_json=True)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # click's affair: whoever read our output has left
+            if ctx.meta["debug"]:
+                traceback.print_exception(error)
+            code = _answer(error, as_json=ctx.meta["as_json"])
+        ctx.exit(code)
+
+
+@click.group(cls=SaecGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="saec")
+def cli() -> None:
+    """Hourly retraining of a click model whose embeddings are compressed.
+
+    Every hour: check the new clicks, train the original, cluster its embeddings into codebooks, retrain those, gate the
+    result against the original and against what is live, and publish it.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 held or quarantined, 130 stopped.
+    """
+
+
+for commands in SECTIONS.values():
+    for command in commands:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    signal.signal(signal.SIGTERM, _stop)
+    cli(prog_name="saec")
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """What is said of an error: its kind, its reason, the message for people, and the exit code."""
+    match error:
+        case KeyboardInterrupt():
+            said = "stopped; what was begun is taken up again by the next saec run"
+            return {"kind": "Stopped", "reason": "stopped", "message": said, "exit": STOPPED}
+        case click.ClickException():
+            return {"kind": "UsageError", "reason": "usage", "message": error.format_message(), "exit": USAGE}
+        case SaecError():
+            code = USAGE if isinstance(error, ConfigError) else HELD if isinstance(error, HourHeld) else FAILED
+            return {"kind": type(error).__name__, "reason": error.reason, "message": str(error), "exit": code}
+        case OSError():
+            return {"kind": type(error).__name__, "reason": "io", "message": str(error), "exit": FAILED}
+        case _:
+            said = f"a fault in saec, {type(error).__name__}: {error}; the same command with --debug shows where"
+            return {"kind": type(error).__name__, "reason": "bug", "message": said, "exit": FAILED}
+
+
+def _answer(error: BaseException, *, as_json: bool) -> int:
+    """Tell of an error and return its exit code."""
+    described = describe(error)
+    if as_json:
+        click.echo(json.dumps({"error": described}, indent=2))
+    else:
+        click.echo(f"saec: {printable(described['message'])}", err=True)
+    code: int = described["exit"]
+    return code
+
+
+def _log(*, debug: bool) -> None:
+    """Commands tell themselves how hours end; the library's log is only for --debug."""
+    logging.getLogger("saec").addHandler(logging.NullHandler())
+    if debug:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    """What SIGTERM does."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""`saec versions`, `verify`, `rollback`, `hold` and `release`: what is in the store and what is live.
+
+Decisions: a person's rollback or hold acts at once, without the ledger's lease; each needs a reason, which the release
+log keeps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from saec.cli.session import DONE, FAILED, Session, example, shared_options, whoami
+from saec.errors import SaecError
+from saec.report import text
+
+if TYPE_CHECKING:
+    from saec.store.releases import Release
+
+SHOWN_RELEASES, SHOWN_REASON = 5, 60
+
+_reason = click.option("--reason", required=True, help="Why, for the release log.")
+
+
+@click.command(epilog=example("saec versions --json"))
+@shared_options
+def versions(session: Session) -> None:
+    """List the versions, which is live, and the last releases."""
+    releases = session.store.releases()
+    live = releases[-1] if releases else None
+    found = [_described(session, version, live) for version in session.store.versions()]
+    session.answer({"versions": found, "releases": [_public(release) for release in releases]})
+    if not found:
+        session.say(f"the store has no version yet; make some with {session.command('run')}")
+        return
+    session.screen.print(_versions_table(found))
+    for release in releases[-SHOWN_RELEASES:]:
+        said = text.plain(release.reason)
+        short = said if len(said) <= SHOWN_REASON else f"{said[:SHOWN_REASON]}…"
+        session.say(f"{release.at[:16]}Z {release.action} {release.version or ''}, {release.actor}: {short}", "dim")
+
+
+@click.command(epilog=example("saec verify 20260101T05-0123456789ab"))
+@click.argument("version", required=False)
+@shared_options
+def verify(session: Session, version: str | None) -> int:
+    """Compare stored bytes with the manifests' digests.
+
+    Of VERSION, or of every version; then versions that the ledger or the release log names and that the store should
+    still have are looked for too.
+    """
+    wanted = [version] if version else [*session.store.versions(), *_missing(session)]
+    found = [{"version": name, "problems": session.store.verify(name)} for name in wanted]
+    bad = [item for item in found if item["problems"]]
+    session.answer({"whole": not bad, "versions": found})
+    for item in bad:
+        for problem in item["problems"]:
+            session.say(f"{item['version']}: {problem}", style="red")
+    session.say(f"{text.plural(len(found), 'version')} verified, {len(bad)} damaged or missing")
+    if bad:
+        session.say(f"next: {session.command('rollback VERSION --reason ...')} if one of them is live", style="dim")
+    return FAILED if bad else DONE
+
+
+@click.command(epilog=example('saec rollback 20260101T04-0123456789ab --reason "calibration off in the app"'))
+@click.argument("version")
+@_reason
+@shared_options
+def rollback(session: Session, version: str, reason: str) -> None:
+    """Make an earlier version live again, and hold it.
+
+    VERSION is verified first. Nothing is published until `saec release`, else the next hour would undo the rollback.
+    """
+    _tell_release(session, session.store.rollback(version, actor=f"saec rollback by {whoami()}", reason=reason))
+
+
+@click.command(epilog=example('saec hold --reason "launch day"'))
+@_reason
+@shared_options
+def hold(session: Session, reason: str) -> None:
+    """Keep what is live.
+
+    Hours go on and their versions are kept, but none is published until `saec release`.
+    """
+    _tell_release(session, session.store.hold(actor=f"saec hold by {whoami()}", reason=reason))
+
+
+@click.command(epilog=example('saec release --reason "launch is over"'))
+@_reason
+@shared_options
+def release(session: Session, reason: str) -> None:
+    """End a hold or a rollback's hold.
+
+    The next hour that passes its gate is published again.
+    """
+    _tell_release(session, session.store.unhold(actor=f"saec release by {whoami()}", reason=reason))
+
+
+def _described(session: Session, version: str, live: Release | None) -> dict[str, Any]:
+    """A version, its marks and figures; one whose manifest is damaged says so in place of figures."""
+    is_live = live is not None and live.version == version
+    described: dict[str, Any] = {
+        "version": version, "live": is_live, "held": is_live and live is not None and live.held,
+        "previous": live is not None and live.previous == version, "problem": None,
+    }
+    try:
+        manifest = session.store.manifest(version)
+    except SaecError as error:
+        return {**described, "problem": str(error)}
+    sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
+    return {**described, "hour": manifest["hour"], "bytes": sum(sizes.values()), "files": sizes,
+            **{key: manifest.get(key) or {} for key in ("metrics", "compression", "verdict")}}
+
+
+def _versions_table(found: list[dict[str, Any]]) -> Table:
+    """One line a version."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("version", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for heading in ("AUC", "log loss", "vectors", "bytes", "size"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for item in found:
+        metrics, compression = item.get("metrics", {}), item.get("compression", {})
+        marks = [mark for mark in ("live", "held", "previous") if item[mark]] + ["damaged"] * bool(item["problem"])
+        style = "red" if item["problem"] else "bold" if item["live"] else ""
+        cells = (text.decimal(metrics.get("auc_compressed")), text.decimal(metrics.get("logloss_compressed")),
+                 text.times(compression.get("ratio_vectors")), text.times(compression.get("ratio_total")),
+                 text.size(item.get("bytes")))
+        table.add_row(*(Text(cell, style=style) for cell in (item["version"], ", ".join(marks), *cells)))
+    return table
+
+
+def _missing(session: Session) -> list[str]:
+    """Versions that should be in the store and are not: what is live or was before, and what retention would keep."""
+    kept, last = session.store.versions(), session.store.live()
+    known = {row.version for row in session.ledger.rows() if row.version}
+    recent = {name for name in known if sum(other > name for other in kept) < session.config.retention.versions}
+    needed = {last.version, last.previous} if last else set()
+    return sorted(name for name in {*recent, *needed} - {*kept} if name)
+
+
+def _public(release: Release) -> dict[str, Any]:
+    """A release for an answer."""
+    return release.model_dump(exclude={"token"})
+
+
+def _tell_release(session: Session, done: Release) -> None:
+    """Answer of a change of what is live."""
+    session.answer(_public(done))
+    session.say(f"live: {done.version or 'nothing yet'} ({done.actor}: {done.reason})")
+    if done.held:
+        session.say(f"held: nothing is published until {session.command('release --reason ...')}", style="yellow")

@@ -1,0 +1,81 @@
+"""Progress of long work on standard error: a bar on a terminal, nothing where nobody watches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from saec.report import text
+from saec.report.records import STEPS, explanation
+from saec.report.terminal import COLOURS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Self
+
+    from rich.console import Console
+
+    from saec.hours import Hour
+
+
+class Bar:
+    """A bar with what is done, what is going on, and the time left; use it in a `with` block."""
+
+    def __init__(self, console: Console, *, total: float | None = None, unit: str = "hours") -> None:
+        """A bar.
+
+        Args:
+            console: where it is drawn; nothing is drawn on what is no terminal.
+            total: how much there is to do; None when nobody knows.
+            unit: what is counted.
+        """
+        said = TextColumn("{task.description}")
+        counted = TextColumn("{task.fields[done]}" + (f" of {total:,.0f}" if total else "") + f" {unit}")
+        columns = (BarColumn(24), counted, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), said)
+        self.console = console
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=total, done=0)
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+    def show(self, done: float, doing: str = "") -> None:
+        """Say how much is done (a part of the next thing counts) and what is going on."""
+        self._progress.update(self._task, completed=done, description=doing, done=f"{int(done):,}")
+
+
+class HourBar(Bar):
+    """A bar over hours, which also says one line when an hour ends."""
+
+    ended = 0
+
+    def on_step(self, hour: Hour, step: str) -> None:
+        """An hour has come to a step."""
+        self.show(self.ended + STEPS.index(step) / len(STEPS), f"{hour} {step}")
+
+    def on_record(self, record: Mapping[str, Any]) -> None:
+        """An hour has ended."""
+        self.ended += 1
+        self.show(self.ended)
+        self.console.print(hour_line(record), soft_wrap=True)
+
+
+def hour_line(record: Mapping[str, Any]) -> Text:
+    """How an hour ended, in one line."""
+    outcome = str(record["outcome"])
+    line = Text(f"{record['hour']} ").append(outcome, style=COLOURS.get(outcome, ""))
+    if record["reason"]:
+        line.append(f"({text.plain(record['reason'])})")
+    if record.get("auc_compressed") is not None:
+        line.append(f"  AUC {text.decimal(record['auc_compressed'])}, original {text.decimal(record['auc_original'])}")
+    if outcome != "PUBLISHED":
+        line.append(f"  {text.plain(explanation(record))}", style="dim")
+    return line

@@ -1,0 +1,48 @@
+"""`saec score`: probabilities for a file of rows, by a published version."""
+
+# ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from saec.cli.session import Session, example, shared_options
+from saec.errors import ConfigError, StoreError
+
+
+@click.command(epilog=example("saec score --in rows.parquet --out scores.parquet"))
+@click.option("--in", "source", type=click.Path(path_type=Path), required=True, help="Parquet file of raw rows.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
+@click.option("--version", help="Version to score with; the live one when left out.")
+@shared_options
+def score(session: Session, source: Path, out: Path, version: str | None) -> None:
+    """Score a Parquet file of rows with a version.
+
+    The file needs the columns of the version's fields, no label. All its columns are written, with `score` (probability
+    of a click) and `version` added.
+    """
+    import torch
+
+    from saec.cli.progress import Bar
+    from saec.cli.scoring import score_file
+    from saec.compress.artifact import Artifact
+
+    if out.resolve() == source.resolve():
+        raise ConfigError(f"--out {out} is the file that --in names; name another")
+    torch.set_num_threads(session.config.threads)
+    name = version or _live(session)
+    artifact = Artifact.read(session.store.open(name))
+    with Bar(session.notes, unit="rows") as bar:
+        scored = score_file(source, out, artifact, name, bar.show)
+    session.answer({"version": name, "out": str(out), **vars(scored)})
+    mean = "" if scored.mean_score is None else f", mean {scored.mean_score:.4f}"
+    session.say(f"{scored.rows:,} rows scored with {name}{mean}: {out}")
+
+
+def _live(session: Session) -> str:
+    """The live version."""
+    live = session.store.live()
+    if live is None or live.version is None:
+        raise StoreError(f"no version is live yet; publish one with {session.command('run')}", reason="no-version")
+    return live.version

@@ -1,0 +1,111 @@
+"""What every command shares: its options, its screen, its answer and its exit code.
+
+Decisions: a command is a function that returns its exit code (None is 0); with --json standard output is one JSON value
+and nothing else, people's text goes to standard error; progress and commentary always go to standard error. What came
+from outside (messages, file names) is printed as text, never as markup. Heavy modules are imported in command bodies.
+"""
+
+# ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
+from __future__ import annotations
+
+import functools
+import getpass
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saec.config import Config
+    from saec.ledger import Ledger
+    from saec.store.model_store import ModelStore
+
+DONE, FAILED, USAGE, HELD, STOPPED = 0, 1, 2, 3, 130
+"""Exit codes: done; failed; wrong usage or settings; held or quarantined; stopped by Ctrl-C."""
+
+
+class Session:
+    """One command at work: the settings it was given and where it speaks."""
+
+    def __init__(self, config_path: Path, *, as_json: bool) -> None:
+        """A session; the settings are read when they are first needed."""
+        self.config_path = config_path
+        self.as_json = as_json
+        self.screen = Console(stderr=as_json, highlight=False)
+        self.notes = Console(stderr=True, highlight=False)
+
+    @functools.cached_property
+    def config(self) -> Config:
+        """All settings."""
+        from saec.config import load_config
+
+        return load_config(self.config_path)
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """The ledger that the configuration names."""
+        from saec.ledger import Ledger
+
+        return Ledger(self.config.ledger_url)
+
+    @functools.cached_property
+    def store(self) -> ModelStore:
+        """The model store that the configuration names."""
+        from saec.store.model_store import open_store
+
+        return open_store(self.config.store_url)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Tell people something, each line whole however wide the terminal."""
+        self.screen.print(Text(printable(text), style=style), soft_wrap=True)
+
+    def command(self, words: str) -> str:
+        """A command to type, with the configuration that this one was given."""
+        return f"saec {words} --config {self.config_path}"
+
+    def answer(self, value: Any) -> None:
+        """Give the JSON answer, if one was asked for; hours are written as text."""
+        if self.as_json:
+            click.echo(json.dumps(value, indent=2, default=str))
+
+
+def printable(text: str) -> str:
+    r"""Text whose every line prints as itself: no control character survives.
+
+    >>> printable("two\nlines\x1b[31m")
+    'two\nlines�[31m'
+    """
+    return "\n".join("".join(letter if letter.isprintable() else "�" for letter in line) for line in text.split("\n"))
+
+
+def example(line: str) -> str:
+    r"""The last line of a command's help, which click is told not to wrap (\b)."""
+    return f"\b\nExample: {line}"
+
+
+def whoami() -> str:
+    """The user who types, for release logs and leases; by number in a container that knows no names."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def shared_options(body: Callable[..., int | None]) -> Callable[..., int]:
+    """Give a command the options that all have, and its session as first argument."""
+
+    @click.option("--config", "config_path", type=click.Path(path_type=Path), default="configs/quickstart.yaml",
+                  envvar="SAEC_CONFIG", show_default=True, show_envvar=True, help="Settings of the pipeline.")
+    @click.option("--json", "as_json", is_flag=True, help="Answer in JSON on standard output, errors too.")
+    @click.option("--debug", is_flag=True, help="Log what happens, and show tracebacks.")
+    @functools.wraps(body)
+    def run(config_path: Path, *, as_json: bool, debug: bool, **given: Any) -> int:  # noqa: ARG001 - SaecGroup sees it
+        return body(Session(config_path, as_json=as_json), **given) or DONE
+
+    return run

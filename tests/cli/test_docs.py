@@ -1,0 +1,33 @@
+"""docs/commands.md and docs/configuration.md are what the code says."""
+
+import pytest
+
+from saec.cli import docs
+from saec.cli.main import cli
+from saec.config import Config
+
+
+@pytest.mark.parametrize("page", ["commands", "configuration"])
+def test_pages_are_not_stale(root, page):
+    """A command or knob that changes changes its page: run `python -m saec.cli.docs`."""
+    assert (root / "docs" / f"{page}.md").read_text(encoding="utf-8") == getattr(docs, f"{page}_page")(), (
+        "stale: run python -m saec.cli.docs")
+
+
+def test_every_knob_has_its_line():
+    """No setting is without a line beneath it."""
+    lines = [line for line in docs.configuration_page().splitlines() if line.startswith("| `")]
+    assert len(lines) >= len(Config.model_fields)
+    assert not [line for line in lines if line.rstrip().endswith("|  |")]
+
+
+def test_every_command_has_its_section():
+    """Commands of groups too."""
+    page = docs.commands_page()
+    assert all(f"### saec {name}\n" in page for name in [*cli.commands, "import avazu", "import criteo"])
+
+
+def test_pages_are_written_where_asked(tmp_path):
+    """Both pages, whole."""
+    assert [path.name for path in docs.write(tmp_path)] == ["commands.md", "configuration.md"]
+    assert (tmp_path / "commands.md").read_text(encoding="utf-8") == docs.commands_page()

@@ -1,0 +1,182 @@
+"""`saec run` and `saec backfill`: what is done, what is said, and the exit code."""
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from saec.cli.hours import exit_code
+from saec.cli.progress import HourBar
+from saec.hours import Hour
+from saec.ledger import HourRow, report_record
+from saec.pipeline import Pipeline
+from saec.report.records import STABLE_KEYS
+
+LAST, NEXT = 4, 5
+HOUR = Hour.parse("2026-03-01T12")
+
+
+def outcomes(answer) -> list[tuple[str, str]]:
+    return [(row["hour"], row["outcome"]) for row in answer["hours"]]
+
+
+def test_run_does_every_due_hour_oldest_first(shell):
+    """Two hours are due: both are done in order, published, told in the report's keys, and then nothing is due."""
+    answer = shell.json("run")
+    assert outcomes(answer) == [(str(hour), "PUBLISHED") for hour in shell.site.hours[NEXT:]]
+    assert tuple(answer["hours"][0])[:len(STABLE_KEYS)] == STABLE_KEYS
+    assert answer["outcomes"]["PUBLISHED"] == 2
+    assert shell.site.live == answer["hours"][-1]["version"]
+    again = shell("run")
+    assert "nothing is due" in again.stdout
+
+
+def test_run_names_its_user_in_the_release_log(shell, monkeypatch):
+    """Who ran it is written beside what it published."""
+    monkeypatch.setenv("LOGNAME", "ana")
+    shell("run", "--hour", shell.site.hours[NEXT])
+    assert shell.site.store.live().actor == "saec run by ana"
+
+
+def test_an_hour_is_not_done_twice_with_the_same_rows(shell):
+    """A second time is a no-op that says so; with --again it is done, and gives the same version."""
+    hour = shell.site.hours[LAST]
+    attempts, version = shell.site.rows()[LAST].attempts, shell.site.live
+    answer = shell.json("run", "--hour", hour)
+    assert answer["hours"] == []
+    assert "PUBLISHED already" in answer["note"]
+    assert shell.site.rows()[LAST].attempts == attempts
+    assert shell.json("run", "--hour", hour, "--again")["hours"][0]["version"] == version
+    assert shell.site.rows()[LAST].attempts == attempts + 1
+
+
+def test_an_hour_with_other_settings_is_done_again(shell):
+    """The same rows under other settings are another result."""
+    shell.configure(training={"dense_learning_rate": 0.01})
+    before = shell.site.live
+    answer = shell.json("run", "--hour", shell.site.hours[LAST])
+    assert answer["hours"][0]["version"] not in (None, before)
+
+
+def test_hours_that_went_on_from_a_changed_one_are_told_as_stale(shell):
+    """Doing an earlier hour with other settings leaves the later one stale; what is due still comes first."""
+    shell.configure(training={"dense_learning_rate": 0.01})
+    answer = shell.json("run", "--hour", shell.site.hours[LAST - 1], code=3)
+    assert answer["stale"] == [str(shell.site.hours[LAST])]
+    assert answer["next"].startswith("saec run")
+    shell("run", code=None)
+    assert "backfill --only stale" in shell.json("status")["next"]
+
+
+def test_an_hour_that_is_not_over_is_held(shell):
+    """An hour in the future is refused with exit code 3, and the ledger does not hear of it."""
+    answer = shell.json("run", "--hour", "2199-01-01T00", code=3)
+    assert answer["error"]["reason"] == "held"
+    assert "not over yet" in answer["error"]["message"]
+    assert len(shell.site.rows()) == LAST + 1
+
+
+def test_what_was_learnt_stays_when_the_files_are_gone(shell):
+    """Doing an hour again whose files were removed since changes nothing."""
+    hour = shell.site.hours[LAST]
+    shell.site.file(hour).unlink()
+    shell("run", "--hour", hour, "--again", code=3)
+    assert shell.site.rows()[LAST].state == "PUBLISHED"
+
+
+def test_a_damaged_hour_is_quarantined_with_exit_code_3(shell):
+    """The message on the way says which file and what to do."""
+    shell.site.file(shell.site.hours[NEXT]).write_bytes(b"PAR1 no more")
+    result = shell("run", code=3)
+    assert "QUARANTINED(truncated)" in result.stderr
+    assert "QUARANTINED" in result.stdout
+
+
+def test_a_run_that_finds_another_at_work_fails(shell):
+    """The ledger's lease lets one run in; the second says who holds it."""
+    pipeline = Pipeline(shell.site.config(), actor="the other")
+    with pipeline.leased():
+        result = shell("run", code=1)
+    assert "in use by the other" in result.stderr
+    assert len(shell.json("run")["hours"]) == 2
+
+
+@pytest.mark.parametrize("words", [("run", "--hour", "yesterday"), ("run", "--again"), ("backfill",),
+                                   ("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T11"),
+                                   ("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T25")])
+def test_wrong_usage_is_exit_code_2(shell, words):
+    """Hours that are none, a range upside down, an option without its other half."""
+    assert shell.json(*words, code=2)["error"]["exit"] == 2
+
+
+def test_a_dry_run_tells_the_truth(shell):
+    """What the dry run says would be done is what the backfill does; the dry run itself changes nothing."""
+    range_ = ("--from", shell.site.hours[0] - 1, "--to", shell.site.hours[-1])
+    before = shell.site.rows()
+    planned = shell.json("backfill", *range_, "--dry-run")
+    assert [item["action"] for item in planned["plan"]] == ["step-over"] + ["skip"] * 5 + ["do"] * 2
+    assert planned["total"]["do"] == 2
+    assert planned["total"]["seconds"] == pytest.approx(2 * planned["plan"][-1]["seconds"])
+    assert shell.site.rows() == before
+    done = shell.json("backfill", *range_, code=3)
+    assert [row["hour"] for row in done["hours"]] == [
+        item["hour"] for item in planned["plan"] if item["action"] in ("do", "step-over")]
+    said = shell("backfill", *range_, "--dry-run").stdout
+    assert "0 to do" in said
+
+
+def test_a_backfill_never_moves_the_live_model_unless_told_to(shell):
+    """Without --promote both hours pass and are kept, exit code 0; with it they go live."""
+    live = shell.site.live
+    answer = shell.json("backfill", "--from", shell.site.hours[NEXT], "--to", shell.site.hours[-1])
+    assert [row["reason"] for row in answer["hours"]] == ["not-promoted"] * 2
+    assert shell.site.live == live
+    range_ = ("--from", shell.site.hours[NEXT], "--to", shell.site.hours[-1])
+    promoted = shell.json("backfill", *range_, "--only", "all", "--promote")
+    assert shell.site.live == promoted["hours"][-1]["version"] != live
+
+
+@pytest.mark.parametrize(("words", "ends"), [
+    ((), ["QUARANTINED"]), (("--keep-going",), ["QUARANTINED", "HELD"])])
+def test_a_backfill_stops_at_a_failure_or_goes_on(shell, words, ends):
+    """By default the first damaged hour ends it, and what is left is said; the same command takes it up again."""
+    shell.site.file(shell.site.hours[NEXT]).write_bytes(b"PAR1 no more")
+    range_ = ("--from", shell.site.hours[NEXT], "--to", shell.site.hours[-1])
+    answer = shell.json("backfill", *range_, *words, code=3)
+    assert [row["outcome"] for row in answer["hours"]] == ends
+    assert ("1 hour left" in (answer["note"] or "")) == (len(ends) == 1)
+
+
+def test_the_worst_end_decides_the_exit_code():
+    """Failed over held over done; a version kept because nobody asked to promote it is done."""
+    published = HourRow(HOUR, "PUBLISHED", 1, 1)
+    unpromoted = replace(published, state="HELD", reason="not-promoted")
+    held, failed = replace(published, state="HELD", reason="floor"), replace(published, state="FAILED", reason="oom")
+    assert exit_code([]) == exit_code([published, unpromoted]) == 0
+    assert exit_code([published, held]) == exit_code([replace(held, state="QUARANTINED")]) == 3
+    assert exit_code([held, failed, published]) == 1
+
+
+def test_ctrl_c_gives_the_lease_back(shell, monkeypatch):
+    """Exit code 130 and one line; the next run takes the hour up again."""
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr("saec.pipeline.do_hour", interrupt)
+        result = shell("run", code=130)
+    assert "stopped" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [row["outcome"] for row in shell.json("run")["hours"]] == ["PUBLISHED"] * 2
+
+
+def test_the_bar_counts_hours_and_names_the_step():
+    """On a terminal: hours done of all, the hour and step at work; then one line for each hour that ended."""
+    console = Console(force_terminal=True, width=160, color_system=None)
+    row = HourRow(HOUR, "HELD", 1, 1, reason="floor", message="not shown to beat [the] base rate")
+    with console.capture() as capture, HourBar(console, total=2) as bar:
+        bar.on_record(report_record(row))
+        bar.on_step(HOUR + 1, "train")
+    shown = capture.get()
+    assert "1 of 2 hours" in shown
+    assert "2026-03-01T13 train" in shown
+    assert "2026-03-01T12 HELD(floor)  not shown to beat [the] base rate" in shown

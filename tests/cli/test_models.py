@@ -1,0 +1,91 @@
+"""`saec versions`, `verify`, `rollback`, `hold` and `release`."""
+
+import pytest
+
+NEXT = 5
+
+
+def stored(shell):
+    return shell.site.store.versions()
+
+
+def test_versions_are_listed_with_their_marks_and_figures(shell):
+    """Which is live and which was before; sizes are those of the files, metrics those of the manifest."""
+    answer = shell.json("versions")
+    assert [item["version"] for item in answer["versions"]] == stored(shell)
+    older = [False] * (len(stored(shell)) - 2)
+    assert [item["live"] for item in answer["versions"]] == [*older, False, True]
+    assert [item["previous"] for item in answer["versions"]] == [*older, True, False]
+    newest = answer["versions"][-1]
+    folder = shell.site.folder / "workspace" / "store" / "versions" / newest["version"]
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert newest["files"] == {name: size for name, size in sizes.items() if name != "manifest.json"}
+    assert 0.5 < newest["metrics"]["auc_compressed"] < 1
+    assert {release["action"] for release in answer["releases"]} == {"publish"}
+    assert "token" not in answer["releases"][0]
+    said = shell("versions").stdout
+    assert f"{newest['version']}  live" in said
+
+
+def test_a_damaged_version_is_listed_and_found(shell):
+    """Both commands name it; the other versions are whole."""
+    version = stored(shell)[0]
+    folder = shell.site.folder / "workspace" / "store" / "versions" / version
+    (folder / "network.safetensors").write_bytes(b"")
+    answer = shell.json("verify", code=1)
+    assert [item["version"] for item in answer["versions"] if item["problems"]] == [version]
+    assert "network.safetensors was altered" in shell("verify", version, code=1).stdout
+    (folder / "manifest.json").write_text("{}")
+    assert shell.json("versions")["versions"][0]["problem"]
+    assert "damaged" in shell("versions").stdout
+    shell("verify", stored(shell)[1])
+
+
+def test_a_missing_version_is_found_and_a_retired_one_is_not(shell):
+    """What the ledger or the release log names and the store lost is a problem; what retention removes is none."""
+    def bad() -> list[str]:
+        return [item["version"] for item in shell.json("verify", code=1)["versions"] if item["problems"]]
+    oldest, *_, previous, _ = stored(shell)
+    assert shell.json("verify")["whole"]
+    shell.site.store.remove(oldest)
+    assert bad() == [oldest]
+    shell.configure(retention={"versions": 2})
+    assert shell.json("verify")["whole"]
+    shell.site.store.remove(previous)
+    assert bad() == [previous]
+
+
+def test_rollback_holds_until_release(shell):
+    """A rollback makes an old version live; the next hour is only archived, the one after the release published."""
+    old, new = stored(shell)[0], shell.site.live
+    done = shell.json("rollback", old, "--reason", "odd [scores]")
+    assert (done["version"], done["held"], done["previous"], done["reason"]) == (old, True, new, "odd [scores]")
+    assert shell.json("versions")["versions"][0]["held"]
+    row = shell.json("run", "--hour", shell.site.hours[NEXT], code=3)["hours"][0]
+    assert (row["outcome"], row["reason"], shell.site.live) == ("HELD", "held", old)
+    assert shell.json("release", "--reason", "mended")["held"] is False
+    assert shell.site.live == old
+    row = shell.json("run", "--hour", shell.site.hours[NEXT + 1])["hours"][0]
+    assert (row["outcome"], shell.site.live) == ("PUBLISHED", row["version"])
+
+
+def test_hold_keeps_what_is_live(shell):
+    """Hours go on under a hold; nothing is published, and exit code 3 says so."""
+    live = shell.site.live
+    assert "held" in shell("hold", "--reason", "launch").stdout
+    assert {row["reason"] for row in shell.json("run", code=3)["hours"]} == {"held"}
+    assert shell.site.live == live
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [
+    (("release", "--reason", "x"), 1, "nothing is held"),
+    (("rollback", "20260301T12-0123456789ab", "--reason", "x"), 1, "has no version"),
+    (("rollback", "../../etc", "--reason", "x"), 1, "is not a version id"),
+    (("rollback", "20260301T12-0123456789ab"), 2, "--reason"),
+    (("verify", "20260301T12-0123456789ab"), 1, "has no version"),
+])
+def test_what_cannot_be_is_refused(shell, words, code, said):
+    """What is not held, not there, no version, or without a reason; the live version stays."""
+    live = shell.site.live
+    assert said in shell(*words, code=code).output
+    assert shell.site.live == live

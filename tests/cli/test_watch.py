@@ -1,0 +1,94 @@
+"""`saec status` and `saec report`."""
+
+import subprocess
+import sys
+
+from saec.ledger import report_record
+from saec.pipeline import Pipeline
+from saec.report.records import STABLE_KEYS
+
+LAST, NEXT = 4, 5
+
+
+def test_status_says_what_is_live_and_what_is_due(shell):
+    """The live version and its age, the backlog with an estimate, the last hours, and the next command."""
+    answer = shell.json("status")
+    assert answer["live"]["version"] == shell.site.live
+    assert 0 <= answer["live"]["age_seconds"] < 3600
+    assert answer["backlog"]["hours"] == [str(hour) for hour in shell.site.hours[NEXT:]]
+    assert answer["backlog"]["seconds"] > 0
+    assert [hour["outcome"] for hour in answer["last_hours"]][2:] == ["PUBLISHED"] * 3
+    assert answer["running"] is answer["held"] is None
+    assert answer["next"] == f"saec run --config {shell.config}"
+    said = shell("status").stdout
+    assert shell.site.live in said
+    assert f"next: saec run --config {shell.config}" in said
+
+
+def test_status_names_the_run_at_work(shell):
+    """Who holds the lease, and the hour and step that it has come to."""
+    pipeline = Pipeline(shell.site.config(), actor="the other")
+    with pipeline.leased() as lease:
+        pipeline.ledger.begin(lease, shell.site.hours[NEXT], "digest")
+        pipeline.ledger.stage(lease, shell.site.hours[NEXT], "train")
+        running, said = shell.json("status")["running"], shell("status").stdout
+    assert running["owner"].startswith("the other on ")
+    assert (running["hour"], running["step"]) == (str(shell.site.hours[NEXT]), "train")
+    assert "the other" in said
+    assert "left by a run" in shell("status").stdout
+    assert shell.json("status")["running"] is None
+
+
+def test_status_follows_a_hold(shell):
+    """A hold is said with who and why; the way out is the next command once nothing is due."""
+    shell("run")
+    shell("hold", "--reason", "launch day")
+    answer = shell.json("status")
+    assert answer["held"]["reason"] == "launch day"
+    assert answer["next"].startswith("saec release")
+
+
+def test_status_before_anything_is_there(empty_shell):
+    """No data, no ledger, no store: it says to make data."""
+    answer = empty_shell.json("status")
+    assert answer["live"] is answer["newest"] is None
+    assert answer["next"].startswith("saec simulate")
+
+
+def test_status_is_quick(shell):
+    """It loads no model library, which alone would take a second."""
+    code = f"""
+import sys
+from saec.cli.main import cli
+try:
+    cli(["status", "--config", {str(shell.config)!r}])
+finally:
+    assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_report_rows_have_the_stable_keys_in_order(shell):
+    """One row an hour, oldest first, with the keys that other programs read; --from and --to are included."""
+    rows = shell.json("report")
+    assert [tuple(row)[:len(STABLE_KEYS)] for row in rows] == [STABLE_KEYS] * 5
+    assert [row["hour"] for row in rows] == [str(hour) for hour in shell.site.hours[:NEXT]]
+    known = report_record(shell.site.rows()[LAST])
+    assert {key: rows[LAST][key] for key in STABLE_KEYS} == {key: known.get(key) for key in STABLE_KEYS}
+    some = shell.json("report", "--from", shell.site.hours[1], "--to", shell.site.hours[2])
+    assert [row["hour"] for row in some] == [str(shell.site.hours[1]), str(shell.site.hours[2])]
+
+
+def test_report_is_a_table_and_a_page(shell):
+    """For people: the hours, a summary, and with --out one HTML page."""
+    page = shell.site.folder / "pages" / "report.html"
+    said = shell("report", "--out", page).stdout
+    assert str(shell.site.hours[LAST]) in said
+    assert " published, " in said
+    assert shell.site.live in page.read_text()
+
+
+def test_report_of_nothing(empty_shell):
+    """An empty ledger is no error."""
+    assert empty_shell.json("report") == []
+    assert "no such hours" in empty_shell("report").stdout
