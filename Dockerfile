@@ -6,7 +6,7 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
 WORKDIR /app
-COPY Makefile pyproject.toml LICENSE ./
+COPY Makefile pyproject.toml README.md LICENSE ./
 COPY requirements requirements
 COPY saec saec
 COPY flows flows
