@@ -42,6 +42,10 @@ class Centroids:
         """The centroids of each field in turn."""
         return cls(np.concatenate(by_field), np.array([len(centroids_KD) for centroids_KD in by_field], np.int64))
 
+    def at_most(self, counts_F: NDArray[np.int64]) -> Centroids:
+        """The same, without the last clusters of fields that have more of them than given."""
+        return Centroids.joined([self.of(field)[:count] for field, count in enumerate(counts_F)])
+
     def of(self, field: int) -> NDArray[np.float32]:
         """Centroids (K, D) of one field."""
         end = int(self.counts_F[: field + 1].sum())

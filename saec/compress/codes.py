@@ -98,7 +98,7 @@ def code_hour(
     ids_U = vocabulary.find(features.keys_U)
     coded_U = np.append(head_V, False)[ids_U]  # id -1, the unknown, finds the appended value
     rows_U = np.where(coded_U, np.append(vocabulary.row_V, -1)[ids_U], -1).astype(np.int64)
-    lagged_BS = _lagged(features, rows_U, untouched, before)
+    lagged_BS = _lagged(features, rows_U, untouched, before.at_most(centroids.counts_F))
     fresh_BS = features.spread(fresh_V[ids_U].astype(np.int64), PADDING_CODE).astype(np.int16)
     coded_BS = features.spread(coded_U.astype(np.int64), 0)[:cut] > 0
     return HourCodes(

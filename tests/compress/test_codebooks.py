@@ -88,3 +88,9 @@ def test_a_shorter_codebook_drops_its_last_codewords():
     before = three_fields()
     carried = retrained(before).carried(before, three_fields(first=(1,)))
     assert carried.vectors_TD[:, 0].tolist() == [9, 11, 98, 97, 102]
+
+
+def test_cutting_to_a_count_drops_the_last_clusters():
+    """Fields keep their first clusters, as many as given; those with fewer keep all."""
+    cut = three_fields().at_most(np.array([1, 4, 4]))
+    assert [cut.of(field)[:, 0].tolist() for field in range(3)] == [[1], [], [2]]
