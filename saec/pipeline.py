@@ -205,18 +205,22 @@ class Pipeline:
     def _champion(self, hour: Hour) -> str | None:
         """The version to compare an hour with.
 
-        It is the live one, unless that knows this hour or later ones already; then the last published for an earlier
-        hour.
+        It is the live one, unless that knows this hour or later ones already, or is damaged; then the last sound one
+        that was published for an earlier hour.
         """
         store = self.workspace.store()
         live = store.live()
         if live is None:
             return None
-        if live.version is not None and live.version < hour.compact:
-            return live.version
         kept = set(store.versions())
         earlier = [row.version for row in self.ledger.rows(last=hour - 1) if row.state == "PUBLISHED"]
-        return next((version for version in reversed(earlier) if version in kept), None)
+        for version in (live.version, *reversed(earlier)):
+            if version is None or version > hour.compact or version not in kept | {live.version}:
+                continue
+            if not (problems := store.verify(version)):
+                return version
+            log.error("version %s cannot be the champion of hour %s: %s", version, hour, "; ".join(problems))
+        return None
 
     def _retain(self) -> None:
         """Remove old versions, checkpoints and hour folders, as configured."""

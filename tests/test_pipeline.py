@@ -88,6 +88,17 @@ def test_broken_store_is_an_outcome_too(site):
     assert newest.name in row.message
 
 
+def test_damaged_champion_is_replaced_by_the_last_sound_version(site, caplog):
+    """Where the live version's files are damaged, the hour is judged against the one before, and said so loudly."""
+    damaged, sound = site.live, site.rows()[3].version
+    path = site.folder / "workspace" / "store" / "versions" / damaged / "network.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    (row,) = site.advance(site.hours[NEXT])
+    assert (row.state, site.live) == ("PUBLISHED", row.version)
+    assert site.store.manifest(row.version)["parents"]["champion"] == sound
+    assert f"version {damaged} cannot be the champion" in caplog.text
+
+
 def test_interrupted_run_gives_the_lease_back(site):
     """Being told to stop is no outcome: the hour stays RUNNING, the lease is free at once."""
     with pytest.raises(KeyboardInterrupt):
@@ -207,7 +218,7 @@ def test_backfill_stops_at_the_first_failure_if_told(fresh):
 
 def test_changed_data_of_a_done_hour_is_replaced_only_when_asked(site):
     """Other bytes for a closed hour: no scheduled run or partial backfill looks at them; `--only all` does."""
-    hour = site.hours[2]
+    hour = site.hours[3]
     redeliver(site, hour)
     before = site.rows()
     assert site.advance(site.hours[LAST]) == []
@@ -215,8 +226,8 @@ def test_changed_data_of_a_done_hour_is_replaced_only_when_asked(site):
         assert site.backfill(site.hours[0], site.hours[LAST], only) == []
     assert site.rows() == before
     (row,) = site.backfill(hour, hour, "all")
-    assert row.version not in {None, before[2].version}
-    assert row.input_digest != before[2].input_digest
+    assert row.version not in {None, before[3].version}
+    assert row.input_digest != before[3].input_digest
 
 
 def test_same_data_again_is_no_change(site):
