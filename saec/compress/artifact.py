@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 from saec.compress.codebooks import Centroids
 from saec.compress.index import RetrievalIndex
 from saec.config import Config
-from saec.errors import IntegrityError
+from saec.errors import IntegrityError, TrainingError
 from saec.model.networks import build_network
 from saec.train.batches import Pooling
 from saec.train.learner import Learner
@@ -74,17 +74,11 @@ class Artifact:
             IntegrityError: naming the file that does not fit.
         """
         config = _read_schema(folder / SCHEMA)
-        codebooks = _read_arrays(folder / CODEBOOKS)
-        counts_F, codewords_TD = codebooks["counts_F"].astype(np.int64), _dequantised(codebooks)
-        if len(counts_F) != len(config.field_names) or len(codewords_TD) != int((counts_F + 1).sum()):
-            raise IntegrityError(
-                f"{folder / CODEBOOKS} holds {len(codewords_TD)} codewords for {len(counts_F)} fields, the schema "
-                f"wants {len(config.field_names)} fields; run saec verify {folder.name}"
-            )
+        counts_F, codewords_TD = _read_codebooks(folder / CODEBOOKS, config)
         network = build_network(config.model, len(config.field_names), config.seed)
         load_network(network, _read_arrays(folder / NETWORK), str(folder / NETWORK))
         learner = Learner(network, Pooling.of(config.slot_fields), config.training)
-        return cls(config, RetrievalIndex.from_tensors(_read_arrays(folder / INDEX)), counts_F, codewords_TD, learner)
+        return cls(config, _read_index(folder / INDEX), counts_F, codewords_TD, learner)
 
     def codes(self, keys_BS: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The code of each feature in its field's codebook: 0 for the default codeword, -1 for padding."""
@@ -107,6 +101,9 @@ def write_artifact(
 
     Returns:
         Bytes of each file on disk.
+
+    Raises:
+        TrainingError: when a codeword is not finite in the precision it is stored in.
     """
     compression = challenger.config.compression
     index = RetrievalIndex.build(
@@ -158,13 +155,20 @@ def _code_bits(centroids: Centroids) -> int:
 
 def _quantised(vectors_TD: NDArray[np.float32], precision: str) -> Arrays:
     """Codewords as stored: half precision, or bytes with one scale a codeword."""
-    if precision == "float16":
-        return {"codewords_TD": vectors_TD.astype(np.float16)}
-    scale_T = np.maximum(np.abs(vectors_TD).max(1), 1e-12) / 127.0
-    return {
-        "codewords_TD": np.rint(vectors_TD / scale_T[:, None]).astype(np.int8),
-        "scale_T": scale_T.astype(np.float32),
-    }
+    with np.errstate(over="ignore", invalid="ignore"):
+        if precision == "float16":
+            stored: Arrays = {"codewords_TD": vectors_TD.astype(np.float16)}
+        else:
+            scale_T = (np.maximum(np.abs(vectors_TD).max(1), 1e-12) / 127.0).astype(np.float32)
+            stored = {"codewords_TD": np.rint(vectors_TD / scale_T[:, None]).astype(np.int8), "scale_T": scale_T}
+        finite = np.isfinite(_dequantised(stored)).all()
+    if not finite:
+        raise TrainingError(
+            f"codewords are not finite as {precision}, the largest is {np.abs(vectors_TD).max():g}; the hour's "
+            "training diverged: lower training.table_learning_rate and run the hour again",
+            reason="non-finite",
+        )
+    return stored
 
 
 def _dequantised(codebooks: Arrays) -> NDArray[np.float32]:
@@ -178,6 +182,29 @@ def _read_arrays(path: Path) -> Arrays:
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"{path} is not a readable safetensors file: {error}; run saec verify") from None
     return arrays
+
+
+def _read_codebooks(path: Path, config: Config) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Codewords of each field, and all codewords as numbers."""
+    arrays = _read_arrays(path)
+    try:
+        counts_F, codewords_TD = arrays["counts_F"].astype(np.int64), _dequantised(arrays)
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(f"{path} holds no codebooks: {error}; run saec verify {path.parent.name}") from None
+    wanted = (int((counts_F + 1).sum()), config.model.width)
+    if len(counts_F) != len(config.field_names) or codewords_TD.shape != wanted or not np.isfinite(codewords_TD).all():
+        raise IntegrityError(
+            f"{path} holds codewords {codewords_TD.shape} for {len(counts_F)} fields, wanted {wanted}, all finite, for "
+            f"the {len(config.field_names)} fields of the schema; run saec verify {path.parent.name}"
+        )
+    return counts_F, codewords_TD
+
+
+def _read_index(path: Path) -> RetrievalIndex:
+    try:
+        return RetrievalIndex.from_tensors(_read_arrays(path))
+    except IntegrityError as error:
+        raise IntegrityError(f"{path}: {error}") from None
 
 
 def _read_schema(path: Path) -> Config:

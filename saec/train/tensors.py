@@ -44,8 +44,13 @@ def load_network(network: nn.Module, arrays: Arrays, origin: str) -> None:
     """Set the network's parameters.
 
     Raises:
-        IntegrityError: naming `origin` and the parameter, when one is missing or has another shape.
+        IntegrityError: naming `origin` and the parameter, when one is missing, unknown or of another shape.
     """
+    if unknown := arrays.keys() - dict(network.named_parameters()).keys():
+        raise IntegrityError(
+            f"{origin} has network parameters {sorted(unknown)} that the network lacks; it was written with another "
+            "model section of the configuration"
+        )
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             found = arrays.get(name)

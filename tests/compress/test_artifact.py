@@ -1,0 +1,207 @@
+"""The published files: complete, exact in their sizes, refused when altered, enough to score with."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from saec.compress.artifact import CODEBOOKS, INDEX, NETWORK, SCHEMA, Artifact, compression_figures, write_artifact
+from saec.compress.challenger import Challenger
+from saec.compress.codebooks import Centroids, Codebooks
+from saec.errors import IntegrityError, TrainingError
+
+FILES = [CODEBOOKS, INDEX, NETWORK, SCHEMA]
+
+
+def challenger_of(click_hours, precision="float16"):
+    """A challenger with three codewords a field, and the keys and codes of its head: 20 users, 5 items, 7 tags."""
+    rng = np.random.default_rng(0)
+    compression = {"codewords": 3, "codebook_precision": precision, "fingerprint_bits": 16}
+    challenger = Challenger(click_hours.config(compression=compression))
+    challenger.centroids = Centroids.joined([rng.normal(size=(3, 4)).astype(np.float32) for _ in range(3)])
+    challenger.codebooks = Codebooks.start(rng.normal(size=(3, 4)).astype(np.float32), challenger.centroids)
+    keys_N = np.concatenate([click_hours.keys(f, np.arange(count)) for f, count in enumerate((20, 5, 7))])
+    return challenger, keys_N, (1 + np.arange(len(keys_N)) % 3).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(click_hours, tmp_path):
+    """The files of a version."""
+    (tmp_path / "version").mkdir()
+    write_artifact(tmp_path / "version", *challenger_of(click_hours))
+    return tmp_path / "version"
+
+
+def alter(path, **changed):
+    """Write some arrays of a file anew; None takes one away."""
+    arrays = {name: array for name, array in (load_file(path) | changed).items() if array is not None}
+    save_file(arrays, path)
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_four_files_of_the_sizes_told(click_hours, tmp_path, precision):
+    """Exactly the four files are written, their sizes are those on disk, and writing again gives the same bytes."""
+    sizes = write_artifact(tmp_path, *challenger_of(click_hours, precision))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(sizes) == FILES
+    assert sizes == {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_artifact(tmp_path, *challenger_of(click_hours, precision))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_codebooks_are_stored_as_narrow_as_configured(click_hours, tmp_path):
+    """Half precision takes two bytes a number, int8 one and a scale a codeword."""
+    for precision, scales in (("float16", set()), ("int8", {"scale_T"})):
+        write_artifact(tmp_path, *challenger_of(click_hours, precision))
+        arrays = load_file(tmp_path / CODEBOOKS)
+        assert set(arrays) == {"codewords_TD", "counts_F"} | scales
+        assert arrays["codewords_TD"].dtype == precision
+        assert arrays["counts_F"].tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("float16", 2**-10), ("int8", 1 / 127)])
+def test_codewords_come_back_within_their_rounding(click_hours, tmp_path, precision, rounding):
+    """No number is off by more than half a step of the largest of its codeword; zeros stay zeros."""
+    challenger, keys_N, codes_N = challenger_of(click_hours, precision)
+    challenger.codebooks.vectors_TD[5] = 0.0
+    write_artifact(tmp_path, challenger, keys_N, codes_N)
+    vectors_TD = challenger.codebooks.vectors_TD
+    off_T = np.abs(Artifact.read(tmp_path).codewords_TD - vectors_TD).max(1)
+    assert (off_T <= 0.51 * rounding * np.abs(vectors_TD).max(1)).all()
+
+
+def test_an_empty_head_is_an_artifact_too(click_hours, tmp_path):
+    """Before any feature has a code, every key falls on the default codeword."""
+    challenger = Challenger(click_hours.config())
+    write_artifact(tmp_path, challenger, np.zeros(0, np.uint64), np.zeros(0, np.uint8))
+    assert not Artifact.read(tmp_path).codes(np.arange(1, 11, dtype=np.uint64).reshape(2, 5)).any()
+
+
+@pytest.mark.parametrize(
+    ("precision", "wrong"),
+    [("float16", np.nan), ("float16", np.inf), ("float16", 70_000.0), ("int8", np.nan), ("int8", -np.inf)],
+)
+def test_codewords_that_cannot_be_stored_are_not_published(click_hours, tmp_path, precision, wrong):
+    """What is not finite, or overflows the codebook's precision, fails before a file is written."""
+    challenger, keys_N, codes_N = challenger_of(click_hours, precision)
+    challenger.codebooks.vectors_TD[2, 1] = wrong
+    with pytest.raises(TrainingError, match=f"codewords.*{precision}") as caught:
+        write_artifact(tmp_path, challenger, keys_N, codes_N)
+    assert caught.value.reason == "non-finite"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_alone_score_in_a_fresh_process(click_hours, folder, tmp_path):
+    """Moved elsewhere, with no checkpoint and no workspace, another process gives the same scores to the bit."""
+    keys_BS = click_hours.rows(click_hours.first).keys_BS
+    wanted = Artifact.read(folder).score(keys_BS)
+    shutil.move(folder, tmp_path / "moved")
+    np.save(tmp_path / "keys.npy", keys_BS)
+    script = (
+        "import torch, numpy as np; from pathlib import Path; from saec.compress.artifact import Artifact\n"
+        "torch.set_num_threads(1)\n"
+        "scores = Artifact.read(Path('moved')).score(np.load('keys.npy')); np.save('scores.npy', scores)\n"
+    )
+    script = f"import sys; sys.path[:] = {sys.path!r}\n{script}"
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert np.load(tmp_path / "scores.npy").tobytes() == wanted.tobytes()
+    assert len(np.unique(wanted)) > 50
+
+
+def test_no_pickle_is_read(folder, monkeypatch):
+    """Reading an artifact never unpickles anything."""
+
+    def fail(*arguments, **options):
+        pytest.fail("something was unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, fail)
+    Artifact.read(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("data", [None, b"", b"\x80\x04N.", b"[]", b"\xff" * 200])
+def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
+    """Absent, empty, or something else altogether."""
+    (folder / name).unlink()
+    if data is not None:
+        (folder / name).write_bytes(data)
+    with pytest.raises(IntegrityError, match=name):
+        Artifact.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        (CODEBOOKS, {"counts_F": np.array([3, 3, 4], np.uint8)}),
+        (CODEBOOKS, {"counts_F": np.array([3, 3], np.uint8)}),
+        (CODEBOOKS, {"counts_F": None}),
+        (CODEBOOKS, {"codewords_TD": None}),
+        (CODEBOOKS, {"codewords_TD": np.zeros((11, 4), np.float16)}),
+        (CODEBOOKS, {"codewords_TD": np.zeros((12, 5), np.float16)}),
+        (CODEBOOKS, {"codewords_TD": np.zeros(12, np.float16)}),
+        (CODEBOOKS, {"codewords_TD": np.full((12, 4), np.nan, np.float16)}),
+        (CODEBOOKS, {"scale_T": np.ones(5, np.float32)}),
+        (NETWORK, {"bias": None}),
+        (NETWORK, {"first_order_FD": np.zeros((3, 5), np.float32)}),
+        (INDEX, {"layout": None}),
+        (INDEX, {"layout": np.zeros(6, np.uint64)}),
+        (INDEX, {"cells": np.zeros(3, np.uint32)}),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_file(folder, name, changed):
+    """Missing arrays, wrong shapes, counts that do not add up: an integrity error that names the file."""
+    alter(folder / name, **changed)
+    with pytest.raises(IntegrityError, match=name):
+        Artifact.read(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda schema: schema.update(format=2),
+        lambda schema: schema.pop("format"),
+        lambda schema: schema.pop("fields"),
+        lambda schema: schema.pop("data"),
+        lambda schema: schema.update(data=[]),
+        lambda schema: schema["fields"].append({"name": "user"}),
+        lambda schema: schema["model"].update(width="wide"),
+        lambda schema: schema.update(crosses=[["user", "nobody"]]),
+    ],
+)
+def test_a_schema_that_does_not_fit_is_refused(folder, change):
+    """Another format, missing sections or settings that cannot be: the schema is named."""
+    schema = json.loads((folder / SCHEMA).read_text())
+    change(schema)
+    (folder / SCHEMA).write_text(json.dumps(schema))
+    with pytest.raises(IntegrityError, match=SCHEMA):
+        Artifact.read(folder)
+
+
+@pytest.mark.parametrize("change", [{"width": 8}, {"hidden": [9]}, {"network": "deepfm"}])
+def test_a_schema_of_another_network_is_refused(folder, change):
+    """Whatever layout the schema tells, parameters or codewords of another one do not go into it unnoticed."""
+    schema = json.loads((folder / SCHEMA).read_text())
+    schema["model"].update(change)
+    (folder / SCHEMA).write_text(json.dumps(schema))
+    with pytest.raises(IntegrityError, match=r"network\.safetensors|codebooks\.safetensors"):
+        Artifact.read(folder)
+
+
+def test_ratios_are_plain_arithmetic():
+    """1,000 rows of 16 numbers against 50 codewords, 300 codes and 1,000 bytes of files that replace the table."""
+    sizes = {INDEX: 600, CODEBOOKS: 400, NETWORK: 10**6, SCHEMA: 10**6}
+    assert compression_figures(rows=1000, width=16, codewords=50, head=300, sizes=sizes) == {
+        "vectors_original": 1000,
+        "vectors_compressed": 50,
+        "bytes_original": 72_000,
+        "bytes_compressed": 1000,
+        "ratio_vectors": 20.0,
+        "ratio_embedding": pytest.approx(64_000 / 700),
+        "ratio_total": 72.0,
+    }
