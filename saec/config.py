@@ -28,7 +28,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused, the line beneath a knob is its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataConfig(Section):
@@ -222,7 +222,9 @@ class Config(Section):
         kinds = {field.name: field.kind for field in self.fields}
         if len(kinds) != len(self.fields):
             raise ValueError("two fields have the same name")
-        for cross in self.crosses:
+        for index, cross in enumerate(self.crosses):
+            if cross in self.crosses[:index]:
+                raise ValueError(f"cross {'&'.join(cross)} is there twice")
             for name in cross:
                 if name not in kinds:
                     raise ValueError(f"cross {'&'.join(cross)} names no field {name!r}{nearest(name, kinds)}")
