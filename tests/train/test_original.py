@@ -1,5 +1,7 @@
 """The original model from hour to hour: it goes on from its checkpoints as if it had never left the memory."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,7 @@ def same(first, second):
 def test_restored_every_hour_equals_staying_in_memory(click_hours, tmp_path, monkeypatch, network):
     """Bit for bit, over delta checkpoints, admissions and an eviction: scores and all state, every hour."""
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 4)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     config = click_hours.config(vocabulary=EVICTING, model={"network": network, "width": 4, "hidden": [8]})
     checkpoints, stayed, base = Checkpoints(tmp_path), Original(config), None
     for number in range(10):
