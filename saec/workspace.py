@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import load, save
 
-from saec.data.rows import write_whole
+from saec.durable import sha256_file, write_file
 from saec.errors import IntegrityError
 from saec.store.checkpoints import Checkpoints
-from saec.store.durable import sha256_file
 from saec.store.model_store import ModelStore, open_store
 from saec.train.original import Original
 
@@ -66,7 +65,7 @@ class Workspace:
         """Write arrays into the hour's folder."""
         data = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
         self.folder(hour).mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder(hour) / name, data)
+        write_file(self.folder(hour) / name, data)
         return FileDigest(name, hashlib.sha256(data).hexdigest())
 
     def read(self, hour: Hour, file: FileDigest) -> Arrays:

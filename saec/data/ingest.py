@@ -22,7 +22,8 @@ from saec.data.columns import encoder_columns
 from saec.data.features import FeatureEncoder
 from saec.data.part_files import PartFile
 from saec.data.partitions import Partition, read_partition
-from saec.data.rows import EncodedRows, write_whole
+from saec.data.rows import EncodedRows
+from saec.durable import write_file
 from saec.errors import IntegrityError
 from saec.hours import Hour
 
@@ -108,7 +109,7 @@ def ingest_hour(config: Config, hour: Hour, folder: Path) -> IngestRecord:
     _write_quarantine(checked.quarantined, folder / QUARANTINE_FILE)
     record = _record(partition, checked, rows, truncated, rows.save(folder / ROWS_FILE))
     text = json.dumps(asdict(record), indent=1, sort_keys=True)
-    write_whole(folder / RECORD_FILE, f"{text}\n".encode())
+    write_file(folder / RECORD_FILE, f"{text}\n".encode())
     return record
 
 
@@ -129,7 +130,7 @@ def _write_quarantine(table: pa.Table, path: Path) -> None:
         return
     stream = pa.BufferOutputStream()
     pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
-    write_whole(path, stream.getvalue().to_pybytes())
+    write_file(path, stream.getvalue().to_pybytes())
 
 
 def _record(partition: Partition, checked: CheckedHour, rows: EncodedRows, truncated: int, sha256: str) -> IngestRecord:

@@ -10,7 +10,6 @@ Shapes: B rows, S slots.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from saec.durable import write_file
 from saec.errors import IntegrityError
 
 _DTYPES = {"labels_B": np.uint8, "times_B": np.int64, "keys_BS": np.uint64}
@@ -47,7 +47,7 @@ class EncodedRows:
         """
         tensors = {name: np.ascontiguousarray(getattr(self, name), dtype) for name, dtype in _DTYPES.items()}
         data = save(tensors)
-        write_whole(path, data)
+        write_file(path, data)
         return hashlib.sha256(data).hexdigest()
 
     @classmethod
@@ -96,21 +96,6 @@ class EncodedRows:
         first, after = (int(np.searchsorted(self.times_B, instant, side)) for side in ("left", "right"))
         possible = [index for index in (first, after) if 0 < index < count]
         return min(possible, key=lambda index: abs(index - wanted), default=count)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Put a file under its name only when all of it is on the disk."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _check_shapes(tensors: dict[str, Any], path: Path) -> None:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from safetensors.numpy import load, save
 
+from saec.durable import storage_errors, write_file
 from saec.errors import IntegrityError, StoreError
-from saec.store.durable import storage_errors, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,8 +16,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
 
+from saec.durable import FILE_MODE, create_exclusively, make_folder, storage_errors, sync_file, sync_folder
 from saec.errors import IntegrityError
-from saec.store.durable import FILE_MODE, create_exclusively, make_folder, storage_errors, sync_file, sync_folder
 from saec.store.staging import staging_folder
 
 

@@ -19,8 +19,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
 
+from saec.durable import storage_errors
 from saec.errors import StoreError
-from saec.store.durable import storage_errors
 from saec.store.objects import FileEntry, LocalObjects, check_size
 from saec.store.staging import staging_folder
 

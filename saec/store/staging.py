@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from saec.store.durable import make_folder
+from saec.durable import make_folder
 
 
 @contextlib.contextmanager

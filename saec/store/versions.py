@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from saec.durable import sha256_file, storage_errors
 from saec.errors import IntegrityError, SaecError, StoreError
 from saec.hours import Hour
 from saec.store import manifest as manifests
-from saec.store.durable import sha256_file, storage_errors
 from saec.store.manifest import MANIFEST, MANIFEST_LIMIT
 from saec.store.objects import FileEntry, Objects
 from saec.store.staging import remove_orphan_folders, staging_folder

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
+from saec.durable import create_exclusively, make_folder, sha256_file, storage_errors, write_file
 from saec.errors import StoreError
-from saec.store.durable import create_exclusively, make_folder, sha256_file, storage_errors, write_file
 
 
 def test_write_replaces_and_reads_back(tmp_path):
