@@ -1,0 +1,102 @@
+"""Hours as Prefect runs: a pipeline that does each hour in a subflow run with six task runs, and what runs end as.
+
+Decisions: order, lease, ledger and outcomes are those of `saec.pipeline.Pipeline`; what is added is only how an hour is
+run and shown. A held hour is no failure: its run is Completed, under the outcome's name. Only FAILED is Failed, by that
+very name, so that alerts and filters made for Prefect's own states find it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.pages import show_hour, show_hours
+from flows.tasks import TASKS
+from saec.config import Config
+from saec.errors import LedgerError
+from saec.hours import Hour
+from saec.ledger import HourRow, Lease
+from saec.pipeline import Pipeline
+from saec.planner import PlannedHour
+
+WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED")
+
+
+class FlowPipeline(Pipeline):
+    """The hours of one configuration, each as a run that Prefect shows."""
+
+    def __init__(self, config: Config, actor: str) -> None:
+        """A pipeline whose steps are task runs.
+
+        Args:
+            config: all settings.
+            actor: who runs it, for the release log.
+        """
+        super().__init__(config, steps=TASKS, actor=actor)
+
+    def do(
+        self,
+        lease: Lease,
+        hour: Hour,
+        *,
+        promote: bool = True,
+        on_step: Callable[[Hour, str], object] = lambda _hour, _step: None,
+    ) -> HourRow:
+        """Do one hour as a run named after it; arguments and result are those of `Pipeline.do`."""
+
+        @flow(name="hour", flow_run_name="hour {hour}", persist_result=False, validate_parameters=False)
+        def one_hour(hour: str, promote: bool) -> State[HourRow]:
+            """One hour of clicks: ingest, train, cluster, retrain, gate, publish."""
+            row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, on_step=on_step)
+            show_hour(row, self.ledger.rows(last=row.hour))
+            return hour_state(row)
+
+        ended: Any = one_hour(str(hour), promote, return_state=True).result(raise_on_failure=False)
+        if isinstance(ended, BaseException):
+            raise ended
+        row: HourRow = ended
+        return row
+
+
+def advance(pipeline: FlowPipeline, plan: Callable[[], Iterable[PlannedHour]], **how: Any) -> State[Any]:
+    """Do planned hours under the lease.
+
+    Args:
+        pipeline: the hours' pipeline.
+        plan: asked once the lease is held, so that nothing is planned from a ledger that is about to change.
+        **how: for `Pipeline.run`.
+
+    Returns:
+        The state the flow run ends in: HELD when another run is at work.
+    """
+    try:
+        with pipeline.leased() as lease:
+            rows = pipeline.run(lease, plan(), **how)
+            show_hours(pipeline.ledger.rows())
+    except LedgerError as error:
+        if error.reason != "busy":
+            raise
+        return Completed(name="HELD", message=str(error))
+    return run_state(rows)
+
+
+def hour_state(row: HourRow) -> State[HourRow]:
+    """The state of an hour's run: the outcome as its name, why as its message."""
+    said = f"{row.reason}: {row.message}" if row.reason else str(row.message or row.version)
+    if row.state == "FAILED":
+        return Failed(message=said, data=row)
+    return Completed(name=row.state, message=said, data=row)
+
+
+def run_state(rows: Iterable[HourRow]) -> State[Any]:
+    """The state of a run over several hours: named after the worst outcome, with the count of each."""
+    counts = Counter(row.state for row in rows)
+    said = ", ".join(f"{counts[outcome]} {outcome.lower()}" for outcome in reversed(WORST_FIRST) if counts[outcome])
+    worst = next((outcome for outcome in WORST_FIRST if counts[outcome]), None)
+    if worst == "FAILED":
+        return Failed(message=said)
+    return Completed(name=worst or "Completed", message=said or "no hour was due")
+

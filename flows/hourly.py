@@ -1,0 +1,43 @@
+"""The hourly flow: advance the ledger.
+
+    python -m flows.hourly --config configs/quickstart.yaml
+
+Decisions: a scheduled run is told no hour; it does every hour that is due by the ledger and the clock of the moment it
+runs, oldest first. So ticks that were missed heal themselves, and runs that came late find nothing left to do. With
+PREFECT_API_URL set it runs against that server, else against one that Prefect starts for it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows.commands import config_option, end, settled
+from flows.hour import FlowPipeline, advance
+from saec.config import load_config
+from saec.hours import Hour
+
+
+@flow(name="hourly", flow_run_name=lambda: f"hourly {Hour.now()}", persist_result=False)
+def hourly(config: Path) -> State[Any]:
+    """Advance the ledger: do every hour that is due, oldest first.
+
+    Args:
+        config: YAML file with the pipeline's settings, as the worker sees it.
+    """
+    pipeline = FlowPipeline(load_config(config), actor="hourly flow")
+    return advance(pipeline, pipeline.due)
+
+
+@click.command()
+@config_option
+def command(config: Path) -> None:
+    """Do every hour that is due as Prefect runs, then print the last hours."""
+    settings = settled(config)
+    end(hourly(config, return_state=True), settings)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,95 @@
+"""What the UI shows beside the runs, with Prefect's artifacts replaced by lists."""
+
+import re
+
+import pytest
+
+from flows import pages
+from flows.hour import hour_state, run_state
+from saec.hours import Hour
+from saec.ledger import HourRow
+from saec.planner import PlannedHour
+
+HOUR = Hour.parse("2017-10-01T03")
+
+
+def row(state: str, reason: str | None = None, offset: int = 0, **known) -> HourRow:
+    """An hour of the ledger."""
+    return HourRow(HOUR + offset, state, attempts=1, fence=1, reason=reason, message=f"said of {state}", **known)
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[dict]:
+    """Every artifact that was made."""
+    made: list[dict] = []
+    for kind in ("create_markdown_artifact", "create_table_artifact"):
+        monkeypatch.setattr(pages, kind, lambda **artifact: made.append(artifact))
+    return made
+
+
+def test_page_of_an_hour(shown):
+    """An hour's page stands under the hour's key, with its figure inside; keys are what Prefect accepts."""
+    published = row("PUBLISHED", record={"auc_original": 0.7, "auc_compressed": 0.69, "rows": 100}, version="v-1")
+    pages.show_hour(published, [row("HELD", "empty", -1), published])
+    (page,) = shown
+    assert page["key"] == "hour-20171001t03"
+    assert re.fullmatch(r"[a-z0-9-]+", page["key"])
+    assert page["markdown"].startswith("# 2017-10-01T03 · PUBLISHED")
+    assert "data:image/png;base64," in page["markdown"]
+
+
+@pytest.mark.parametrize(("state", "reason"), [("HELD", "empty"), ("QUARANTINED", "truncated"), ("FAILED", "oom")])
+def test_hours_that_came_to_nothing_have_a_page_too(shown, state, reason):
+    """A held, quarantined or failed hour is shown with its reason and message."""
+    pages.show_hour(row(state, reason), [row(state, reason)])
+    assert f"{state} ({reason})" in shown[0]["markdown"]
+    assert f"said of {state}" in shown[0]["markdown"]
+
+
+def test_a_page_that_cannot_be_made_changes_nothing(monkeypatch, caplog):
+    """A server that refuses an artifact is logged, and the hour's outcome stands."""
+    def refused(**_):
+        raise ConnectionError("no server")
+    monkeypatch.setattr(pages, "create_markdown_artifact", refused)
+    pages.show_hour(row("PUBLISHED"), [])
+    assert "the page of hour 2017-10-01T03 cannot be shown" in caplog.text
+
+
+def test_table_of_hours(shown):
+    """The last hours, newest first, each in one line."""
+    pages.show_hours([row("PUBLISHED", offset=offset) for offset in range(60)])
+    table = shown[0]["table"]
+    assert len(table) == pages.TABLE_HOURS
+    assert table[0]["hour (UTC)"] == str(HOUR + 59)
+
+
+def test_plan_of_a_backfill(shown):
+    """Each hour with what would be done and why."""
+    pages.show_plan([PlannedHour(HOUR, "do", "was never done", 63.0), PlannedHour(HOUR + 1, "skip", "is PUBLISHED")])
+    assert shown[0]["table"] == [
+        {"hour (UTC)": "2017-10-01T03", "action": "do", "why": "was never done", "estimate": "63 s"},
+        {"hour (UTC)": "2017-10-01T04", "action": "skip", "why": "is PUBLISHED", "estimate": "–"},
+    ]
+
+
+@pytest.mark.parametrize(("state", "name", "completed"), [
+    ("PUBLISHED", "PUBLISHED", True), ("HELD", "HELD", True), ("QUARANTINED", "QUARANTINED", True),
+    ("FAILED", "Failed", False),
+])
+def test_state_of_an_hour(state, name, completed):
+    """Only FAILED is a failure to Prefect; the others are Completed under the outcome's name, with the message."""
+    ended = hour_state(row(state, "why"))
+    assert (ended.name, ended.is_completed(), ended.message) == (name, completed, f"why: said of {state}")
+
+
+@pytest.mark.parametrize(("states", "name", "message"), [
+    ([], "Completed", "no hour was due"),
+    (["PUBLISHED", "PUBLISHED"], "PUBLISHED", "2 published"),
+    (["PUBLISHED", "HELD"], "HELD", "1 published, 1 held"),
+    (["HELD", "QUARANTINED"], "QUARANTINED", "1 held, 1 quarantined"),
+    (["FAILED", "PUBLISHED"], "Failed", "1 published, 1 failed"),
+])
+def test_state_of_a_run_is_its_worst_hour(states, name, message):
+    """A run over several hours is named after the worst of them and counts them all."""
+    ended = run_state(row(state) for state in states)
+    assert (ended.name, ended.message) == (name, message)
