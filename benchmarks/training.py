@@ -124,8 +124,8 @@ def saec(setting: Setting, network: str, *, bfloat16: bool) -> Run:
 
     def run() -> int:
         working = table.take(hour.rows_U)
-        places_BS = torch.from_numpy(working.locate(hour.rows_U).numpy()[hour.inverse_BS])
-        defaults_S = working.locate(np.arange(setting.fields))
+        places_BS = torch.from_numpy(working.locate(hour.rows_U)[hour.inverse_BS])
+        defaults_S = torch.from_numpy(working.locate(np.arange(setting.fields)))
         done = learner.fit(working, places_BS, hour.labels_B, seed=SEED, dropped_to_S=defaults_S)
         table.put(working)
         return done.rows

@@ -103,7 +103,7 @@ def write_artifact(
         Bytes of each file on disk.
 
     Raises:
-        TrainingError: when a codeword is not finite in the precision it is stored in.
+        TrainingError: when a codeword, in the precision it is stored in, or a parameter of the network is not finite.
     """
     compression = challenger.config.compression
     index = RetrievalIndex.build(
@@ -116,7 +116,7 @@ def write_artifact(
     codebooks["counts_F"] = challenger.centroids.counts_F.astype(np.uint8)
     save_file(index.tensors(), folder / INDEX)
     save_file(codebooks, folder / CODEBOOKS)
-    save_file(network_arrays(challenger.learner.network), folder / NETWORK)
+    save_file(_finite(network_arrays(challenger.learner.network)), folder / NETWORK)
     schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}
     (folder / SCHEMA).write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
@@ -151,6 +151,18 @@ def compression_figures(rows: int, width: int, codewords: int, head: int, sizes:
 
 def _code_bits(centroids: Centroids) -> int:
     return max(1, int(centroids.counts_F.max(initial=0)).bit_length())
+
+
+def _finite(parameters: Arrays) -> Arrays:
+    """The parameters, all of them finite: the last step of a pass has no later loss that would show a NaN."""
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
+            raise TrainingError(
+                f"network parameter {name!r} is not finite; the hour's training diverged: lower "
+                "training.dense_learning_rate and run the hour again",
+                reason="non-finite",
+            )
+    return parameters
 
 
 def _quantised(vectors_TD: NDArray[np.float32], precision: str) -> Arrays:

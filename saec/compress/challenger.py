@@ -82,7 +82,7 @@ class Challenger:
         self.pending_codes_BS, self.pending_labels_B = self.pending_codes_BS[:0], self.pending_labels_B[:0]
 
     def retrain(self, hour: Hour, codes: HourCodes, labels_B: NDArray[np.uint8], *, learn: bool = True) -> Pass:
-        """Move on to the hour's clusters and learn its train rows through the lagged codes; gate rows become pending.
+        """Learn the hour's train rows through the lagged codes and move on to its clusters; gate rows become pending.
 
         Args:
             hour: the hour.
@@ -91,11 +91,11 @@ class Challenger:
             learn: False for the first hour, whose rows `start` has brought along with the original's network.
         """
         cut = len(codes.lagged_BS)
-        self.codebooks = self.codebooks.carried(self.centroids, codes.centroids)
-        self.centroids = codes.centroids
         done = Pass(0, 0, 0.0)
         if learn:
             done = self._fit(codes.lagged_BS, labels_B[:cut], seed=2 * hour.index + 1)
+        self.codebooks = self.codebooks.succeeded(codes.succession, codes.centroids)
+        self.centroids = codes.centroids
         self.pending_codes_BS, self.pending_labels_B = codes.fresh_BS, labels_B[cut:]
         return done
 

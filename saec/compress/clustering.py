@@ -69,7 +69,7 @@ def cluster(
     iterations = COLD_ITERATIONS if start_KD is None else WARM_ITERATIONS
     for _ in range(iterations):
         codes_N, errors_N = assign(vectors_ND, centroids_KD)
-        centroids_KD = _means(vectors_ND, frequency_N, codes_N, centroids_KD)
+        centroids_KD = means(vectors_ND, frequency_N, codes_N, centroids_KD)
         centroids_KD = _revived(vectors_ND, frequency_N, codes_N, errors_N, centroids_KD)
     return centroids_KD
 
@@ -148,7 +148,7 @@ def _filled(
     return torch.stack(centroids).numpy()
 
 
-def _means(
+def means(
     vectors_ND: NDArray[np.float32],
     frequency_N: NDArray[np.float32],
     codes_N: NDArray[np.int64],

@@ -4,9 +4,9 @@ Decisions:
 - Codeword 0 of a field is its default codeword: the tail, the unadmitted and the unknown all use it. Codewords 1 to K
   belong to the clusters of the head.
 - A codeword has two vectors. Its centroid lives in the original's space and decides which features get the code; the
-  codeword itself lives in the challenger's space, is retrained every hour, and is what is published. Centroids move a
-  little each hour, code k keeps its meaning, so what retraining learnt carries over.
-- A codeword that is added later starts at its centroid, shifted as retraining has shifted the nearest older codeword.
+  codeword itself lives in the challenger's space, is retrained every hour, and is what is published.
+- From hour to hour codewords are passed on through the features that use them (`Succession`), so that what retraining
+  learnt carries over when clusters are redrawn, or grow or shrink in number.
 
 Shapes: F fields, K codewords of one field without the default, T codewords of all fields with defaults, D width, V
 rows.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compress.clustering import assign
+from saec.compress.clustering import assign, means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,15 +42,6 @@ class Centroids:
         """The centroids of each field in turn."""
         return cls(np.concatenate(by_field), np.array([len(centroids_KD) for centroids_KD in by_field], np.int64))
 
-    def at_most(self, counts_F: NDArray[np.int64]) -> Centroids:
-        """The same, without the last clusters of fields that have more of them than given."""
-        return Centroids.joined([self.of(field)[:count] for field, count in enumerate(counts_F)])
-
-    def of(self, field: int) -> NDArray[np.float32]:
-        """Centroids (K, D) of one field."""
-        end = int(self.counts_F[: field + 1].sum())
-        return self.vectors_CD[end - int(self.counts_F[field]) : end]
-
     @property
     def starts_F(self) -> NDArray[np.int64]:
         """Place of each field's default codeword among all T codewords."""
@@ -61,6 +52,14 @@ class Centroids:
     def codewords(self) -> int:
         """T: codewords of all fields, the defaults included."""
         return int((self.counts_F + 1).sum())
+
+    def laid_out(self) -> NDArray[np.float32]:
+        """The centroids at the places of their codewords (T, D), zeros at those of the default codewords."""
+        vectors_TD = np.zeros((self.codewords, self.vectors_CD.shape[1]), np.float32)
+        is_default_T = np.zeros(self.codewords, bool)
+        is_default_T[self.starts_F] = True
+        vectors_TD[~is_default_T] = self.vectors_CD
+        return vectors_TD
 
     def codes(self, vectors_ND: NDArray[np.float32], fields_N: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The code 1..K of each vector in its field's codebook; 0 where the field has no clusters."""
@@ -82,23 +81,71 @@ class Codebooks:
     @classmethod
     def start(cls, defaults_FD: NDArray[np.float32], centroids: Centroids) -> Codebooks:
         """Codewords at their centroids, default codewords at the original's default rows."""
-        vectors_TD = np.empty((centroids.codewords, defaults_FD.shape[1]), np.float32)
-        for field, start in enumerate(centroids.starts_F):
-            vectors_TD[start] = defaults_FD[field]
-            vectors_TD[start + 1 : start + 1 + centroids.counts_F[field]] = centroids.of(field)
+        vectors_TD = centroids.laid_out()
+        vectors_TD[centroids.starts_F] = defaults_FD
         return cls(vectors_TD, np.zeros(len(vectors_TD), np.float32))
 
-    def carried(self, before: Centroids, now: Centroids) -> Codebooks:
-        """These codewords on the next hour's clusters: old codes keep theirs, added ones get one to start from."""
-        vectors_TD = np.zeros((now.codewords, self.vectors_TD.shape[1]), np.float32)
-        squares_T = np.zeros(now.codewords, np.float32)
-        for field, (old, start) in enumerate(zip(before.starts_F, now.starts_F, strict=True)):
-            kept = 1 + min(int(before.counts_F[field]), int(now.counts_F[field]))
-            vectors_TD[start : start + kept] = self.vectors_TD[old : old + kept]
-            squares_T[start : start + kept] = self.squares_T[old : old + kept]
-            added_KD = now.of(field)[kept - 1 :]
-            if len(added_KD) and kept > 1:
-                nearest, _ = assign(added_KD, before.of(field))
-                added_KD = added_KD + self.vectors_TD[old + 1 + nearest] - before.of(field)[nearest]
-            vectors_TD[start + kept : start + kept + len(added_KD)] = added_KD
+    def succeeded(self, succession: Succession, now: Centroids) -> Codebooks:
+        """These codewords, retrained on the codes of the hour before, as the codewords of the hour's own clusters."""
+        learnt_TD = self.vectors_TD - succession.old_means_TD
+        learnt_TD[succession.old_starts_F] = 0.0  # what was on the default codeword brings nothing along
+        vectors_TD = succession.new_means_TD + succession.passed_on(learnt_TD)
+        squares_T = succession.passed_on(self.squares_T[:, None])[:, 0]
+        vectors_TD[now.starts_F] = self.vectors_TD[succession.old_starts_F]
+        squares_T[now.starts_F] = self.squares_T[succession.old_starts_F]
         return Codebooks(vectors_TD, squares_T)
+
+
+@dataclass(frozen=True)
+class Succession:
+    """How the codewords of one hour follow from those of the hour before, by way of the features that use them.
+
+    A feature's place in the challenger's space is estimated as its vector now, plus what retraining has learnt for the
+    code it had: old codeword minus the mean, now, of the features that had it. A new codeword is the frequency-weighted
+    mean of its features' estimates. So where no feature changes its code, codewords are exactly the retrained ones;
+    where clusters are redrawn, codewords follow their features; and any number of codewords can follow any other.
+
+    P pairs of old and new places that share features, T codewords of either hour.
+    """
+
+    old_P: NDArray[np.int64]
+    new_P: NDArray[np.int64]
+    weight_P: NDArray[np.float64]
+    """Feature frequency that moves from the old place to the new one."""
+    old_means_TD: NDArray[np.float32]
+    """Mean vector, now, of the features that had each old code."""
+    new_means_TD: NDArray[np.float32]
+    """Mean vector, now, of the features that have each new code; its centroid where there are none."""
+    old_starts_F: NDArray[np.int64]
+    """Places of the old default codewords."""
+
+    @classmethod
+    def of(
+        cls,
+        before: Centroids,
+        now: Centroids,
+        old_codes_N: NDArray[np.uint8],
+        new_codes_N: NDArray[np.uint8],
+        fields_N: NDArray[np.int64],
+        frequency_N: NDArray[np.float32],
+        vectors_ND: NDArray[np.float32],
+    ) -> Succession:
+        """The succession for the features of the head: their codes in both hours and their vectors now."""
+        old_N, new_N = before.starts_F[fields_N] + old_codes_N, now.starts_F[fields_N] + new_codes_N
+        pairs, pair_of_N = np.unique(old_N * now.codewords + new_N, return_inverse=True)
+        width = vectors_ND.shape[1]
+        return cls(
+            old_P=pairs // now.codewords,
+            new_P=pairs % now.codewords,
+            weight_P=np.bincount(pair_of_N, frequency_N, len(pairs)).astype(np.float64),
+            old_means_TD=means(vectors_ND, frequency_N, old_N, np.zeros((before.codewords, width), np.float32)),
+            new_means_TD=means(vectors_ND, frequency_N, new_N, now.laid_out()),
+            old_starts_F=before.starts_F,
+        )
+
+    def passed_on(self, values_TX: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values of the old codewords as values of the new ones: weighted means over the features they share."""
+        count = len(self.new_means_TD)
+        weight_T = np.bincount(self.new_P, self.weight_P, count)
+        columns = [np.bincount(self.new_P, self.weight_P * column_T[self.old_P], count) for column_T in values_TX.T]
+        return (np.stack(columns, axis=1) / np.maximum(weight_T, 1e-30)[:, None]).astype(np.float32)

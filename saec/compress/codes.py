@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saec.compress.clustering import cluster
-from saec.compress.codebooks import Centroids
+from saec.compress.codebooks import Centroids, Succession
 from saec.data.vocabulary import HourFeatures
 from saec.train.tensors import section
 
@@ -41,6 +41,8 @@ class HourCodes:
     """What clustering hands to retraining; codes are int16, 0 for the default codeword, -1 for padding."""
 
     centroids: Centroids
+    succession: Succession
+    """How the hour's codewords follow from those that were retrained."""
     lagged_BS: NDArray[np.int16]
     """Codes of the train rows, each stretch's from before it."""
     fresh_BS: NDArray[np.int16]
@@ -59,14 +61,21 @@ class HourCodes:
         own = {name: getattr(self, name) for name in ("lagged_BS", "fresh_BS", "head_keys_N", "head_codes_N")}
         figures = np.array([self.churn, self.utilisation])
         centroids = {f"centroids.{name}": array for name, array in vars(self.centroids).items()}
-        return {**own, "figures": figures, **centroids}
+        succession = {f"succession.{name}": array for name, array in vars(self.succession).items()}
+        return {**own, "figures": figures, **centroids, **succession}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> HourCodes:
         """The codes whose `arrays` these are."""
         own = {name: arrays[name] for name in ("lagged_BS", "fresh_BS", "head_keys_N", "head_codes_N")}
         churn, utilisation = arrays["figures"].tolist()
-        return cls(Centroids(**section(arrays, "centroids.")), **own, churn=churn, utilisation=utilisation)
+        return cls(
+            Centroids(**section(arrays, "centroids.")),
+            Succession(**section(arrays, "succession.")),
+            **own,
+            churn=churn,
+            utilisation=utilisation,
+        )
 
 
 def code_hour(
@@ -91,6 +100,8 @@ def code_hour(
     centroids = _cluster_fields(original, vectors_ND, fields_N, frequency_V[head_N], before)
 
     codes_N = centroids.codes(vectors_ND, fields_N)
+    rows_N = vocabulary.row_V[head_N].astype(np.int64)
+    old_codes_N = before.codes(untouched.restored(rows_N, vectors_ND), fields_N)
     fresh_V = np.zeros(len(vocabulary) + 1, np.int16)
     fresh_V[head_N] = codes_N
 
@@ -98,11 +109,14 @@ def code_hour(
     ids_U = vocabulary.find(features.keys_U)
     coded_U = np.append(head_V, False)[ids_U]  # id -1, the unknown, finds the appended value
     rows_U = np.where(coded_U, np.append(vocabulary.row_V, -1)[ids_U], -1).astype(np.int64)
-    lagged_BS = _lagged(features, rows_U, untouched, before.at_most(centroids.counts_F))
+    lagged_BS = _lagged(features, rows_U, untouched, before)
     fresh_BS = features.spread(fresh_V[ids_U].astype(np.int64), PADDING_CODE).astype(np.int16)
     coded_BS = features.spread(coded_U.astype(np.int64), 0)[:cut] > 0
     return HourCodes(
         centroids=centroids,
+        succession=Succession.of(
+            before, centroids, old_codes_N, codes_N, fields_N, frequency_V[head_N], vectors_ND
+        ),
         lagged_BS=lagged_BS,
         fresh_BS=fresh_BS[cut:],
         head_keys_N=vocabulary.keys_V[head_N],

@@ -33,10 +33,9 @@ class WorkingSet:
     vectors_UD: Tensor
     squares_U: Tensor
 
-    def locate(self, rows_BS: NDArray[np.int64]) -> Tensor:
-        """Places in this set (int64, -1 for padding) of rows that are all in it."""
-        places = np.searchsorted(self.rows_U, rows_BS)
-        return torch.from_numpy(np.where(rows_BS < 0, -1, places))
+    def locate(self, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places in this set of rows that are all in it."""
+        return np.searchsorted(self.rows_U, rows_N)
 
 
 class EmbeddingTable:

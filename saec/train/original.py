@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from saec.data.rows import EncodedRows
 from saec.data.vocabulary import HourFeatures, Vocabulary
@@ -65,6 +66,15 @@ class Untouched:
         ends, rows, vectors = zip(*parts, strict=True)
         counts_P = np.array([len(part) for part in rows], np.int64)
         return cls(np.array(ends, np.int64), counts_P, np.concatenate(rows), np.concatenate(vectors))
+
+    def restored(self, rows_M: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors of any table rows as they were before the hour: as set aside the first time, else as given."""
+        first_rows, first = np.unique(self.rows_N, return_index=True)
+        places_M = np.minimum(np.searchsorted(first_rows, rows_M), len(first_rows) - 1)
+        touched_M = first_rows[places_M] == rows_M
+        restored_MD = vectors_MD.copy()
+        restored_MD[touched_M] = self.vectors_ND[first[places_M[touched_M]]]
+        return restored_MD
 
     def stretches(self) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.float32]]]:
         """For each stretch its rows of the hour, the table rows these use, and the vectors set aside for them."""
@@ -160,10 +170,11 @@ class Original:
         """Admit an hour's features and find the table rows it uses."""
         slot_fields_S = np.array(self.config.slot_fields, np.int64)
         features = HourFeatures.of(rows.keys_BS, slot_fields_S)
-        rows_BS = features.spread(self.vocabulary.admit(features))
+        rows_U = self.vocabulary.admit(features)
         self.table.grow(self.vocabulary.rows)
-        working = self.table.take(np.union1d(rows_BS[rows_BS >= 0], slot_fields_S))
-        return PreparedRows(features, working, working.locate(rows_BS), working.locate(slot_fields_S))
+        working = self.table.take(np.union1d(rows_U, slot_fields_S))
+        places_BS = torch.from_numpy(features.spread(working.locate(rows_U)))
+        return PreparedRows(features, working, places_BS, torch.from_numpy(working.locate(slot_fields_S)))
 
     def score(self, prepared: PreparedRows, first: int = 0) -> NDArray[np.float64]:
         """Probability of a click for the rows from `first` on."""

@@ -7,7 +7,7 @@ import pytest
 
 from saec.compress.artifact import Artifact, write_artifact
 from saec.compress.challenger import Challenger
-from saec.compress.codebooks import Centroids, Codebooks
+from saec.compress.codebooks import Centroids, Codebooks, Succession
 from saec.compress.codes import HourCodes, code_hour
 from saec.train.original import Original
 
@@ -108,8 +108,12 @@ def test_each_row_is_learnt_through_the_codes_meant_for_it(click_hours, monkeypa
     monkeypatch.setattr(Challenger, "_fit", note)
     lagged, fresh = np.full((3, 5), 1, np.int16), np.full((2, 5), 2, np.int16)
     centroids = Centroids.joined([np.eye(2, 4, dtype=np.float32)] * 3)
-    codes = HourCodes(centroids, lagged, fresh, np.zeros(0, np.uint64), np.zeros(0, np.uint8), 0.0, 1.0)
     challenger = Challenger(config)
+    nothing = (np.zeros(0, np.uint8), np.zeros(0, np.uint8), np.zeros(0, np.int64))
+    succession = Succession.of(
+        challenger.centroids, centroids, *nothing, np.zeros(0, np.float32), np.zeros((0, 4), np.float32)
+    )
+    codes = HourCodes(centroids, succession, lagged, fresh, np.zeros(0, np.uint64), np.zeros(0, np.uint8), 0.0, 1.0)
     challenger.retrain(click_hours.first, codes, np.array([1, 0, 1, 0, 0], np.uint8))
     challenger.absorb(click_hours.first + 1)
     assert [(codes_BS.tolist(), labels_B.tolist()) for codes_BS, labels_B in learnt] == [

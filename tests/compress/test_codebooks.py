@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from saec.compress.codebooks import Centroids, Codebooks
+from saec.compress.codebooks import Centroids, Codebooks, Succession
 
 
 def points(*values):
@@ -58,39 +58,60 @@ def retrained(before):
     return Codebooks(start.vectors_TD + shifts, np.arange(1, 7, dtype=np.float32))
 
 
-def test_kept_codes_keep_their_codewords():
-    """However the centroids moved, code k keeps the codeword and the Adagrad sum that retraining gave it."""
-    before = three_fields()
-    codebooks = retrained(before)
-    carried = codebooks.carried(before, three_fields(first=(1.5, 4.5), last=(3,)))
-    assert np.array_equal(carried.vectors_TD, codebooks.vectors_TD)
-    assert np.array_equal(carried.squares_T, codebooks.squares_T)
+def succession(before, now, features):
+    """The succession over features given as (field, old code, new code, frequency, vector now)."""
+    fields, old, new, frequency, vectors = zip(*features, strict=True)
+    return Succession.of(before, now, np.array(old, np.uint8), np.array(new, np.uint8), np.array(fields),
+                         np.array(frequency, np.float32), points(*vectors))
 
 
-def test_an_added_codeword_is_shifted_as_its_nearest_was():
-    """It starts at its centroid plus what retraining has added to the nearest older codeword, without gradients."""
-    before = three_fields()
-    carried = retrained(before).carried(before, three_fields(first=(1, 5, 4, 0), last=(2,)))
-    assert carried.vectors_TD[:, 0].tolist() == [9, 11, 25, 4 + 20, 0 + 10, 98, 97, 102]
-    assert carried.squares_T.tolist() == [1, 2, 3, 0, 0, 4, 5, 6]
+def test_codewords_stay_as_retrained_where_no_feature_changes_its_code():
+    """However vectors and centroids moved, the same features keep the codeword and sum that retraining gave them."""
+    before, now = three_fields(), three_fields(first=(1.5, 4.5), last=(3,))
+    same = succession(before, now, [(0, 1, 1, 2, 1.4), (0, 1, 1, 6, 1.8), (0, 2, 2, 1, 4.5), (2, 1, 1, 1, 3)])
+    followed = retrained(before).succeeded(same, now)
+    assert np.allclose(followed.vectors_TD, retrained(before).vectors_TD)
+    assert np.allclose(followed.squares_T, retrained(before).squares_T)
 
 
-def test_first_clusters_of_a_field_start_at_their_centroids():
-    """A field that had only its default codeword gets its first clusters where they are."""
-    before = three_fields()
-    now = Centroids.joined([points(1, 5), points(8), points(2)])
-    carried = retrained(before).carried(before, now)
-    assert carried.vectors_TD[:, 0].tolist() == [9, 11, 25, 98, 8, 97, 102]
+def test_codewords_follow_features_that_change_their_codes():
+    """When two clusters swap their numbers, their codewords swap places."""
+    before, now = three_fields(), three_fields(first=(5, 1))
+    swapped = succession(before, now, [(0, 1, 2, 3, 1), (0, 2, 1, 3, 5), (2, 1, 1, 1, 2)])
+    followed = retrained(before).succeeded(swapped, now)
+    assert followed.vectors_TD[:, 0].tolist() == [9, 25, 11, 98, 97, 102]
+    assert followed.squares_T.tolist() == [1, 3, 2, 4, 5, 6]
 
 
-def test_a_shorter_codebook_drops_its_last_codewords():
-    """Where fewer clusters are left, the codes that are left keep theirs."""
-    before = three_fields()
-    carried = retrained(before).carried(before, three_fields(first=(1,)))
-    assert carried.vectors_TD[:, 0].tolist() == [9, 11, 98, 97, 102]
+def test_a_codeword_is_the_weighted_mean_of_its_features():
+    """Two clusters that become one: mean vector plus mean of what was learnt (10 and 20), weighted 3 to 1."""
+    before, now = three_fields(), three_fields(first=(2,))
+    merged = succession(before, now, [(0, 1, 1, 3, 1), (0, 2, 1, 1, 5), (2, 1, 1, 1, 2)])
+    followed = retrained(before).succeeded(merged, now)
+    assert followed.vectors_TD[:, 0].tolist() == [9, 2 + 12.5, 98, 97, 102]
+    assert followed.squares_T.tolist() == [1, 2.25, 4, 5, 6]
 
 
-def test_cutting_to_a_count_drops_the_last_clusters():
-    """Fields keep their first clusters, as many as given; those with fewer keep all."""
-    cut = three_fields().at_most(np.array([1, 4, 4]))
-    assert [cut.of(field)[:, 0].tolist() for field in range(3)] == [[1], [], [2]]
+def test_a_split_cluster_passes_on_what_it_learnt():
+    """One cluster that becomes two: each at its own features' mean, shifted as the old codeword was from theirs."""
+    before, now = three_fields(), three_fields(first=(0, 2, 5))
+    split = succession(before, now, [(0, 1, 1, 1, 0), (0, 1, 2, 1, 2), (0, 2, 3, 1, 5), (2, 1, 1, 1, 2)])
+    followed = retrained(before).succeeded(split, now)
+    assert followed.vectors_TD[:, 0].tolist() == [9, 0 + 10, 2 + 10, 25, 98, 97, 102]
+
+
+def test_first_clusters_of_a_field_start_at_their_features():
+    """What was on the default codeword brings its own vector and no gradients; the default codeword stays."""
+    before, now = three_fields(), Centroids.joined([points(1, 5), points(8), points(2)])
+    first = succession(before, now, [(0, 1, 1, 1, 1), (0, 2, 2, 1, 5), (1, 0, 1, 1, 8), (2, 1, 1, 1, 2)])
+    followed = retrained(before).succeeded(first, now)
+    assert followed.vectors_TD[:, 0].tolist() == [9, 11, 25, 98, 8, 97, 102]
+
+
+def test_a_codeword_without_features_is_its_centroid():
+    """Nothing uses it, so nothing is passed on to it."""
+    before, now = three_fields(), three_fields(first=(1, 5, 7))
+    unused = succession(before, now, [(0, 1, 1, 1, 1), (0, 2, 2, 1, 5), (2, 1, 1, 1, 2)])
+    followed = retrained(before).succeeded(unused, now)
+    assert followed.vectors_TD[3, 0] == 7
+    assert followed.squares_T[3] == 0

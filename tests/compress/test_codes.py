@@ -218,7 +218,7 @@ def test_the_first_hour_has_no_codes(click_hours, config):
 
 
 def test_fewer_codewords_than_the_hour_before(click_hours, config):
-    """When the codebooks are made smaller between two hours, no lagged code points beyond them."""
+    """When codebooks are made smaller between two hours, lagged codes are the old books', fresh ones the new books'."""
     original, before = Original(config), Centroids.empty(3, 4)
     for hour, rows in hours_of(click_hours, ()):
         original.absorb()
@@ -226,9 +226,13 @@ def test_fewer_codewords_than_the_hour_before(click_hours, config):
         _, untouched = original.train(hour, rows, prepared, CUT)
         if hour == click_hours.first + HOURS - 1:
             original.config = click_hours.config(training=QUICK, compression={"codewords": 2, "head_frequency": 3.0})
+            retrained_on = before
         codes = code_hour(original, untouched, before, hour, rows.keys_BS, CUT)
         before = codes.centroids
-    assert (codes.lagged_BS <= codes.centroids.counts_F[np.array(config.slot_fields)]).all()
+    slot_fields_S = np.array(config.slot_fields)
+    assert (codes.lagged_BS <= retrained_on.counts_F[slot_fields_S]).all()
+    assert (codes.fresh_BS <= codes.centroids.counts_F[slot_fields_S]).all()
+    assert codes.lagged_BS.max() > codes.fresh_BS.max()
 
 
 def test_codes_survive_their_file(click_hours, config):

@@ -74,7 +74,7 @@ def test_keep_renumbers_in_the_order_given():
     assert np.array_equal(table.vectors_VD[:4], before[[0, 1, 9, 4]])
 
 
-def test_a_working_set_finds_places_and_padding():
-    """Rows of the table become places in the set; padding stays padding."""
+def test_a_working_set_finds_places():
+    """Rows of the table become places in the set."""
     working = WorkingSet(np.array([3, 8, 20]), torch.zeros(3, 2), torch.zeros(3))
-    assert working.locate(np.array([[20, 3], [-1, 8]])).tolist() == [[2, 0], [-1, 1]]
+    assert working.locate(np.array([20, 3, 8])).tolist() == [2, 0, 1]
