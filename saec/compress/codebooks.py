@@ -42,6 +42,11 @@ class Centroids:
         """The centroids of each field in turn."""
         return cls(np.concatenate(by_field), np.array([len(centroids_KD) for centroids_KD in by_field], np.int64))
 
+    def of(self, field: int) -> NDArray[np.float32]:
+        """Centroids (K, D) of one field."""
+        end = int(self.counts_F[: field + 1].sum())
+        return self.vectors_CD[end - int(self.counts_F[field]) : end]
+
     @property
     def starts_F(self) -> NDArray[np.int64]:
         """Place of each field's default codeword among all T codewords."""

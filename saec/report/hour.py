@@ -22,6 +22,7 @@ from saec.report.records import (
     PARTS,
     STEPS,
     Record,
+    comparisons,
     explanation,
     hour_of,
     last_hours,
@@ -41,9 +42,8 @@ def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
         record: the hour.
         history: records to draw the figure from (those of later hours are left out); no figure when empty.
     """
-    blocks = [_headline(record), _metrics(record), _verdict(record), _facts(record), _shares(record)]
-    if history:
-        blocks.append(_image(hour_figure(history, record)))
+    figure = _image(hour_figure(history, record)) if history else ""
+    blocks = [_headline(record), _metrics(record), _verdict(record), figure, _facts(record), _shares(record)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -97,11 +97,10 @@ def _metrics(record: Record) -> str:
 
 def _verdict(record: Record) -> str:
     """The gate's comparisons: difference and bound, metric by metric."""
-    verdict = record.get("verdict") or {}
     keys = ("auc_difference", "auc_bound", "logloss_difference", "logloss_bound")
     rows = [
-        [escape(item.get("reference", "")), text.count(item.get("rows")), *(text.signed(item.get(key)) for key in keys)]
-        for item in verdict.get("comparisons") or ()
+        [escape(item["reference"]), text.count(item["rows"]), *(text.signed(item[key]) for key in keys)]
+        for item in comparisons(record)
     ]
     head = ["challenger against", "rows", "AUC difference", "bound", "log loss difference", "bound"]
     said = verdict_text(record)
@@ -112,17 +111,17 @@ def _verdict(record: Record) -> str:
 def _facts(record: Record) -> str:
     """Rows, features, vectors and bytes."""
     return _table(["what", "figure"], _known([
-        ["rows (train / gate)", f"{text.count(record.get('rows'))} ({text.count(record.get('rows_train'))} / "
-                                f"{text.count(record.get('rows_gate'))})"],
+        ["rows (train / gate)", (f"{text.count(record.get('rows'))} ({text.count(record.get('rows_train'))} / "
+                                f"{text.count(record.get('rows_gate'))})")],
         ["clicks", text.count(record.get("clicks"))],
-        ["rows quarantined / duplicates", f"{text.count(record.get('quarantined_rows'))} / "
-                                          f"{text.count(record.get('duplicates'))}"],
+        ["rows quarantined / duplicates", (f"{text.count(record.get('quarantined_rows'))} / "
+                                          f"{text.count(record.get('duplicates'))}")],
         ["new features / admitted", f"{text.count(record.get('new_features'))} / {text.count(record.get('features'))}"],
         ["vectors", f"{text.vectors(record)} ({text.times(record.get('ratio_vectors'))})"],
         ["bytes, keys counted", f"{text.stored(record)} ({text.times(record.get('ratio_total'))})"],
         ["embedding bytes, the paper's way", text.times(record.get("ratio_embedding"))],
-        ["calibration / normalised entropy", f"{text.decimal(record.get('calibration_compressed'), 3)} / "
-                                             f"{text.decimal(record.get('normalised_entropy_compressed'))}"],
+        ["calibration / normalised entropy", (f"{text.decimal(record.get('calibration_compressed'), 3)} / "
+                                             f"{text.decimal(record.get('normalised_entropy_compressed'))}")],
     ]))
 
 

@@ -21,8 +21,8 @@ from saec.report.records import (
     PARTS,
     STEPS,
     Record,
+    comparisons,
     explanation,
-    finite,
     hour_of,
     ordered,
     parts,
@@ -167,13 +167,10 @@ def _facts(record: Record) -> list[tuple[str, str]]:
 
 def _comparisons(record: Record) -> list[dict[str, str]]:
     """The gate's comparisons, with their bounds."""
-    verdict = record.get("verdict")
-    found = (verdict.get("comparisons") or ()) if isinstance(verdict, dict) else ()
     return [
-        {"reference": text.plain(item.get("reference", "")), "rows": text.count(item.get("rows")),
-         **{key: text.signed(finite(item.get(key)))
-            for key in ("auc_difference", "auc_bound", "logloss_difference", "logloss_bound")}}
-        for item in found
+        {key: text.plain(value) if key == "reference" else text.count(value) if key == "rows" else text.signed(value)
+         for key, value in item.items()}
+        for item in comparisons(record)
     ]
 
 
@@ -187,10 +184,10 @@ def _details(record: Record) -> list[tuple[str, str]]:
         ("bytes", f"{text.stored(record)} (the paper's way, no keys: {text.times(record.get('ratio_embedding'))})"),
         ("by part", _listed(parts(record, "sizes", PARTS), text.size)),
         ("by step", _listed(parts(record, "seconds", STEPS), text.duration)),
-        ("calibration", f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
-                        f"{text.decimal(record.get('normalised_entropy_compressed'))}"),
-        ("codes", f"share changed {text.decimal(record.get('code_churn'), 3)}, "
-                  f"share of codewords used {text.decimal(record.get('utilisation'), 3)}"),
+        ("calibration", (f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
+                        f"{text.decimal(record.get('normalised_entropy_compressed'))}")),
+        ("codes", (f"share changed {text.decimal(record.get('code_churn'), 3)}, "
+                  f"share of codewords used {text.decimal(record.get('utilisation'), 3)}")),
     ]
     return [("verdict", said), *pairs] if said and said != text.plain(explanation(record)) else pairs
 

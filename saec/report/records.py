@@ -88,6 +88,24 @@ def verdict_status(record: Record) -> str:
     return str(verdict.get("status") or "") if isinstance(verdict, Mapping) else ""
 
 
+def comparisons(record: Record) -> list[dict[str, Any]]:
+    """The gate's comparisons: `reference`, `rows`, and of each metric its difference and the bound that was judged.
+
+    The bound is the worst that the rows leave possible: the lowest AUC difference, the highest log-loss difference.
+    """
+    verdict = record.get("verdict")
+    found = (verdict.get("comparisons") or ()) if isinstance(verdict, Mapping) else ()
+    shown = []
+    for item in found:
+        of_auc, of_logloss = item.get("auc") or {}, item.get("logloss") or {}
+        shown.append({
+            "reference": item.get("reference", ""), "rows": item.get("rows"),
+            "auc_difference": of_auc.get("difference"), "auc_bound": of_auc.get("lower"),
+            "logloss_difference": of_logloss.get("difference"), "logloss_bound": of_logloss.get("upper"),
+        })
+    return shown
+
+
 def explanation(record: Record) -> str:
     """Why the hour ended as it did: the message of what stopped it, else the verdict's text, else the reason."""
     return str(record.get("message") or "") or verdict_text(record) or str(record.get("reason") or "")

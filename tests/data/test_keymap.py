@@ -18,7 +18,7 @@ def as_keys(keys):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(KEYS | CROWDED, unique=True, max_size=300), max_size=6), st.lists(KEYS | CROWDED, max_size=50))
 def test_it_equals_a_dict_under_any_inserts(batches, asked):
-    """Whatever is inserted in whatever batches, every held key has the id a dict gives it and every other key has none."""
+    """Whatever is inserted in whatever batches, held keys have the ids a dict gives them and other keys have none."""
     keymap, expected = KeyMap(), {}
     for batch in batches:
         added = [key for key in batch if key not in expected]

@@ -93,3 +93,9 @@ def test_state_of_a_run_is_its_worst_hour(states, name, message):
     """A run over several hours is named after the worst of them and counts them all."""
     ended = run_state(row(state) for state in states)
     assert (ended.name, ended.message) == (name, message)
+
+
+def test_a_backfill_that_was_not_to_promote_did_what_was_asked():
+    """Hours held only for want of --promote are counted as kept."""
+    ended = run_state([row("HELD", "not-promoted"), row("HELD", "not-promoted")])
+    assert (ended.name, ended.message) == ("KEPT", "2 kept")

@@ -43,8 +43,9 @@ def ledger_record(index: int) -> dict[str, Any]:
     kept = sizes["codebooks"] + sizes["index"]
     champion = {"auc": None, "loss": None} if index == 0 else {"auc": auc - 0.0045, "loss": loss + 0.0041}
     compared = [
-        {"reference": name, "rows": rows * 3 // 10, "auc_difference": difference, "auc_bound": difference - 0.0021,
-         "logloss_difference": -difference / 2, "logloss_bound": 0.0017 - difference / 2}
+        {"reference": name, "rows": rows * 3 // 10,
+         "auc": {"difference": difference, "lower": difference - 0.0021, "upper": difference + 0.0021},
+         "logloss": {"difference": -difference / 2, "lower": -0.0017 - difference / 2, "upper": 0.0017 - difference / 2}}
         for name, difference in (("original", gain), ("champion", gain + 0.0045)) if index or name == "original"
     ]
     return {

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from saec.config import GateConfig
+from saec.gate.verdict import judge
 from saec.report.hour import escape, hour_markdown
+from saec.report.text import signed
 
 
 def test_headline_says_outcome_reason_and_verdict(records: list[dict[str, Any]]) -> None:
@@ -21,6 +26,19 @@ def test_metrics_of_all_three_models_are_shown(records: list[dict[str, Any]]) ->
     assert f"| challenger (compressed) | {records[20]['auc_compressed']:.4f} |" in told
     assert "| champion |" in told
     assert "| champion |" not in hour_markdown(records[0])
+
+
+def test_comparisons_are_those_of_the_gate(records: list[dict[str, Any]]) -> None:
+    """A verdict as the gate writes it is shown with its differences and the bounds it was judged by."""
+    rng = np.random.default_rng(1)
+    labels_B = (rng.random(2_000) < 0.3).astype(np.uint8)
+    original_B = np.clip(0.3 + 0.2 * (labels_B - 0.3) + 0.1 * rng.standard_normal(2_000), 0.01, 0.99)
+    verdict = judge(labels_B, original_B * 0.99, original_B, None, GateConfig())
+    (compared,) = verdict.comparisons
+    auc, logloss = compared.auc, compared.logloss
+    figures = (auc.difference, auc.lower, logloss.difference, logloss.upper)
+    told = hour_markdown(records[20] | {"verdict": verdict.as_dict()})
+    assert f"| original | 2,000 | {' | '.join(map(signed, figures))} |" in told
 
 
 def test_an_hour_that_stopped_early_shows_what_it_reached(records: list[dict[str, Any]]) -> None:
@@ -42,6 +60,6 @@ def test_hostile_message_stays_literal(records: list[dict[str, Any]]) -> None:
 
 
 def test_figure_travels_in_the_text(records: list[dict[str, Any]]) -> None:
-    """With a history the markdown ends with a PNG data URI, without one it has no image."""
+    """With a history the markdown holds a PNG data URI, without one it has no image."""
     assert "](data:image/png;base64,iVBOR" in hour_markdown(records[46], records)
     assert "data:image" not in hour_markdown(records[46])
