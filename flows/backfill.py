@@ -36,7 +36,7 @@ def backfill(
     last: HourText,
     only: Only = "missing",
     promote: bool = False,
-    stop_on_failure: bool = False,
+    stop_on_failure: bool = True,
     dry_run: bool = False,
 ) -> State[Any]:
     """Do the hours of a range, oldest first.
@@ -80,7 +80,8 @@ def _shown(plan: list[PlannedHour]) -> State[Any]:
 @click.option("--only", type=click.Choice(["missing", "failed", "stale", "all"]), default="missing", show_default=True,
               help="Which hours: never done, failed, changed since, or all.")
 @click.option("--promote", is_flag=True, help="Let versions that pass the gate go live.")
-@click.option("--stop-on-failure", is_flag=True, help="End at an hour that fails or is quarantined.")
+@click.option("--stop-on-failure/--keep-going", default=True, show_default=True,
+              help="Whether an hour that fails or is quarantined ends the backfill.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def command(config: Path, first: str, last: str, **how: Any) -> None:
     """Do the hours of a range as Prefect runs, then print them."""

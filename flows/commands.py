@@ -16,8 +16,7 @@ from rich.console import Console
 from saec.config import Config, load_config
 from saec.errors import ConfigError
 from saec.hours import Hour
-from saec.ledger import Ledger
-from saec.pipeline import report_record
+from saec.ledger import Ledger, report_record
 from saec.report.terminal import hours_table
 
 LAST_HOURS = 24

@@ -22,7 +22,8 @@ from saec.ledger import HourRow, Lease
 from saec.pipeline import Pipeline
 from saec.planner import PlannedHour
 
-WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED")
+WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED", "KEPT")
+"""How the hours of a run ended; KEPT is held only because the run was not to promote, which is what was asked of it."""
 
 
 class FlowPipeline(Pipeline):
@@ -93,8 +94,8 @@ def hour_state(row: HourRow) -> State[HourRow]:
 
 def run_state(rows: Iterable[HourRow]) -> State[Any]:
     """The state of a run over several hours: named after the worst outcome, with the count of each."""
-    counts = Counter(row.state for row in rows)
-    said = ", ".join(f"{counts[outcome]} {outcome.lower()}" for outcome in reversed(WORST_FIRST) if counts[outcome])
+    counts = Counter("KEPT" if row.reason == "not-promoted" else row.state for row in rows)
+    said = ", ".join(f"{counts[outcome]} {outcome.lower()}" for outcome in WORST_FIRST[::-1] if counts[outcome])
     worst = next((outcome for outcome in WORST_FIRST if counts[outcome]), None)
     if worst == "FAILED":
         return Failed(message=said)

@@ -13,8 +13,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from saec.hours import Hour
-from saec.ledger import HourRow
-from saec.pipeline import report_record
+from saec.ledger import HourRow, report_record
 from saec.planner import PlannedHour
 from saec.report import text
 from saec.report.hour import hour_markdown
@@ -28,14 +27,12 @@ log = logging.getLogger("saec.pages")
 COLUMNS: dict[str, Callable[[Record], str]] = {
     "hour (UTC)": lambda record: record["hour"],
     "outcome": lambda record: record["outcome"] + (f" ({record['reason']})" if record.get("reason") else ""),
-    "rows": lambda record: text.count(record.get("rows")),
-    "AUC original": lambda record: text.decimal(record.get("auc_original")),
-    "AUC compressed": lambda record: text.decimal(record.get("auc_compressed")),
-    "log loss original": lambda record: text.decimal(record.get("logloss_original")),
-    "log loss compressed": lambda record: text.decimal(record.get("logloss_compressed")),
+    "AUC orig.": lambda record: text.decimal(record.get("auc_original")),
+    "AUC compr.": lambda record: text.decimal(record.get("auc_compressed")),
+    "loss orig.": lambda record: text.decimal(record.get("logloss_original")),
+    "loss compr.": lambda record: text.decimal(record.get("logloss_compressed")),
     "bytes": lambda record: text.times(record.get("ratio_total")),
     "time": lambda record: text.duration(total_seconds(record)),
-    "version": lambda record: record.get("version") or "",
 }
 
 

@@ -34,7 +34,7 @@ def test_comparisons_are_those_of_the_gate(records: list[dict[str, Any]]) -> Non
     labels_B = (rng.random(2_000) < 0.3).astype(np.uint8)
     original_B = np.clip(0.3 + 0.2 * (labels_B - 0.3) + 0.1 * rng.standard_normal(2_000), 0.01, 0.99)
     verdict = judge(labels_B, original_B * 0.99, original_B, None, GateConfig())
-    (compared,) = verdict.comparisons
+    compared = verdict.comparisons[0]
     auc, logloss = compared.auc, compared.logloss
     figures = (auc.difference, auc.lower, logloss.difference, logloss.upper)
     told = hour_markdown(records[20] | {"verdict": verdict.as_dict()})
