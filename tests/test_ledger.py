@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -242,34 +241,34 @@ def test_one_of_eight_threads_gets_the_lease(url, ledger):
     assert ledger.holder().owner in results
 
 
-def take_turns(url, name, turns, fences):
-    """What each process of the next test does: take the lease, write under it, give it back."""
-    ledger = Ledger(url)
-    done = 0
-    while done < turns:
-        try:
-            lease = ledger.acquire(name, seconds=60)
-        except LedgerError as error:
-            assert error.reason == "busy", error  # noqa: PT017
-            continue
-        ledger.begin(lease, HOUR, "config")
-        ledger.release(lease)
-        fences.put(lease.fence)
-        done += 1
+TAKE_TURNS = """
+import sys
+from saec.errors import LedgerError
+from saec.hours import Hour
+from saec.ledger import Ledger
+
+ledger, done = Ledger(sys.argv[1]), 0
+while done < 10:
+    try:
+        lease = ledger.acquire(sys.argv[2], seconds=60)
+    except LedgerError as error:
+        assert error.reason == "busy", error
+        continue
+    ledger.begin(lease, Hour.parse(sys.argv[3]), "config")
+    ledger.release(lease)
+    print(lease.fence)
+    done += 1
+"""
 
 
 def test_processes_take_turns(tmp_path):
     """Three processes that open a new ledger at once and fight for its lease: every fencing number is given once."""
-    context = multiprocessing.get_context("fork")
-    url, fences = f"sqlite:///{tmp_path / 'ledger.db'}", context.Queue()
-    processes = [context.Process(target=take_turns, args=(url, f"process {index}", 10, fences)) for index in range(3)]
-    for process in processes:
-        process.start()
-    given = sorted(fences.get(timeout=30) for _ in range(30))
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-    assert given == list(range(1, 31))
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    processes = [subprocess.Popen([sys.executable, "-c", TAKE_TURNS, url, f"process {index}", str(HOUR)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for index in range(3)]
+    said = [process.communicate(timeout=60) for process in processes]
+    assert [errors for _, errors in said] == [""] * 3
+    assert sorted(int(fence) for output, _ in said for fence in output.split()) == list(range(1, 31))
     assert Ledger(url).get(HOUR).attempts == 30
 
 
@@ -280,7 +279,7 @@ def test_a_killed_run_blocks_nobody_longer_than_its_lease(tmp_path):
               "ledger = Ledger(sys.argv[1]); lease = ledger.acquire('killed', seconds=0.01)\n"
               "ledger.begin(lease, Hour.parse('2017-10-01T03'), 'config'); os.kill(os.getpid(), signal.SIGKILL)")
     subprocess.run([sys.executable, "-c", script, url], check=False)
-    ledger = Ledger(url)
+    ledger = Ledger(url, clock=lambda: datetime.now(UTC) + timedelta(seconds=1))
     assert ledger.get(HOUR).state == "RUNNING"
     assert ledger.begin(ledger.acquire("next", seconds=60), HOUR, "config").attempts == 2
 

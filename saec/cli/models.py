@@ -136,8 +136,8 @@ def _versions_table(found: list[dict[str, Any]]) -> Table:
 def _missing(session: Session) -> list[str]:
     """Versions that should be in the store and are not: what is live or was before, and what retention would keep."""
     kept, last = session.store.versions(), session.store.live()
-    known = {row.version for row in session.ledger.rows() if row.version}
-    recent = {name for name in known if sum(other > name for other in kept) < session.config.retention.versions}
+    known = {*kept, *(row.version for row in session.ledger.rows() if row.version)}
+    recent = sorted(known)[-session.config.retention.versions :]
     needed = {last.version, last.previous} if last else set()
     return sorted(name for name in {*recent, *needed} - {*kept} if name)
 
