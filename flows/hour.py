@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.pages import show_hour, show_hours
+from flows.pages import show_hour, show_hours, tag_hour
 from flows.tasks import TASKS
 from saec.config import Config
 from saec.errors import LedgerError
@@ -53,6 +53,7 @@ class FlowPipeline(Pipeline):
             """One hour of clicks: ingest, train, cluster, retrain, gate, publish."""
             row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, on_step=on_step)
             show_hour(row, self.ledger.rows(last=row.hour))
+            tag_hour(row)
             return hour_state(row)
 
         ended: Any = one_hour(str(hour), promote, return_state=True).result(raise_on_failure=False)

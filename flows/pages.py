@@ -9,8 +9,11 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 
 from saec.hours import Hour
 from saec.ledger import HourRow, report_record
@@ -54,6 +57,16 @@ def show_hour(row: HourRow, history: Sequence[HourRow]) -> None:
             markdown=hour_markdown(record, [report_record(other) for other in history]),
             description=f"Hour {row.hour}: {row.state}",
         )
+
+
+def tag_hour(row: HourRow) -> None:
+    """Tag the hour's run with its outcome and reason, for the UI's filters.
+
+    Tags are set once the hour is over: a run that starts with tags passes them to its tasks, and for each tag of a task
+    Prefect first asks the server for a slot.
+    """
+    with _tried(f"tags of hour {row.hour}"), get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(flow_run.id), tags=["saec", row.state, *filter(None, [row.reason])])
 
 
 def show_hours(rows: Sequence[HourRow]) -> None:

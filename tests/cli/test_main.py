@@ -113,15 +113,12 @@ def test_a_user_without_a_name_has_a_number(monkeypatch):
     assert whoami().startswith("user ")
 
 
-@pytest.mark.parametrize(("ended", "code"), [(0, 0), (7, 1)])
-def test_deploy_hands_over_to_the_flows(empty_shell, monkeypatch, ended, code):
-    """It runs the flows in a process of its own, with the configuration and further arguments; how that ends counts."""
-    ran = []
-
-    def record(command, **_):
-        ran.append(command[1:])
-        return subprocess.CompletedProcess(command, ended)
-    monkeypatch.setattr(subprocess, "run", record)
-    answer = empty_shell.json("deploy", "--port", "4321", code=code)
-    assert ran == [["-m", "flows.deploy", "--config", str(empty_shell.config), "--port", "4321"]]
-    assert answer["exit"] == ended
+def test_deploy_becomes_the_flows(empty_shell, monkeypatch):
+    """Its process turns into that of the flows, with the configuration and further arguments, so signals reach them."""
+    became = []
+    monkeypatch.setattr("os.execv", lambda program, command: became.append((program, command)))
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    monkeypatch.setattr("sys.stdout.fileno", lambda: 1, raising=False)
+    empty_shell("deploy", "--port", "4321")
+    command = ["-m", "flows.deploy", "--config", str(empty_shell.config), "--port", "4321"]
+    assert became == [(sys.executable, [sys.executable, *command])]

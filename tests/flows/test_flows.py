@@ -44,6 +44,7 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     hours, steps, artifacts = runs_of(state)
     assert [run["name"] for run in hours] == [f"hour {hour}" for hour in site.hours[5:]]
     assert [run["state_name"] for run in hours] == ["PUBLISHED", "PUBLISHED"]
+    assert [sorted(run["tags"]) for run in hours] == [["PUBLISHED", "saec"]] * 2
     names = ("ingest", "train", "cluster", "retrain", "gate", "publish")
     assert [task["name"] for task in steps] == [f"{name} {hour}" for hour in site.hours[5:] for name in names]
     assert {artifact["key"] for artifact in artifacts} == {"hour-20260301t17", "hour-20260301t18", "hours"}
