@@ -50,6 +50,8 @@ class DataConfig(Section):
     """Largest share of nulls in a nullable column before the hour is quarantined."""
     max_bad_share: Share = 0.01
     """Largest share of rows that row rules may set aside before the whole hour is quarantined."""
+    max_click_shift: float = Field(default=10.0, ge=0)
+    """Furthest an hour's click rate may be from the last day's, in standard deviations of its hours; 0: no limit."""
     max_rows: int = Field(default=20_000_000, gt=0)
     """Most rows of an hour, checked from the file's metadata before anything is read."""
     max_bytes: int = Field(default=8 << 30, gt=0)

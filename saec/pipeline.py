@@ -197,10 +197,16 @@ class Pipeline:
             original=parent.checkpoint if parent else None,
             challenger=parent.record["challenger"] if parent and parent.record else None,
             champion=self._champion(hour),
+            click_rates=self._click_rates(hour),
             promote=promote,
             fence=lease.fence,
             actor=self.actor,
         )
+
+    def _click_rates(self, hour: Hour) -> tuple[float, ...]:
+        """Click rates of the hours of the last day that were learnt from."""
+        records = [row.record for row in self.ledger.rows(hour - 24, hour - 1) if row.checkpoint and row.record]
+        return tuple(record["clicks"] / record["rows"] for record in records)
 
     def _champion(self, hour: Hour) -> str | None:
         """The version to compare an hour with.

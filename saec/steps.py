@@ -26,6 +26,7 @@ from saec.compress.challenger import Challenger
 from saec.compress.codebooks import Centroids
 from saec.compress.codes import HourCodes, code_hour
 from saec.config import Config
+from saec.data.checks import check_click_rate
 from saec.data.ingest import IngestRecord, ingest_hour
 from saec.errors import StoreError
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy
@@ -54,6 +55,8 @@ class HourPlan:
     """Checkpoint of the challenger after the hour before."""
     champion: str | None = None
     """Version to compare with: the live one, or in a backfill the last published before this hour."""
+    click_rates: tuple[float, ...] = ()
+    """Click rates of the hours before, to tell a shift of the labels by."""
     promote: bool = True
     """Whether a version that passes is released."""
     fence: int = 0
@@ -130,7 +133,10 @@ class HourResult:
 
 def ingest(plan: HourPlan) -> IngestRecord:
     """Check and encode the hour's rows."""
-    return ingest_hour(plan.config, plan.hour, Workspace(plan.config).folder(plan.hour))
+    ingested = ingest_hour(plan.config, plan.hour, Workspace(plan.config).folder(plan.hour))
+    limit = plan.config.data.max_click_shift
+    check_click_rate(plan.hour, ingested.clicks, ingested.rows, plan.click_rates, limit)
+    return ingested
 
 
 def train(plan: HourPlan, ingested: IngestRecord) -> Trained:

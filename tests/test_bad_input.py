@@ -263,3 +263,17 @@ def test_odd_texts_have_one_key_in_training_and_serving(site):
     slot = site.config().slot_fields.index(site.config().field_names.index("site_domain"))
     assert len(set(serving_BS[:, slot].tolist())) == len(ODD), "NFC and NFD are two texts"
     assert (artifact.codes(serving_BS)[:, slot] > 0).all(), "seen often enough, each has a code of its own"
+
+
+def test_a_shift_of_the_labels_holds_the_hour(site, monkeypatch):
+    """Labels turned over: HELD(label-shift), nothing learnt, the live model as it was; the next hour goes on."""
+    monkeypatch.setattr("saec.data.checks.FEWEST_RATES", 3)
+    delivery = Delivery(site)
+    delivery.column("clicked", (1 - delivery.table["clicked"].to_numpy()).tolist())
+    live, digests = site.live, site.digests()
+    (row,) = site.advance(site.hours[BAD])
+    assert (row.state, row.reason, row.checkpoint) == ("HELD", "label-shift", None)
+    assert "data.max_click_shift" in row.message
+    assert (site.live, site.digests()) == (live, digests)
+    (following,) = site.advance(site.hours[AFTER])
+    assert (following.state, following.parent) == ("PUBLISHED", site.hours[BAD - 1])

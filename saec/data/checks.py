@@ -11,7 +11,7 @@ is kept; they are counted and are no fault. Rows are put in the order of their t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ from saec.errors import HourHeld, InputError
 from saec.hours import Hour
 
 ROW_RULES = ("nulls", "non-finite", "labels", "timestamps")
+FEWEST_RATES = 12
+"""Click rates of earlier hours from which a shift is looked for."""
 _ADDED = ("rule", "hour", "row")
 _TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _SECONDS = 3600
@@ -70,6 +72,32 @@ def check_hour(partition: Partition, config: Config) -> CheckedHour:
     counts = {name: int(np.sum(rule_B == index)) for index, name in enumerate(ROW_RULES) if index in rule_B}
     return CheckedHour(_in_order(distinct, config.data.time_column), _set_aside(table, rule_B, hour), counts,
                        len(good) - len(distinct))
+
+
+def check_click_rate(hour: Hour, clicks: int, rows: int, rates: Sequence[float], limit: float) -> None:
+    """Hour rule: the click rate stays where it was, else labels may be broken or poisoned.
+
+    The yardstick is the spread of the earlier rates, or that of chance at so many rows where it is the larger.
+
+    Args:
+        hour: The hour.
+        clicks: Its rows with label 1.
+        rows: Its rows.
+        rates: Click rates of earlier hours; fewer than `FEWEST_RATES` tell nothing.
+        limit: `data.max_click_shift`.
+
+    Raises:
+        HourHeld: reason label-shift.
+    """
+    if not limit or len(rates) < FEWEST_RATES:
+        return
+    mean, rate = float(np.mean(rates)), clicks / rows
+    spread = max(float(np.std(rates)), (mean * (1.0 - mean) / rows) ** 0.5)
+    if abs(rate - mean) > limit * spread:
+        raise HourHeld(f"hour {hour}: {rate:.2%} of its {rows:,} rows are clicks, {abs(rate - mean) / spread:.0f} "
+                       f"standard deviations from the {mean:.2%} of the {len(rates)} hours before, over "
+                       f"data.max_click_shift {limit:g}; if the labels are right, raise it and do the hour again",
+                       reason="label-shift")
 
 
 def times_ms(column: pa.ChunkedArray) -> NDArray[np.int64]:

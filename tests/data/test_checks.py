@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saec.data.checks import check_hour, times_ms
+from saec.data.checks import check_click_rate, check_hour, times_ms
 from saec.data.partitions import Partition, read_partition
 from saec.errors import HourHeld, InputError
 
@@ -278,3 +278,25 @@ def test_large_hours_take_no_loops(producer, hour):
     assert checked.duplicates == 100_000
     assert pc.all(pc.equal(checked.table["user"], table["user"].slice(0, 100_000))).as_py()
     assert time.perf_counter() - start < 2
+
+
+RATES = [0.4, 0.2] * 12
+"""Click rates of a day, with mean 0.3 and standard deviation 0.1."""
+
+
+def test_a_shift_of_the_click_rate_holds_the_hour(hour):
+    """A rate of 0.71 is more than four deviations away from 0.3; the message says from what, and what to do."""
+    with pytest.raises(HourHeld, match=rf"hour {hour}: 71.00% of its 1,000 rows .* raise it") as caught:
+        check_click_rate(hour, 710, 1000, RATES, limit=4.0)
+    assert caught.value.reason == "label-shift"
+
+
+@pytest.mark.parametrize(("clicks", "rows", "rates", "limit"), [
+    (690, 1000, RATES, 4.0),
+    (1000, 1000, RATES[:11], 4.0),
+    (1000, 1000, RATES, 0.0),
+    (11, 12, [0.5] * 24, 4.0),
+])
+def test_what_is_no_shift(hour, clicks, rows, rates, limit):
+    """Nearer by, too few hours to compare with, no limit set, or so few rows that chance moves the rate as far."""
+    check_click_rate(hour, clicks, rows, rates, limit)
