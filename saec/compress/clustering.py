@@ -29,7 +29,8 @@ COLD_ITERATIONS = 20
 WARM_ITERATIONS = 2
 LARGEST = 1e15
 """Vectors with a larger number in them are refused: their squares would overflow float32."""
-_BLOCK = 1 << 14
+_BLOCK = 1 << 11
+"""Rows whose distances to all codewords are held at once: with 255 codewords 2 MB, which stay in the cache."""
 _SEEDING_SAMPLE = 64
 """Candidates a codeword for the cold start's draws: seeding looks at the most frequent features only."""
 
@@ -84,9 +85,12 @@ def assign(
     norms_K = centroids.square().sum(1)
     for start in range(0, len(vectors_ND), _BLOCK):
         block = torch.from_numpy(np.ascontiguousarray(vectors_ND[start : start + _BLOCK]))
-        distances, codes = torch.addmm(norms_K, block, centroids.T, alpha=-2.0).min(1)
+        distances_BK = torch.addmm(norms_K, block, centroids.T, alpha=-2.0)
+        # numpy's argmin is three times as fast as torch's min, and promises the first of equals.
+        codes = torch.from_numpy(distances_BK.numpy().argmin(1))
+        nearest = distances_BK.gather(1, codes[:, None])[:, 0]
         codes_N[start : start + _BLOCK] = codes.numpy()
-        errors_N[start : start + _BLOCK] = (distances + block.square().sum(1)).clamp_min(0.0).numpy()
+        errors_N[start : start + _BLOCK] = (nearest + block.square().sum(1)).clamp_min(0.0).numpy()
     return _first_of_equals(centroids_KD)[codes_N], errors_N
 
 
@@ -129,6 +133,8 @@ def _filled(
     seed: int,
 ) -> NDArray[np.float32]:
     """Starting centroids: last hour's, and as many k-means++ draws from the most frequent features as are missing."""
+    if start_KD is not None and len(start_KD) >= codewords:
+        return start_KD[:codewords].copy()
     chosen = np.argsort(-frequency_N, kind="stable")[: _SEEDING_SAMPLE * codewords]
     sample_MD = torch.from_numpy(np.ascontiguousarray(vectors_ND[chosen]))
     weight_M = torch.from_numpy(frequency_N[chosen].astype(np.float64))

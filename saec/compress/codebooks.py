@@ -69,10 +69,11 @@ class Centroids:
     def codes(self, vectors_ND: NDArray[np.float32], fields_N: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The code 1..K of each vector in its field's codebook; 0 where the field has no clusters."""
         codes_N = np.zeros(len(vectors_ND), np.uint8)
-        for field in np.flatnonzero(self.counts_F):
-            chosen = np.flatnonzero(fields_N == field)
-            nearest, _ = assign(vectors_ND[chosen], self.of(int(field)))
-            codes_N[chosen] = nearest + 1
+        order_N = np.argsort(fields_N.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
+        ends_F = np.cumsum(np.bincount(fields_N, minlength=len(self.counts_F)))
+        for field, chosen in enumerate(np.split(order_N, ends_F[:-1])):
+            if self.counts_F[field]:
+                codes_N[chosen] = assign(vectors_ND[chosen], self.of(field))[0] + 1
         return codes_N
 
 
