@@ -52,13 +52,14 @@ def status(session: Session) -> None:
 @click.command(epilog=example("saec report --from 2026-01-01T00 --out workspace/report.html"))
 @click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="The first hour; the oldest when left out.")
 @click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="The last hour; the newest when left out.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the report as one HTML page.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
+              help="Also write it: as one HTML page, or as a table if the name ends in .csv or .parquet.")
 @shared_options
 def report(session: Session, first: Hour | None, last: Hour | None, out: Path | None) -> None:
     """Show how the hours went.
 
     Outcomes, AUC and log loss of the original, the compressed model and the champion, ratios, sizes and times: as a
-    table and a summary, as JSON rows, or as one HTML page.
+    table and a summary, as JSON rows, as one HTML page, or as a table for a notebook.
     """
     from saec.ledger import report_record
     from saec.report.summary import report_rows
@@ -71,7 +72,12 @@ def report(session: Session, first: Hour | None, last: Hour | None, out: Path | 
     else:
         session.say(f"the ledger has no such hours; do some with {session.command('run')}")
     if out:
-        _write_page(session, records, out)
+        if out.suffix == ".html":
+            _write_page(session, records, out)
+        else:
+            from saec.report.table import write_table
+
+            write_table(records, out)
         session.say(f"report: {out}")
 
 

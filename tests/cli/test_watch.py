@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+import pandas as pd
+import pytest
+
 from saec.ledger import report_record
 from saec.pipeline import Pipeline
 from saec.report.records import STABLE_KEYS
@@ -86,6 +89,25 @@ def test_report_is_a_table_and_a_page(shell):
     assert str(shell.site.hours[LAST]) in said
     assert " published, " in said
     assert shell.site.live in page.read_text()
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_report_is_a_table_for_a_notebook(shell, tmp_path, ending):
+    """A row an hour with the figures of --json; parts of sizes and seconds have columns of their own."""
+    out = tmp_path / "reports" / f"hours.{ending}"
+    assert str(out) in shell("report", "--out", str(out)).stdout
+    frame = pd.read_csv(out, parse_dates=["hour"]) if ending == "csv" else pd.read_parquet(out)
+    rows = shell.json("report")
+    assert frame["hour"].dt.strftime("%Y-%m-%dT%H").tolist() == [row["hour"] for row in rows]
+    assert frame["hour"].dt.tz is not None
+    assert frame["auc_compressed"].tolist() == pytest.approx([row["auc_compressed"] for row in rows])
+    assert frame["sizes.index"].tolist() == [row["sizes"]["index"] for row in rows]
+
+
+def test_report_of_another_ending_is_refused(shell, tmp_path):
+    """The message names the endings there are."""
+    said = shell("report", "--out", str(tmp_path / "hours.xlsx"), code=2)
+    assert ".html, .csv or .parquet, not as hours.xlsx" in said.stderr
 
 
 def test_report_of_nothing(empty_shell):

@@ -1,0 +1,47 @@
+"""The hours as a flat table, for notebooks and dashboards: a column a figure, `sizes.index` and the like for parts.
+
+Decisions: the columns are those of `saec report --json`, in its order; the gate's single comparisons stay out, since
+they are lists and are in every version's manifest; the ending of the file's name says how it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from saec.errors import ConfigError
+from saec.report.records import Record
+from saec.report.summary import report_rows
+
+ENDINGS = (".csv", ".parquet")
+
+
+def hours_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """A row an hour, oldest first; `hour` is a timestamp in UTC.
+
+    >>> print(hours_frame([{"hour": "2017-10-01T03", "rows": 7}])[["hour", "rows"]].to_string(index=False))
+                         hour  rows
+    2017-10-01 03:00:00+00:00     7
+    """
+    frame = pd.json_normalize(report_rows(list(records)))
+    if "hour" in frame:
+        frame["hour"] = pd.to_datetime(frame["hour"], utc=True, format="%Y-%m-%dT%H")
+    return frame.drop(columns="verdict.comparisons", errors="ignore")
+
+
+def write_table(records: Iterable[Record], path: Path) -> None:
+    """Write the hours as a table.
+
+    Raises:
+        ConfigError: when the name ends in none of `ENDINGS`.
+    """
+    if path.suffix not in ENDINGS:
+        raise ConfigError(f"a report is written as .html, {' or '.join(ENDINGS)}, not as {path.name}")
+    frame = hours_frame(records)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, index=False)
