@@ -119,8 +119,8 @@ class Workspace:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def retain(self, hours: set[Hour]) -> None:
-        """Remove the folders of all hours but these."""
+        """Remove the folders of all hours but these; what is not named like an hour is not ours."""
         kept = {hour.compact for hour in hours}
-        for path in (self.config.workspace / "hours").glob("*"):
-            if path.name not in kept:
+        for path in (self.config.workspace / "hours").glob("[0-9]*T[0-9][0-9]"):
+            if path.name not in kept and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

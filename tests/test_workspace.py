@@ -56,6 +56,16 @@ def test_retain_removes_other_hours(workspace):
     assert [path.name for path in sorted((workspace.config.workspace / "hours").iterdir())] == [(HOUR + 1).compact]
 
 
+def test_retain_leaves_what_is_not_an_hour(workspace):
+    """Files and folders that somebody else put beside the hours stay, and are no error."""
+    workspace.write(HOUR, "codes.safetensors", ARRAYS)
+    beside = workspace.folder(HOUR).parent
+    (beside / "notes").mkdir()
+    (beside / "notes.txt").write_text("mine")
+    workspace.retain(set())
+    assert sorted(path.name for path in beside.iterdir()) == ["notes", "notes.txt"]
+
+
 def test_original_taken_to_be_trained_leaves_the_memory(undisturbed):
     """Whoever trains an original has it alone: a crash in between leaves nothing half-trained behind."""
     workspace = Workspace(undisturbed.config())
