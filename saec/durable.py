@@ -21,8 +21,9 @@ from saec.errors import StoreError
 
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
-_REASONS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EACCES: "permission", errno.EPERM: "permission",
-            errno.EROFS: "permission", errno.EIO: "io", errno.EXDEV: "other-file-system"}
+REASONS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EACCES: "permission", errno.EPERM: "permission",
+           errno.EROFS: "permission", errno.EIO: "io", errno.EXDEV: "other-file-system"}
+"""What an operating system's error is called in the ledger."""
 
 
 def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
@@ -132,4 +133,4 @@ def storage_errors(doing: str, *, absent_passes: bool = False) -> Iterator[None]
             raise
         where = f" at {error.filename}" if error.filename else ""
         raise StoreError(f"cannot {doing}: {error.strerror or error}{where}",
-                         reason=_REASONS.get(error.errno or 0, "store")) from error
+                         reason=REASONS.get(error.errno or 0, "store")) from error

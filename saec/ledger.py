@@ -272,6 +272,12 @@ class Ledger:
             row = session.scalar(select(HourRecord).where(trained).order_by(HourRecord.hour.desc()).limit(1))
             return _row(row) if row else None
 
+    def trained(self, last: int) -> list[HourRow]:
+        """The newest so many hours that left a checkpoint, oldest first."""
+        query = select(HourRecord).where(HourRecord.checkpoint.is_not(None)).order_by(HourRecord.hour.desc())
+        with self._reading() as session:
+            return [_row(row) for row in session.scalars(query.limit(last))][::-1]
+
     @contextmanager
     def _reading(self) -> Iterator[Session]:
         """A session that sees one moment of the ledger."""

@@ -7,18 +7,19 @@ becomes one of four outcomes with a reason; only losing the lease, or being told
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
 import threading
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from saec.data.partitions import available_hours
-from saec.errors import HourHeld, InputError, LeaseLost, SaecError
+from saec.durable import REASONS
+from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
 from saec.hours import Hour
-from saec.ledger import HourRow, Lease, Ledger, report_record
+from saec.ledger import HourRow, Lease, Ledger
 from saec.planner import Only, PlannedHour, backfill_hours, due_hours
 from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
 from saec.workspace import Workspace
@@ -28,17 +29,7 @@ if TYPE_CHECKING:
 
     from saec.config import Config
 
-__all__ = ["LEASE_SECONDS", "Pipeline", "report_record"]
-
 LEASE_SECONDS = 120.0
-_DISK = {
-    errno.ENOSPC: "disk-full",
-    errno.EDQUOT: "disk-full",
-    errno.EACCES: "permission",
-    errno.EPERM: "permission",
-    errno.EROFS: "permission",
-    errno.EIO: "io",
-}
 log = logging.getLogger(__name__)
 
 
@@ -180,7 +171,7 @@ class Pipeline:
         if _state(before) != _state(row):
             self.ledger.mark_stale(lease, hour, f"hour {hour} was done again after it")
         if row.checkpoint:
-            self._retain()
+            self._retain(hour)
         return row
 
     def step_over(self, lease: Lease, planned: PlannedHour) -> HourRow:
@@ -219,8 +210,7 @@ class Pipeline:
         if live is None:
             return None
         kept = set(store.versions())
-        earlier = [row.version for row in self.ledger.rows(last=hour - 1) if row.state == "PUBLISHED"]
-        for version in (live.version, *reversed(earlier)):
+        for version in chain([live.version], self._published_before(hour)):
             if version is None or version > hour.compact or version not in kept | {live.version}:
                 continue
             if not (problems := store.verify(version)):
@@ -228,14 +218,21 @@ class Pipeline:
             log.error("version %s cannot be the champion of hour %s: %s", version, hour, "; ".join(problems))
         return None
 
-    def _retain(self) -> None:
-        """Remove old versions, checkpoints and hour folders, as configured."""
+    def _published_before(self, hour: Hour) -> Iterator[str | None]:
+        """Versions published for earlier hours, newest first; the ledger is read when the first one is asked for."""
+        yield from (row.version for row in reversed(self.ledger.rows(last=hour - 1)) if row.state == "PUBLISHED")
+
+    def _retain(self, hour: Hour) -> None:
+        """Remove old versions, checkpoints and hour folders, as configured; what fails is left to the next hour."""
         retention = self.config.retention
-        self.workspace.store().retain(retention.versions)
-        trained = [row for row in self.ledger.rows() if row.checkpoint and row.record][-retention.checkpoints :]
+        trained = self.ledger.trained(retention.checkpoints)
         names = [name for row in trained for name in (row.checkpoint, (row.record or {})["challenger"]) if name]
-        self.workspace.checkpoints.retain(names)
-        self.workspace.retain({row.hour for row in trained})
+        try:
+            self.workspace.store().retain(retention.versions)
+            self.workspace.checkpoints.retain(names)
+            self.workspace.retain({row.hour for row in trained})
+        except (StoreError, OSError) as error:
+            log.warning("hour %s is done, but what is too old was not removed: %s", hour, error)
 
     def _renew(self, lease: Lease, done: threading.Event) -> None:
         """Renew the lease until done; a lease that is lost stays lost, and the next write says so."""
@@ -271,6 +268,6 @@ def _outcome(error: Exception) -> tuple[str, str]:
         case MemoryError():
             return "FAILED", "oom"
         case OSError():
-            return "FAILED", _DISK.get(error.errno or 0, "io")
+            return "FAILED", REASONS.get(error.errno or 0, "io")
         case _:
             return "FAILED", "bug"

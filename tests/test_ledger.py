@@ -153,6 +153,8 @@ def test_the_chain_goes_on_from_the_latest_trained_hour(ledger, lease):
     trained(ledger, lease, HOUR + 3)
     assert ledger.latest_trained(HOUR + 3).hour == HOUR
     assert ledger.latest_trained(HOUR + 4).hour == HOUR + 3
+    assert [row.hour for row in ledger.trained(1)] == [HOUR + 3]
+    assert [row.hour for row in ledger.trained(5)] == [HOUR, HOUR + 3]
     assert ledger.latest_trained(HOUR) is None
 
 

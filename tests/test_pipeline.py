@@ -21,8 +21,8 @@ from saec.errors import (
     StoreError,
     TrainingError,
 )
-from saec.ledger import Ledger
-from saec.pipeline import LEASE_SECONDS, report_record
+from saec.ledger import Ledger, report_record
+from saec.pipeline import LEASE_SECONDS
 from saec.steps import Steps
 from saec.workspace import Workspace
 
@@ -189,6 +189,16 @@ def test_orphans_of_killed_runs_are_removed(site):
     (unfinished / "network.safetensors").write_bytes(b"half")
     site.advance(site.hours[NEXT])
     assert not unfinished.exists()
+
+
+def test_hour_stands_when_old_files_cannot_be_removed(site, monkeypatch, caplog):
+    """Retention that fails after an hour is a warning: the hour is PUBLISHED and the run goes on."""
+    def refused(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("saec.workspace.Workspace.retain", refused)
+    assert ends(site.advance(site.hours[NEXT])) == [("PUBLISHED", None)]
+    assert "was not removed: [Errno 5]" in caplog.text
 
 
 def test_backfill_without_promote_never_moves_live(fresh, undisturbed):
