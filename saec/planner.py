@@ -57,7 +57,8 @@ def due_hours(rows: Sequence[HourRow], available: Collection[Hour], now: Hour, a
         newest = rows[-1]
         again = newest.state == "RUNNING" or (newest.state == "FAILED" and newest.attempts < MOST_ATTEMPTS)
         first = newest.hour if again else newest.hour + 1
-    plan = [_planned(hour, "is due", available, now, absent_after, rows) for hour in hour_range(first, closed[-1])]
+    present, seconds = set(closed), _estimate(rows)
+    plan = [_planned(hour, "is due", present, now, absent_after, seconds) for hour in hour_range(first, closed[-1])]
     waiting = next((place for place, planned in enumerate(plan) if planned.action == "wait"), len(plan))
     return plan[: waiting + 1]
 
@@ -73,12 +74,14 @@ def backfill_hours(
     absent_after: int,
 ) -> list[PlannedHour]:
     """Every hour of a range with what a backfill does about it."""
-    known = {row.hour: row for row in rows}
+    known, present, seconds = {row.hour: row for row in rows}, set(available), _estimate(rows)
     plan: list[PlannedHour] = []
     waited: Hour | None = None
     for hour in hour_range(first, last):
-        wanted, why = _wanted(known.get(hour), hour in available, only)
-        planned = _planned(hour, why, available, now, absent_after, rows) if wanted else PlannedHour(hour, "skip", why)
+        wanted, why = _wanted(known.get(hour), hour in present, only)
+        planned = PlannedHour(hour, "skip", why)
+        if wanted:
+            planned = _planned(hour, why, present, now, absent_after, seconds)
         if planned.action == "wait":
             waited = waited or hour
         elif planned.action != "skip" and waited:
@@ -104,12 +107,13 @@ def _wanted(row: HourRow | None, present: bool, only: Only) -> tuple[bool, str]:
 
 
 def _planned(
-    hour: Hour, why: str, available: Collection[Hour], now: Hour, absent_after: int, rows: Sequence[HourRow]
+    hour: Hour, why: str, present: Collection[Hour], now: Hour, absent_after: int, seconds: float | None
 ) -> PlannedHour:
+    """What can be done now about an hour that is wanted."""
     if hour >= now:
         return PlannedHour(hour, "wait", "is not over yet")
-    if hour in available:
-        return PlannedHour(hour, "do", why, _estimate(rows))
+    if hour in present:
+        return PlannedHour(hour, "do", why, seconds)
     if now.index - hour.index > absent_after:
         return PlannedHour(hour, "step-over", "its partition is absent and its deadline has passed")
     return PlannedHour(hour, "wait", f"its partition is absent; waited for until {hour + absent_after + 1}")
