@@ -66,18 +66,14 @@ def report(session: Session, first: Hour | None, last: Hour | None, out: Path | 
     from saec.report.terminal import hours_table, summary_panel
 
     records = [report_record(row) for row in session.ledger.rows(first, last)]
+    if out:
+        _write(session, records, out)  # first: with --json a name that is refused must be the only answer
     session.answer(report_rows(records))
     if records:
         session.screen.print(hours_table(records, session.screen.width), summary_panel(records))
     else:
         session.say(f"the ledger has no such hours; do some with {session.command('run')}")
     if out:
-        if out.suffix == ".html":
-            _write_page(session, records, out)
-        else:
-            from saec.report.table import write_table
-
-            write_table(records, out)
         session.say(f"report: {out}")
 
 
@@ -124,13 +120,19 @@ def _age(live: Release, now: datetime) -> str:
     return duration(seconds) if seconds < 2 * _DAY else plural(int(seconds // _DAY), "day")
 
 
-def _write_page(session: Session, records: list[dict[str, Any]], out: Path) -> None:
-    """Write the HTML report, whole or not at all."""
-    from saec.report.page import render_report
+def _write(session: Session, records: list[dict[str, Any]], out: Path) -> None:
+    """Write the report as the ending of its name says, whole or not at all."""
+    from saec.durable import write_file
 
-    live = session.store.live()
-    page = render_report(records, f"Saec report: {session.config_path.stem}", live.version if live else None)
+    if out.suffix == ".html":
+        from saec.report.page import render_report
+
+        live = session.store.live()
+        page = render_report(records, f"Saec report: {session.config_path.stem}", live.version if live else None)
+        data = page.encode()
+    else:
+        from saec.report.table import encode_table
+
+        data = encode_table(records, out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(out)
+    write_file(out, data)

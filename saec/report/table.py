@@ -31,8 +31,8 @@ def hours_frame(records: Iterable[Record]) -> pd.DataFrame:
     return frame.drop(columns="verdict.comparisons", errors="ignore")
 
 
-def write_table(records: Iterable[Record], path: Path) -> None:
-    """Write the hours as a table.
+def encode_table(records: Iterable[Record], path: Path) -> bytes:
+    """The hours as a table, in the bytes of a file of this name.
 
     Raises:
         ConfigError: when the name ends in none of `ENDINGS`.
@@ -40,8 +40,4 @@ def write_table(records: Iterable[Record], path: Path) -> None:
     if path.suffix not in ENDINGS:
         raise ConfigError(f"a report is written as .html, {' or '.join(ENDINGS)}, not as {path.name}")
     frame = hours_frame(records)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        frame.to_csv(path, index=False)
-    else:
-        frame.to_parquet(path, index=False)
+    return frame.to_csv(index=False).encode() if path.suffix == ".csv" else frame.to_parquet(index=False)

@@ -1,5 +1,6 @@
 """`saec status` and `saec report`."""
 
+import json
 import subprocess
 import sys
 
@@ -108,6 +109,8 @@ def test_report_of_another_ending_is_refused(shell, tmp_path):
     """The message names the endings there are."""
     said = shell("report", "--out", str(tmp_path / "hours.xlsx"), code=2)
     assert ".html, .csv or .parquet, not as hours.xlsx" in said.stderr
+    answered = shell("report", "--json", "--out", str(tmp_path / "hours.xlsx"), code=2).stdout
+    assert json.loads(answered)["error"]["kind"] == "ConfigError"
 
 
 def test_report_of_nothing(empty_shell):
