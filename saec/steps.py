@@ -195,11 +195,11 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     codes = HourCodes.from_arrays(workspace.read(plan.hour, clustered.codes))
     if plan.challenger is None:
         challenger = Challenger.start(workspace.original(trained.original))
-        done = challenger.retrain(plan.hour, codes, labels_B, learn=False)
+        done = challenger.retrain(codes, labels_B, learn=False)
     else:
         challenger = _challenger(plan, workspace)
-        challenger.absorb(plan.hour)
-        done = challenger.retrain(plan.hour, codes, labels_B)
+        challenger.absorb()
+        done = challenger.retrain(codes, labels_B)
     candidate = workspace.folder(plan.hour) / CANDIDATE
     shutil.rmtree(candidate, ignore_errors=True)
     candidate.mkdir()

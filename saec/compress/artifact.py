@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from saec.compress.codebooks import Centroids
+from saec.compress.codebooks import Centroids, places
 from saec.compress.index import RetrievalIndex
 from saec.config import Config
 from saec.errors import IntegrityError, TrainingError
@@ -88,10 +88,8 @@ class Artifact:
 
     def score(self, keys_BS: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Probability of a click for each row of feature keys."""
-        codes_BS = self.codes(keys_BS)
-        starts_S = (np.cumsum(self.counts_F + 1) - (self.counts_F + 1))[np.array(self.config.slot_fields)]
-        places_BS = torch.from_numpy(np.where(codes_BS < 0, -1, codes_BS + starts_S))
-        return self.learner.score(torch.from_numpy(self.codewords_TD), places_BS)
+        places_BS = places(self.codes(keys_BS), self.counts_F, self.config.slot_fields)
+        return self.learner.score(torch.from_numpy(self.codewords_TD), torch.from_numpy(places_BS))
 
 
 def write_artifact(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from saec.compress.codebooks import Centroids, Codebooks
+from saec.compress.codebooks import Centroids, Codebooks, places
 from saec.model.networks import build_network
 from saec.model.table import WorkingSet
 from saec.train.batches import Pooling
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from saec.compress.codes import HourCodes
     from saec.config import Config
-    from saec.hours import Hour
     from saec.train.original import Original
 
 
@@ -76,24 +75,23 @@ class Challenger:
         arrays |= {"pending.codes_BS": self.pending_codes_BS, "pending.labels_B": self.pending_labels_B}
         return Snapshot(arrays)
 
-    def absorb(self, hour: Hour) -> None:
+    def absorb(self) -> None:
         """Learn the gate rows left over from the hour before, through the codes they were judged with."""
-        self._fit(self.pending_codes_BS, self.pending_labels_B, seed=2 * hour.index)
+        self._fit(self.pending_codes_BS, self.pending_labels_B)
         self.pending_codes_BS, self.pending_labels_B = self.pending_codes_BS[:0], self.pending_labels_B[:0]
 
-    def retrain(self, hour: Hour, codes: HourCodes, labels_B: NDArray[np.uint8], *, learn: bool = True) -> Pass:
+    def retrain(self, codes: HourCodes, labels_B: NDArray[np.uint8], *, learn: bool = True) -> Pass:
         """Learn the hour's train rows through the lagged codes and move on to its clusters; gate rows become pending.
 
         Args:
-            hour: the hour.
-            codes: its codes; the lagged ones cover the rows before the cut, the fresh ones those after.
+            codes: the hour's codes; the lagged ones cover the rows before the cut, the fresh ones those after.
             labels_B: clicks of all its rows.
             learn: False for the first hour, whose rows `start` has brought along with the original's network.
         """
         cut = len(codes.lagged_BS)
         done = Pass(0, 0, 0.0)
         if learn:
-            done = self._fit(codes.lagged_BS, labels_B[:cut], seed=2 * hour.index + 1)
+            done = self._fit(codes.lagged_BS, labels_B[:cut])
         self.codebooks = self.codebooks.succeeded(codes.succession, codes.centroids)
         self.centroids = codes.centroids
         self.pending_codes_BS, self.pending_labels_B = codes.fresh_BS, labels_B[cut:]
@@ -103,14 +101,13 @@ class Challenger:
         """Probability of a click for each row of codes."""
         return self.learner.score(torch.from_numpy(self.codebooks.vectors_TD), self._places(codes_BS))
 
-    def _fit(self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8], *, seed: int) -> Pass:
+    def _fit(self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8]) -> Pass:
         vectors_TD, squares_T = self.codebooks.vectors_TD.copy(), self.codebooks.squares_T.copy()
         working = WorkingSet(np.arange(len(squares_T)), torch.from_numpy(vectors_TD), torch.from_numpy(squares_T))
-        done = self.learner.fit(working, self._places(codes_BS), labels_B, seed=self.config.seed * 1_000_003 + seed)
+        done = self.learner.fit(working, self._places(codes_BS), labels_B)
         self.codebooks = Codebooks(vectors_TD, squares_T)
         return done
 
     def _places(self, codes_BS: NDArray[np.int16]) -> Tensor:
         """Codes within fields as places among all T codewords, -1 for padding."""
-        starts_S = self.centroids.starts_F[np.array(self.config.slot_fields)]
-        return torch.from_numpy(np.where(codes_BS < 0, -1, codes_BS + starts_S))
+        return torch.from_numpy(places(codes_BS, self.centroids.counts_F, self.config.slot_fields))

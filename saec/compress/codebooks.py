@@ -8,8 +8,8 @@ Decisions:
 - From hour to hour codewords are passed on through the features that use them (`Succession`), so that what retraining
   learnt carries over when clusters are redrawn, or grow or shrink in number.
 
-Shapes: F fields, K codewords of one field without the default, T codewords of all fields with defaults, D width, V
-rows.
+Shapes: F fields, K codewords of one field without the default, T codewords of all fields with defaults, D width, B
+rows, S slots.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 from saec.compress.clustering import assign, means
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -50,8 +52,7 @@ class Centroids:
     @property
     def starts_F(self) -> NDArray[np.int64]:
         """Place of each field's default codeword among all T codewords."""
-        starts_F: NDArray[np.int64] = np.cumsum(self.counts_F + 1) - (self.counts_F + 1)
-        return starts_F
+        return _starts(self.counts_F)
 
     @property
     def codewords(self) -> int:
@@ -155,3 +156,23 @@ class Succession:
         weight_T = np.bincount(self.new_P, self.weight_P, count)
         columns = [np.bincount(self.new_P, self.weight_P * column_T[self.old_P], count) for column_T in values_TX.T]
         return (np.stack(columns, axis=1) / np.maximum(weight_T, 1e-30)[:, None]).astype(np.float32)
+
+
+def places(
+    codes_BS: NDArray[np.signedinteger], counts_F: NDArray[np.int64], slot_fields: Sequence[int]
+) -> NDArray[np.int64]:
+    """Codes within fields as places among all T codewords, -1 for padding.
+
+    Args:
+        codes_BS: the code of each slot in its field's codebook, negative for padding.
+        counts_F: codewords of each field, the default codeword not counted.
+        slot_fields: the field of each slot.
+    """
+    starts_S = _starts(counts_F)[np.array(slot_fields)]
+    return np.where(codes_BS < 0, -1, codes_BS + starts_S)
+
+
+def _starts(counts_F: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each field's codewords start among all T."""
+    starts_F: NDArray[np.int64] = np.cumsum(counts_F + 1) - (counts_F + 1)
+    return starts_F

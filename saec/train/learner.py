@@ -72,7 +72,7 @@ class Learner:
         places_BS: Tensor,
         labels_B: NDArray[np.uint8],
         *,
-        seed: int,
+        seed: int = 0,
         dropped_to_S: Tensor | None = None,
     ) -> Pass:
         """Train once through the rows in the order given; the working set's vectors change in place.
@@ -81,7 +81,7 @@ class Learner:
             working: the vectors that the rows use.
             places_BS: int64 places in the working set, -1 for padding.
             labels_B: clicks, 0 or 1.
-            seed: of the feature dropout.
+            seed: of the feature dropout, the only thing drawn.
             dropped_to_S: place of the default vector of each slot; None trains without feature dropout.
 
         Raises:

@@ -13,7 +13,7 @@ from saec.train.original import Original
 
 
 def story(click_hours, config, hours=5):
-    """Original and codes hour by hour: for each hour its rows, its codes and the original at the cut."""
+    """Original and codes hour by hour: for each hour its rows, their codes and the original at the cut."""
     original, before = Original(config), Centroids.empty(3, config.model.width)
     for number in range(hours):
         hour = click_hours.first + number
@@ -22,19 +22,19 @@ def story(click_hours, config, hours=5):
         _, untouched = original.train(hour, rows, original.prepare(rows), 105)
         codes = code_hour(original, untouched, before, hour, rows.keys_BS, 105)
         before = codes.centroids
-        yield hour, rows, codes, original
+        yield rows, codes, original
 
 
 def last_hour(click_hours, config):
     """The challenger after five hours, with the last hour's rows and codes."""
     challenger = None
-    for hour, rows, codes, original in story(click_hours, config):
+    for rows, codes, original in story(click_hours, config):
         if challenger is None:
             challenger = Challenger.start(original)
-            challenger.retrain(hour, codes, rows.labels_B, learn=False)
+            challenger.retrain(codes, rows.labels_B, learn=False)
         else:
-            challenger.absorb(hour)
-            challenger.retrain(hour, codes, rows.labels_B)
+            challenger.absorb()
+            challenger.retrain(codes, rows.labels_B)
     return challenger, rows, codes
 
 
@@ -50,16 +50,16 @@ def state(challenger):
 def test_restored_every_hour_equals_staying_in_memory(click_hours):
     """Bit for bit: a challenger restored from its snapshot goes on as the one that never left the memory."""
     config, stayed, saved = click_hours.config(), None, {}
-    for hour, rows, codes, original in story(click_hours, config):
+    for rows, codes, original in story(click_hours, config):
         if stayed is None:
             stayed, restored = Challenger.start(original), Challenger.start(original)
-            stayed.retrain(hour, codes, rows.labels_B, learn=False)
-            restored.retrain(hour, codes, rows.labels_B, learn=False)
+            stayed.retrain(codes, rows.labels_B, learn=False)
+            restored.retrain(codes, rows.labels_B, learn=False)
         else:
             restored = Challenger.restore(config, saved, "saved")
             for twin in (stayed, restored):
-                twin.absorb(hour)
-                twin.retrain(hour, codes, rows.labels_B)
+                twin.absorb()
+                twin.retrain(codes, rows.labels_B)
         saved = state(restored)
         assert {name: array.tobytes() for name, array in state(stayed).items()} == {
             name: array.tobytes() for name, array in saved.items()
@@ -68,9 +68,9 @@ def test_restored_every_hour_equals_staying_in_memory(click_hours):
 
 def test_the_first_hours_challenger_is_the_original(click_hours):
     """Where nothing has a code yet, it scores every row as the original does."""
-    hour, rows, codes, original = next(story(click_hours, click_hours.config()))
+    rows, codes, original = next(story(click_hours, click_hours.config()))
     challenger = Challenger.start(original)
-    done = challenger.retrain(hour, codes, rows.labels_B, learn=False)
+    done = challenger.retrain(codes, rows.labels_B, learn=False)
     assert done.rows == 0
     found = challenger.score(np.concatenate([codes.lagged_BS, codes.fresh_BS]))
     np.testing.assert_allclose(found, original.score(original.prepare(rows)), rtol=1e-6)
@@ -79,10 +79,10 @@ def test_the_first_hours_challenger_is_the_original(click_hours):
 def test_starting_takes_copies(click_hours):
     """Training the challenger does not reach the original it started from."""
     stories = story(click_hours, click_hours.config(), 2)
-    hour, rows, codes, original = next(stories)
+    rows, codes, original = next(stories)
     challenger = Challenger.start(original)
     scores = original.score(original.prepare(rows))
-    challenger.retrain(hour, codes, rows.labels_B)
+    challenger.retrain(codes, rows.labels_B)
     assert np.array_equal(original.score(original.prepare(rows)), scores)
 
 
@@ -90,9 +90,9 @@ def test_absorbing_leaves_nothing_pending(click_hours):
     """Gate rows are learnt once: a second call changes nothing."""
     challenger, _, _ = last_hour(click_hours, click_hours.config())
     before = state(challenger)
-    challenger.absorb(click_hours.first + 5)
+    challenger.absorb()
     once = state(challenger)
-    challenger.absorb(click_hours.first + 6)
+    challenger.absorb()
     assert len(challenger.pending_labels_B) == len(challenger.pending_codes_BS) == 0
     assert not np.array_equal(once["codebooks.vectors_TD"], before["codebooks.vectors_TD"])
     assert np.array_equal(state(challenger)["codebooks.vectors_TD"], once["codebooks.vectors_TD"])
@@ -102,7 +102,7 @@ def test_each_row_is_learnt_through_the_codes_meant_for_it(click_hours, monkeypa
     """Train rows are learnt through the lagged codes, gate rows an hour later through the fresh ones; no other way."""
     config, learnt = click_hours.config(), []
 
-    def note(self, codes_BS, labels_B, *, seed):
+    def note(self, codes_BS, labels_B):
         learnt.append((codes_BS, labels_B))
 
     monkeypatch.setattr(Challenger, "_fit", note)
@@ -114,8 +114,8 @@ def test_each_row_is_learnt_through_the_codes_meant_for_it(click_hours, monkeypa
         challenger.centroids, centroids, *nothing, np.zeros(0, np.float32), np.zeros((0, 4), np.float32)
     )
     codes = HourCodes(centroids, succession, lagged, fresh, np.zeros(0, np.uint64), np.zeros(0, np.uint8), 0.0, 1.0)
-    challenger.retrain(click_hours.first, codes, np.array([1, 0, 1, 0, 0], np.uint8))
-    challenger.absorb(click_hours.first + 1)
+    challenger.retrain(codes, np.array([1, 0, 1, 0, 0], np.uint8))
+    challenger.absorb()
     assert [(codes_BS.tolist(), labels_B.tolist()) for codes_BS, labels_B in learnt] == [
         (lagged.tolist(), [1, 0, 1]),
         (fresh.tolist(), [0, 0]),
@@ -128,7 +128,7 @@ def test_only_codewords_in_use_are_retrained(click_hours):
     challenger.centroids = Centroids.joined([np.eye(2, 4, dtype=np.float32)] * 3)
     challenger.codebooks = Codebooks.start(np.ones((3, 4), np.float32), challenger.centroids)
     before = challenger.codebooks.vectors_TD.copy()
-    challenger._fit(np.array([[2, 0, 1, -1, -1]] * 8, np.int16), np.ones(8, np.uint8), seed=1)
+    challenger._fit(np.array([[2, 0, 1, -1, -1]] * 8, np.int16), np.ones(8, np.uint8))
     moved = np.flatnonzero((challenger.codebooks.vectors_TD != before).any(1))
     assert moved.tolist() == [2, 3, 7]
     assert np.flatnonzero(challenger.codebooks.squares_T).tolist() == [2, 3, 7]

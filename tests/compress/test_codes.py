@@ -140,9 +140,9 @@ def learnt_by_challenger(click_hours, config, monkeypatch, *flips, then=0):
     """All codes that the challenger learns through in the last of some hours of the real steps, flips in hour 3."""
     learnt, fit = [], Challenger._fit
 
-    def note(self, codes_BS, labels_B, *, seed):
+    def note(self, codes_BS, labels_B):
         learnt.append((codes_BS.copy(), labels_B.copy()))
-        return fit(self, codes_BS, labels_B, seed=seed)
+        return fit(self, codes_BS, labels_B)
 
     with monkeypatch.context() as patch:
         patch.setattr(Challenger, "_fit", note)
