@@ -16,10 +16,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from saec.compress.artifact import Artifact, compression_figures, write_artifact
 from saec.compress.challenger import Challenger
@@ -72,12 +74,11 @@ class Trained:
     original: str
     untouched: FileDigest
     cut: int
-    rows_train: int
+    """First gate row; as many rows were trained on."""
     rows_gate: int
     features: int
     new_features: int
     progressive: dict[str, float]
-    loss: float
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,6 @@ class Retrained:
     challenger: str
     sizes: dict[str, int]
     figures: dict[str, float]
-    loss: float
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Judged:
     """The gate's verdict and the metrics of the three models on the gate rows."""
 
     verdict: Verdict
-    metrics: dict[str, float | None]
+    metrics: dict[str, float]
     files: tuple[FileDigest, ...]
     """The candidate's files that were judged; only these bytes are published."""
 
@@ -120,15 +120,14 @@ class Published:
     version: str | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class HourResult:
     """An hour that ran through: how it ended, the state it left, and everything the report shows."""
 
     published: Published
     input_sha256: str
     original: str
-    challenger: str
-    record: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any]
 
 
 def ingest(plan: HourPlan) -> IngestRecord:
@@ -151,21 +150,15 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     scores = {"original": original.score(prepared)}
     if plan.champion is not None:
         scores["champion"] = Artifact.read(workspace.store().open(plan.champion)).score(rows.keys_BS)
-    done, untouched = original.train(plan.hour, rows, prepared, cut)
+    _, untouched = original.train(plan.hour, rows, prepared, cut)
     return Trained(
         original=workspace.save_original(plan.hour, original, plan.original),
         untouched=workspace.write(plan.hour, "untouched.safetensors", vars(untouched)),
         cut=cut,
-        rows_train=cut,
         rows_gate=len(rows) - cut,
         features=original.vocabulary.admitted,
         new_features=new_features,
-        progressive={
-            f"{metric.__name__}_{model}": metric(rows.labels_B, scores_B)
-            for model, scores_B in scores.items()
-            for metric in (auc, logloss)
-        },
-        loss=done.loss,
+        progressive=_metrics(rows.labels_B, scores),
     )
 
 
@@ -195,11 +188,11 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     codes = HourCodes.from_arrays(workspace.read(plan.hour, clustered.codes))
     if plan.challenger is None:
         challenger = Challenger.start(workspace.original(trained.original))
-        done = challenger.retrain(codes, labels_B, learn=False)
+        challenger.retrain(codes, labels_B, learn=False)
     else:
         challenger = _challenger(plan, workspace)
         challenger.absorb()
-        done = challenger.retrain(codes, labels_B)
+        challenger.retrain(codes, labels_B)
     candidate = workspace.folder(plan.hour) / CANDIDATE
     shutil.rmtree(candidate, ignore_errors=True)
     candidate.mkdir()
@@ -214,7 +207,6 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
             head=clustered.head,
             sizes=sizes,
         ),
-        loss=done.loss,
     )
 
 
@@ -233,11 +225,7 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     if plan.champion is not None:
         scores["champion"] = Artifact.read(workspace.store().open(plan.champion)).score(keys_BS)
     verdict = judge(labels_B, scores["compressed"], scores["original"], scores.get("champion"), plan.config.gate)
-    metrics: dict[str, float | None] = {
-        f"{metric.__name__}_{model}": metric(labels_B, scores_B)
-        for model, scores_B in scores.items()
-        for metric in (auc, logloss)
-    }
+    metrics = _metrics(labels_B, scores)
     metrics["normalised_entropy_compressed"] = normalised_entropy(labels_B, scores["compressed"])
     metrics["calibration_compressed"] = calibration_ratio(labels_B, scores["compressed"])
     arrays: Arrays = {"labels_B": labels_B, **{f"{name}_B": scores_B for name, scores_B in scores.items()}}
@@ -308,7 +296,7 @@ def do_hour(plan: HourPlan, steps: Steps, on_step: Callable[[str], object] = str
         "challenger": retrained.challenger,
         "seconds": timed.seconds,
     }
-    return HourResult(published, ingested.input_sha256, trained.original, retrained.challenger, record)
+    return HourResult(published, ingested.input_sha256, trained.original, record)
 
 
 class _Timed:
@@ -341,6 +329,15 @@ def _settled(plan: HourPlan) -> Workspace:
     return Workspace(plan.config)
 
 
+def _metrics(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+    """AUC and log loss of each model, as `auc_MODEL` and `logloss_MODEL`."""
+    return {
+        f"{metric.__name__}_{model}": metric(labels_B, scores_B)
+        for model, scores_B in scores.items()
+        for metric in (auc, logloss)
+    }
+
+
 def _challenger(plan: HourPlan, workspace: Workspace) -> Challenger:
     assert plan.challenger is not None
     return Challenger.restore(plan.config, workspace.checkpoints.load(plan.challenger), f"checkpoint {plan.challenger}")
@@ -354,7 +351,7 @@ def _manifest(
         "config": plan.config.digest,
         "data": ingested.input_sha256,
         "parents": {"original": plan.original, "challenger": plan.challenger, "champion": plan.champion},
-        "rows": {"train": trained.rows_train, "gate": trained.rows_gate},
+        "rows": {"train": trained.cut, "gate": trained.rows_gate},
         "metrics": judged.metrics,
         "progressive": trained.progressive,
         "verdict": judged.verdict.as_dict(),
@@ -374,7 +371,7 @@ def _ingest_figures(ingested: IngestRecord) -> dict[str, Any]:
 
 def _training_figures(trained: Trained) -> dict[str, Any]:
     return {
-        "rows_train": trained.rows_train,
+        "rows_train": trained.cut,
         "rows_gate": trained.rows_gate,
         "features": trained.features,
         "new_features": trained.new_features,
