@@ -15,6 +15,8 @@ from saec.errors import ConfigError
 
 _TEXT = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T ](\d{2})(?::00(?::00)?)?Z?")
 _SECONDS = 3600
+HOUR_MS = 1000 * _SECONDS
+"""Milliseconds of an hour."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -62,7 +64,7 @@ class Hour:
     @property
     def start_ms(self) -> int:
         """First instant of the hour, in milliseconds since the epoch."""
-        return self.index * _SECONDS * 1000
+        return self.index * HOUR_MS
 
     @property
     def compact(self) -> str:

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from saec.config import Config, FieldConfig
 from saec.data.hashing import Keys, SipKey, field_key, hash_bytes, hash_int64, hash_words, reserved_feature
 from saec.errors import InputError
+from saec.hours import HOUR_MS
 
-_HOUR_MS = 3_600_000
-_DAY_MS = 24 * _HOUR_MS
+_DAY_MS = 24 * HOUR_MS
 _THURSDAY = 3  # 1970-01-01, counted from Monday
 _ZERO_BUCKET = 0
 _BUCKET_SHIFT = 4096  # more than the logarithms of all doubles, so that a shifted bucket carries the sign
@@ -161,5 +161,5 @@ def _value_keys(field: FieldConfig, values: NDArray[np.generic] | Sequence[bytes
 def _clock_keys(field: FieldConfig, times_B: NDArray[np.int64], key: SipKey) -> Keys:
     """Keys of a field that is derived from the event's time, [B]."""
     if field.kind == "hour_of_day":
-        return hash_int64(np.arange(24), key)[times_B % _DAY_MS // _HOUR_MS]
+        return hash_int64(np.arange(24), key)[times_B % _DAY_MS // HOUR_MS]
     return hash_int64(np.arange(7), key)[(times_B // _DAY_MS + _THURSDAY) % 7]

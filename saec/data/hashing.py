@@ -22,9 +22,6 @@ from numpy.typing import NDArray
 Keys = NDArray[np.uint64]
 SipKey = tuple[int, int]
 
-PADDING = 0
-"""Key of an unused slot; no feature has it."""
-
 LONG_BYTES = 256
 """Strings above this length are hashed by their digest."""
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from saec.data.hourly_files import EVENT_TIME, HourWriter, emerging_folder
 from saec.data.source_files import SourceFile
 from saec.errors import ConfigError, InputError
-from saec.hours import Hour
+from saec.hours import HOUR_MS, Hour
 
 Progress = Callable[[str, int], None]
 """Called with "counted" or "written" and the rows so far."""
@@ -41,8 +41,6 @@ CRITEO_COLUMNS = pa.schema(
     {"label": pa.int8()} | {f"I{n}": pa.int64() for n in range(1, 14)} | {f"C{n}": pa.string() for n in range(1, 27)}
 )
 """The columns of Criteo's files, which name none, and our types; nulls are kept."""
-
-_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class _Spread:
         """Each span: its first hour, its rows, its hours."""
         self._start_ms = np.array([hour.start_ms for hour, _, _ in spans], dtype=np.int64)
         self._rows = np.array([rows for _, rows, _ in spans], dtype=np.int64)
-        self._length_ms = np.array([hours * _HOUR_MS for _, _, hours in spans], dtype=np.int64)
+        self._length_ms = np.array([hours * HOUR_MS for _, _, hours in spans], dtype=np.int64)
         self._first_row = np.cumsum(self._rows) - self._rows
 
     def times(self, first_row: int, rows: int) -> NDArray[np.int64]:
@@ -180,9 +178,9 @@ def _timed(pieces: Iterator[pa.Table], spread: _Spread, note: str) -> Iterator[t
         times_B = spread.times(row, piece.num_rows)
         timed = piece.add_column(0, "event_time", pa.array(times_B).cast(EVENT_TIME))
         timed = timed.replace_schema_metadata({"saec.times": note})
-        cuts = [0, *(np.flatnonzero(np.diff(times_B // _HOUR_MS)) + 1).tolist(), piece.num_rows]
+        cuts = [0, *(np.flatnonzero(np.diff(times_B // HOUR_MS)) + 1).tolist(), piece.num_rows]
         for start, stop in pairwise(cuts):
-            yield Hour(int(times_B[start]) // _HOUR_MS), timed.slice(start, stop - start)
+            yield Hour(int(times_B[start]) // HOUR_MS), timed.slice(start, stop - start)
         row += piece.num_rows
 
 

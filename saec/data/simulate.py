@@ -33,12 +33,11 @@ from scipy.special import expit
 from saec.data.hourly_files import EVENT_TIME, write_hour
 from saec.data.planted import MEAN_LOG_PRICE, ClickModel, Floats, Ids, Impressions, hashed, uniforms
 from saec.errors import ConfigError
-from saec.hours import Hour
+from saec.hours import HOUR_MS, Hour
 
 BIRTH_STRIDE = 10**9
 DEVICES = 6
 MAX_TAGS = 4
-_HOUR_MS = 3_600_000
 _MEAN_AGE = 24
 _SHIFT_SHARE = 0.001
 _REFERENCE_HOUR = Hour.parse("2026-01-01T00")
@@ -163,7 +162,7 @@ def simulate_hour(simulation: Simulation, hour: Hour) -> tuple[pa.Table, Floats]
     shown = _impressions(simulation, hour, rows, rng)
     probability_B = expit(simulation.intercept + simulation.truth.logits(shown, hour))
     clicked_B = rng.random(rows) < probability_B
-    times_B = hour.start_ms + np.sort(rng.integers(0, _HOUR_MS, rows))
+    times_B = hour.start_ms + np.sort(rng.integers(0, HOUR_MS, rows))
     offsets_B = np.concatenate(([0], np.cumsum(shown.tag_counts_B))).astype(np.int32)
     return pa.table({
         "impression_id": hour.index * BIRTH_STRIDE + np.arange(rows),
