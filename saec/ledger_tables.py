@@ -8,7 +8,6 @@ two runs write. The schema has a version; a database of a newer one is refused r
 from __future__ import annotations
 
 import json
-import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 from sqlalchemy.types import TypeDecorator
 
 from saec.errors import LedgerError
+from saec.plain_json import plain_json
 
 SCHEMA_VERSION = 1
 _BUSY_SECONDS = 30
@@ -140,15 +140,7 @@ def finite(value: Any, what: str) -> Any:
         json.dumps(value)
     except (TypeError, ValueError) as error:
         raise LedgerError(f"{what} is not plain JSON: {error}") from None
-    return _finite(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return plain_json(value)
 
 
 def _sqlite_engine(url: URL) -> Engine:

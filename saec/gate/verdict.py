@@ -28,6 +28,7 @@ import numpy as np
 from saec.config import GateConfig
 from saec.gate.comparison import Comparison, Difference, Scored, Standing, compare, rows_to_decide, score
 from saec.gate.metrics import Floats, Labels, check_rows
+from saec.plain_json import plain_json
 
 FLOOR = "base-rate"
 """Name of the reference that predicts the share of clicks of the gate rows for every row."""
@@ -64,8 +65,7 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict for JSON: plain values, `accepted` included, null for a figure that is not finite."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return {"accepted": self.accepted, **plain}
+        return {"accepted": self.accepted, **plain_json(asdict(self))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +192,3 @@ def _more_rows(rows: int, rows_wanted: int | None) -> str:
 def _join(checks: list[Check]) -> str:
     """Checks in words."""
     return ", ".join(map(str, checks))
-
-
-def _plain(value: Any) -> Any:
-    """The value with figures that are not finite as None and tuples as lists, as JSON wants them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, StrEnum):
-        return value.value
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from saec.plain_json import plain_json
 from saec.report.records import (
     FURTHER_KEYS,
     OUTCOMES,
     STABLE_KEYS,
     Record,
-    finite,
     hour_of,
     last_hours,
     number,
@@ -98,16 +98,7 @@ def report_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
     Every row has every key; what is not known is None, and so is a number that JSON has no word for (NaN, infinity).
     """
-    return [{key: _plain_json(record.get(key)) for key in (*STABLE_KEYS, *FURTHER_KEYS)} for record in ordered(records)]
-
-
-def _plain_json(value: Any) -> Any:
-    """The value with every number that is not finite made None, at any depth."""
-    if isinstance(value, dict):
-        return {str(key): _plain_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain_json(item) for item in value]
-    return finite(value) if isinstance(value, float) else value
+    return [{key: plain_json(record.get(key)) for key in (*STABLE_KEYS, *FURTHER_KEYS)} for record in ordered(records)]
 
 
 def _mean(records: Sequence[Record], weights: Sequence[float], key: str) -> float | None:
