@@ -43,7 +43,7 @@ class DataConfig(Section):
     row_id_columns: list[Name] = []
     """Columns that together identify a row, for finding duplicates; all columns when empty."""
     hash_key: str = "saec"
-    """Key of the feature hash (at most 64 characters); changing it makes every feature a new one."""
+    """Key of the feature hash; changing it makes every feature a new one."""
     ignore_extra_columns: bool = False
     """Whether columns that no field names are passed over; otherwise they quarantine the hour."""
     max_null_share: Share = 0.5
@@ -125,7 +125,7 @@ class ModelConfig(Section):
     """Interaction part: factorisation machine beside a deep part, or low-rank cross layers beside one."""
     width: int = Field(default=16, ge=2, le=256)
     """Numbers in an embedding vector."""
-    hidden: list[int] = [256, 128]
+    hidden: list[Annotated[int, Field(ge=1)]] = [256, 128]
     """Units of each layer of the deep part."""
     logit_cap: float = Field(default=0.0, ge=0)
     """Bound on how far a row's logit may be from the bias, approached smoothly; 0 sets none."""
@@ -145,9 +145,9 @@ class TrainingConfig(Section):
     table_prior: float = Field(default=2.0, gt=0)
     """Squared gradient, of a batch's rows summed up, that a vector starts with: larger makes rare features slower."""
     dense_learning_rate: float = Field(default=0.0002, gt=0)
-    """Step size of Adam on the network."""
+    """Step size of AdamW on the network."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled weight decay of AdamW on the network."""
+    """Decoupled weight decay of AdamW."""
     feature_dropout: Share = 0.1
     """Share of features replaced by their field's default row while training: regularises, and trains that row."""
     stretches: int = Field(default=8, ge=1, le=64)
@@ -187,7 +187,7 @@ class GateConfig(Section):
 
 
 class RetentionConfig(Section):
-    """What is kept; what is live, previous, held or pinned is never removed."""
+    """What is kept; the live version and the one before it are never removed."""
 
     versions: int = Field(default=48, ge=2)
     """Latest versions kept in the store."""

@@ -94,6 +94,7 @@ def test_a_setting_like_no_other_gets_no_hint(refused):
     ("path", "value", "said"),
     [
         ("training.gate_share", 1.0, "training.gate_share: Input should be less than 1, got '1.0'"),
+        ("model.hidden", [64, 0], "model.hidden.1: Input should be greater than or equal to 1, got '0'"),
         ("training.batch_rows", "many", "training.batch_rows: Input should be a valid integer"),
         ("compression.codewords", 256, "codewords: Input should be less than or equal to 255, got '256'"),
         ("compression.codebook_precision", "int4", "codebook_precision: Input should be 'int8' or 'float16'"),
