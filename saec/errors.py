@@ -3,7 +3,7 @@
     SaecError
     ├── ConfigError        a setting is missing, unknown or out of range
     ├── InputError         an hour's partition cannot be used      -> QUARANTINED(reason)
-    ├── HourHeld           nothing is wrong, nothing can be learnt -> HELD(reason: empty, one-class)
+    ├── HourHeld           nothing can or should be learnt yet     -> HELD(reason: empty, one-class, label-shift)
     │   └── HourAbsent     the partition is not there (yet)        -> HELD(no-data)
     ├── TrainingError      training or clustering broke            -> FAILED(reason)
     ├── StoreError         a version, release or checkpoint cannot be written or read
@@ -45,7 +45,7 @@ class InputError(SaecError):
 
 
 class HourHeld(SaecError):
-    """An hour's partition is sound but nothing can be learnt from it (no rows, one class); the hour is held."""
+    """An hour's partition is readable, but nothing is learnt from it (no rows, one class, a shifted click rate)."""
 
     default_reason = "held"
 

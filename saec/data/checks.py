@@ -3,7 +3,8 @@
 Row rules (nulls where none may be, NaN or infinity, labels other than 0 and 1, times outside the hour) set rows aside,
 each under the first rule it breaks; once they make up more than `data.max_bad_share` of the rows, the fault is the
 feed's and the hour is quarantined under the rule that most of them break. Hour rules: the columns' contract
-(`saec.data.contract`), nulls over `data.max_null_share` in a nullable column, no rows, labels all alike.
+(`saec.data.contract`), nulls over `data.max_null_share` in a nullable column, no rows, labels all alike, and a click
+rate over `data.max_click_shift` from that of the hours before.
 
 Decisions: duplicates are looked for among the good rows, so that a bad row never stands in for a good one; the first
 is kept; they are counted and are no fault. Rows are put in the order of their time, equal times as delivered.

@@ -2,9 +2,8 @@
 
 Decisions: rows live in numpy arrays that double when full, so a new feature costs a row and not a copy of the table;
 training never touches the table itself: it takes the rows of an hour out as a `WorkingSet`, works on those (they fit
-the processor's cache) and puts them back, so cost grows with the hour and the vectors "before the hour" are there for
-free. A new row starts near zero, not as a copy of its field's default row: that a feature came back at all tells it
-from the unknown ones (docs/LOG.md has the figures).
+the processor's cache) and puts them back, so cost grows with the hour. A new row starts near zero, not as a copy of its
+field's default row: that a feature came back at all tells it from the unknown ones (docs/LOG.md has the figures).
 
 Shapes: V rows of the table, U rows of a working set, D width, B rows of data, S slots.
 """
