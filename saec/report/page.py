@@ -1,9 +1,9 @@
 """The HTML report: one file that needs nothing else, to be mailed, archived or opened without a network.
 
 Decisions: no script and no request (a content security policy in the page forbids both), light or dark as the
-reader's system is; the hours' table turns into cards on a narrow screen; the template escapes all but our figures, and text
-from outside is stripped of what does not print before that; the same records give the same bytes, so there is no
-"generated at".
+reader's system is; the hours' table turns into cards on a narrow screen; the template escapes all but our own figures,
+and text from outside is stripped of what does not print before that; the same records give the same bytes, so there is
+no "generated at".
 """
 
 from __future__ import annotations
