@@ -147,9 +147,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     original.absorb()
     prepared = original.prepare(rows)
     new_features = int((original.vocabulary.find(prepared.features.keys_U) < 0).sum())
-    scores = {"original": original.score(prepared)}
-    if plan.champion is not None:
-        scores["champion"] = Artifact.read(workspace.store().open(plan.champion)).score(rows.keys_BS)
+    scores = {"original": original.score(prepared), **_champion_scores(plan, workspace, rows.keys_BS)}
     _, untouched = original.train(plan.hour, rows, prepared, cut)
     return Trained(
         original=workspace.save_original(plan.hour, original, plan.original),
@@ -221,9 +219,8 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     scores = {
         "original": original.score(original.prepare(rows), trained.cut),
         "compressed": Artifact.read(folder / CANDIDATE).score(keys_BS),
+        **_champion_scores(plan, workspace, keys_BS),
     }
-    if plan.champion is not None:
-        scores["champion"] = Artifact.read(workspace.store().open(plan.champion)).score(keys_BS)
     verdict = judge(labels_B, scores["compressed"], scores["original"], scores.get("champion"), plan.config.gate)
     metrics = _metrics(labels_B, scores)
     metrics["normalised_entropy_compressed"] = normalised_entropy(labels_B, scores["compressed"])
@@ -336,6 +333,15 @@ def _metrics(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]
         for model, scores_B in scores.items()
         for metric in (auc, logloss)
     }
+
+
+def _champion_scores(
+    plan: HourPlan, workspace: Workspace, keys_BS: NDArray[np.uint64]
+) -> dict[str, NDArray[np.float64]]:
+    """The champion's scores under its name; nothing when there is no champion."""
+    if plan.champion is None:
+        return {}
+    return {"champion": Artifact.read(workspace.store().open(plan.champion)).score(keys_BS)}
 
 
 def _challenger(plan: HourPlan, workspace: Workspace) -> Challenger:
