@@ -1,0 +1,18 @@
+"""AUC and log loss at equal bytes on disk, keys counted for all: Saec and what one would otherwise use.
+
+    python -m benchmarks.compression --seeds 1 2 3 --jobs 2
+
+Everybody learns the same rows in the same order with the same network and `Learner`, hour by hour: the train rows up to
+the hour's cut, then it is scored on the gate rows after it, which are learnt an hour later. Bytes are those of what
+stands in for the original's rows and keys; the network, the same for all, counts for nobody.
+
+    stretch    hours of a log, encoded once, and a census of their features
+    stored     int8 rows and keyless indexes: what the peers' bytes are made of
+    full       peers made from the original's table at the cut, and Saec beside the same original
+    filtered   the original with rows for frequent features only
+    hashed     peers without keys: the hashing trick, quotient-remainder embeddings
+    settings   which contestants there are at which size, and their tuning on an earlier stretch
+    runs       passes in processes, kept as they finish
+    judged     paired differences, within a seed and over seeds
+    figures    docs/results.md and its figures
+"""

@@ -1,0 +1,90 @@
+"""The command: tune on the earlier stretch, make the passes that are missing, compare, write figures and docs.
+
+Examples:
+    python -m benchmarks.compression --seeds 1 2 3 --jobs 2     # the real log
+    python -m benchmarks.compression --render-only              # docs/results.md and its figures from what is kept
+    python -m benchmarks.compression --name compression-simulated --config configs/quickstart.yaml --data FOLDER
+        --last 2026-03-02T23 --hours 24 --scored 8 --tune-last 2026-03-02T11 --tune-hours 12 --tune-scored 4
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.compression import figures, judged, runs, truth
+from benchmarks.compression.settings import AXES, RATIOS
+from benchmarks.compression.stretch import Stretch
+from benchmarks.record import RESULTS, hardware
+from saec.config import load_config
+from saec.hours import Hour
+
+
+def main() -> None:
+    """Parse, run, render."""
+    options = _parser().parse_args()
+    torch.set_num_threads(1)
+    if not options.render_only:
+        _run(options)
+    figures.render(RESULTS, options.name)
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Everything that is not known yet."""
+    config = load_config(options.config)
+    data = config.data.model_copy(update={"source": options.data or config.data.source})
+    config = config.model_copy(update={"data": data, "threads": 1})
+    work = Path(options.work) / options.name
+    stretch = Stretch(config, Hour.parse(options.last), options.hours, options.scored, work / "rows")
+    stretch.encode()
+    kept = runs.Kept.load(RESULTS / f"{options.name}-runs.json", _description(options))
+    ratios = tuple(options.ratios)
+    if options.tune_hours:
+        earlier = Stretch(config, Hour.parse(options.tune_last), options.tune_hours, options.tune_scored, work / "rows")
+        earlier.encode()
+        runs.tune(kept, options.methods, earlier, ratios, work / "tuning", options.jobs)
+    jobs = runs.jobs_of(kept, options.methods, ratios, options.seeds)
+    runs.run_all(kept, "runs", jobs, stretch, ratios, work / "scores", options.jobs)
+    judged.judge(kept, stretch.labels_G, work / "scores")
+    kept.content |= {
+        "truth": truth.figures(stretch),
+        "gate_rows": len(stretch.labels_G),
+        "original_bytes": round(stretch.census.original_bytes),
+        "hardware": hardware(),
+    }
+    kept.save()
+
+
+def _description(options: argparse.Namespace) -> dict[str, Any]:
+    """What makes results comparable: another value of any of these starts afresh."""
+    names = ("config", "last", "hours", "scored", "tune_last", "tune_hours", "tune_scored")
+    return {name: getattr(options, name) for name in names}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compression", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="compression", help="of the kept results")
+    parser.add_argument("--config", default="configs/globo.yaml")
+    parser.add_argument("--data", help="folder of the hours, if not the configuration's")
+    parser.add_argument("--last", default="2017-10-11T02", help="last hour")
+    parser.add_argument("--hours", type=int, default=96)
+    parser.add_argument("--scored", type=int, default=48, help="so many of the last hours are scored")
+    parser.add_argument("--tune-last", default="2017-10-06T02", help="last hour of the stretch for tuning")
+    parser.add_argument("--tune-hours", type=int, default=48, help="0 leaves peers as they start")
+    parser.add_argument("--tune-scored", type=int, default=14)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--methods", nargs="+", choices=list(AXES), default=list(AXES),
+                        help="peers with a pass of their own; what shares the original's pass is always there")
+    parser.add_argument("--ratios", type=int, nargs="+", choices=RATIOS, default=list(RATIOS), help="1/30 is 30")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
+    parser.add_argument("--work", default="workspace/compression", help="folder for encoded rows and scores")
+    parser.add_argument("--render-only", action="store_true", help="write docs and figures from what is kept")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The peer that filters by frequency from the start: rare features train their field's default row, and are served it.
+
+Shapes: U distinct features of the hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.compression.full import Served, TableAtCut, filtered
+from benchmarks.compression.stretch import HourRows
+from saec.config import Config
+from saec.data.vocabulary import HourFeatures, Vocabulary
+from saec.hours import Hour
+from saec.train.original import Original
+
+
+class HeadVocabulary(Vocabulary):
+    """A vocabulary in which features below a frequency use their field's default row."""
+
+    threshold = 0.0
+    now = Hour(0)
+
+    def rows_of(self, features: HourFeatures, ids_U: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """The embedding row of each feature: its own where it is frequent enough, or its field's default row."""
+        ids_U = self.find(features.keys_U) if ids_U is None else ids_U
+        rows_U = super().rows_of(features, ids_U)
+        own = np.flatnonzero(rows_U >= self.fields)
+        rare = own[self.frequency(self.now, ids_U[own]) < self.threshold]
+        rows_U[rare] = features.fields_U[rare]
+        return rows_U
+
+
+class FilteredTable:
+    """The original over such a vocabulary, its frequent rows stored as int8."""
+
+    def __init__(self, name: str, config: Config, threshold: float) -> None:
+        """Rows for features of at least so high a frequency."""
+        self.name = name
+        self.original = Original(config)
+        self.vocabulary = HeadVocabulary(config.vocabulary, len(config.field_names))
+        self.vocabulary.threshold = threshold
+        self.original.vocabulary = self.vocabulary
+
+    def learn(self, given: HourRows) -> None:
+        """One hour, up to its cut."""
+        self.original.absorb()
+        self.vocabulary.now = given.hour
+        self._prepared = self.original.prepare(given.rows)
+        self.original.train(given.hour, given.rows, self._prepared, given.cut)
+
+    def serve(self, given: HourRows) -> Iterator[Served]:
+        """Score the hour's gate rows."""
+        at_cut = TableAtCut(self.original, self._prepared, given)
+        yield filtered(self.name, at_cut, self.vocabulary.threshold)

@@ -1,0 +1,208 @@
+"""Contestants that share one pass of the original: the original itself, its table compressed at the cut, and Saec.
+
+    original            fp32 rows with 8-byte keys: what all sizes are measured by
+    int8                int8 rows, found through a keyless index, which is smaller than keys
+    product-quantised   each field's admitted rows by faiss' product quantiser, all rows alike, codes in a keyless index
+    filtered-after      int8 rows for the frequent features only, chosen at the cut
+    saec                retrained beside the original from hour to hour, scored from the files it would publish
+
+Shapes: B rows, U distinct features of the hour, V rows of the table, N features of a head, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.compression.stored import HeadIndex, as_int8, row_bytes
+from benchmarks.compression.stretch import KEY_BYTES, HourRows
+from saec.compress.artifact import Artifact, compression_figures, write_artifact
+from saec.compress.challenger import Challenger
+from saec.compress.codebooks import Centroids
+from saec.compress.codes import HourCodes, code_hour
+from saec.config import Config
+from saec.train.original import Original, PreparedRows, Untouched
+
+FITTED_POINTS, FIT_ROUNDS = 128, 15
+"""Rows a codeword and rounds that the product quantiser is fitted with: more gains nothing that can be seen."""
+
+
+class Served(NamedTuple):
+    """One contestant in one hour, as it would serve."""
+
+    name: str
+    scores_G: NDArray[np.float64]
+    """Probability of a click of each gate row."""
+    bytes: float
+    ratio_vectors: float
+    """Rows of the original to vectors stored."""
+    ratio_paper: float
+    """The paper's accounting: fp32 rows to codebooks and codes, no keys on either side; 0 where it does not apply."""
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """A setting of product quantisation."""
+
+    parts: int
+    """Parts that a vector is cut into; each has a code of its own."""
+    code_bits: int
+    fingerprint_bits: int
+
+
+class SaecBeside:
+    """The compressed model under one setting, beside an original that others share."""
+
+    def __init__(self, config: Config) -> None:
+        """Nothing learnt yet."""
+        self.config = config
+        self.challenger: Challenger | None = None
+        self.codes: HourCodes | None = None
+
+    def learn(self, original: Original, untouched: Untouched, given: HourRows) -> None:
+        """Cluster and retrain, as the steps of an hour do."""
+        own = copy.copy(original)
+        own.config = self.config
+        before = Centroids.empty(len(self.config.field_names), self.config.model.width)
+        if self.challenger is not None:
+            before = self.challenger.centroids
+        self.codes = code_hour(own, untouched, before, given.hour, given.rows.keys_BS, given.cut)
+        if self.challenger is None:
+            self.challenger = Challenger.start(own)
+            self.challenger.retrain(self.codes, given.rows.labels_B, learn=False)
+        else:
+            self.challenger.absorb()
+            self.challenger.retrain(self.codes, given.rows.labels_B)
+
+    def serve(self, name: str, rows: int, keys_GS: NDArray[np.uint64]) -> Served:
+        """Write the files, read them back, score; `rows` is how many the original has."""
+        assert self.challenger is not None, "learn an hour first"
+        assert self.codes is not None, "learn an hour first"
+        with tempfile.TemporaryDirectory() as folder:
+            sizes = write_artifact(Path(folder), self.challenger, self.codes.head_keys_N, self.codes.head_codes_N)
+            scores_G = Artifact.read(Path(folder)).score(keys_GS)
+        figures = compression_figures(
+            rows=rows,
+            width=self.config.model.width,
+            codewords=self.codes.centroids.codewords,
+            head=len(self.codes.head_keys_N),
+            sizes=sizes,
+        )
+        return Served(
+            name, scores_G, figures["bytes_compressed"], figures["ratio_vectors"], figures["ratio_embedding"]
+        )
+
+
+class FullTable:
+    """The original and everything made from it."""
+
+    def __init__(
+        self, config: Config, saec: dict[str, Config], quantisers: dict[str, Quantiser], filters: dict[str, float]
+    ) -> None:
+        """Contestants by name: settings of Saec, of product quantisation, and thresholds of frequency."""
+        self.original = Original(config)
+        self.saec = {name: SaecBeside(variant) for name, variant in saec.items()}
+        self.quantisers = quantisers
+        self.filters = filters
+
+    def learn(self, given: HourRows) -> None:
+        """One hour, up to its cut."""
+        self.original.absorb()
+        self._prepared = self.original.prepare(given.rows)
+        _, untouched = self.original.train(given.hour, given.rows, self._prepared, given.cut)
+        for variant in self.saec.values():
+            variant.learn(self.original, untouched, given)
+
+    def serve(self, given: HourRows) -> Iterator[Served]:
+        """Score every contestant on the hour's gate rows."""
+        original, width = self.original, self.original.config.model.width
+        rows, fields = len(original.table), original.vocabulary.fields
+        at_cut = TableAtCut(original, self._prepared, given)
+        fp32 = rows * (4 * width + KEY_BYTES)
+        yield Served("original", original.score(self._prepared, given.cut), fp32, 1.0, 0.0)
+        index = at_cut.index(0.0, 8)
+        small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
+        yield Served("int8", at_cut.score(as_int8(original.table.vectors_VD), index), small, 1.0, 0.0)
+        for name, threshold in self.filters.items():
+            yield filtered(name, at_cut, threshold)
+        for name, quantiser in self.quantisers.items():
+            decoded_VD, codebook_bytes, codewords = quantised(original, quantiser)
+            index = at_cut.index(0.0, quantiser.fingerprint_bits)
+            size = index.bytes(quantiser.parts * quantiser.code_bits) + codebook_bytes + fields * row_bytes(width)
+            yield Served(name, at_cut.score(decoded_VD, index), size, rows / codewords, 0.0)
+        for name, variant in self.saec.items():
+            yield variant.serve(name, rows, given.rows.keys_BS[given.cut :])
+
+
+class TableAtCut:
+    """The original's table as others would serve it."""
+
+    def __init__(self, original: Original, prepared: PreparedRows, given: HourRows) -> None:
+        """The table after the train rows of an hour."""
+        self.original, self.given, self.features = original, given, prepared.features
+        self.rows_U = original.vocabulary.rows_of(prepared.features)
+
+    def index(self, threshold: float, fingerprint_bits: int) -> HeadIndex:
+        """A keyless index of the features that own a row and are at least so frequent."""
+        vocabulary = self.original.vocabulary
+        head_V = (vocabulary.row_V >= 0) & (vocabulary.frequency(self.given.hour) >= threshold)
+        keys_N, rows_N = vocabulary.keys_V[head_V], vocabulary.row_V[head_V].astype(np.int64)
+        return HeadIndex.build(keys_N, rows_N, fingerprint_bits)
+
+    def score(self, vectors_VD: NDArray[np.float32], index: HeadIndex) -> NDArray[np.float64]:
+        """Score the gate rows with these vectors, found through an index."""
+        served_U = index.serve(self.features.keys_U, self.rows_U, self.features.fields_U)
+        places_BS = torch.from_numpy(self.features.spread(np.arange(len(served_U)))[self.given.cut :])
+        return self.original.learner.score(torch.from_numpy(vectors_VD[served_U]), places_BS)
+
+
+def filtered(name: str, at_cut: TableAtCut, threshold: float, fingerprint_bits: int = 8) -> Served:
+    """Int8 rows for features of at least so high a frequency; the others use their field's default row."""
+    original, index = at_cut.original, at_cut.index(threshold, fingerprint_bits)
+    count, width = len(index.rows_N), original.config.model.width
+    stored = count + original.vocabulary.fields
+    size = index.bytes(max(1, (count - 1).bit_length())) + stored * row_bytes(width)
+    scores_G = at_cut.score(as_int8(original.table.vectors_VD), index)
+    return Served(name, scores_G, size, len(original.table) / stored, 0.0)
+
+
+def quantised(original: Original, quantiser: Quantiser) -> tuple[NDArray[np.float32], int, int]:
+    """The table by product quantisation, field by field and every row alike.
+
+    Returns:
+        The vectors as decoded, bytes of the codebooks, and vectors stored, parts of vectors counted as such.
+    """
+    vocabulary, width = original.vocabulary, original.config.model.width
+    decoded_VD = as_int8(original.table.vectors_VD)
+    stored, codewords = 0, 1 << quantiser.code_bits
+    own_V = np.flatnonzero(vocabulary.row_V >= 0)
+    for field in range(vocabulary.fields):
+        rows_N = vocabulary.row_V[own_V[vocabulary.fields_V[own_V] == field]]
+        if len(rows_N) <= codewords:
+            stored += len(rows_N)  # as many rows as codewords or fewer: the codebook is the rows
+            continue
+        decoded_VD[rows_N] = _decoded(original.table.vectors_VD[rows_N], quantiser)
+        stored += codewords
+    return decoded_VD, stored * (width + quantiser.parts * 2), stored + vocabulary.fields
+
+
+def _decoded(vectors_ND: NDArray[np.float32], quantiser: Quantiser) -> NDArray[np.float32]:
+    """Fit on all vectors alike, code and decode them; codebooks are stored as int8."""
+    product: Any = faiss.ProductQuantizer(vectors_ND.shape[1], quantiser.parts, quantiser.code_bits)
+    product.cp.niter, product.cp.max_points_per_centroid, product.cp.min_points_per_centroid = (
+        FIT_ROUNDS, FITTED_POINTS, 1)
+    product.train(vectors_ND)
+    shape = (quantiser.parts * product.ksub, product.dsub)
+    centroids = faiss.vector_to_array(product.centroids).reshape(shape)
+    faiss.copy_array_to_vector(as_int8(centroids).ravel(), product.centroids)
+    decoded_ND: NDArray[np.float32] = product.decode(product.compute_codes(vectors_ND))
+    return decoded_ND

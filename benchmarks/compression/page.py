@@ -1,0 +1,150 @@
+"""docs/results.md: what was compared, how it was tuned, the tables, and where Saec is not above a peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.compression.judged import Gap, gap, mean_of, saec_no_larger
+from benchmarks.compression.runs import Kept
+
+INTRODUCTION = """\
+# Compression: AUC and log loss at equal bytes
+
+Written by `python -m benchmarks.compression`, with its figures; do not edit.
+
+Everybody has the same network, learner, rows and order: one pass, hour by hour, over the train rows up to the hour's
+cut, then scored on the gate rows after it, which are learnt an hour later. Bytes are those on disk of what stands in
+for the original's rows and keys, in the mean of the scored hours; the network counts for nobody. The original is the
+one that Saec's gate uses, rows of admitted features only, and its size, 4 bytes a number and 8 a key, is the 1 of all
+ratios. Peers are counted without file headers, Saec with them.
+
+Differences are paired on the same gate rows, AUC by DeLong, with 95% intervals; over seeds, the interval takes the
+variance of the rows and that of the seeds over their number. "Saec over it" compares with the largest Saec that takes
+no more bytes than the peer: sizes differ in the peer's favour only.
+
+Contestants:
+
+- **Saec**: from the files that it would publish: keyless index, codebooks, headers. "Paper's ratio" is the paper's own
+  accounting: fp32 rows to codebooks and one byte a code, keys on neither side.
+- **original, int8 rows**: at the cut, one half-precision scale a row, found through a keyless index (8 bits of
+  fingerprint and the row's number), which is smaller than 8-byte keys.
+- **product quantisation** (faiss): each field's admitted rows at the cut, all alike, at `parts x bits`; codes in a
+  keyless index with 8 bits of fingerprint, `1x4` with 4; codebooks as int8. It has a code for every admitted feature,
+  so it does not exist at smaller sizes than shown.
+- **frequency filter**: int8 rows for features above a frequency that fits the size, in a keyless index as above; the
+  others use their field's default row.
+- **hashing trick**: int8 rows, the key's hash names the row; no keys.
+- **quotient-remainder** (Shi et al. 2020): two int8 rows a key, added or multiplied by element; no keys.
+
+Peers were tuned on an earlier stretch, one choice after the other, by AUC minus log loss; what is best at 1/30 is used
+down to 1/100, what is best at 1/300 beyond. `rate` is a factor on `training.table_learning_rate`.
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page over some data sets: by title, the name of the results and what was kept."""
+
+    data: dict[str, tuple[str, Kept]]
+    methods: dict[str, str]
+    """Titles of the methods, in the order of the table."""
+
+    def text(self) -> str:
+        """The page."""
+        parts = [INTRODUCTION, *(part for title in self.data for part in self._section(title))]
+        return "\n".join(parts)
+
+    def _section(self, title: str) -> Iterator[str]:
+        name, kept = self.data[title]
+        stretch, runs = kept.content["stretch"], kept.content["runs"]
+        seeds = sorted({run["seed"] for run in runs})
+        commits = sorted({run["commit"] for run in runs})
+        yield (
+            f"## {title}\n\n`{stretch['config']}`, {stretch['hours']} hours up to {stretch['last']}, the last "
+            f"{stretch['scored']} scored: {kept.content['gate_rows']:,} gate rows. Seeds {', '.join(map(str, seeds))}. "
+            f"The original takes {kept.content['original_bytes']:,} bytes. {kept.content['hardware']}; commit "
+            f"{', '.join(commits)}.\n\n```bash\n{_command(name, stretch, seeds)}\n```\n"
+        )
+        yield f"![AUC and log loss against bytes](images/{name}.png)\n"
+        yield "\n".join(self._table(kept)) + "\n"
+        yield "### Where Saec is not shown to be above a peer\n"
+        yield "\n".join(self._not_above(kept)) + "\n"
+        if kept.content["choices"]:
+            yield "### How peers were tuned\n"
+            yield "\n".join(_tuning(kept)) + "\n"
+
+    def _names(self, kept: Kept) -> list[str]:
+        """Contestants in the order of the table: by method, then from large to small."""
+        names = dict.fromkeys(run["name"] for run in kept.content["runs"])
+        order = ["original", *self.methods]
+        return sorted(names, key=lambda name: (order.index(name.partition("@")[0]), mean_of(kept, name, "ratio")))
+
+    def _title(self, name: str) -> str:
+        method, _, setting = name.partition("@")
+        title = self.methods.get(method, "original, fp32 rows")
+        return f"{title}, {setting}" if method == "product-quantised" else title
+
+    def _table(self, kept: Kept) -> Iterator[str]:
+        known = kept.content["truth"]
+        columns = ["method", "bytes", "ratio", "paper's ratio", "AUC", "log loss", *(["kept"] if known else []),
+                   "AUC over the original", "log loss over the original", "Saec's AUC over it",
+                   "Saec's log loss over it"]
+        if known:
+            yield (f"The truth has AUC {known['auc']:.4f}, log loss {known['logloss']:.4f}; the constant 0.5 and "
+                   f"{known['constant']:.4f}. \"Kept\" is the share of the AUC between them.\n")
+        yield f"| {' | '.join(columns)} |"
+        yield "|" + "---|" * len(columns)
+        for name in self._names(kept):
+            paper = mean_of(kept, name, "ratio_paper")
+            auc = mean_of(kept, name, "auc")
+            saec = saec_no_larger(kept, name) if name != "original" and not name.startswith("saec@") else None
+            cells = [self._title(name), f"{mean_of(kept, name, 'bytes'):,.0f}", f"{mean_of(kept, name, 'ratio'):.1f}",
+                     f"{paper:.0f}" if paper else "", f"{auc:.4f}", f"{mean_of(kept, name, 'logloss'):.4f}",
+                     *([f"{(auc - 0.5) / (known['auc'] - 0.5):.1%}"] if known else []),
+                     _shown(gap(kept, name, "original", "auc")), _shown(gap(kept, name, "original", "logloss")),
+                     _shown(saec and gap(kept, saec, name, "auc")), _shown(saec and gap(kept, saec, name, "logloss"))]
+            yield f"| {' | '.join(cells)} |"
+
+    def _not_above(self, kept: Kept) -> list[str]:
+        lines = []
+        for name in self._names(kept):
+            if name == "original" or name.startswith("saec@"):
+                continue
+            where = f"{self._title(name)} at 1/{mean_of(kept, name, 'ratio'):.0f}"
+            saec = saec_no_larger(kept, name)
+            auc, logloss = (saec and gap(kept, saec, name, metric) for metric in ("auc", "logloss"))
+            if not auc or not logloss:
+                lines.append(f"- {where}: no Saec was measured at so few bytes.")
+            elif auc.lower <= 0 or logloss.upper >= 0:
+                lines.append(f"- {where}: AUC {_standing(auc.lower, auc.upper)}, "
+                             f"log loss {_standing(-logloss.upper, -logloss.lower)}.")
+        return lines or ["Nowhere: at every size both intervals are on Saec's side."]
+
+
+def _standing(lower: float, upper: float) -> str:
+    """What an interval of Saec's advantage shows."""
+    if lower > 0:
+        return "better"
+    return "**worse**" if upper < 0 else "not told apart"
+
+
+def _shown(found: Gap | str | None) -> str:
+    return f"{found.difference:+.4f} ± {found.reach:.4f}" if isinstance(found, Gap) else ""
+
+
+def _command(name: str, stretch: dict[str, object], seeds: list[int]) -> str:
+    options = {f"--{key.replace('_', '-')}": value for key, value in stretch.items()}
+    text = " ".join(f"{option} {value}" for option, value in options.items())
+    return f"python -m benchmarks.compression --name {name} --seeds {' '.join(map(str, seeds))} {text}"
+
+
+def _tuning(kept: Kept) -> Iterator[str]:
+    """Each variant tried and what came of it."""
+    yield "| peer | variant | AUC | log loss | taken |\n|---|---|---|---|---|"
+    choices = kept.content["choices"]
+    for record in kept.content["tuning"]:
+        variant = ", ".join(f"{axis}: {value}" for axis, value in record["choice"].items())
+        method, _, size = record["name"].partition("@")
+        taken = "yes" if choices.get(record["name"]) == record["choice"] else ""
+        yield f"| {method}, 1/{size} | {variant} | {record['auc']:.4f} | {record['logloss']:.4f} | {taken} |"

@@ -1,0 +1,135 @@
+"""Which contestants there are at which size, and how each was tuned.
+
+Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at two
+sizes: what is best at 1/30 is used down to 1/100, what is best at 1/300 beyond. Best is AUC minus log loss. The
+original's own settings (network, rates, dropout, admission) are the configuration's; a peer starts from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.compression.filtered import FilteredTable
+from benchmarks.compression.full import FullTable, Quantiser
+from benchmarks.compression.hashed import HashedTable, Hashing, QuotientRemainder
+from benchmarks.compression.stored import filtered_bytes, row_bytes
+from benchmarks.compression.stretch import Stretch, fuse_cells
+from saec.config import Config
+
+RATIOS = (30, 100, 200, 300, 500, 1000)
+ANCHORS = (30, 300)
+"""Sizes at which peers are tuned."""
+LAST_OF_FIRST_ANCHOR = 100
+Choice = dict[str, Any]
+
+AXES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "rate": (1.0, 0.5, 2.0)},
+    "quotient-remainder": {
+        "combine": ("sum", "product"),
+        "ids": ("as many as features", "as many as can be"),
+        "dropout": (True, False),
+        "rate": (1.0, 0.5, 2.0),
+    },
+    "filtered": {"rows": ("from the start", "at the cut"), "rate": (1.0, 0.5, 2.0)},
+}
+"""Choices of each tuned peer, tried in this order, the first of each being where it starts; `rate` is a factor on
+`training.table_learning_rate`."""
+
+QUANTISERS = {
+    "product-quantised@4x8": Quantiser(4, 8, 8),
+    "product-quantised@2x8": Quantiser(2, 8, 8),
+    "product-quantised@1x8": Quantiser(1, 8, 8),
+    "product-quantised@1x4": Quantiser(1, 4, 4),
+}
+"""Parts x bits a code; the last also has a fingerprint of 4 bits, the least that an index of Saec takes."""
+
+
+FINGERPRINT_BITS = {30: 8, 100: 8, 200: 6, 300: 5, 500: 5, 1000: 4}
+"""Of Saec, by size: the smaller, the more of the bits go to codes."""
+CODEWORDS = (255, 127, 63, 31, 15, 7)
+CODEBOOK_SHARE = 0.2
+"""Of Saec's bytes, at most; the number of codewords follows."""
+HEADERS = 500
+"""Bytes of the headers of Saec's files, about."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pass over a stretch: a peer at a size, or the original with everything that shares its pass."""
+
+    method: str
+    ratio: int
+    """Size aimed at; 0 for the original's pass, which has several."""
+    seed: int
+    choice: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the contestant, of those of the pass in case of several."""
+        return f"{self.method}@{self.ratio}" if self.ratio else self.method
+
+
+def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> FullTable | FilteredTable | HashedTable:
+    """Whoever takes part in a job's pass."""
+    config = stretch.config.model_copy(update={"seed": job.seed})
+    if job.method == "original":
+        saec = {f"saec@{ratio}": saec_config(config, stretch, ratio) for ratio in ratios}
+        return FullTable(config, saec, QUANTISERS, {})
+    choice = dict(job.choice)
+    rate = choice["rate"] * config.training.table_learning_rate
+    training = config.training.model_copy(update={"table_learning_rate": rate})
+    config = config.model_copy(update={"training": training})
+    budget = stretch.census.original_bytes / job.ratio
+    if job.method == "filtered":
+        return _filtered(job.name, config, stretch, budget, choice)
+    return _hashed(job, config, stretch, int(budget / row_bytes(config.model.width)), choice)
+
+
+def saec_config(config: Config, stretch: Stretch, ratio: int) -> Config:
+    """Settings of Saec with which its files come to a little less than so small a share of the original."""
+    census, budget = stretch.census, 0.98 * stretch.census.original_bytes / ratio
+    sizes = {codewords: _codebook_bytes(config, census.features_F, codewords) for codewords in CODEWORDS}
+    codewords = next((count for count in CODEWORDS if sizes[count] <= CODEBOOK_SHARE * budget), CODEWORDS[-1])
+    cell_bits = codewords.bit_length() + FINGERPRINT_BITS[ratio]
+    left = budget - sizes[codewords]
+    update = {
+        "codewords": codewords,
+        "fingerprint_bits": FINGERPRINT_BITS[ratio],
+        "codebook_precision": "int8",
+        "head_frequency": census.threshold(lambda head: fuse_cells(head) * cell_bits / 8, left),
+    }
+    return config.model_copy(update={"compression": config.compression.model_copy(update=update)})
+
+
+def _codebook_bytes(config: Config, features_F: NDArray[np.int64], codewords: int) -> int:
+    """Bytes of int8 codebooks with a scale and of default codewords, headers of the files included."""
+    counts_F = np.minimum(features_F, codewords) + 1
+    return int(counts_F.sum()) * (config.model.width + 4) + HEADERS
+
+
+def _filtered(
+    name: str, config: Config, stretch: Stretch, budget: float, choice: Choice
+) -> FilteredTable | FullTable:
+    fields, width = len(config.field_names), config.model.width
+    threshold = stretch.census.threshold(lambda head: filtered_bytes(head, width, fields, 8), budget)
+    if choice["rows"] == "at the cut":
+        return FullTable(config, {}, {}, {name: threshold})
+    return FilteredTable(name, config, threshold)
+
+
+def _hashed(job: Job, config: Config, stretch: Stretch, rows: int, choice: Choice) -> HashedTable:
+    features_F, slots = stretch.census.features_F, np.array(config.slot_fields, np.int64)
+    if job.method == "hashing":
+        layout = (
+            Hashing.shared(rows, len(slots))
+            if choice["table"] == "shared"
+            else Hashing.by_field(rows, features_F, slots)
+        )
+        return HashedTable(job.name, config, rows, layout, dropout=choice["dropout"])
+    ids = int(features_F.sum()) if choice["ids"] == "as many as features" else rows**2
+    split = QuotientRemainder.within(rows, ids)
+    return HashedTable(job.name, config, rows, split, combine=choice["combine"], dropout=choice["dropout"])

@@ -1,0 +1,78 @@
+"""What the peers' bytes are made of: int8 rows with a scale each, and a keyless index from key to row.
+
+Decisions in the peers' favour: no file headers are counted for them; the index is the real one of Saec, without the 16
+bits that its codes are limited to. Unknown keys that its fingerprint lets through get some row of the head, as they
+would when served.
+
+Shapes: N rows stored, U distinct features of an hour, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.compression.stretch import bits_for, fuse_cells
+from saec.compress.index import RetrievalIndex
+
+SCALE_BYTES = 2
+_SMALLEST_SCALE = np.float16(6.2e-5)
+
+
+def row_bytes(width: int) -> int:
+    """Bytes of an int8 row and its scale."""
+    return width + SCALE_BYTES
+
+
+def as_int8(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vectors as they come back from int8 with one half-precision scale a row."""
+    scale_N = np.maximum((np.abs(vectors_ND).max(1, initial=0.0) / 127.0).astype(np.float16), _SMALLEST_SCALE)
+    scale_N1 = scale_N.astype(np.float32)[:, None]
+    stored_ND = np.clip(np.rint(vectors_ND / scale_N1), -127, 127).astype(np.int8)
+    restored_ND: NDArray[np.float32] = stored_ND * scale_N1
+    return restored_ND
+
+
+def filtered_bytes(count: int, width: int, fields: int, fingerprint_bits: int) -> float:
+    """Bytes of a keyless index with row numbers, int8 rows, and a default row for each field, to plan with."""
+    return fuse_cells(count) * (fingerprint_bits + bits_for(count)) / 8 + (count + fields) * row_bytes(width)
+
+
+@dataclass(frozen=True)
+class HeadIndex:
+    """A keyless index of the features that own a stored row."""
+
+    rows_N: NDArray[np.int64]
+    """Table row of each indexed feature."""
+    index: RetrievalIndex
+
+    @classmethod
+    def build(cls, keys_N: NDArray[np.uint64], rows_N: NDArray[np.int64], fingerprint_bits: int) -> HeadIndex:
+        """Index some features; the value is left out, as only its bits are counted."""
+        nothing_N = np.zeros(len(keys_N), np.uint8)
+        return cls(rows_N, RetrievalIndex.build(keys_N, nothing_N, code_bits=1, fingerprint_bits=fingerprint_bits))
+
+    def bytes(self, value_bits: int) -> int:
+        """Bytes of the index with values of so many bits."""
+        layout = self.index.layout
+        return -(-layout.cells * (layout.fingerprint_bits + value_bits) // 8)
+
+    def serve(
+        self, keys_U: NDArray[np.uint64], rows_U: NDArray[np.int64], defaults_U: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The row that each feature is served with.
+
+        Args:
+            keys_U: the features.
+            rows_U: their rows in the table.
+            defaults_U: the default rows of their fields, for those that are not indexed.
+        """
+        accepted_U = self.index.lookup(keys_U) >= 0
+        indexed_U = np.isin(rows_U, self.rows_N)
+        wrong_U = accepted_U & ~indexed_U
+        served_U = np.where(indexed_U, rows_U, defaults_U)
+        if wrong_U.any():
+            served_U[wrong_U] = self.rows_N[(keys_U[wrong_U] % np.uint64(len(self.rows_N))).astype(np.int64)]
+        return served_U

@@ -1,0 +1,38 @@
+"""The known truth of simulated data: how well the true probabilities do on the gate rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from benchmarks.compression.stretch import Stretch
+from saec.data.hourly_files import hour_file
+from saec.errors import InputError
+from saec.gate.metrics import auc, base_rate_entropy, logloss
+
+
+def figures(stretch: Stretch) -> dict[str, float] | None:
+    """AUC and log loss of the truth, and the log loss of the constant; None for a log without a known truth.
+
+    Raises:
+        InputError: when the truth has other rows than were learnt from.
+    """
+    root = Path(stretch.config.data.source).parent / "truth"
+    if not root.is_dir():
+        return None
+    parts = []
+    for hour, rows, cut, scored in stretch:
+        if scored:
+            probability_B = pq.read_table(hour_file(root, hour))["probability"].to_numpy()
+            if len(probability_B) != len(rows):
+                raise InputError(f"truth of hour {hour} has {len(probability_B)} rows, the hour {len(rows)}; "
+                                 "simulate the hours again", reason="layout")
+            parts.append(probability_B[cut:])
+    labels_G, probability_G = stretch.labels_G, np.concatenate(parts)
+    return {
+        "auc": auc(labels_G, probability_G),
+        "logloss": logloss(labels_G, probability_G),
+        "constant": base_rate_entropy(labels_G),
+    }
