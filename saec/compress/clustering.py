@@ -3,14 +3,16 @@
 The paper clusters the features of each field into one codebook and is fast because feature frequency is heavy-tailed.
 Our reading: only the head, the features frequent enough to be worth a code, is clustered, each weighted by its
 frequency; the tail shares the default codeword. Decisions:
-- Lloyd's iterations on the head alone: at D of 8 to 64 a blocked matrix product beats every pruning variant.
-- Started from last hour's centroids, two iterations reach what twenty cold ones do, and codeword k keeps meaning what
-  it meant.
-- Cold start: greedy draws weighted by frequency and distance (k-means++, Arthur & Vassilvitskii 2007) from a seed.
-- A codeword that loses all its features moves to the feature that is served worst; never more codewords than distinct
-  vectors.
+- A cold start first runs on a sample of eight features a codeword, drawn by frequency (`saec.compress.seeding`), then
+  on the whole head, where two or three iterations are left to do. With thousands of codewords it starts in two levels
+  (`saec.compress.two_level`).
+- After each iteration codewords are swapped: one whose features lose little by going to a neighbour moves to where it
+  gains more. That finds what a better choice of starts would, and places codewords that nobody uses.
+- Iterations end when the last one was worth less than a percent. Started from last hour's centroids, one or two are
+  needed, and codeword k keeps meaning what it meant.
+- Never more codewords than distinct vectors.
 
-Shapes: N head features, K codewords, D width.
+Shapes: N head features, M of them, K codewords, D width.
 """
 
 from __future__ import annotations
@@ -18,21 +20,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from saec.compress.nearest import assign, nearest_other, squared_distances
+from saec.compress.seeding import drawn, thinned
+from saec.compress.two_level import coarse_to_fine
 from saec.errors import TrainingError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Vectors = NDArray[np.float32]
+    Codes = NDArray[np.int64]
+    Weights = NDArray[np.float64]
+
+__all__ = ["assign", "cluster", "means"]
+
 COLD_ITERATIONS = 20
-WARM_ITERATIONS = 2
+LARGE_ITERATIONS = 2
+"""Iterations over the whole head after a start in two levels: each costs far more than the start."""
+WARM_ITERATIONS = 1
 LARGEST = 1e15
 """Vectors with a larger number in them are refused: their squares would overflow float32."""
-_BLOCK = 1 << 11
-"""Rows whose distances to all codewords are held at once: with 255 codewords 2 MB, which stay in the cache."""
-_SEEDING_SAMPLE = 64
-"""Candidates a codeword for the cold start's draws: seeding looks at the most frequent features only."""
+FLAT = 2048
+"""Most codewords that a cold start draws and moves all together; more of them start in two levels."""
+_SAMPLE = 8
+"""Features a codeword in the sample that a cold start begins with."""
+_WORTH = 0.005
+"""Iterations go on while one lowers the error by this share."""
+_LEAST_WEIGHT = 1e-12
+"""Weight of a feature as a share of the heaviest, at the least: nothing is without weight."""
 
 
 def cluster(
@@ -41,6 +57,7 @@ def cluster(
     codewords: int,
     *,
     start_KD: NDArray[np.float32] | None = None,
+    guess_N: NDArray[np.int64] | None = None,
     seed: int = 0,
     field: str = "",
 ) -> NDArray[np.float32]:
@@ -48,115 +65,33 @@ def cluster(
 
     Args:
         vectors_ND: embedding vectors of the head.
-        frequency_N: feature frequency, the weight of each vector; positive.
+        frequency_N: feature frequency, the weight of each vector; not negative.
         codewords: most codewords wanted.
         start_KD: last hour's centroids, to start from; their order is kept.
+        guess_N: the code in `start_KD` that each feature had, -1 where it had none; saves time, changes nothing.
         seed: of the cold start.
         field: name for error messages.
 
     Raises:
-        TrainingError: when a vector is not finite or too large to square.
+        TrainingError: when a vector or frequency is not finite, a vector is too large to square, or a frequency is
+            negative.
     """
-    if not np.isfinite(vectors_ND).all() or (len(vectors_ND) and np.abs(vectors_ND).max() > LARGEST):
-        raise TrainingError(
-            f"field {field!r} has embedding vectors that are not finite or beyond {LARGEST:g}; the hour's training "
-            "diverged: lower training.table_learning_rate and run the hour again",
-            reason="non-finite",
-        )
-    distinct_MD = _distinct(vectors_ND, codewords)
+    _check(vectors_ND, frequency_N, field)
+    vectors_ND, distinct_MD = np.ascontiguousarray(vectors_ND), _distinct(vectors_ND, codewords)
     if len(distinct_MD) <= codewords:
         return _direct(distinct_MD, start_KD, codewords)
-    centroids_KD = _filled(vectors_ND, frequency_N, codewords, start_KD, seed)
-    iterations = COLD_ITERATIONS if start_KD is None else WARM_ITERATIONS
-    for _ in range(iterations):
-        codes_N, errors_N = assign(vectors_ND, centroids_KD)
-        centroids_KD = means(vectors_ND, frequency_N, codes_N, centroids_KD)
-        centroids_KD = _revived(vectors_ND, frequency_N, codes_N, errors_N, centroids_KD)
-    return centroids_KD
-
-
-def assign(
-    vectors_ND: NDArray[np.float32], centroids_KD: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The nearest codeword of each vector (the lowest of equals), and the squared distance to it."""
-    codes_N = np.empty(len(vectors_ND), np.int64)
-    errors_N = np.empty(len(vectors_ND), np.float32)
-    centroids = torch.from_numpy(np.ascontiguousarray(centroids_KD))
-    norms_K = centroids.square().sum(1)
-    for start in range(0, len(vectors_ND), _BLOCK):
-        block = torch.from_numpy(np.ascontiguousarray(vectors_ND[start : start + _BLOCK]))
-        distances_BK = torch.addmm(norms_K, block, centroids.T, alpha=-2.0)
-        # numpy's argmin is three times as fast as torch's min, and promises the first of equals.
-        codes = torch.from_numpy(distances_BK.numpy().argmin(1))
-        nearest = distances_BK.gather(1, codes[:, None])[:, 0]
-        codes_N[start : start + _BLOCK] = codes.numpy()
-        errors_N[start : start + _BLOCK] = (nearest + block.square().sum(1)).clamp_min(0.0).numpy()
-    return _first_of_equals(centroids_KD)[codes_N], errors_N
-
-
-def _first_of_equals(centroids_KD: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The lowest code of the same codeword: a matrix product may round equal columns apart, so argmin finds any."""
-    _, first_M, inverse_K = np.unique(centroids_KD, axis=0, return_index=True, return_inverse=True)
-    return first_M[inverse_K]
-
-
-def _distinct(vectors_ND: NDArray[np.float32], enough: int) -> NDArray[np.float32]:
-    """The distinct vectors in order of appearance; not all of them once there are more than `enough`."""
-    for tried in (4 * enough, len(vectors_ND)):
-        _, first_M = np.unique(vectors_ND[:tried], axis=0, return_index=True)
-        if len(first_M) > enough:
-            break
-    return vectors_ND[np.sort(first_M)]
-
-
-def _direct(
-    distinct_MD: NDArray[np.float32], start_KD: NDArray[np.float32] | None, codewords: int
-) -> NDArray[np.float32]:
-    """No more distinct vectors than codewords: each is its own, those near a last hour's codeword in its place."""
-    if start_KD is None or not len(start_KD):
-        return distinct_MD
-    centroids_KD = start_KD[:codewords].copy()
-    owners, places = np.unique(assign(centroids_KD, distinct_MD)[0], return_index=True)
-    centroids_KD[places] = distinct_MD[owners]
-    others = np.delete(distinct_MD, owners, axis=0)
-    appended = min(len(others), codewords - len(centroids_KD))
-    spare = np.delete(np.arange(len(centroids_KD)), places)[: len(others) - appended]
-    centroids_KD[spare] = others[appended:]
-    return np.concatenate([centroids_KD, others[:appended]])
-
-
-def _filled(
-    vectors_ND: NDArray[np.float32],
-    frequency_N: NDArray[np.float32],
-    codewords: int,
-    start_KD: NDArray[np.float32] | None,
-    seed: int,
-) -> NDArray[np.float32]:
-    """Starting centroids: last hour's, and as many k-means++ draws from the most frequent features as are missing."""
+    weight_N = np.maximum(frequency_N.astype(np.float64), _LEAST_WEIGHT * (float(frequency_N.max()) or 1.0))
     if start_KD is not None and len(start_KD) >= codewords:
-        return start_KD[:codewords].copy()
-    chosen = np.argsort(-frequency_N, kind="stable")[: _SEEDING_SAMPLE * codewords]
-    sample_MD = torch.from_numpy(np.ascontiguousarray(vectors_ND[chosen]))
-    weight_M = torch.from_numpy(frequency_N[chosen].astype(np.float64))
-    centroids = [] if start_KD is None else list(torch.from_numpy(start_KD[:codewords]))
-    far_M = torch.full((len(chosen),), torch.inf, dtype=torch.float64)
-    for centroid in centroids:
-        far_M = torch.minimum(far_M, (sample_MD - centroid).square().sum(1).double())
-    rng = np.random.default_rng(seed)
-    while len(centroids) < codewords:
-        chance_M = weight_M * (far_M if centroids else 1.0)
-        summed = torch.cumsum(chance_M, 0)
-        if float(summed[-1]) <= 0.0:
-            break
-        drawn = int(torch.searchsorted(summed, rng.random() * float(summed[-1]), right=True))
-        centroids.append(sample_MD[min(drawn, len(chosen) - 1)])
-        far_M = torch.minimum(far_M, (sample_MD - centroids[-1]).square().sum(1).double())
-    return torch.stack(centroids).numpy()
+        if guess_N is not None:
+            guess_N = np.where(guess_N < codewords, guess_N, -1)
+        return _iterated(vectors_ND, weight_N, start_KD[:codewords], guess_N, WARM_ITERATIONS)
+    start_KD = _start(vectors_ND, weight_N, codewords, start_KD, np.random.default_rng(seed))
+    return _iterated(vectors_ND, weight_N, start_KD, None, COLD_ITERATIONS if codewords <= FLAT else LARGE_ITERATIONS)
 
 
 def means(
     vectors_ND: NDArray[np.float32],
-    frequency_N: NDArray[np.float32],
+    frequency_N: NDArray[np.float32] | NDArray[np.float64],
     codes_N: NDArray[np.int64],
     centroids_KD: NDArray[np.float32],
 ) -> NDArray[np.float32]:
@@ -172,16 +107,130 @@ def means(
     return means_KD
 
 
-def _revived(
-    vectors_ND: NDArray[np.float32],
-    frequency_N: NDArray[np.float32],
-    codes_N: NDArray[np.int64],
-    errors_N: NDArray[np.float32],
-    centroids_KD: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """Codewords that no feature uses move to the features with the largest weighted error, in that order."""
-    unused = np.flatnonzero(np.bincount(codes_N, minlength=len(centroids_KD)) == 0)
-    if len(unused):
-        worst = np.argsort(-(errors_N * frequency_N), kind="stable")[: len(unused)]
-        centroids_KD[unused] = vectors_ND[worst]
+def _check(vectors_ND: Vectors, frequency_N: Vectors, field: str) -> None:
+    """Refuse what cannot be clustered."""
+    if not np.isfinite(vectors_ND).all() or (len(vectors_ND) and np.abs(vectors_ND).max() > LARGEST):
+        raise TrainingError(
+            f"field {field!r} has embedding vectors that are not finite or beyond {LARGEST:g}; the hour's training "
+            "diverged: lower training.table_learning_rate and run the hour again",
+            reason="non-finite",
+        )
+    if not (np.isfinite(frequency_N).all() and (frequency_N >= 0).all()):
+        raise TrainingError(
+            f"field {field!r} has feature frequencies that are negative or not finite; the vocabulary is damaged: "
+            "take the checkpoint of an earlier hour and backfill from there",
+            reason="non-finite",
+        )
+
+
+def _distinct(vectors_ND: Vectors, enough: int) -> Vectors:
+    """The distinct vectors in order of appearance; not all of them once there are more than `enough`."""
+    for tried in (2 * enough, len(vectors_ND)):
+        _, first_M = np.unique(vectors_ND[:tried], axis=0, return_index=True)
+        if len(first_M) > enough:
+            break
+    return vectors_ND[np.sort(first_M)]
+
+
+def _direct(distinct_MD: Vectors, start_KD: Vectors | None, codewords: int) -> Vectors:
+    """No more distinct vectors than codewords: each is its own, those near a last hour's codeword in its place."""
+    if start_KD is None or not len(start_KD):
+        return distinct_MD
+    centroids_KD = start_KD[:codewords].copy()
+    if not len(distinct_MD):
+        return centroids_KD
+    owners, places = np.unique(assign(centroids_KD, distinct_MD)[0], return_index=True)
+    centroids_KD[places] = distinct_MD[owners]
+    others = np.delete(distinct_MD, owners, axis=0)
+    appended = min(len(others), codewords - len(centroids_KD))
+    spare = np.delete(np.arange(len(centroids_KD)), places)[: len(others) - appended]
+    centroids_KD[spare] = others[appended:]
+    return np.concatenate([centroids_KD, others[:appended]])
+
+
+def _start(
+    vectors_ND: Vectors, weight_N: Weights, codewords: int, start_KD: Vectors | None, random: np.random.Generator
+) -> Vectors:
+    """Where a cold start, or one with codewords missing, begins on the whole head."""
+    two_levels = start_KD is None and codewords > FLAT
+    if two_levels:
+        start_KD = coarse_to_fine(vectors_ND, weight_N.astype(np.float32), codewords, cluster)
+    elif start_KD is None:
+        start_KD = np.zeros((0, vectors_ND.shape[1]), np.float32)
+    chosen, weight_M = thinned(weight_N, _SAMPLE * codewords, random)
+    start_KD = drawn(vectors_ND[chosen], weight_M, start_KD, codewords, random)
+    start_KD = drawn(vectors_ND, weight_N, start_KD, codewords, random)  # if the sample has too few distinct vectors
+    return start_KD if two_levels else _iterated(vectors_ND[chosen], weight_M, start_KD, None, COLD_ITERATIONS)
+
+
+def _iterated(
+    vectors_ND: Vectors, weight_N: Weights, centroids_KD: Vectors, guess_N: Codes | None, most: int
+) -> Vectors:
+    """Centroids after as many iterations as are worth it, `most` at the most."""
+    codes_N = guess_N
+    for _ in range(most):
+        codes_N, errors_N = assign(vectors_ND, centroids_KD, codes_N)
+        means_KD = means(vectors_ND, weight_N, codes_N, centroids_KD)
+        error = float(weight_N @ errors_N)
+        errors_N = squared_distances(vectors_ND, means_KD, codes_N)
+        centroids_KD, saved = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
+        if error - float(weight_N @ errors_N) + saved <= _WORTH * error:
+            break
     return centroids_KD
+
+
+def _swapped(
+    vectors_ND: Vectors, weight_N: Weights, codes_N: Codes, errors_N: Vectors, centroids_KD: Vectors
+) -> tuple[Vectors, float]:
+    """Codewords that are worth more elsewhere are moved there; the centroids, and the error that this saves.
+
+    A codeword is given up by merging its features with its neighbour's, and placed by splitting another one's in two.
+    Both are counted with the means that follow, and no two swaps touch one another, so the error falls by what is said.
+    """
+    weight_K = np.bincount(codes_N, weight_N, len(centroids_KD)).astype(np.float64)
+    apart_KD, share_K, gain_K = _splits(vectors_ND, weight_N, codes_N, errors_N, centroids_KD, weight_K)
+    neighbour_K, gap_K = nearest_other(centroids_KD)
+    part_K = weight_K / np.maximum(weight_K + weight_K[neighbour_K], 1e-300)
+    cost_K = np.where(weight_K > 0, part_K * weight_K[neighbour_K] * gap_K, 0.0)
+    swapped_KD, saved, touched = centroids_KD.copy(), 0.0, set[int]()
+    targets = iter(np.argsort(-gain_K, kind="stable").tolist())
+    target = next(targets)
+    for code in np.argsort(cost_K, kind="stable").tolist():
+        neighbour = int(neighbour_K[code])
+        if gain_K[target] <= cost_K[code]:
+            break
+        if len({code, neighbour, target}) < 3 or touched & {code, neighbour}:
+            continue
+        swapped_KD[neighbour] += part_K[code] * (centroids_KD[code] - centroids_KD[neighbour])
+        left_D = centroids_KD[target] - share_K[target] * (apart_KD[target] - centroids_KD[target])
+        heavier_first = (left_D, apart_KD[target]) if share_K[target] <= 1.0 else (apart_KD[target], left_D)
+        swapped_KD[target], swapped_KD[code] = heavier_first  # most of the features keep their code
+        saved += float(gain_K[target] - cost_K[code])
+        touched |= {code, neighbour, target}
+        target = next((other for other in targets if other not in touched), -1)
+    return swapped_KD, saved
+
+
+def _splits(
+    vectors_ND: Vectors,
+    weight_N: Weights,
+    codes_N: Codes,
+    errors_N: Vectors,
+    centroids_KD: Vectors,
+    weight_K: Weights,
+) -> tuple[Vectors, Weights, Weights]:
+    """Each codeword's features split in two: those nearer to the worst served of them, and those that stay.
+
+    Returns:
+        The mean of those that leave, their weight over that of those that stay, and what the split saves.
+    """
+    order_N = np.argsort(weight_N * errors_N, kind="stable")
+    worst_K = np.zeros(len(centroids_KD), np.int64)
+    worst_K[codes_N[order_N]] = order_N  # of several the last is written
+    leave = np.flatnonzero(squared_distances(vectors_ND, vectors_ND[worst_K], codes_N) < errors_N)
+    apart_KD = means(vectors_ND[leave], weight_N[leave], codes_N[leave], centroids_KD)
+    leaving_K = np.bincount(codes_N[leave], weight_N[leave], len(centroids_KD))
+    staying_K = weight_K - leaving_K
+    share_K = np.where(staying_K > _LEAST_WEIGHT * weight_K, leaving_K / np.maximum(staying_K, 1e-300), 0.0)
+    distance_K = np.square(apart_KD - centroids_KD).sum(1, dtype=np.float64)
+    return apart_KD, share_K, share_K * weight_K * distance_K

@@ -11,17 +11,20 @@ Decisions:
   read as it lies (memory mapped if the caller likes), so memory costs what the file does. Widths of 8, 16 and 32 bits
   are whole array elements and look up quickest; any other width joins two neighbouring words.
 - Peeling goes in rounds: all keys that are alone in a cell now leave together, so numpy does the work.
+- Large sets are built in shards of about a million keys, told apart by another hash of the key: the arrays of one shard
+  stay in the processor's cache, so that fifty million keys take fifty times as long as one, and little more memory
+  than the keys. Up to one and a half million keys are one shard, without any trace of shards in the files.
 - Size before speed in the build: it starts with fewer cells than usually suffice and adds segments until all keys peel.
 - Each round goes by cell, never by key: equal sets of pairs give equal bytes in any order, without sorting them.
 - Only numpy is imported, so that serving needs no torch.
 
-Shapes: N keys, P keys peeled in one round, C cells.
+Shapes: N keys, P keys peeled in one round, C cells, H shards.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any, Self, TypeAlias
 
@@ -37,9 +40,30 @@ Words: TypeAlias = NDArray[np.uint32]
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: steps and multipliers that leave no pattern
 _MAX_SEGMENT = 1 << 18  # a hash has 18 bits for the place in a segment
 _MAX_KEYS = 1 << 30
+_SHARD_KEYS = 1 << 20
+_SHARD_SEED = 0xD1B54A32D192ED03  # of the hash that tells shards apart; any constant that is no seed of a layout
 _ALONE = 1 << 48  # peeling state of a cell: keys in it above bit 48, sum of their numbers below
 _CHUNK = 1 << 14  # keys looked up at once: the intermediate arrays stay in the processor's cache
 _ATTEMPTS = 2000
+
+
+def _mixed(keys_N: Keys, seed: np.uint64 | Keys) -> Keys:
+    """Hash of keys with one seed or one a key (murmur3's finaliser, a bijection: distinct keys stay distinct)."""
+    hash_N = keys_N + seed
+    for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        hash_N ^= hash_N >> 33
+        hash_N *= np.uint64(multiplier)
+    hash_N ^= hash_N >> 33
+    return hash_N
+
+
+def _places(hash_N: Keys, segments: np.uint64 | Keys, length: np.uint64 | Keys) -> tuple[Cells, Cells, Cells]:
+    """The three cells of each hash, in three segments one after the other."""
+    low_bits = length - np.uint64(1)
+    first_N = ((hash_N >> 32) * (segments * length)) >> 32
+    second_N = (first_N + length) ^ ((hash_N >> 18) & low_bits)
+    third_N = (first_N + np.uint64(2) * length) ^ (hash_N & low_bits)
+    return first_N.view(np.intp), second_N.view(np.intp), third_N.view(np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +104,12 @@ class Layout:
         return -(-self.cells * self.width // 32)
 
     def hash(self, keys_N: Keys) -> Keys:
-        """Mix keys with the seed (murmur3's finaliser, a bijection: distinct keys stay distinct)."""
-        hash_N = keys_N + np.uint64(self.seed)
-        for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-            hash_N ^= hash_N >> 33
-            hash_N *= np.uint64(multiplier)
-        hash_N ^= hash_N >> 33
-        return hash_N
+        """Mix keys with the seed."""
+        return _mixed(keys_N, np.uint64(self.seed))
 
     def places(self, hash_N: Keys) -> tuple[Cells, Cells, Cells]:
         """The three cells of each hash, in three segments one after the other."""
-        low_bits = np.uint64(self.segment_length - 1)
-        first_N = ((hash_N >> 32) * np.uint64(self.segments * self.segment_length)) >> 32
-        second_N = (first_N + np.uint64(self.segment_length)) ^ ((hash_N >> 18) & low_bits)
-        third_N = (first_N + np.uint64(2 * self.segment_length)) ^ (hash_N & low_bits)
-        return first_N.view(np.intp), second_N.view(np.intp), third_N.view(np.intp)
+        return _places(hash_N, np.uint64(self.segments), np.uint64(self.segment_length))
 
     def fingerprints(self, hash_N: Keys) -> Keys:
         """The fingerprint of each hash: top bits of a product, which depend on all bits of the hash."""
@@ -112,8 +127,10 @@ class RetrievalIndex:
     array([200,   3,  -1], dtype=int32)
     """
 
-    layout: Layout
+    layouts: tuple[Layout, ...]
+    """One of each shard; the bits of codes and fingerprints are the same in all."""
     words: Words
+    """The packed cells of all shards, one shard after the other."""
 
     @classmethod
     def build(cls, keys_N: Keys, codes_N: ArrayLike, *, code_bits: int, fingerprint_bits: int,
@@ -134,16 +151,22 @@ class RetrievalIndex:
         empty = Layout(hash_seed % 2**64, 0, 0, 0, code_bits, fingerprint_bits)
         codes_N = np.asarray(codes_N)
         _check_pairs(keys_N, codes_N, code_bits)
-        if keys_N.size == 0:
-            return cls(empty, np.zeros(0, np.uint32))
-        layout, rounds = _search(keys_N, empty)
-        hash_N = layout.hash(keys_N)
-        values_N = codes_N.astype(np.uint32) | (layout.fingerprints(hash_N) << np.uint64(code_bits)).astype(np.uint32)
-        index = cls(layout, _pack(_assign(rounds, hash_N, values_N, layout), layout))
-        if not np.array_equal(index.lookup(keys_N), codes_N):
+        shards = [_shard(keys_M, codes_M, empty) for keys_M, codes_M in _sharded(keys_N, codes_N)]
+        index = cls(tuple(layout for layout, _ in shards), np.concatenate([words for _, words in shards]))
+        if any(not np.array_equal(index.lookup(keys_N[part]), codes_N[part]) for part in _parts(keys_N.size)):
             raise TrainingError(f"index of {keys_N.size} keys does not give back the codes it was built from; "
                                 "the machine's memory may be faulty: run the hour again", reason="index")
         return index
+
+    @property
+    def keys(self) -> int:
+        """Keys the index was built from."""
+        return sum(layout.keys for layout in self.layouts)
+
+    @property
+    def cells(self) -> int:
+        """Cells of all shards."""
+        return sum(layout.cells for layout in self.layouts)
 
     def lookup(self, keys: Keys) -> NDArray[np.int32]:
         """Codes of keys; -1 where the fingerprint shows that the key is unknown.
@@ -156,25 +179,44 @@ class RetrievalIndex:
         """
         flat_N = np.ascontiguousarray(keys, np.uint64).reshape(-1)
         codes_N = np.full(flat_N.size, -1, np.int32)
-        if self.layout.keys:
+        if self.keys:
+            find = self._finder()
             for start in range(0, flat_N.size, _CHUNK):
                 chunk = slice(start, start + _CHUNK)
-                codes_N[chunk] = self._lookup_chunk(flat_N[chunk])
+                hash_N, places = find(flat_N[chunk])
+                codes_N[chunk] = self._codes(hash_N, places)
         return codes_N.reshape(np.shape(keys))
 
-    def _lookup_chunk(self, keys_N: Keys) -> NDArray[np.int32]:
-        hash_N = self.layout.hash(keys_N)
-        first_N, second_N, third_N = self.layout.places(hash_N)
+    def _finder(self) -> Callable[[Keys], tuple[Keys, tuple[Cells, Cells, Cells]]]:
+        """What gives the hashes of keys and the places of their three cells among all cells."""
+        if len(self.layouts) == 1:
+            return lambda keys_N: ((hash_N := self.layouts[0].hash(keys_N)), self.layouts[0].places(hash_N))
+        seed_H, _, length_H, segments_H, _, _ = np.array([astuple(layout) for layout in self.layouts], np.uint64).T
+        cells_H = np.array([layout.cells for layout in self.layouts])
+        start_H = np.cumsum(cells_H) - cells_H
+
+        def find(keys_N: Keys) -> tuple[Keys, tuple[Cells, Cells, Cells]]:
+            shard_N = _shards_of(keys_N, len(self.layouts))
+            hash_N = _mixed(keys_N, seed_H[shard_N])
+            first_N, second_N, third_N = _places(hash_N, segments_H[shard_N], length_H[shard_N])
+            start_N = start_H[shard_N]
+            return hash_N, (first_N + start_N, second_N + start_N, third_N + start_N)
+
+        return find
+
+    def _codes(self, hash_N: Keys, places: tuple[Cells, Cells, Cells]) -> NDArray[np.int32]:
+        layout = self.layouts[0]
+        first_N, second_N, third_N = places
         read_N = self._read(first_N) ^ self._read(second_N) ^ self._read(third_N)
-        values_N = read_N.astype(np.uint32) & np.uint32(2**self.layout.width - 1)
-        codes_N: NDArray[np.int32] = (values_N & np.uint32(2**self.layout.code_bits - 1)).astype(np.int32)
-        if self.layout.fingerprint_bits:
-            codes_N[values_N >> self.layout.code_bits != self.layout.fingerprints(hash_N)] = -1
+        values_N = read_N.astype(np.uint32) & np.uint32(2**layout.width - 1)
+        codes_N: NDArray[np.int32] = (values_N & np.uint32(2**layout.code_bits - 1)).astype(np.int32)
+        if layout.fingerprint_bits:
+            codes_N[values_N >> layout.code_bits != layout.fingerprints(hash_N)] = -1
         return codes_N
 
     def _read(self, places_N: Cells) -> NDArray[np.unsignedinteger[Any]]:
         """Cells at the given places; bits above the cell's width are those of its neighbours."""
-        width = self.layout.width
+        width = self.layouts[0].width
         if width in (8, 16, 32):
             return self.words.view(f"<u{width // 8}").take(places_N)
         bits_N = places_N * width
@@ -190,8 +232,9 @@ class RetrievalIndex:
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """What to write: `layout` (uint64 [6], the fields of `Layout` in order) and `cells` (uint32 words)."""
-        return {"layout": np.array(astuple(self.layout), np.uint64), "cells": self.words}
+        """What to write: `layout` (uint64 [6] or [H, 6], the fields of `Layout` in order), `cells` (uint32 words)."""
+        header = np.array([astuple(layout) for layout in self.layouts], np.uint64)
+        return {"layout": header[0] if len(header) == 1 else header, "cells": self.words}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
@@ -203,30 +246,37 @@ class RetrievalIndex:
         if set(tensors) != {"layout", "cells"}:
             raise _damaged(f"tensors cells and layout are wanted, found {sorted(tensors)}")
         header, words = tensors["layout"], tensors["cells"]
-        if header.dtype != np.uint64 or header.shape != (6,):
-            raise _damaged(f"layout must be uint64 [6], got {header.dtype} {list(header.shape)}")
+        many = header.ndim == 2 and header.shape[0] > 1 and header.shape[1] == 6
+        if header.dtype != np.uint64 or not (header.shape == (6,) or many):
+            raise _damaged(f"layout must be uint64 [6] or [H, 6] of two shards or more, "
+                           f"got {header.dtype} {list(header.shape)}")
         try:
-            layout = Layout(*header.tolist())
+            layouts = tuple(Layout(*row) for row in header.reshape(-1, 6).tolist())
         except ConfigError as error:
             raise _damaged(str(error)) from None
-        _check_layout(layout)
-        if words.dtype != np.uint32 or words.shape != (layout.words,):
-            raise _damaged(f"cells must be uint32 [{layout.words}], got {words.dtype} {list(words.shape)}")
-        return cls(layout, np.require(words, requirements=["C", "ALIGNED"]))
+        _check_layouts(layouts)
+        wanted = sum(layout.words for layout in layouts)
+        if words.dtype != np.uint32 or words.shape != (wanted,):
+            raise _damaged(f"cells must be uint32 [{wanted}], got {words.dtype} {list(words.shape)}")
+        return cls(layouts, np.require(words, requirements=["C", "ALIGNED"]))
 
 
 def _damaged(what: str) -> IntegrityError:
     return IntegrityError(f"keyless index is damaged: {what}; run `saec verify` and publish the version again")
 
 
-def _check_layout(layout: Layout) -> None:
+def _check_layouts(layouts: tuple[Layout, ...]) -> None:
     """Refuse sizes that `build` never writes; afterwards every place a hash can name is a cell."""
-    length, segments = layout.segment_length, layout.segments
-    if layout.keys == 0 and (length, segments) != (0, 0):
-        raise _damaged(f"no keys, yet {segments} segments of {length} cells")
-    if layout.keys and not (0 < length <= _MAX_SEGMENT and length.bit_count() == 1 and segments > 0
-                            and layout.keys <= layout.cells < 2**32):
-        raise _damaged(f"{layout.keys} keys cannot lie in {segments} segments of {length} cells")
+    for layout in layouts:
+        length, segments = layout.segment_length, layout.segments
+        if layout.keys == 0 and (length, segments) != (0, 0):
+            raise _damaged(f"no keys, yet {segments} segments of {length} cells")
+        if layout.keys and not (0 < length <= _MAX_SEGMENT and length.bit_count() == 1 and segments > 0
+                                and layout.keys <= layout.cells < 2**32):
+            raise _damaged(f"{layout.keys} keys cannot lie in {segments} segments of {length} cells")
+    bits = {(layout.code_bits, layout.fingerprint_bits) for layout in layouts}
+    if len(layouts) > 1 and (len(bits) > 1 or any(not layout.keys or layout.cells % 32 for layout in layouts)):
+        raise _damaged(f"its {len(layouts)} shards do not belong together")
 
 
 def _check_pairs(keys_N: Keys, codes_N: NDArray[Any], code_bits: int) -> None:
@@ -242,11 +292,44 @@ def _check_pairs(keys_N: Keys, codes_N: NDArray[Any], code_bits: int) -> None:
                             f"got {codes_N.min()} to {codes_N.max()}", reason="index")
     if not keys_N.all():
         raise TrainingError("key 0 marks padding and cannot be indexed; drop it first", reason="index")
+
+
+def _parts(count: int) -> Iterator[slice]:
+    """What to do at once where not all keys should be."""
+    return (slice(start, start + _SHARD_KEYS) for start in range(0, count, _SHARD_KEYS))
+
+
+def _shards_of(keys_N: Keys, shards: int) -> NDArray[np.uint16]:
+    """The shard of each key, by a hash of its own: one that a layout uses would leave cells of the shard empty."""
+    hash_N = _mixed(keys_N, np.uint64(_SHARD_SEED)) >> np.uint64(32)
+    return ((hash_N * np.uint64(shards)) >> np.uint64(32)).astype(np.uint16)
+
+
+def _sharded(keys_N: Keys, codes_N: NDArray[Any]) -> Iterator[tuple[Keys, NDArray[Any]]]:
+    """Keys and codes of each shard."""
+    count = max(1, (keys_N.size + _SHARD_KEYS // 2) // _SHARD_KEYS)
+    if count == 1:
+        yield keys_N, codes_N
+        return
+    shard_N = np.concatenate([_shards_of(keys_N[part], count) for part in _parts(keys_N.size)])
+    order_N = np.argsort(shard_N, kind="stable")  # 16 bits: a radix sort
+    for numbers_M in np.split(order_N, np.cumsum(np.bincount(shard_N, minlength=count))[:-1]):
+        yield keys_N[numbers_M], codes_N[numbers_M]
+
+
+def _shard(keys_N: Keys, codes_N: NDArray[Any], empty: Layout) -> tuple[Layout, Words]:
+    """Layout and packed cells of one shard."""
+    if keys_N.size == 0:
+        return empty, np.zeros(0, np.uint32)
     sorted_N = np.sort(keys_N)
     repeats = int((sorted_N[1:] == sorted_N[:-1]).sum())
     if repeats:
         raise TrainingError(f"keys of an index must be distinct, {repeats} of {keys_N.size} repeat another; "
                             "drop repeated keys first", reason="index")
+    layout, rounds = _search(keys_N, empty)
+    hash_N = layout.hash(keys_N)
+    values_N = codes_N.astype(np.uint32) | (layout.fingerprints(hash_N) << np.uint64(empty.code_bits)).astype(np.uint32)
+    return layout, _pack(_assign(rounds, hash_N, values_N, layout), layout)
 
 
 def _layout_of_attempt(attempt: int, keys: int, empty: Layout) -> Layout:

@@ -50,7 +50,7 @@ def test_every_width(code_bits):
         loaded = RetrievalIndex.from_tensors(load(save(index.tensors())))
         assert np.array_equal(loaded.lookup(keys_N), codes_N)
         width = code_bits + fingerprint_bits
-        assert loaded.tensors()["cells"].nbytes == -(-index.layout.cells * width // 32) * 4
+        assert loaded.tensors()["cells"].nbytes == -(-index.cells * width // 32) * 4
         assert loaded.nbytes == index.nbytes
 
 
@@ -60,7 +60,7 @@ def test_small_sets_stay_small(count):
     keys_N, codes_N = random_pairs(count)
     index = RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=8)
     assert np.array_equal(index.lookup(keys_N), codes_N)
-    assert index.layout.cells <= max(3, 2 * count if count < 30 else 1.7 * count)
+    assert index.cells <= max(3, 2 * count if count < 30 else 1.7 * count)
 
 
 def test_no_keys():
