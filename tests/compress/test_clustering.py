@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 
-from saec.compress.clustering import assign, cluster
-from saec.compress.nearest import BLOCK
+from saec.compress.clustering import LARGEST, _swapped, assign, cluster, means
+from saec.compress.nearest import squared_distances
 from saec.errors import TrainingError
 
 CENTRES_KD = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10], [-10, -10, 0]], np.float32)
@@ -74,7 +75,7 @@ def test_a_short_warm_start_is_filled_up():
     assert error_of(vectors_ND, weights_N, centroids_KD) < 0.1 * weights_N.sum()
 
 
-def test_two_warm_iterations_are_as_good_as_a_cold_start():
+def test_one_warm_iteration_is_as_good_as_a_cold_start():
     """Last hour's centroids of slightly moved vectors give, over five seeds, the error of clustering anew."""
     rng = np.random.default_rng(4)
     vectors_ND, weights_N = rng.normal(size=(500, 4)).astype(np.float32), ones(range(500))
@@ -149,32 +150,111 @@ def test_what_diverged_is_refused_by_the_name_of_its_field(wrong):
     assert caught.value.reason == "non-finite"
 
 
-@settings(max_examples=60, deadline=None)
-@given(GRID, GRID)
-def test_assignment_equals_brute_force_and_ties_go_to_the_lowest(vectors_ND, centroids_KD):
-    """The code is the first of the nearest codewords, the error its squared distance."""
-    squared_NK = ((vectors_ND[:, None] - centroids_KD) ** 2).sum(2)
-    codes_N, errors_N = assign(vectors_ND, centroids_KD)
-    assert codes_N.tolist() == squared_NK.argmin(1).tolist()
-    assert errors_N.tolist() == squared_NK.min(1).tolist()
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+def test_impossible_frequencies_are_refused(wrong):
+    """A frequency that is not finite, or below zero, fails the field with its name."""
+    vectors_ND, weights_N, _ = planted()
+    weights_N[7] = wrong
+    with pytest.raises(TrainingError, match=r"field 'site' .*frequencies") as caught:
+        cluster(vectors_ND, weights_N, 3, field="site")
+    assert caught.value.reason == "non-finite"
 
 
-@pytest.mark.parametrize("codewords", [10, 255])
-def test_equal_codewords_share_the_lowest_code(codewords):
-    """Of codewords that are equal, only the first is ever given, wherever they stand in the matrix product."""
+def test_no_features_have_no_codewords():
+    """A field without features has no codewords, or keeps those it had; one feature has one."""
+    nothing_ND, nothing_N = np.zeros((0, 3), np.float32), np.zeros(0, np.float32)
+    assert cluster(nothing_ND, nothing_N, 7).shape == (0, 3)
+    assert cluster(nothing_ND, nothing_N, 7, start_KD=CENTRES_KD).tolist() == CENTRES_KD.tolist()
+    assert cluster(CENTRES_KD[1:2], np.ones(1, np.float32), 7).tolist() == CENTRES_KD[1:2].tolist()
+
+
+def test_one_codeword_is_the_weighted_mean():
+    """With one codeword allowed, it is the mean of all features, each by its frequency."""
+    vectors_ND, weights_N, _ = planted()
+    mean_D = np.average(vectors_ND, axis=0, weights=weights_N)
+    np.testing.assert_allclose(cluster(vectors_ND, weights_N, 1), mean_D[None], atol=1e-4)
+
+
+def test_one_enormous_weight_takes_one_codeword():
+    """A feature 10^25 times as frequent as all others is a codeword itself; the others still find their clusters."""
+    vectors_ND, weights_N, _ = planted()
+    weights_N[8] = 1e25
+    centroids_KD = cluster(vectors_ND, weights_N, 6)
+    assert np.isfinite(centroids_KD).all()
+    assert (centroids_KD == vectors_ND[8]).all(1).any()
+    assert error_of(vectors_ND, ones(vectors_ND), centroids_KD) < 0.1 * len(vectors_ND)
+
+
+def test_features_without_any_weight_are_clustered_alike():
+    """Where no feature was ever counted, all count the same."""
+    vectors_ND, _, _ = planted()
+    found_KD = cluster(vectors_ND, np.zeros(len(vectors_ND), np.float32), 5)
+    assert found_KD.tobytes() == cluster(vectors_ND, ones(vectors_ND), 5).tobytes()
+
+
+def test_the_largest_vectors_allowed_do_not_overflow():
+    """Vectors just below the limit are clustered without a warning, infinity or NaN."""
+    vectors_ND, weights_N, _ = planted()
+    centroids_KD = cluster(vectors_ND * np.float32(0.9 * LARGEST / 11), weights_N, 4)
+    assert np.isfinite(centroids_KD).all()
+
+
+def test_duplicates_far_outnumbering_codewords_leave_none_unused():
+    """Of 20,000 features with 40 distinct vectors, 37 of them rare, 30 codewords are all different and all used."""
     rng = np.random.default_rng(0)
-    centroids_KD = rng.normal(size=(codewords, 17)).astype(np.float32)
-    centroids_KD[[codewords // 2, codewords - 1]] = centroids_KD[1]
-    vectors_ND = centroids_KD[1] + rng.normal(0, 0.01, (3000, 17)).astype(np.float32)
-    assert (assign(vectors_ND, centroids_KD)[0] == 1).all()
+    distinct_KD = rng.normal(size=(40, 5)).astype(np.float32) + 3.0
+    labels_N = np.concatenate([np.arange(40), rng.integers(0, 3, 20_000)])
+    weights_N = np.where(labels_N < 3, 1000.0, 1.0).astype(np.float32)
+    centroids_KD = cluster(distinct_KD[labels_N], weights_N, 30)
+    codes_N, _ = assign(distinct_KD[labels_N], centroids_KD)
+    assert len(np.unique(codes_N)) == len(centroids_KD) == 30
+    assert len(np.unique(centroids_KD, axis=0)) == 30
 
 
-def test_blocks_join_without_a_seam():
-    """Three blocks and a ragged one give what single vectors give."""
-    rng = np.random.default_rng(1)
-    vectors_ND = CENTRES_KD[rng.integers(0, 5, 3 * BLOCK + 5)] + rng.normal(0, 0.1, (3 * BLOCK + 5, 3))
-    vectors_ND = vectors_ND.astype(np.float32)
-    squared_NK = ((vectors_ND[:, None].astype(np.float64) - CENTRES_KD) ** 2).sum(2)
-    codes_N, errors_N = assign(vectors_ND, CENTRES_KD)
-    assert (codes_N == squared_NK.argmin(1)).all()
-    np.testing.assert_allclose(errors_N, squared_NK.min(1), atol=1e-3)
+def test_vectors_far_from_the_origin_are_told_apart():
+    """Clusters a hundredth apart at a distance of ten from the origin are found."""
+    vectors_ND, weights_N, labels_N = planted()
+    centroids_KD = cluster(vectors_ND * np.float32(1e-3) + np.float32(10.0), weights_N, 5)
+    codes_N, _ = assign(vectors_ND * np.float32(1e-3) + np.float32(10.0), centroids_KD)
+    assert len({*zip(codes_N.tolist(), labels_N.tolist(), strict=True)}) == 5
+
+
+@pytest.mark.parametrize("codewords", [6, 60])
+def test_last_hours_codes_change_nothing(codewords):
+    """A warm start finds the same centroids with last hour's codes as without, also where some are missing or wrong."""
+    vectors_ND, weights_N, _ = planted(900)
+    start_KD = cluster(vectors_ND, weights_N, codewords)
+    guess_N, _ = assign(vectors_ND, start_KD)
+    guess_N[::7], guess_N[::11] = -1, 0
+    later_ND = vectors_ND + np.random.default_rng(1).normal(0, 0.01, vectors_ND.shape).astype(np.float32)
+    alone = cluster(later_ND, weights_N, codewords, start_KD=start_KD)
+    assert cluster(later_ND, weights_N, codewords, start_KD=start_KD, guess_N=guess_N).tobytes() == alone.tobytes()
+    fewer = cluster(later_ND, weights_N, codewords - 1, start_KD=start_KD, guess_N=guess_N)
+    assert fewer.tobytes() == cluster(later_ND, weights_N, codewords - 1, start_KD=start_KD).tobytes()
+
+
+def test_threads_change_nothing():
+    """One thread and two find the same bytes."""
+    rng = np.random.default_rng(5)
+    vectors_ND, weights_N = rng.normal(size=(20_000, 16)).astype(np.float32), rng.pareto(1.0, 20_000).astype(np.float32)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(cluster(vectors_ND, weights_N, 100).tobytes())
+    torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.integers(3, 40))
+def test_swaps_save_what_they_say(seed, codewords):
+    """After swaps the error is lower by at least what is said, once every feature has its nearest codeword."""
+    rng = np.random.default_rng(seed)
+    vectors_ND, weight_N = rng.normal(size=(300, 3)).astype(np.float32), rng.pareto(1.0, 300) + 0.01
+    start_KD = vectors_ND[rng.integers(0, 300, codewords)]
+    codes_N, _ = assign(vectors_ND, start_KD)
+    means_KD = means(vectors_ND, weight_N, codes_N, start_KD)
+    errors_N = squared_distances(vectors_ND, means_KD, codes_N)
+    swapped_KD, saved = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
+    assert saved >= 0.0
+    assert error_of(vectors_ND, weight_N, swapped_KD) <= float(weight_N @ errors_N) * (1 + 1e-5) - saved

@@ -1,5 +1,7 @@
 """The keyless index behaves like a dict of its keys, costs the bits it says, and cannot be led out of its arrays."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -255,3 +257,86 @@ def test_flipped_cells_only_change_answers(large):
     loaded = RetrievalIndex.from_tensors({**index.tensors(), "cells": cells})
     wrong = int((loaded.lookup(keys_N) != codes_N).sum())
     assert 0 < wrong < 30
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of about a thousand keys."""
+    monkeypatch.setattr(index_module, "_SHARD_KEYS", 1000)
+
+
+@pytest.mark.parametrize(("code_bits", "fingerprint_bits"), [(8, 8), (8, 5), (3, 4), (16, 16), (5, 0)])
+def test_shards_answer_as_one(small_shards, code_bits, fingerprint_bits):
+    """Keys in seven shards give their codes back, after saving too; unknown ones are refused at the same rate."""
+    keys_N, codes_N = random_pairs(7123, code_bits)
+    index = RetrievalIndex.build(keys_N, codes_N, code_bits=code_bits, fingerprint_bits=fingerprint_bits)
+    loaded = RetrievalIndex.from_tensors(load(save(index.tensors())))
+    assert len(loaded.layouts) == 7
+    assert loaded.keys == 7123
+    assert np.array_equal(loaded.lookup(keys_N), codes_N)
+    assert np.array_equal(loaded.lookup(keys_N[:7000].reshape(7, -1)), codes_N[:7000].reshape(7, -1))
+    assert loaded.tensors()["cells"].nbytes * 8 == loaded.cells * (code_bits + fingerprint_bits)
+    accepted = (loaded.lookup(random_pairs(20_000, seed=2)[0]) >= 0).mean()
+    assert accepted == pytest.approx(2.0**-fingerprint_bits, rel=0.5, abs=1e-4)
+
+
+def test_shards_have_the_same_bytes_in_any_order(small_shards):
+    """Shards depend on the pairs and the seed alone."""
+    keys_N, codes_N = random_pairs(5000)
+    index = RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=8)
+    again = RetrievalIndex.build(keys_N[::-1], codes_N[::-1], code_bits=8, fingerprint_bits=8)
+    assert tensor_bytes(again) == tensor_bytes(index)
+
+
+def test_shards_are_of_even_size_for_keys_without_randomness(small_shards):
+    """Sequential keys fall on all shards alike."""
+    index = RetrievalIndex.build(np.arange(1, 8001, dtype=np.uint64), np.zeros(8000, np.uint8), code_bits=8,
+                                 fingerprint_bits=8)
+    sizes = [layout.keys for layout in index.layouts]
+    assert len(sizes) == 8
+    assert 850 < min(sizes) <= max(sizes) < 1150
+
+
+def test_keys_that_repeat_are_refused_in_shards_too(small_shards):
+    """Equal keys fall into the same shard and are noticed there."""
+    keys_N, codes_N = random_pairs(5000)
+    keys_N[4000] = keys_N[17]
+    with pytest.raises(TrainingError, match=r"1 of \d+ repeat another"):
+        RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=8)
+
+
+def test_a_small_index_has_no_trace_of_shards():
+    """Up to one and a half million keys there is one shard, and the layout is a single row."""
+    index = RetrievalIndex.build(*random_pairs(200), code_bits=8, fingerprint_bits=8)
+    assert index.tensors()["layout"].shape == (6,)
+    assert sum(1 for _ in index_module._sharded(np.zeros(1_500_000, np.uint64), np.zeros(1_500_000, np.uint8))) == 1
+
+
+@functools.cache
+def four_shards():
+    """Layouts and cells of four small indexes, as if they were the shards of one."""
+    shards = [RetrievalIndex.build(*random_pairs(500, seed=seed), code_bits=8, fingerprint_bits=5) for seed in range(4)]
+    return np.stack([shard.tensors()["layout"] for shard in shards]), np.concatenate([shard.words for shard in shards])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), HOSTILE), min_size=1, max_size=3))
+def test_tampered_shards_are_refused_or_harmless(changes):
+    """Whatever the layouts of shards claim, loading is refused or look-ups stay inside the arrays."""
+    layout, cells = four_shards()
+    layout = layout.copy()
+    for shard, place, value in changes:
+        layout[shard, place] = value
+    try:
+        loaded = RetrievalIndex.from_tensors({"layout": layout, "cells": cells})
+    except IntegrityError:
+        return
+    codes_N = loaded.lookup(np.concatenate([random_pairs(2000)[0], np.array([0, 1, 2**63, 2**64 - 1], np.uint64)]))
+    assert codes_N.min() >= -1
+
+
+def test_a_single_shard_written_as_many_is_refused():
+    """Several rows mean several shards: one row of a table is no layout that build writes."""
+    tensors = RetrievalIndex.build(*random_pairs(200), code_bits=8, fingerprint_bits=8).tensors()
+    with pytest.raises(IntegrityError, match="two shards or more"):
+        RetrievalIndex.from_tensors({**tensors, "layout": tensors["layout"][None]})
