@@ -8,11 +8,14 @@ stands in for the original's rows and keys; the network, the same for all, count
 
     stretch    hours of a log, encoded once, and a census of their features
     stored     int8 rows and keyless indexes: what the peers' bytes are made of
-    full       peers made from the original's table at the cut, and Saec beside the same original
+    full       peers made from the original's table at the cut; all of them share the original's pass
+    beside     Saec in the same pass, and its settings
     filtered   the original with rows for frequent features only
     hashed     peers without keys: the hashing trick, quotient-remainder embeddings
-    settings   which contestants there are at which size, and their tuning on an earlier stretch
-    runs       passes in processes, kept as they finish
+    settings   which contestants there are at which size, and what peers are tuned over
+    runs       passes in processes, kept as they finish; tuning on an earlier stretch
     judged     paired differences, within a seed and over seeds
-    figures    docs/results.md and its figures
+    figures    the figures, and the record of the run
+    page       docs/results.md
+    truth      how well the known truth of simulated data does
 """

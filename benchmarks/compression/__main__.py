@@ -45,9 +45,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.tune_hours:
         earlier = Stretch(config, Hour.parse(options.tune_last), options.tune_hours, options.tune_scored, work / "rows")
         earlier.encode()
-        runs.tune(kept, options.methods, earlier, ratios, work / "tuning", options.jobs)
+        runs.tune(kept, options.methods, earlier, ratios, options.jobs)
     jobs = runs.jobs_of(kept, options.methods, ratios, options.seeds)
-    runs.run_all(kept, "runs", jobs, stretch, ratios, work / "scores", options.jobs)
+    kept.forget(options.redo)
+    runs.run_all(kept, jobs, stretch, ratios, work / "scores", options.jobs)
     judged.judge(kept, stretch.labels_G, work / "scores")
     kept.content |= {
         "truth": truth.figures(stretch),
@@ -82,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ratios", type=int, nargs="+", choices=RATIOS, default=list(RATIOS), help="1/30 is 30")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--work", default="workspace/compression", help="folder for encoded rows and scores")
+    parser.add_argument("--redo", nargs="+", choices=["original", *AXES], default=[],
+                        help="passes to make again; Saec is in the original's")
     parser.add_argument("--render-only", action="store_true", help="write docs and figures from what is kept")
     return parser
 

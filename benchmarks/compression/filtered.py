@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.compression.full import Served, TableAtCut, filtered
-from benchmarks.compression.stretch import HourRows
+from benchmarks.compression.full import TableAtCut, filtered
+from benchmarks.compression.stretch import HourRows, Served
 from saec.config import Config
 from saec.data.vocabulary import HourFeatures, Vocabulary
 from saec.hours import Hour

@@ -11,42 +11,23 @@ Shapes: B rows, U distinct features of the hour, V rows of the table, N features
 
 from __future__ import annotations
 
-import copy
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.compression.beside import SaecBeside
 from benchmarks.compression.stored import HeadIndex, as_int8, row_bytes
-from benchmarks.compression.stretch import KEY_BYTES, HourRows
-from saec.compress.artifact import Artifact, compression_figures, write_artifact
-from saec.compress.challenger import Challenger
-from saec.compress.codebooks import Centroids
-from saec.compress.codes import HourCodes, code_hour
+from benchmarks.compression.stretch import KEY_BYTES, HourRows, Served
 from saec.config import Config
-from saec.train.original import Original, PreparedRows, Untouched
+from saec.train.original import Original, PreparedRows
 
 FITTED_POINTS, FIT_ROUNDS = 128, 15
 """Rows a codeword and rounds that the product quantiser is fitted with: more gains nothing that can be seen."""
-
-
-class Served(NamedTuple):
-    """One contestant in one hour, as it would serve."""
-
-    name: str
-    scores_G: NDArray[np.float64]
-    """Probability of a click of each gate row."""
-    bytes: float
-    ratio_vectors: float
-    """Rows of the original to vectors stored."""
-    ratio_paper: float
-    """The paper's accounting: fp32 rows to codebooks and codes, no keys on either side; 0 where it does not apply."""
 
 
 @dataclass(frozen=True)
@@ -57,49 +38,6 @@ class Quantiser:
     """Parts that a vector is cut into; each has a code of its own."""
     code_bits: int
     fingerprint_bits: int
-
-
-class SaecBeside:
-    """The compressed model under one setting, beside an original that others share."""
-
-    def __init__(self, config: Config) -> None:
-        """Nothing learnt yet."""
-        self.config = config
-        self.challenger: Challenger | None = None
-        self.codes: HourCodes | None = None
-
-    def learn(self, original: Original, untouched: Untouched, given: HourRows) -> None:
-        """Cluster and retrain, as the steps of an hour do."""
-        own = copy.copy(original)
-        own.config = self.config
-        before = Centroids.empty(len(self.config.field_names), self.config.model.width)
-        if self.challenger is not None:
-            before = self.challenger.centroids
-        self.codes = code_hour(own, untouched, before, given.hour, given.rows.keys_BS, given.cut)
-        if self.challenger is None:
-            self.challenger = Challenger.start(own)
-            self.challenger.retrain(self.codes, given.rows.labels_B, learn=False)
-        else:
-            self.challenger.absorb()
-            self.challenger.retrain(self.codes, given.rows.labels_B)
-
-    def serve(self, name: str, rows: int, keys_GS: NDArray[np.uint64]) -> Served:
-        """Write the files, read them back, score; `rows` is how many the original has."""
-        assert self.challenger is not None, "learn an hour first"
-        assert self.codes is not None, "learn an hour first"
-        with tempfile.TemporaryDirectory() as folder:
-            sizes = write_artifact(Path(folder), self.challenger, self.codes.head_keys_N, self.codes.head_codes_N)
-            scores_G = Artifact.read(Path(folder)).score(keys_GS)
-        figures = compression_figures(
-            rows=rows,
-            width=self.config.model.width,
-            codewords=self.codes.centroids.codewords,
-            head=len(self.codes.head_keys_N),
-            sizes=sizes,
-        )
-        return Served(
-            name, scores_G, figures["bytes_compressed"], figures["ratio_vectors"], figures["ratio_embedding"]
-        )
 
 
 class FullTable:

@@ -21,9 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.compression.full import Served
 from benchmarks.compression.stored import as_int8, row_bytes
-from benchmarks.compression.stretch import HourRows
+from benchmarks.compression.stretch import HourRows, Served
 from saec.config import Config
 from saec.data.rows import EncodedRows
 from saec.model.networks import build_network

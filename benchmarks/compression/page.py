@@ -70,6 +70,8 @@ class Page:
         yield "\n".join(self._table(kept)) + "\n"
         yield "### Where Saec is not shown to be above a peer\n"
         yield "\n".join(self._not_above(kept)) + "\n"
+        yield "### Saec's settings\n"
+        yield "\n".join(self._settings(kept)) + "\n"
         if kept.content["choices"]:
             yield "### How peers were tuned\n"
             yield "\n".join(_tuning(kept)) + "\n"
@@ -105,6 +107,16 @@ class Page:
                      _shown(gap(kept, name, "original", "auc")), _shown(gap(kept, name, "original", "logloss")),
                      _shown(saec and gap(kept, saec, name, "auc")), _shown(saec and gap(kept, saec, name, "logloss"))]
             yield f"| {' | '.join(cells)} |"
+
+    def _settings(self, kept: Kept) -> Iterator[str]:
+        """What Saec was set to at each size."""
+        yield "| ratio | codewords | head from a frequency of | fingerprint bits | codebooks |\n|---|---|---|---|---|"
+        for name in self._names(kept):
+            if name.startswith("saec@"):
+                setting = next(run["setting"] for run in kept.content["runs"] if run["name"] == name)
+                yield (f"| {mean_of(kept, name, 'ratio'):.1f} | {setting['codewords']} | "
+                       f"{setting['head_frequency']:.1f} | {setting['fingerprint_bits']} | "
+                       f"{setting['codebook_precision']} |")
 
     def _not_above(self, kept: Kept) -> list[str]:
         lines = []

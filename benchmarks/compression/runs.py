@@ -22,9 +22,8 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.compression.full import Served
 from benchmarks.compression.settings import ANCHORS, AXES, LAST_OF_FIRST_ANCHOR, Choice, Job, contestant
-from benchmarks.compression.stretch import Stretch
+from benchmarks.compression.stretch import Served, Stretch
 from benchmarks.record import commit
 from saec.gate.metrics import auc, logloss
 
@@ -52,20 +51,27 @@ class Kept:
         self.path.write_text(json.dumps(self.content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def add(self, kind: str, records: Iterable[Record]) -> None:
-        """Keep the records of a pass, in place of earlier ones of the same name, seed and choices."""
+        """Keep the records of a pass: in tuning one for each choice, of the runs only the last."""
         fresh = list(records)
-        known = {_identity(record) for record in fresh}
-        self.content[kind] = [old for old in self.content[kind] if _identity(old) not in known] + fresh
+        if kind == "runs":
+            known = {(record["name"], record["seed"]) for record in fresh}
+            self.content[kind] = [old for old in self.content[kind] if (old["name"], old["seed"]) not in known]
+        self.content[kind] += fresh
         self.save()
 
     def find(self, kind: str, job: Job) -> Record | None:
         """The record of a pass that was made before."""
-        wanted = (job.name, job.seed, json.dumps(dict(job.choice), sort_keys=True))
-        return next((record for record in self.content[kind] if _identity(record) == wanted), None)
+        wanted = {"name": job.name, "seed": job.seed, "choice": dict(job.choice)}
+        return next((record for record in self.content[kind] if wanted.items() <= record.items()), None)
+
+    def forget(self, methods: Iterable[str]) -> None:
+        """Have the passes of some methods made again."""
+        gone = set(methods)
+        self.content["runs"] = [run for run in self.content["runs"] if run["pass"] not in gone]
 
 
-def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path) -> list[Record]:
-    """Make one pass.
+def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None) -> list[Record]:
+    """Make one pass, and keep its scores if there is a folder for them.
 
     Returns:
         A record for each contestant that was scored.
@@ -83,7 +89,19 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path) -> li
                 served.setdefault(one.name, []).append(one)
     seconds = time.perf_counter() - started
     wanted = served if job.method == "original" else {job.name: served[job.name]}
-    return [_record(name, job, hours, stretch, scores, seconds) for name, hours in wanted.items()]
+    settings = {name: beside.config.compression for name, beside in getattr(taking_part, "saec", {}).items()}
+    records = []
+    for name, hours in wanted.items():
+        scores_G = np.concatenate([hour.scores_G for hour in hours])
+        if scores is not None:
+            path = scores_file(scores, name, job.seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, scores_G.astype(np.float32))
+        setting = settings[name].model_dump() if name in settings else {}
+        figures = {**_sizes(hours, stretch), **_metrics(scores_G, stretch), "seconds": round(seconds, 1)}
+        records.append({"name": name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice),
+                        "setting": setting, **figures, "commit": commit()})
+    return records
 
 
 def scores_file(scores: Path, name: str, seed: int) -> Path:
@@ -92,10 +110,15 @@ def scores_file(scores: Path, name: str, seed: int) -> Path:
 
 
 def run_all(
-    kept: Kept, kind: str, jobs: list[Job], stretch: Stretch, ratios: tuple[int, ...], scores: Path, processes: int
+    kept: Kept, jobs: list[Job], stretch: Stretch, ratios: tuple[int, ...], scores: Path | None, processes: int
 ) -> None:
-    """Make the passes that are not known yet, so many at a time."""
-    missing = [job for job in jobs if kept.find(kind, job) is None]
+    """Make the passes that are not known yet, so many at a time; without a folder for scores they are for tuning."""
+    kind = "tuning" if scores is None else "runs"
+    missing = [
+        job
+        for job in jobs
+        if kept.find(kind, job) is None or (scores and not scores_file(scores, job.name, job.seed).exists())
+    ]
     work: Callable[[Job], list[Record]] = partial(run, stretch=stretch, ratios=ratios, scores=scores)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         for done in as_completed([pool.submit(work, job) for job in missing]):
@@ -105,7 +128,7 @@ def run_all(
 
 
 def tune(
-    kept: Kept, methods: Iterable[str], stretch: Stretch, ratios: tuple[int, ...], scores: Path, processes: int
+    kept: Kept, methods: Iterable[str], stretch: Stretch, ratios: tuple[int, ...], processes: int
 ) -> None:
     """Choose the settings of each peer that has some, one after the other, on an earlier stretch."""
     for method in [method for method in methods if method in AXES]:
@@ -113,7 +136,7 @@ def tune(
             choice: Choice = {axis: values[0] for axis, values in AXES[method].items()}
             for axis, values in AXES[method].items():
                 jobs = [_job(method, anchor, {**choice, axis: value}) for value in values]
-                run_all(kept, "tuning", jobs, stretch, ratios, scores, processes)
+                run_all(kept, jobs, stretch, ratios, None, processes)
                 choice = max((dict(job.choice) for job in jobs), key=lambda tried: _merit(kept, method, anchor, tried))
             kept.content["choices"][f"{method}@{anchor}"] = choice
             kept.save()
@@ -153,31 +176,19 @@ def _merit(kept: Kept, method: str, anchor: int, choice: Choice) -> float:
     return float(record["auc"] - record["logloss"])
 
 
-def _record(name: str, job: Job, hours: list[Served], stretch: Stretch, scores: Path, seconds: float) -> Record:
-    """Pool the hours of a contestant, and keep its scores."""
-    scores_G: NDArray[np.float64] = np.concatenate([hour.scores_G for hour in hours])
-    path = scores_file(scores, name, job.seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, scores_G.astype(np.float32))
+def _sizes(hours: list[Served], stretch: Stretch) -> dict[str, float]:
+    """Sizes in the mean of the hours."""
     size = float(np.mean([hour.bytes for hour in hours]))
     return {
-        "name": name,
-        "method": name.partition("@")[0],
-        "seed": job.seed,
-        "choice": dict(job.choice),
         "bytes": round(size),
         "ratio": stretch.census.original_bytes / size,
         "ratio_vectors": float(np.mean([hour.ratio_vectors for hour in hours])),
         "ratio_paper": float(np.mean([hour.ratio_paper for hour in hours])),
-        "auc": auc(stretch.labels_G, scores_G),
-        "logloss": logloss(stretch.labels_G, scores_G),
-        "seconds": round(seconds, 1),
-        "commit": commit(),
     }
 
 
-def _identity(record: Record) -> tuple[str, int, str]:
-    return record["name"], record["seed"], json.dumps(record["choice"], sort_keys=True)
+def _metrics(scores_G: NDArray[np.float64], stretch: Stretch) -> dict[str, float]:
+    return {"auc": auc(stretch.labels_G, scores_G), "logloss": logloss(stretch.labels_G, scores_G)}
 
 
 def _line(record: Record) -> str:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.compression.beside import saec_config
 from benchmarks.compression.filtered import FilteredTable
 from benchmarks.compression.full import FullTable, Quantiser
 from benchmarks.compression.hashed import HashedTable, Hashing, QuotientRemainder
 from benchmarks.compression.stored import filtered_bytes, row_bytes
-from benchmarks.compression.stretch import Stretch, fuse_cells
+from benchmarks.compression.stretch import Stretch
 from saec.config import Config
 
 RATIOS = (30, 100, 200, 300, 500, 1000)
@@ -27,14 +27,14 @@ LAST_OF_FIRST_ANCHOR = 100
 Choice = dict[str, Any]
 
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "rate": (1.0, 0.5, 2.0)},
+    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "rate": (1.0, 0.5, 2.0, 4.0)},
     "quotient-remainder": {
         "combine": ("sum", "product"),
         "ids": ("as many as features", "as many as can be"),
         "dropout": (True, False),
-        "rate": (1.0, 0.5, 2.0),
+        "rate": (1.0, 0.5, 2.0, 4.0),
     },
-    "filtered": {"rows": ("from the start", "at the cut"), "rate": (1.0, 0.5, 2.0)},
+    "filtered": {"rows": ("from the start", "at the cut"), "rate": (1.0, 0.5, 2.0, 4.0)},
 }
 """Choices of each tuned peer, tried in this order, the first of each being where it starts; `rate` is a factor on
 `training.table_learning_rate`."""
@@ -46,15 +46,6 @@ QUANTISERS = {
     "product-quantised@1x4": Quantiser(1, 4, 4),
 }
 """Parts x bits a code; the last also has a fingerprint of 4 bits, the least that an index of Saec takes."""
-
-
-FINGERPRINT_BITS = {30: 8, 100: 8, 200: 6, 300: 5, 500: 5, 1000: 4}
-"""Of Saec, by size: the smaller, the more of the bits go to codes."""
-CODEWORDS = (255, 127, 63, 31, 15, 7)
-CODEBOOK_SHARE = 0.2
-"""Of Saec's bytes, at most; the number of codewords follows."""
-HEADERS = 500
-"""Bytes of the headers of Saec's files, about."""
 
 
 @dataclass(frozen=True)
@@ -87,28 +78,6 @@ def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> FullTable
     if job.method == "filtered":
         return _filtered(job.name, config, stretch, budget, choice)
     return _hashed(job, config, stretch, int(budget / row_bytes(config.model.width)), choice)
-
-
-def saec_config(config: Config, stretch: Stretch, ratio: int) -> Config:
-    """Settings of Saec with which its files come to a little less than so small a share of the original."""
-    census, budget = stretch.census, 0.98 * stretch.census.original_bytes / ratio
-    sizes = {codewords: _codebook_bytes(config, census.features_F, codewords) for codewords in CODEWORDS}
-    codewords = next((count for count in CODEWORDS if sizes[count] <= CODEBOOK_SHARE * budget), CODEWORDS[-1])
-    cell_bits = codewords.bit_length() + FINGERPRINT_BITS[ratio]
-    left = budget - sizes[codewords]
-    update = {
-        "codewords": codewords,
-        "fingerprint_bits": FINGERPRINT_BITS[ratio],
-        "codebook_precision": "int8",
-        "head_frequency": census.threshold(lambda head: fuse_cells(head) * cell_bits / 8, left),
-    }
-    return config.model_copy(update={"compression": config.compression.model_copy(update=update)})
-
-
-def _codebook_bytes(config: Config, features_F: NDArray[np.int64], codewords: int) -> int:
-    """Bytes of int8 codebooks with a scale and of default codewords, headers of the files included."""
-    counts_F = np.minimum(features_F, codewords) + 1
-    return int(counts_F.sum()) * (config.model.width + 4) + HEADERS
 
 
 def _filtered(

@@ -47,17 +47,19 @@ class HeadIndex:
     rows_N: NDArray[np.int64]
     """Table row of each indexed feature."""
     index: RetrievalIndex
+    """Of values of one bit, which says nothing."""
+    fingerprint_bits: int
 
     @classmethod
     def build(cls, keys_N: NDArray[np.uint64], rows_N: NDArray[np.int64], fingerprint_bits: int) -> HeadIndex:
-        """Index some features; the value is left out, as only its bits are counted."""
+        """Index some features; their row numbers are left out, as only their bits are counted."""
         nothing_N = np.zeros(len(keys_N), np.uint8)
-        return cls(rows_N, RetrievalIndex.build(keys_N, nothing_N, code_bits=1, fingerprint_bits=fingerprint_bits))
+        index = RetrievalIndex.build(keys_N, nothing_N, code_bits=1, fingerprint_bits=fingerprint_bits)
+        return cls(rows_N, index, fingerprint_bits)
 
     def bytes(self, value_bits: int) -> int:
         """Bytes of the index with values of so many bits."""
-        layout = self.index.layout
-        return -(-layout.cells * (layout.fingerprint_bits + value_bits) // 8)
+        return round(self.index.nbytes * (self.fingerprint_bits + value_bits) / (self.fingerprint_bits + 1))
 
     def serve(
         self, keys_U: NDArray[np.uint64], rows_U: NDArray[np.int64], defaults_U: NDArray[np.int64]

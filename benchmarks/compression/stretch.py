@@ -41,6 +41,19 @@ class HourRows(NamedTuple):
     scored: bool
 
 
+class Served(NamedTuple):
+    """One contestant in one hour, as it would serve."""
+
+    name: str
+    scores_G: NDArray[np.float64]
+    """Probability of a click of each gate row."""
+    bytes: float
+    ratio_vectors: float
+    """Rows of the original to vectors stored."""
+    ratio_paper: float
+    """The paper's accounting: fp32 rows to codebooks and codes, no keys on either side; 0 where it does not apply."""
+
+
 @dataclass(frozen=True)
 class Census:
     """What the vocabulary holds in the scored hours, and at their start."""

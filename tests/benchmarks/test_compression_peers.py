@@ -5,15 +5,21 @@ import pytest
 import torch
 
 from benchmarks.compression.filtered import HeadVocabulary
-from benchmarks.compression.hashed import Combined, Hashing, HashedTable, QuotientRemainder
+from benchmarks.compression.hashed import Combined, HashedTable, Hashing, QuotientRemainder
 from benchmarks.compression.stored import HeadIndex, as_int8, filtered_bytes, row_bytes
 from benchmarks.compression.stretch import HourRows
-from saec.config import VocabularyConfig
+from saec.config import Config, VocabularyConfig
 from saec.data.rows import EncodedRows
 from saec.data.vocabulary import HourFeatures
 from saec.hours import Hour
 
 KEYS_N = np.random.default_rng(1).integers(1, 2**63, 5000).astype(np.uint64)
+SETTINGS = {
+    "data": {"source": "", "time_column": "event_time", "label_column": "clicked"},
+    "fields": [{"name": "user"}, {"name": "item"}, {"name": "tags", "kind": "list", "max_values": 3}],
+    "model": {"width": 4, "hidden": [8], "cross_layers": 1, "cross_rank": 4},
+    "training": {"dense_learning_rate": 0.02},
+}
 HOUR = Hour.parse("2026-03-01T12")
 
 
@@ -105,9 +111,9 @@ def test_rare_features_use_the_default_row():
 
 
 @pytest.mark.parametrize("combine", ["none", "sum", "product"])
-def test_tables_without_keys_learn_what_is_there_to_learn(site, combine):
-    """Where one item is always clicked and the other never, hours of it tell them apart; a row of 4 numbers takes 6 bytes."""
-    config = site.config()
+def test_tables_without_keys_learn_what_is_there_to_learn(combine):
+    """One item is always clicked, the other never: soon they are told apart. A row of 4 numbers takes 6 bytes."""
+    config = Config.model_validate(SETTINGS)
     slots = len(config.slot_fields)
     layout = Hashing.shared(64, slots) if combine == "none" else QuotientRemainder.within(64, 900)
     table = HashedTable("peer", config, 64, layout, combine=combine)

@@ -1,0 +1,114 @@
+"""How the compression benchmark pairs, pools over seeds, and what its page says."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.compression import figures, judged
+from benchmarks.compression.judged import Gap
+from benchmarks.compression.page import Page
+from benchmarks.compression.runs import Kept, chosen, scores_file
+from benchmarks.compression.settings import AXES, Job
+from benchmarks.compression.stretch import Census, bits_for
+
+ROWS = 2_000
+SIZES = {"original": 90_000, "saec@30": 2_900, "saec@100": 880, "hashing@30": 3_000, "hashing@100": 900,
+         "hashing@1000": 90}
+NOISE = {"original": 1.0, "saec@30": 0.9, "saec@100": 1.2, "hashing@30": 3.0, "hashing@100": 1.2, "hashing@1000": 6.0}
+
+SETTING = {"codewords": 31, "head_frequency": 4.0, "fingerprint_bits": 6, "codebook_precision": "int8"}
+
+
+@pytest.fixture
+def kept(tmp_path) -> Kept:
+    """Two seeds of six contestants: scores are the truth with so much noise, each its own."""
+    random = np.random.default_rng(1)
+    labels_G = random.integers(0, 2, ROWS).astype(np.uint8)
+    stretch = {"config": "configs/x.yaml", "last": "2026-01-02T00", "hours": 4, "scored": 2, "tune_last": "",
+               "tune_hours": 0, "tune_scored": 0}
+    kept = Kept.load(tmp_path / "results" / "compression-runs.json", stretch)
+    for seed in (1, 2):
+        for name, size in SIZES.items():
+            scores_G = 1 / (1 + np.exp(-(labels_G - 0.5) * 2 - NOISE[name] * random.standard_normal(ROWS)))
+            path = scores_file(tmp_path, name, seed)
+            np.save(path, scores_G.astype(np.float32))
+            run = {"name": name, "pass": name.partition("@")[0], "seed": seed, "choice": {}, "setting": SETTING}
+            run |= {"bytes": size, "ratio": 90_000 / size, "ratio_paper": 0.0}
+            kept.add("runs", [{**run, "auc": 0.7 + seed / 100, "logloss": 0.6, "commit": "abc"}])
+    kept.content |= {"gate_rows": ROWS, "original_bytes": 90_000, "hardware": "a machine",
+                     "truth": {"auc": 0.9, "logloss": 0.4, "constant": 0.69}}
+    judged.judge(kept, labels_G, tmp_path)
+    return kept
+
+
+def test_a_peer_meets_the_largest_saec_that_is_no_larger(kept):
+    """Sizes differ in the peer's favour only; a peer smaller than every Saec meets none."""
+    assert judged.saec_no_larger(kept, "hashing@30") == "saec@30"
+    assert judged.saec_no_larger(kept, "hashing@100") == "saec@100"
+    assert judged.saec_no_larger(kept, "original") == "saec@30"
+    assert judged.saec_no_larger(kept, "hashing@1000") is None
+
+
+def test_differences_are_paired_and_signed(kept):
+    """A Saec of less noise than the peer is above it in both metrics, beyond the interval; an equal one is not."""
+    assert judged.gap(kept, "saec@30", "hashing@30", "auc").lower > 0
+    assert judged.gap(kept, "saec@30", "hashing@30", "logloss").upper < 0
+    equal = judged.gap(kept, "saec@100", "hashing@100", "auc")
+    assert equal.lower < 0 < equal.upper
+    assert judged.gap(kept, "hashing@30", "original", "auc").upper < 0
+    assert judged.gap(kept, "saec@100", "hashing@30", "auc") is None
+
+
+def test_seeds_do_not_average_the_rows_away():
+    """Equal seeds leave the interval of one; different ones widen it by the variance of their mean."""
+    once, thrice = Gap.over_seeds([(0.01, 0.002)]), Gap.over_seeds([(0.01, 0.002)] * 3)
+    assert thrice == pytest.approx(once)
+    spread = Gap.over_seeds([(0.00, 0.002), (0.02, 0.002)])
+    assert spread.difference == pytest.approx(0.01)
+    assert spread.reach == pytest.approx(1.96 * math.sqrt(0.002**2 + 0.0002 / 2))
+
+
+def test_page_says_where_saec_is_not_above(kept, tmp_path):
+    """The page names the peers that are not beaten or were not met, and no others; the figure is drawn."""
+    text = Page({"A log": ("compression", kept)}, figures.METHODS).text()
+    not_above = text.partition("### Where Saec is not shown to be above")[2]
+    assert "hashing trick at 1/100: AUC not told apart" in not_above
+    assert "hashing trick at 1/1000: no Saec was measured at so few bytes" in not_above
+    assert "at 1/30:" not in not_above
+    assert "| hashing trick | 3,000 | 30.0 |" in text
+    assert f"{(0.715 - 0.5) / 0.4:.1%}" in text
+    figures.draw(kept, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_what_is_known_is_not_run_again(kept):
+    """A run is found by name, seed and choices after reading the file anew; another stretch starts afresh."""
+    again = Kept.load(kept.path, kept.content["stretch"])
+    assert again.find("runs", Job("hashing", 30, 2)) is not None
+    assert again.find("runs", Job("hashing", 30, 3)) is None
+    assert again.find("runs", Job("hashing", 30, 2, (("rate", 2.0),))) is None
+    again.forget(["hashing"])
+    assert again.find("runs", Job("hashing", 30, 2)) is None
+    assert again.find("runs", Job("original", 0, 2)) is not None
+    assert Kept.load(kept.path, {"hours": 1}).content["runs"] == []
+
+
+def test_choices_follow_the_nearer_tuning(kept):
+    """What was best at 1/30 holds down to 1/100, what was best at 1/300 beyond; untuned peers start as listed."""
+    kept.content["choices"] = {"hashing@30": {"rate": 0.5}, "hashing@300": {"rate": 2.0}}
+    assert [chosen(kept, "hashing", ratio)["rate"] for ratio in (30, 100, 200, 1000)] == [0.5, 0.5, 2.0, 2.0]
+    assert chosen(kept, "filtered", 30) == {axis: values[0] for axis, values in AXES["filtered"].items()}
+
+
+def test_threshold_fits_the_budget():
+    """The lowest frequency whose head fits in the mean of the hours; a feature more would not."""
+    hours = [np.array([9, 7, 5, 3, 1], np.float32), np.array([8, 6, 4, 2], np.float32)]
+    census = Census(1.0, hours, np.array([5]))
+    assert 5.0 < census.threshold(lambda head: 10 * head, 20.0) <= 6.0
+    assert 0.0 <= census.threshold(lambda head: 10 * head, 1e9) <= 1.0
+
+
+def test_bits_that_number_things():
+    """Two things take one bit, 256 eight, 257 nine."""
+    assert [bits_for(count) for count in (1, 2, 256, 257)] == [1, 1, 8, 9]
