@@ -74,7 +74,7 @@ class SaecBeside:
 
 def saec_config(config: Config, stretch: Stretch, ratio: int) -> Config:
     """Settings of Saec with which its files come to a little less than so small a share of the original."""
-    census, budget = stretch.census, 0.98 * stretch.census.original_bytes / ratio
+    census, budget = stretch.census, 0.97 * stretch.census.original_bytes / ratio
     sizes = {codewords: _codebook_bytes(config, census.features_F, codewords) for codewords in CODEWORDS}
     codewords = next((count for count in CODEWORDS if sizes[count] <= CODEBOOK_SHARE * budget), CODEWORDS[-1])
     cell_bits = codewords.bit_length() + FINGERPRINT_BITS[ratio]

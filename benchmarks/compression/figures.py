@@ -16,18 +16,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.compression.judged import gap, mean_of, saec_no_larger
-from benchmarks.compression.page import Page
+from benchmarks.compression.page import METHODS, Page, names
 from benchmarks.compression.runs import Kept
 from benchmarks.record import ROOT, Figures
 
-METHODS = {
-    "saec": "Saec",
-    "int8": "original, int8 rows",
-    "product-quantised": "product quantisation",
-    "filtered": "frequency filter",
-    "hashing": "hashing trick",
-    "quotient-remainder": "quotient-remainder",
-}
 COLOURS = {
     "saec": "#c1272d",
     "int8": "#555555",
@@ -47,7 +39,7 @@ def render(results: Path, name: str) -> None:
              for data in DATA if (path := results / f"{data}-runs.json").exists()}
     for data, kept in found.items():
         draw(kept, ROOT / "docs" / "images" / f"{data}.png")
-    page = Page({DATA[data]: (data, kept) for data, kept in found.items()}, METHODS)
+    page = Page({DATA[data]: (data, kept) for data, kept in found.items()})
     (ROOT / "docs" / "results.md").write_text(page.text(), encoding="utf-8")
     if name in found:
         record(name, found[name], results)
@@ -69,11 +61,10 @@ def draw(kept: Kept, path: Path) -> None:
 
 
 def _panel(kept: Kept, axes: Axes, metric: str) -> None:
-    names = list(dict.fromkeys(run["name"] for run in kept.content["runs"]))
     axes.axhline(mean_of(kept, "original", metric), color="black", lw=1, ls="--", label="original, fp32", zorder=1)
     for method, title in METHODS.items():
         points = sorted((mean_of(kept, name, "ratio"), mean_of(kept, name, metric), _spread(kept, name, metric))
-                        for name in names if name.partition("@")[0] == method)
+                        for name in names(kept) if name.partition("@")[0] == method)
         if points:
             ratios, values, spreads = zip(*points, strict=True)
             axes.errorbar(ratios, values, spreads, color=COLOURS[method], marker=MARKERS[method], ms=5, capsize=2,
@@ -105,7 +96,7 @@ def _bytes(count: float) -> str:
 def record(name: str, kept: Kept, results: Path) -> dict[str, Any]:
     """The figures that the issue asks for, with their targets."""
     figures = Figures(name, results=results)
-    for run in dict.fromkeys(run["name"] for run in kept.content["runs"]):
+    for run in names(kept):
         for figure in ("ratio", "auc", "logloss"):
             figures.add(f"{run}, {figure}", mean_of(kept, run, figure), "")
         if run.startswith("saec@"):

@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from benchmarks.compression.judged import Gap, gap, mean_of, saec_no_larger
 from benchmarks.compression.runs import Kept
 
+METHODS = {
+    "saec": "Saec",
+    "int8": "original, int8 rows",
+    "product-quantised": "product quantisation",
+    "filtered": "frequency filter",
+    "hashing": "hashing trick",
+    "quotient-remainder": "quotient-remainder",
+}
+"""Titles of the methods, in the order of the table."""
 INTRODUCTION = """\
 # Compression: AUC and log loss at equal bytes
 
@@ -47,8 +56,6 @@ class Page:
     """The page over some data sets: by title, the name of the results and what was kept."""
 
     data: dict[str, tuple[str, Kept]]
-    methods: dict[str, str]
-    """Titles of the methods, in the order of the table."""
 
     def text(self) -> str:
         """The page."""
@@ -76,17 +83,6 @@ class Page:
             yield "### How peers were tuned\n"
             yield "\n".join(_tuning(kept)) + "\n"
 
-    def _names(self, kept: Kept) -> list[str]:
-        """Contestants in the order of the table: by method, then from large to small."""
-        names = dict.fromkeys(run["name"] for run in kept.content["runs"])
-        order = ["original", *self.methods]
-        return sorted(names, key=lambda name: (order.index(name.partition("@")[0]), mean_of(kept, name, "ratio")))
-
-    def _title(self, name: str) -> str:
-        method, _, setting = name.partition("@")
-        title = self.methods.get(method, "original, fp32 rows")
-        return f"{title}, {setting}" if method == "product-quantised" else title
-
     def _table(self, kept: Kept) -> Iterator[str]:
         known = kept.content["truth"]
         columns = ["method", "bytes", "ratio", "paper's ratio", "AUC", "log loss", *(["kept"] if known else []),
@@ -97,11 +93,11 @@ class Page:
                    f"{known['constant']:.4f}. \"Kept\" is the share of the AUC between them.\n")
         yield f"| {' | '.join(columns)} |"
         yield "|" + "---|" * len(columns)
-        for name in self._names(kept):
+        for name in names(kept):
             paper = mean_of(kept, name, "ratio_paper")
             auc = mean_of(kept, name, "auc")
             saec = saec_no_larger(kept, name) if name != "original" and not name.startswith("saec@") else None
-            cells = [self._title(name), f"{mean_of(kept, name, 'bytes'):,.0f}", f"{mean_of(kept, name, 'ratio'):.1f}",
+            cells = [_title(name), f"{mean_of(kept, name, 'bytes'):,.0f}", f"{mean_of(kept, name, 'ratio'):.1f}",
                      f"{paper:.0f}" if paper else "", f"{auc:.4f}", f"{mean_of(kept, name, 'logloss'):.4f}",
                      *([f"{(auc - 0.5) / (known['auc'] - 0.5):.1%}"] if known else []),
                      _shown(gap(kept, name, "original", "auc")), _shown(gap(kept, name, "original", "logloss")),
@@ -110,20 +106,18 @@ class Page:
 
     def _settings(self, kept: Kept) -> Iterator[str]:
         """What Saec was set to at each size."""
-        yield "| ratio | codewords | head from a frequency of | fingerprint bits | codebooks |\n|---|---|---|---|---|"
-        for name in self._names(kept):
+        yield "| ratio | settings of `compression`, the others as by default |\n|---|---|"
+        for name in names(kept):
             if name.startswith("saec@"):
                 setting = next(run["setting"] for run in kept.content["runs"] if run["name"] == name)
-                yield (f"| {mean_of(kept, name, 'ratio'):.1f} | {setting['codewords']} | "
-                       f"{setting['head_frequency']:.1f} | {setting['fingerprint_bits']} | "
-                       f"{setting['codebook_precision']} |")
+                yield f"| {mean_of(kept, name, 'ratio'):.1f} | {_listed(setting)} |"
 
     def _not_above(self, kept: Kept) -> list[str]:
         lines = []
-        for name in self._names(kept):
+        for name in names(kept):
             if name == "original" or name.startswith("saec@"):
                 continue
-            where = f"{self._title(name)} at 1/{mean_of(kept, name, 'ratio'):.0f}"
+            where = f"{_title(name)} at 1/{mean_of(kept, name, 'ratio'):.0f}"
             saec = saec_no_larger(kept, name)
             auc, logloss = (saec and gap(kept, saec, name, metric) for metric in ("auc", "logloss"))
             if not auc or not logloss:
@@ -132,6 +126,24 @@ class Page:
                 lines.append(f"- {where}: AUC {_standing(auc.lower, auc.upper)}, "
                              f"log loss {_standing(-logloss.upper, -logloss.lower)}.")
         return lines or ["Nowhere: at every size both intervals are on Saec's side."]
+
+
+def names(kept: Kept) -> list[str]:
+    """Contestants in the order of the table: by method, then from large to small."""
+    found = dict.fromkeys(run["name"] for run in kept.content["runs"])
+    order = ["original", *METHODS]
+    return sorted(found, key=lambda name: (order.index(name.partition("@")[0]), mean_of(kept, name, "ratio")))
+
+
+def _title(name: str) -> str:
+    method, _, setting = name.partition("@")
+    title = METHODS.get(method, "original, fp32 rows")
+    return f"{title}, {setting}" if method == "product-quantised" else title
+
+
+def _listed(setting: dict[str, object]) -> str:
+    return ", ".join(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+                     for name, value in setting.items())
 
 
 def _standing(lower: float, upper: float) -> str:
@@ -156,7 +168,6 @@ def _tuning(kept: Kept) -> Iterator[str]:
     yield "| peer | variant | AUC | log loss | taken |\n|---|---|---|---|---|"
     choices = kept.content["choices"]
     for record in kept.content["tuning"]:
-        variant = ", ".join(f"{axis}: {value}" for axis, value in record["choice"].items())
         method, _, size = record["name"].partition("@")
         taken = "yes" if choices.get(record["name"]) == record["choice"] else ""
-        yield f"| {method}, 1/{size} | {variant} | {record['auc']:.4f} | {record['logloss']:.4f} | {taken} |"
+        yield f"| {method}, 1/{size} | {_listed(record["choice"])} | {record['auc']:.4f} | {record['logloss']:.4f} | {taken} |"

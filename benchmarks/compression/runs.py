@@ -97,7 +97,7 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None
             path = scores_file(scores, name, job.seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, scores_G.astype(np.float32))
-        setting = settings[name].model_dump() if name in settings else {}
+        setting = settings[name].model_dump(exclude_defaults=True) if name in settings else {}
         figures = {**_sizes(hours, stretch), **_metrics(scores_G, stretch), "seconds": round(seconds, 1)}
         records.append({"name": name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice),
                         "setting": setting, **figures, "commit": commit()})

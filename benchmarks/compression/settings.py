@@ -84,7 +84,8 @@ def _filtered(
     name: str, config: Config, stretch: Stretch, budget: float, choice: Choice
 ) -> FilteredTable | FullTable:
     fields, width = len(config.field_names), config.model.width
-    threshold = stretch.census.threshold(lambda head: filtered_bytes(head, width, fields, 8), budget)
+    room = 1.01 * budget  # heads come in steps: rather a little larger than Saec at the same size than smaller
+    threshold = stretch.census.threshold(lambda head: filtered_bytes(head, width, fields, 8), room)
     if choice["rows"] == "at the cut":
         return FullTable(config, {}, {}, {name: threshold})
     return FilteredTable(name, config, threshold)

@@ -71,7 +71,7 @@ def test_seeds_do_not_average_the_rows_away():
 
 def test_page_says_where_saec_is_not_above(kept, tmp_path):
     """The page names the peers that are not beaten or were not met, and no others; the figure is drawn."""
-    text = Page({"A log": ("compression", kept)}, figures.METHODS).text()
+    text = Page({"A log": ("compression", kept)}).text()
     not_above = text.partition("### Where Saec is not shown to be above")[2]
     assert "hashing trick at 1/100: AUC not told apart" in not_above
     assert "hashing trick at 1/1000: no Saec was measured at so few bytes" in not_above
