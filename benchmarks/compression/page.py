@@ -170,4 +170,5 @@ def _tuning(kept: Kept) -> Iterator[str]:
     for record in kept.content["tuning"]:
         method, _, size = record["name"].partition("@")
         taken = "yes" if choices.get(record["name"]) == record["choice"] else ""
-        yield f"| {method}, 1/{size} | {_listed(record["choice"])} | {record['auc']:.4f} | {record['logloss']:.4f} | {taken} |"
+        cells = [f"{method}, 1/{size}", _listed(record["choice"]), f"{record['auc']:.4f}", f"{record['logloss']:.4f}"]
+        yield f"| {' | '.join([*cells, taken])} |"
