@@ -1,22 +1,35 @@
-"""Seconds to cluster a table and to code all of its features on one core, and how well, against what one would use.
+"""Seconds to cluster one field and to code its features on one core, and how well, against what one would use.
 
 The features are Zipf-distributed around planted centres; the rarer one is, the noisier its vector. Everybody minimises
-the squared error weighted by feature frequency, in 20 iterations of Lloyd's where a method has any, and then finds the
-nearest codeword of every feature, the tail too. "Head" is the features that carry 80% of the impressions. A relative
-error is the weighted squared error over the weighted variance, within all features or within the head.
+the squared error weighted by feature frequency, in 20 iterations of Lloyd's where a method has a fixed number. "Head"
+is the features that carry 80% of the impressions. A relative error is the weighted squared error over the weighted
+variance, within the head or within all features.
 
-Peers run once, our own figures are medians over several rounds. faiss is told not to subsample; scikit-learn draws its
-start at random too (k-means++ is shown at the smaller size: on all rows it takes longer than the iterations).
+What is compared. Peers cluster all features and then code all of them, as one who used them would; "on the head" they
+do both for the head alone, so that the head's share of the gain can be told from the algorithm's. Ours clusters the
+head and codes the head, because nothing else is ever coded in production: the tail uses the default codeword, here the
+tail's mean. What it would take us to code the tail as well is a figure of its own. "Warm" is the next hour, with
+vectors that moved a little, started from last hour's centroids and codes.
 
-    python -m benchmarks.clustering [FEATURES CODEWORDS]
+Seconds are CPU seconds of the one thread that works, so that other work on the machine hardly counts; ours are medians
+of several rounds, peers run once. A peer that would take longer than ten minutes is extrapolated from the size before,
+linearly in features times codewords, and called so. Each size runs in a process of its own, and the largest is also
+indexed: all keys, 8-bit codes, 8-bit fingerprints; there seconds are wall time, and the peak is the process's.
+
+    python -m benchmarks.clustering [FEATURES ...]     one size or several of 100000 1000000 10000000 50000000
+    python -m benchmarks.clustering --quick            the smallest
+    python -m benchmarks.clustering trained            AUC after retraining (benchmarks.clustering_trained)
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import faiss
@@ -26,16 +39,27 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
+from benchmarks import clustering_trained
 from benchmarks.record import Figures
-from saec.compress.clustering import COLD_ITERATIONS, assign, cluster
+from saec.compress.clustering import assign, cluster
+from saec.compress.index import RetrievalIndex
 
-SIZES = ((100_000, 255), (1_000_000, 1024))
-TARGETS_AT = 1_000_000
-WIDTH, HEAD_SHARE, ROUNDS, DRIFT = 16, 0.8, 5, 0.02
+SIZES = {100_000: 255, 1_000_000: 1024, 10_000_000: 255, 50_000_000: 255}
+"""Codewords at each number of features."""
+TARGETS_AT, INDEXED_AT = 1_000_000, 50_000_000
+WIDTH, HEAD_SHARE, ROUNDS, DRIFT, ITERATIONS = 16, 0.8, 5, 0.02, 20
+PEER_LIMIT_S = 600.0
+PLUS_LIMIT = 60_000_000
+"""Features times codewords up to which scikit-learn also starts from k-means++: beyond, the start takes minutes."""
+_BLOCK = 1 << 20
+
 Vectors = NDArray[np.float32]
 Codes = NDArray[np.int64]
-Fit = Callable[[], tuple[Vectors, Callable[[], Codes]]]
-"""Clusters, and returns the centroids and what codes all features."""
+Rows = Codes | slice
+Measured = tuple[str, float, str]
+Fit = Callable[[Vectors, Vectors], tuple[Vectors, Callable[[Vectors], Codes]]]
+"""Clusters vectors with weights; returns the centroids and what codes vectors."""
+EVERYTHING = slice(None)
 
 
 class Features(NamedTuple):
@@ -49,111 +73,261 @@ class Features(NamedTuple):
     def planted(cls, count: int, clusters: int) -> Features:
         """So many features around so many centres, in random order."""
         random = np.random.default_rng(count)
-        frequency_N = count / random.permutation(np.arange(1, count + 1)).astype(np.float32)
-        centres_KD = random.normal(size=(clusters, WIDTH))
-        noise_N1 = 0.1 + 0.5 / np.sqrt(frequency_N[:, None])
-        vectors_ND = centres_KD[random.integers(clusters, size=count)] + noise_N1 * random.normal(size=(count, WIDTH))
-        order = np.argsort(-frequency_N, kind="stable")
-        carried = np.cumsum(frequency_N[order], dtype=np.float64)
-        head = order[: np.searchsorted(carried, HEAD_SHARE * carried[-1])]
-        return cls(vectors_ND.astype(np.float32), frequency_N, head)
+        rank_N = random.permutation(np.arange(1, count + 1, dtype=np.int32))
+        frequency_N = (count / rank_N).astype(np.float32)
+        centres_KD = random.standard_normal((clusters, WIDTH), np.float32)
+        vectors_ND = random.standard_normal((count, WIDTH), np.float32)
+        for start in range(0, count, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            vectors_ND[block] *= 0.1 + 0.5 / np.sqrt(frequency_N[block, None])
+            vectors_ND[block] += centres_KD[random.integers(clusters, size=len(vectors_ND[block]))]
+        carried = np.cumsum(1.0 / np.arange(1, count + 1))
+        last = np.searchsorted(carried, HEAD_SHARE * carried[-1])
+        return cls(vectors_ND, frequency_N, np.flatnonzero(rank_N <= last))
 
-    def drifted(self) -> Features:
-        """The same features an hour later."""
-        moved_ND = np.random.default_rng(1).normal(0, DRIFT, self.vectors_ND.shape).astype(np.float32)
-        return self._replace(vectors_ND=self.vectors_ND + moved_ND)
-
-    def error(self, centroids_KD: Vectors, codes_N: Codes, chosen: Codes | slice) -> float:
-        """Relative error over the chosen features."""
-        vectors_MD, weight_M = self.vectors_ND[chosen].astype(np.float64), self.frequency_N[chosen].astype(np.float64)
-        squared_M = ((vectors_MD - centroids_KD[codes_N[chosen]]) ** 2).sum(1)
-        spread_M = ((vectors_MD - np.average(vectors_MD, axis=0, weights=weight_M)) ** 2).sum(1)
-        return float(weight_M @ squared_M / (weight_M @ spread_M))
+    def drifted_head(self) -> Vectors:
+        """The head's vectors an hour later."""
+        moved_MD = np.random.default_rng(1).standard_normal((len(self.head), WIDTH), np.float32)
+        return self.vectors_ND[self.head] + DRIFT * moved_MD
 
 
-def by_scikit_learn(features: Features, model: KMeans | MiniBatchKMeans) -> Fit:
-    """scikit-learn on all features, weighted."""
-    def fit() -> tuple[Vectors, Callable[[], Codes]]:
-        model.fit(features.vectors_ND, sample_weight=features.frequency_N)
-        return model.cluster_centers_, lambda: model.predict(features.vectors_ND)
+def relative_error(vectors_ND: Vectors, frequency_N: Vectors, centroids_KD: Vectors, codes_N: Codes) -> float:
+    """Weighted squared error over weighted variance."""
+    mean_D = (frequency_N @ vectors_ND) / frequency_N.sum(dtype=np.float64)
+    error = spread = 0.0
+    for start in range(0, len(vectors_ND), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        vectors_BD, weight_B = vectors_ND[block].astype(np.float64), frequency_N[block].astype(np.float64)
+        error += float(weight_B @ ((vectors_BD - centroids_KD[codes_N[block]]) ** 2).sum(1))
+        spread += float(weight_B @ ((vectors_BD - mean_D) ** 2).sum(1))
+    return error / spread
+
+
+def by_scikit_learn(model: KMeans | MiniBatchKMeans) -> Fit:
+    """Ask scikit-learn, weighted."""
+    def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
+        model.fit(vectors_ND, sample_weight=frequency_N)
+        return model.cluster_centers_, model.predict
     return fit
 
 
-def by_faiss(features: Features, codewords: int, chosen: Codes | slice) -> Fit:
-    """Faiss on the chosen features, weighted, none of them left out."""
-    def fit() -> tuple[Vectors, Callable[[], Codes]]:
-        vectors_MD, weight_M = features.vectors_ND[chosen], features.frequency_N[chosen]
-        model = faiss.Kmeans(WIDTH, codewords, niter=COLD_ITERATIONS, seed=1, min_points_per_centroid=1,
-                             max_points_per_centroid=len(vectors_MD))
-        model.train(vectors_MD, weights=weight_M)
-        return model.centroids, lambda: model.index.search(features.vectors_ND, 1)[1][:, 0]
+def by_faiss(codewords: int) -> Fit:
+    """Ask faiss, weighted, with no feature left out."""
+    def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
+        model = faiss.Kmeans(WIDTH, codewords, niter=ITERATIONS, seed=1, min_points_per_centroid=1,
+                             max_points_per_centroid=len(vectors_ND))
+        model.train(vectors_ND, weights=frequency_N)
+        return model.centroids, lambda vectors_ND: model.index.search(vectors_ND, 1)[1][:, 0]
     return fit
 
 
-def by_saec(features: Features, codewords: int, start_KD: Vectors | None = None) -> Fit:
-    """Our own clustering of the head, cold, or warm from centroids of the hour before."""
-    def fit() -> tuple[Vectors, Callable[[], Codes]]:
-        vectors_MD, weight_M = features.vectors_ND[features.head], features.frequency_N[features.head]
-        centroids_KD = cluster(vectors_MD, weight_M, codewords, start_KD=start_KD, seed=1)
-        return centroids_KD, lambda: assign(features.vectors_ND, centroids_KD)[0]
+def by_saec(codewords: int, start_KD: Vectors | None = None, guess_N: Codes | None = None) -> Fit:
+    """Ask our own, cold, or warm from the centroids and codes of the hour before."""
+    def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
+        centroids_KD = cluster(vectors_ND, frequency_N, codewords, start_KD=start_KD, guess_N=guess_N, seed=1)
+        return centroids_KD, lambda vectors_ND: assign(vectors_ND, centroids_KD, guess_N)[0]
     return fit
 
 
-def measure(figures: Figures, name: str, features: Features, fit: Fit, rounds: int = 1) -> tuple[float, Vectors]:
-    """Add what one method takes and reaches; returns its seconds for both steps, and its centroids."""
-    fits, assigns = [], []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        centroids_KD, code_all = fit()
-        fitted = time.perf_counter()
-        codes_N = code_all()
-        fits.append(fitted - start)
-        assigns.append(time.perf_counter() - fitted)
-    figures.add(f"{name}: clustering", statistics.median(fits), "s")
-    figures.add(f"{name}: coding all features", statistics.median(assigns), "s")
-    figures.add(f"{name}: relative error, all", features.error(centroids_KD, codes_N, slice(None)), "share")
-    figures.add(f"{name}: relative error, head", features.error(centroids_KD, codes_N, features.head), "share")
-    return statistics.median(fits) + statistics.median(assigns), centroids_KD
+class Method(NamedTuple):
+    """What one method took and reached."""
+
+    clustering_s: float
+    coding_s: float
+    centroids_KD: Vectors
+    codes_N: Codes
+
+    @classmethod
+    def measured(cls, fit: Fit, vectors_ND: Vectors, frequency_N: Vectors, rounds: int = 1) -> Method:
+        """Cluster and code, several times over if asked to; medians."""
+        fits, codings = [], []
+        for _ in range(rounds):
+            start = time.process_time()
+            centroids_KD, code = fit(vectors_ND, frequency_N)
+            fitted = time.process_time()
+            codes_N = code(vectors_ND)
+            fits.append(fitted - start)
+            codings.append(time.process_time() - fitted)
+        return cls(statistics.median(fits), statistics.median(codings), centroids_KD, codes_N)
+
+    @property
+    def seconds(self) -> float:
+        """Both steps."""
+        return self.clustering_s + self.coding_s
+
+    def figures(self, name: str) -> list[Measured]:
+        """The seconds as figures."""
+        return [(f"{name}: clustering", self.clustering_s, "s"), (f"{name}: coding", self.coding_s, "s")]
 
 
-def compare(figures: Figures, count: int, codewords: int) -> None:
-    """Add all methods at one size, and how many times faster ours are."""
+def ours(features: Features, codewords: int) -> tuple[list[Measured], Method, Method]:
+    """Cold and warm, and what it would take to code the tail too."""
+    vectors_MD, weight_M = features.vectors_ND[features.head], features.frequency_N[features.head]
+    cold = Method.measured(by_saec(codewords), vectors_MD, weight_M, ROUNDS)
+    later_MD = features.drifted_head()
+    warm = Method.measured(by_saec(codewords, cold.centroids_KD, cold.codes_N), later_MD, weight_M, ROUNDS)
+    blind = Method.measured(by_saec(codewords, cold.centroids_KD), later_MD, weight_M, ROUNDS)
+    start = time.process_time()
+    codes_N, _ = assign(features.vectors_ND, cold.centroids_KD)
+    all_s = time.process_time() - start
+    everything = (features.vectors_ND, features.frequency_N, cold.centroids_KD, codes_N)
+    return [
+        *cold.figures("saec cold"), *warm.figures("saec warm"), *blind.figures("saec warm without last hour's codes"),
+        ("saec cold: relative error, head", relative_error(vectors_MD, weight_M, *cold[2:]), "share"),
+        ("saec warm: relative error, head", relative_error(later_MD, weight_M, *warm[2:]), "share"),
+        ("saec anew in the next hour: relative error, head",
+         relative_error(later_MD, weight_M, *Method.measured(by_saec(codewords), later_MD, weight_M)[2:]), "share"),
+        ("saec cold: relative error, all, tail on its default codeword", _with_default(features, cold), "share"),
+        ("saec cold, coding all rows too: coding", all_s, "s"),
+        ("saec cold, coding all rows too: relative error, all", relative_error(*everything), "share"),
+    ], cold, warm
+
+
+def _with_default(features: Features, cold: Method) -> float:
+    """Relative error over all features when the tail shares one more codeword, its mean."""
+    in_tail_N = np.ones(len(features.vectors_ND), bool)
+    in_tail_N[features.head] = False
+    weight_N = np.where(in_tail_N, features.frequency_N, 0.0).astype(np.float32)
+    default_D = (weight_N @ features.vectors_ND) / weight_N.sum(dtype=np.float64)
+    codes_N = np.full(len(in_tail_N), len(cold.centroids_KD))
+    codes_N[features.head] = cold.codes_N
+    codebook_KD = np.concatenate([cold.centroids_KD, default_D[None].astype(np.float32)])
+    return relative_error(features.vectors_ND, features.frequency_N, codebook_KD, codes_N)
+
+
+def peers(features: Features, codewords: int, before: dict[str, float]) -> tuple[list[Measured], dict[str, float]]:
+    """All peers; returns their figures, and the seconds of each for a feature and codeword.
+
+    Args:
+        features: to cluster.
+        codewords: how many.
+        before: the seconds of each for a feature and codeword at the size before.
+    """
+    lloyd = {"n_init": 1, "max_iter": ITERATIONS, "tol": 0.0, "algorithm": "lloyd", "random_state": 1}
+    mini_batch = MiniBatchKMeans(codewords, random_state=1)
+    fits: list[tuple[str, Fit, Rows]] = []
+    for where, rows in (("the head", features.head), ("all", EVERYTHING)):
+        fits.append((f"faiss on {where}", by_faiss(codewords), rows))
+        random_start = by_scikit_learn(KMeans(codewords, init="random", **lloyd))
+        fits.append((f"scikit-learn Lloyd on {where}", random_start, rows))
+        if len(features.vectors_ND[rows]) * codewords <= PLUS_LIMIT:
+            plus = by_scikit_learn(KMeans(codewords, init="k-means++", **lloyd))
+            fits.append((f"scikit-learn Lloyd on {where} from k-means++", plus, rows))
+    fits.insert(-1, ("scikit-learn MiniBatchKMeans on all", by_scikit_learn(mini_batch), EVERYTHING))
+    figures, cost = [], dict[str, float]()
+    for name, fit, rows in fits:
+        vectors_MD, weight_M = features.vectors_ND[rows], features.frequency_N[rows]
+        work = len(vectors_MD) * codewords
+        if work * before.get(name, 0.0) > PEER_LIMIT_S:
+            cost[name] = before[name]
+            figures.append((f"{name}: clustering and coding (extrapolated)", work * before[name], "s"))
+            continue
+        method = Method.measured(fit, vectors_MD, weight_M)
+        cost[name] = method.seconds / work
+        figures += method.figures(name)
+        if rows is EVERYTHING:
+            error = relative_error(features.vectors_ND, features.frequency_N, *method[2:])
+            figures.append((f"{name}: relative error, all", error, "share"))
+        of_head = method.codes_N if rows is not EVERYTHING else method.codes_N[features.head]
+        error = relative_error(features.vectors_ND[features.head], features.frequency_N[features.head],
+                               method.centroids_KD, of_head)
+        figures.append((f"{name}: relative error, head", error, "share"))
+        print(f"  {name}: {method.seconds:.2f} s, {error:.5f}", flush=True)
+    return figures, cost
+
+
+def compare(count: int, codewords: int, before: dict[str, float]) -> tuple[list[Measured], dict[str, float]]:
+    """All methods at one size, in a process of its own: figures, and the peers' seconds a feature and codeword."""
+    _one_thread()
     features = Features.planted(count, codewords)
-    size = f"{count:,} features, {codewords} codewords"
-    figures.add(f"{size}: features of the head", len(features.head), "features")
-    cold, start_KD = measure(figures, f"{size}, saec cold on the head", features, by_saec(features, codewords), ROUNDS)
-    later = features.drifted()
-    warm, _ = measure(figures, f"{size}, saec warm on the head", later, by_saec(later, codewords, start_KD), ROUNDS)
-    lloyd = {"n_init": 1, "max_iter": COLD_ITERATIONS, "tol": 0.0, "algorithm": "lloyd", "random_state": 1}
-    peers = {
-        "faiss on the head": by_faiss(features, codewords, features.head),
-        "faiss on all": by_faiss(features, codewords, slice(None)),
-        "scikit-learn MiniBatchKMeans on all": by_scikit_learn(features, MiniBatchKMeans(codewords, random_state=1)),
-        "scikit-learn Lloyd on all": by_scikit_learn(features, KMeans(codewords, init="random", **lloyd)),
-    }
-    if count < TARGETS_AT:
-        peers["scikit-learn Lloyd on all from k-means++"] = by_scikit_learn(features, KMeans(codewords, **lloyd))
-    wanted = {"faiss on all": 20, "scikit-learn Lloyd on all": 100} if count >= TARGETS_AT else {}
-    for name, fit in peers.items():
-        seconds, _ = measure(figures, f"{size}, {name}", features, fit)
-        target = (f">= {wanted[name]}", seconds / cold >= wanted[name]) if name in wanted else (None, None)
-        figures.add(f"{size}, cold, with coding, over {name}", seconds / cold, "times faster", *target)
-        figures.add(f"{size}, warm, with coding, over {name}", seconds / warm, "times faster")
-    target = (">= 5", cold / warm >= 5) if count >= TARGETS_AT else (None, None)
-    figures.add(f"{size}, warm, with coding, over cold", cold / warm, "times faster", *target)
+    print(f"{count:,} features, {codewords} codewords, {len(features.head):,} of the head", flush=True)
+    figures, cold, warm = ours(features, codewords)
+    figures.insert(0, ("features of the head", len(features.head), "features"))
+    print(*figures, sep="\n", flush=True)
+    of_peers, cost = peers(features, codewords, before)
+    ratios = []
+    for name, seconds in cost.items():
+        work = codewords * (len(features.head) if "the head" in name else count)
+        marked = name + (" (extrapolated)" if before.get(name) == seconds else "")
+        ratios.append((f"saec cold over {marked}", seconds * work / cold.seconds, "times faster"))
+        ratios.append((f"saec warm over {marked}", seconds * work / warm.seconds, "times faster"))
+    ratios.append(("saec warm over saec cold", cold.seconds / warm.seconds, "times faster"))
+    return [*figures, *of_peers, *ratios], cost
 
 
-def main() -> None:
-    """Measure both sizes, or the one that is asked for."""
-    asked = [int(text) for text in sys.argv[1:3]]
-    figures = Figures("clustering")
+def indexed(count: int, codewords: int) -> list[Measured]:
+    """Cluster the head, code all features and index all keys, in a process of its own: wall time and peak memory."""
+    _one_thread()
+    features = Features.planted(count, codewords)
+    keys_N = np.random.default_rng(2).permutation(np.arange(1, count + 1, dtype=np.uint64))
+    marks, cpu = [time.perf_counter()], time.process_time()
+    centroids_KD = cluster(features.vectors_ND[features.head], features.frequency_N[features.head], codewords, seed=1)
+    marks.append(time.perf_counter())
+    codes_N = np.concatenate([assign(features.vectors_ND[start : start + _BLOCK], centroids_KD)[0].astype(np.uint8) + 1
+                              for start in range(0, count, _BLOCK)])
+    marks.append(time.perf_counter())
+    index = RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=8)
+    marks.append(time.perf_counter())
+    cpu = time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    asked_N = keys_N[:10_000_000]
+    start = time.process_time()
+    index.lookup(asked_N)
+    steps = zip(("clustering", "coding all features", "indexing all keys"), marks, marks[1:], strict=False)
+    return [
+        *[(f"clustered and indexed: {step}, wall", end - begin, "s") for step, begin, end in steps],
+        ("clustered and indexed: CPU", cpu, "s"),
+        ("clustered and indexed: wall", marks[-1] - marks[0], "s"),
+        ("clustered and indexed: peak memory, features and keys included", peak, "GiB"),
+        ("index: size", index.nbytes / count, "bytes/key"),
+        ("index: look-up of known keys", (time.process_time() - start) / len(asked_N) * 1e9, "ns/key"),
+    ]
+
+
+def _one_thread() -> None:
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
-    with threadpool_limits(1):
-        for count, codewords in [(asked[0], asked[1])] if asked else SIZES:
-            compare(figures, count, codewords)
-    figures.finish()
+    threadpool_limits(1)
+
+
+def targets(figures: list[Measured], size: int) -> dict[str, tuple[str, bool]]:
+    """The targets of one size's figures that have one."""
+    value = {name: figure for name, figure, _ in figures}
+    found = {}
+    if size == TARGETS_AT:
+        found = {f"saec cold over {name}": (f">= {least}", value[f"saec cold over {name}"] >= least)
+                 for name, least in (("faiss on all", 20), ("scikit-learn Lloyd on all", 100))}
+        found["saec warm over saec cold"] = (">= 5", value["saec warm over saec cold"] >= 5)
+        error = "relative error, head"
+        best = min(value[f"{name}: {error}"] for name in ("faiss on all", "scikit-learn Lloyd on all"))
+        found[f"saec cold: {error}"] = (f"<= {best:.4f}, the better of faiss and Lloyd on all",
+                                        value[f"saec cold: {error}"] <= best)
+    for name, most in (("clustered and indexed: wall", 300.0),
+                       ("clustered and indexed: peak memory, features and keys included", 12.0),
+                       ("index: look-up of known keys", 100.0)):
+        if name in value:
+            found[name] = (f"<= {most:g}", value[name] <= most)
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the sizes asked for, each in a process of its own; or hand over to the trained tables."""
+    if arguments == ["trained"]:
+        clustering_trained.main()
+        return
+    sizes = [min(SIZES)] if arguments == ["--quick"] else [int(text) for text in arguments] or list(SIZES)
+    record, cost = Figures("clustering"), dict[str, float]()
+    for count in sizes:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as process:
+            figures, cost = process.submit(compare, count, SIZES[count], cost).result()
+            if count >= INDEXED_AT:
+                figures = [*process.submit(indexed, count, SIZES[count]).result(), *figures]
+        wanted = targets(figures, count)
+        for name, value, unit in figures:
+            record.add(f"{count:,} features, {SIZES[count]} codewords: {name}", value, unit,
+                       *wanted.get(name, (None, None)))
+    record.finish()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
