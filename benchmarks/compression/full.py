@@ -11,7 +11,7 @@ Shapes: B rows, U distinct features of the hour, V rows of the table, N features
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ class FullTable:
         yield Served("original", original.score(self._prepared, given.cut), fp32, 1.0, 0.0)
         index = at_cut.index(0.0, 8)
         small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
-        yield Served("int8", at_cut.score(as_int8(original.table.vectors_VD), index), small, 1.0, 0.0)
+        yield Served("int8", at_cut.score(original.table.vectors_VD, index, as_int8), small, 1.0, 0.0)
         for name, threshold in self.filters.items():
             yield filtered(name, at_cut, threshold)
         for name, quantiser in self.quantisers.items():
@@ -96,11 +96,16 @@ class TableAtCut:
         keys_N, rows_N = vocabulary.keys_V[head_V], vocabulary.row_V[head_V].astype(np.int64)
         return HeadIndex.build(keys_N, rows_N, fingerprint_bits)
 
-    def score(self, vectors_VD: NDArray[np.float32], index: HeadIndex) -> NDArray[np.float64]:
-        """Score the gate rows with these vectors, found through an index."""
+    def score(
+        self,
+        vectors_VD: NDArray[np.float32],
+        index: HeadIndex,
+        stored: Callable[[NDArray[np.float32]], NDArray[np.float32]] = np.asarray,
+    ) -> NDArray[np.float64]:
+        """Score the gate rows with these vectors, as they come back from how they are stored, found by an index."""
         served_U = index.serve(self.features.keys_U, self.rows_U, self.features.fields_U)
         places_BS = torch.from_numpy(self.features.spread(np.arange(len(served_U)))[self.given.cut :])
-        return self.original.learner.score(torch.from_numpy(vectors_VD[served_U]), places_BS)
+        return self.original.learner.score(torch.from_numpy(stored(vectors_VD[served_U])), places_BS)
 
 
 def filtered(name: str, at_cut: TableAtCut, threshold: float, fingerprint_bits: int = 8) -> Served:
@@ -109,7 +114,7 @@ def filtered(name: str, at_cut: TableAtCut, threshold: float, fingerprint_bits: 
     count, width = len(index.rows_N), original.config.model.width
     stored = count + original.vocabulary.fields
     size = index.bytes(max(1, (count - 1).bit_length())) + stored * row_bytes(width)
-    scores_G = at_cut.score(as_int8(original.table.vectors_VD), index)
+    scores_G = at_cut.score(original.table.vectors_VD, index, as_int8)
     return Served(name, scores_G, size, len(original.table) / stored, 0.0)
 
 
@@ -120,13 +125,15 @@ def quantised(original: Original, quantiser: Quantiser) -> tuple[NDArray[np.floa
         The vectors as decoded, bytes of the codebooks, and vectors stored, parts of vectors counted as such.
     """
     vocabulary, width = original.vocabulary, original.config.model.width
-    decoded_VD = as_int8(original.table.vectors_VD)
+    decoded_VD = original.table.vectors_VD.copy()
+    decoded_VD[: vocabulary.fields] = as_int8(decoded_VD[: vocabulary.fields])
     stored, codewords = 0, 1 << quantiser.code_bits
     own_V = np.flatnonzero(vocabulary.row_V >= 0)
     for field in range(vocabulary.fields):
         rows_N = vocabulary.row_V[own_V[vocabulary.fields_V[own_V] == field]]
         if len(rows_N) <= codewords:
-            stored += len(rows_N)  # as many rows as codewords or fewer: the codebook is the rows
+            decoded_VD[rows_N] = as_int8(decoded_VD[rows_N])  # no more rows than codewords: the codebook is the rows
+            stored += len(rows_N)
             continue
         decoded_VD[rows_N] = _decoded(original.table.vectors_VD[rows_N], quantiser)
         stored += codewords
