@@ -10,6 +10,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ def _run(options: argparse.Namespace) -> None:
         "gate_rows": len(stretch.labels_G),
         "original_bytes": round(stretch.census.original_bytes),
         "hardware": hardware(),
+        "command": " && ".join([*options.after, shlex.join(["python", "-m", "benchmarks.compression", *sys.argv[1:]])]),
     }
     kept.save()
 
@@ -85,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", default="workspace/compression", help="folder for encoded rows and scores")
     parser.add_argument("--redo", nargs="+", choices=["original", *AXES], default=[],
                         help="passes to make again; Saec is in the original's")
+    parser.add_argument("--after", action="append", default=[], metavar="COMMAND",
+                        help="the command that made the data, to be shown before this one")
     parser.add_argument("--render-only", action="store_true", help="write docs and figures from what is kept")
     return parser
 

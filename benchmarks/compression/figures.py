@@ -95,7 +95,8 @@ def _bytes(count: float) -> str:
 
 def record(name: str, kept: Kept, results: Path) -> dict[str, Any]:
     """The figures that the issue asks for, with their targets."""
-    figures = Figures(name, results=results)
+    figures = _Figures(name, results=results)
+    figures.command = kept.content["command"]
     for run in names(kept):
         for figure in ("ratio", "auc", "logloss"):
             figures.add(f"{run}, {figure}", mean_of(kept, run, figure), "")
@@ -104,6 +105,16 @@ def record(name: str, kept: Kept, results: Path) -> dict[str, Any]:
         elif run != "original" and (saec := saec_no_larger(kept, run)) is not None:
             _against_peer(figures, kept, saec, run)
     return figures.finish()
+
+
+class _Figures(Figures):
+    """A record that names the command that made the runs, not the one that drew them."""
+
+    command = ""
+
+    def record(self) -> dict[str, Any]:
+        """The run as one JSON object."""
+        return {**super().record(), "command": self.command}
 
 
 def _against_original(figures: Figures, kept: Kept, name: str) -> None:

@@ -47,7 +47,8 @@ Contestants:
 - **quotient-remainder** (Shi et al. 2020): two int8 rows a key, added or multiplied by element; no keys.
 
 Peers were tuned on an earlier stretch, one choice after the other, by AUC minus log loss; what is best at 1/30 is used
-down to 1/100, what is best at 1/300 beyond. `rate` is a factor on `training.table_learning_rate`.
+down to 1/100, what is best at 1/300 down to that, what is best at 1/1000 beyond. `rate` is a factor on
+`training.table_learning_rate`.
 """
 
 
@@ -71,7 +72,7 @@ class Page:
             f"## {title}\n\n`{stretch['config']}`, {stretch['hours']} hours up to {stretch['last']}, the last "
             f"{stretch['scored']} scored: {kept.content['gate_rows']:,} gate rows. Seeds {', '.join(map(str, seeds))}. "
             f"The original takes {kept.content['original_bytes']:,} bytes. {kept.content['hardware']}; commit "
-            f"{', '.join(commits)}.\n\n```bash\n{_command(name, stretch, seeds)}\n```\n"
+            f"{', '.join(commits)}.\n\n```bash\n{kept.content['command']}\n```\n"
         )
         yield f"![AUC and log loss against bytes](images/{name}.png)\n"
         yield "\n".join(self._table(kept)) + "\n"
@@ -155,12 +156,6 @@ def _standing(lower: float, upper: float) -> str:
 
 def _shown(found: Gap | str | None) -> str:
     return f"{found.difference:+.4f} ± {found.reach:.4f}" if isinstance(found, Gap) else ""
-
-
-def _command(name: str, stretch: dict[str, object], seeds: list[int]) -> str:
-    options = {f"--{key.replace('_', '-')}": value for key, value in stretch.items()}
-    text = " ".join(f"{option} {value}" for option, value in options.items())
-    return f"python -m benchmarks.compression --name {name} --seeds {' '.join(map(str, seeds))} {text}"
 
 
 def _tuning(kept: Kept) -> Iterator[str]:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.compression.settings import ANCHORS, AXES, LAST_OF_FIRST_ANCHOR, Choice, Job, contestant
+from benchmarks.compression.settings import AXES, TUNED_AT, Choice, Job, contestant
 from benchmarks.compression.stretch import Served, Stretch
 from benchmarks.record import commit
 from saec.gate.metrics import auc, logloss
@@ -132,7 +132,7 @@ def tune(
 ) -> None:
     """Choose the settings of each peer that has some, one after the other, on an earlier stretch."""
     for method in [method for method in methods if method in AXES]:
-        for anchor in ANCHORS:
+        for anchor in sorted({TUNED_AT[ratio] for ratio in ratios}):
             choice: Choice = {axis: values[0] for axis, values in AXES[method].items()}
             for axis, values in AXES[method].items():
                 jobs = [_job(method, anchor, {**choice, axis: value}) for value in values]
@@ -146,8 +146,7 @@ def chosen(kept: Kept, method: str, ratio: int) -> Choice:
     """The settings of a peer at a size; nothing for one that has none."""
     if method not in AXES:
         return {}
-    anchor = ANCHORS[0] if ratio <= LAST_OF_FIRST_ANCHOR else ANCHORS[1]
-    found: Choice = kept.content["choices"].get(f"{method}@{anchor}") or {
+    found: Choice = kept.content["choices"].get(f"{method}@{TUNED_AT[ratio]}") or {
         axis: values[0] for axis, values in AXES[method].items()
     }
     return found

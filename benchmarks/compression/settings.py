@@ -1,8 +1,9 @@
 """Which contestants there are at which size, and how each was tuned.
 
-Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at two
-sizes: what is best at 1/30 is used down to 1/100, what is best at 1/300 beyond. Best is AUC minus log loss. The
-original's own settings (network, rates, dropout, admission) are the configuration's; a peer starts from them.
+Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at three
+sizes: what is best at 1/30 is used down to 1/100, what is best at 1/300 down to that, what is best at 1/1000 beyond.
+Best is AUC minus log loss. The original's own settings (network, rates, dropout, admission) are the configuration's; a
+peer starts from them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from benchmarks.compression.stretch import Stretch
 from saec.config import Config
 
 RATIOS = (30, 100, 200, 300, 500, 1000)
-ANCHORS = (30, 300)
-"""Sizes at which peers are tuned."""
-LAST_OF_FIRST_ANCHOR = 100
+TUNED_AT = {30: 30, 100: 30, 200: 300, 300: 300, 500: 1000, 1000: 1000}
+"""The size at which a peer's settings for a size are chosen."""
 Choice = dict[str, Any]
 
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {

@@ -36,7 +36,7 @@ def kept(tmp_path) -> Kept:
             run = {"name": name, "pass": name.partition("@")[0], "seed": seed, "choice": {}, "setting": SETTING}
             run |= {"bytes": size, "ratio": 90_000 / size, "ratio_paper": 0.0}
             kept.add("runs", [{**run, "auc": 0.7 + seed / 100, "logloss": 0.6, "commit": "abc"}])
-    kept.content |= {"gate_rows": ROWS, "original_bytes": 90_000, "hardware": "a machine",
+    kept.content |= {"gate_rows": ROWS, "original_bytes": 90_000, "hardware": "a machine", "command": "do",
                      "truth": {"auc": 0.9, "logloss": 0.4, "constant": 0.69}}
     judged.judge(kept, labels_G, tmp_path)
     return kept
@@ -95,9 +95,9 @@ def test_what_is_known_is_not_run_again(kept):
 
 
 def test_choices_follow_the_nearer_tuning(kept):
-    """What was best at 1/30 holds down to 1/100, what was best at 1/300 beyond; untuned peers start as listed."""
-    kept.content["choices"] = {"hashing@30": {"rate": 0.5}, "hashing@300": {"rate": 2.0}}
-    assert [chosen(kept, "hashing", ratio)["rate"] for ratio in (30, 100, 200, 1000)] == [0.5, 0.5, 2.0, 2.0]
+    """What was best at 1/30 holds down to 1/100, then that at 1/300, then that at 1/1000; others start as listed."""
+    kept.content["choices"] = {f"hashing@{ratio}": {"rate": ratio / 10} for ratio in (30, 300, 1000)}
+    assert [chosen(kept, "hashing", ratio)["rate"] for ratio in (30, 100, 200, 500)] == [3.0, 3.0, 30.0, 100.0]
     assert chosen(kept, "filtered", 30) == {axis: values[0] for axis, values in AXES["filtered"].items()}
 
 
