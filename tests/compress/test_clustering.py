@@ -116,6 +116,15 @@ def test_a_codeword_without_features_moves_to_those_served_worst():
         assert centroids_KD.tobytes() == cluster(vectors_ND, weighted_N, 5, start_KD=start_KD).tobytes()
 
 
+def test_the_heavier_half_of_a_split_keeps_its_code():
+    """Where the worst served feature is in the heavier half, the lighter half still goes to the codeword set free."""
+    vectors_ND = np.array([[0.0, 0.0], *[[4.0, 0.1 * row] for row in range(9)], [50.0, 50.0]], np.float32)
+    weights_N = np.array([10.0, *[1.0] * 9, 1.0], np.float32)
+    start_KD = np.array([[2.0, 0.0], [50.0, 50.0], [1e4, 1e4]], np.float32)
+    centroids_KD = cluster(vectors_ND, weights_N, 3, start_KD=start_KD)
+    np.testing.assert_allclose(centroids_KD, [[0.0, 0.0], [50.0, 50.0], [4.0, 0.4]], atol=1e-3)
+
+
 def test_more_codewords_than_vectors_are_not_made():
     """Each distinct vector is then its own codeword, in order of appearance, without error."""
     vectors_ND = np.array([[3, 3], [1, 1], [3, 3], [2, 2]], np.float32)

@@ -295,6 +295,7 @@ def test_shards_are_of_even_size_for_keys_without_randomness(small_shards):
     sizes = [layout.keys for layout in index.layouts]
     assert len(sizes) == 8
     assert 850 < min(sizes) <= max(sizes) < 1150
+    assert any(layout.seed == 0 for layout in index.layouts)  # the first seed tried is as good in a shard as alone
 
 
 def test_keys_that_repeat_are_refused_in_shards_too(small_shards):
@@ -333,6 +334,17 @@ def test_tampered_shards_are_refused_or_harmless(changes):
         return
     codes_N = loaded.lookup(np.concatenate([random_pairs(2000)[0], np.array([0, 1, 2**63, 2**64 - 1], np.uint64)]))
     assert codes_N.min() >= -1
+
+
+def test_shards_that_do_not_belong_together_are_refused():
+    """Shards with different bits, or with no keys, are none of one index."""
+    layout, cells = four_shards()
+    for place, value in ((4, 7), (5, 6)):
+        changed = layout.copy()
+        changed[1, place] = value
+        changed_words = sum(int(row[3] + 2) * int(row[2]) * int(row[4] + row[5]) // 32 for row in changed)
+        with pytest.raises(IntegrityError, match="do not belong together"):
+            RetrievalIndex.from_tensors({"layout": changed, "cells": np.resize(cells, changed_words)})
 
 
 def test_a_single_shard_written_as_many_is_refused():
