@@ -95,8 +95,9 @@ def _bytes(count: float) -> str:
 
 def record(name: str, kept: Kept, results: Path) -> dict[str, Any]:
     """The figures that the issue asks for, with their targets."""
-    figures = _Figures(name, results=results)
-    figures.command = kept.content["command"]
+    made_by = {"command": kept.content["command"], "hardware": kept.content["hardware"],
+               "commit": ", ".join(sorted({run["commit"] for run in kept.content["runs"]}))}
+    figures = _Figures(name, results=results, made_by=made_by)
     for run in names(kept):
         for figure in ("ratio", "auc", "logloss"):
             figures.add(f"{run}, {figure}", mean_of(kept, run, figure), "")
@@ -108,13 +109,16 @@ def record(name: str, kept: Kept, results: Path) -> dict[str, Any]:
 
 
 class _Figures(Figures):
-    """A record that names the command that made the runs, not the one that drew them."""
+    """A record that names what made the runs, not what drew them."""
 
-    command = ""
+    def __init__(self, name: str, *, results: Path, made_by: dict[str, str]) -> None:
+        """Start a record."""
+        super().__init__(name, results=results)
+        self._made_by = made_by
 
     def record(self) -> dict[str, Any]:
         """The run as one JSON object."""
-        return {**super().record(), "command": self.command}
+        return {**super().record(), **self._made_by}
 
 
 def _against_original(figures: Figures, kept: Kept, name: str) -> None:
