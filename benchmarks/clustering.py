@@ -12,17 +12,20 @@ tail's mean. What it would take us to code the tail as well is a figure of its o
 vectors that moved a little, started from last hour's centroids and codes.
 
 Seconds are CPU seconds of the one thread that works, so that other work on the machine hardly counts; ours are medians
-of several rounds, peers run once. A peer that would take longer than ten minutes is extrapolated from the size before,
-linearly in features times codewords, and called so. Each size runs in a process of its own, and the largest is also
-indexed: all keys, 8-bit codes, 8-bit fingerprints; there seconds are wall time, and the peak is the process's.
+of several rounds, peers run once. A peer that would take longer than ten minutes (`--limit`, in seconds) is
+extrapolated from the size before, linearly in features times codewords, and called so. Each size runs in a process of
+its own. The largest is also indexed: all keys, 8-bit codes, 8-bit fingerprints; there seconds are wall time, and the
+peak is the process's.
 
     python -m benchmarks.clustering [FEATURES ...]     one size or several of 100000 1000000 10000000 50000000
     python -m benchmarks.clustering --quick            the smallest
+    python -m benchmarks.clustering --limit 120 ...    extrapolate peers that would take longer than two minutes
     python -m benchmarks.clustering trained            AUC after retraining (benchmarks.clustering_trained)
 """
 
 from __future__ import annotations
 
+import argparse
 import resource
 import statistics
 import sys
@@ -195,13 +198,15 @@ def _with_default(features: Features, cold: Method) -> float:
     return relative_error(features.vectors_ND, features.frequency_N, codebook_KD, codes_N)
 
 
-def peers(features: Features, codewords: int, before: dict[str, float]) -> tuple[list[Measured], dict[str, float]]:
+def peers(features: Features, codewords: int, before: dict[str, float], limit_s: float
+          ) -> tuple[list[Measured], dict[str, float]]:
     """All peers; returns their figures, and the seconds of each for a feature and codeword.
 
     Args:
         features: to cluster.
         codewords: how many.
         before: the seconds of each for a feature and codeword at the size before.
+        limit_s: peers that would take longer are not run.
     """
     lloyd = {"n_init": 1, "max_iter": ITERATIONS, "tol": 0.0, "algorithm": "lloyd", "random_state": 1}
     mini_batch = MiniBatchKMeans(codewords, random_state=1)
@@ -218,7 +223,7 @@ def peers(features: Features, codewords: int, before: dict[str, float]) -> tuple
     for name, fit, rows in fits:
         vectors_MD, weight_M = features.vectors_ND[rows], features.frequency_N[rows]
         work = len(vectors_MD) * codewords
-        if work * before.get(name, 0.0) > PEER_LIMIT_S:
+        if work * before.get(name, 0.0) > limit_s:
             cost[name] = before[name]
             figures.append((f"{name}: clustering and coding (extrapolated)", work * before[name], "s"))
             continue
@@ -236,7 +241,8 @@ def peers(features: Features, codewords: int, before: dict[str, float]) -> tuple
     return figures, cost
 
 
-def compare(count: int, codewords: int, before: dict[str, float]) -> tuple[list[Measured], dict[str, float]]:
+def compare(count: int, codewords: int, before: dict[str, float], limit_s: float = PEER_LIMIT_S
+            ) -> tuple[list[Measured], dict[str, float]]:
     """All methods at one size, in a process of its own: figures, and the peers' seconds a feature and codeword."""
     _one_thread()
     features = Features.planted(count, codewords)
@@ -244,7 +250,7 @@ def compare(count: int, codewords: int, before: dict[str, float]) -> tuple[list[
     figures, cold, warm = ours(features, codewords)
     figures.insert(0, ("features of the head", len(features.head), "features"))
     print(*figures, sep="\n", flush=True)
-    of_peers, cost = peers(features, codewords, before)
+    of_peers, cost = peers(features, codewords, before, limit_s)
     ratios = []
     for name, seconds in cost.items():
         work = codewords * (len(features.head) if "the head" in name else count)
@@ -310,16 +316,22 @@ def targets(figures: list[Measured], size: int) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def main(arguments: list[str]) -> None:
+def main() -> None:
     """Measure the sizes asked for, each in a process of its own; or hand over to the trained tables."""
-    if arguments == ["trained"]:
+    if sys.argv[1:] == ["trained"]:
         clustering_trained.main()
         return
-    sizes = [min(SIZES)] if arguments == ["--quick"] else [int(text) for text in arguments] or list(SIZES)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.clustering")
+    parser.add_argument("sizes", nargs="*", type=int, default=list(SIZES), help=f"of {list(SIZES)}")
+    parser.add_argument("--quick", action="store_const", dest="sizes", const=[min(SIZES)])
+    parser.add_argument("--limit", type=float, default=PEER_LIMIT_S)
+    asked = parser.parse_args()
+    if unknown := set(asked.sizes) - set(SIZES):
+        parser.error(f"no such sizes {sorted(unknown)}; there are {list(SIZES)}")
     record, cost = Figures("clustering"), dict[str, float]()
-    for count in sizes:
+    for count in asked.sizes:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as process:
-            figures, cost = process.submit(compare, count, SIZES[count], cost).result()
+            figures, cost = process.submit(compare, count, SIZES[count], cost, asked.limit).result()
             if count >= INDEXED_AT:
                 figures = [*process.submit(indexed, count, SIZES[count]).result(), *figures]
         wanted = targets(figures, count)
@@ -330,4 +342,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
