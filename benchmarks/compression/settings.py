@@ -27,14 +27,14 @@ TUNED_AT = {30: 30, 100: 30, 200: 300, 300: 300, 500: 1000, 1000: 1000}
 Choice = dict[str, Any]
 
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "rate": (1.0, 0.5, 2.0, 4.0)},
+    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "rate": (1.0, 0.5, 2.0, 4.0, 8.0)},
     "quotient-remainder": {
         "combine": ("sum", "product"),
         "ids": ("as many as features", "as many as can be"),
         "dropout": (True, False),
-        "rate": (1.0, 0.5, 2.0, 4.0),
+        "rate": (1.0, 0.5, 2.0, 4.0, 8.0),
     },
-    "filtered": {"rows": ("from the start", "at the cut"), "rate": (1.0, 0.5, 2.0, 4.0)},
+    "filtered": {"rows": ("from the start", "at the cut"), "rate": (1.0, 0.5, 2.0, 4.0, 8.0)},
 }
 """Choices of each tuned peer, tried in this order, the first of each being where it starts; `rate` is a factor on
 `training.table_learning_rate`."""
