@@ -57,9 +57,17 @@ def _run(options: argparse.Namespace) -> None:
         "gate_rows": len(stretch.labels_G),
         "original_bytes": round(stretch.census.original_bytes),
         "hardware": hardware(),
-        "command": " && ".join([*options.after, shlex.join(["python", "-m", "benchmarks.compression", *sys.argv[1:]])]),
+        "command": " && ".join([*options.after, _command()]),
     }
     kept.save()
+
+
+def _command() -> str:
+    """The command as given, but for where this machine keeps its working files and what made the data."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--work")
+    parser.add_argument("--after", action="append")
+    return shlex.join(["python", "-m", "benchmarks.compression", *parser.parse_known_args()[1]])
 
 
 def _description(options: argparse.Namespace) -> dict[str, Any]:
