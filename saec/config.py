@@ -159,15 +159,15 @@ class TrainingConfig(Section):
 
 
 class CompressionConfig(Section):
-    """How far the published model is compressed."""
+    """How far the published model is compressed: one dial, from which everything else follows."""
 
-    codewords: int = Field(default=255, ge=1, le=255)
-    """Codewords of a field's codebook, besides its default codeword; a field with fewer features stays direct."""
-    head_frequency: float = Field(default=2.0, ge=0)
-    """Decayed feature frequency from which a feature gets a code; rarer ones share the field's default codeword."""
-    codebook_precision: Literal["int8", "float16"] = "float16"
+    ratio: Annotated[float, Field(ge=1)] | Literal["auto"] = 200.0
+    """Bytes of the original's rows and keys to bytes of what replaces them; auto: the largest that costs nothing."""
+    codewords: int | None = Field(default=None, ge=1, le=4095)
+    """Clusters of a field, in place of what the ratio gives; a field with fewer features stays direct."""
+    codebook_precision: Literal["int8", "float16"] = "int8"
     """Numbers of the codebooks on disk."""
-    fingerprint_bits: int = Field(default=8, ge=4, le=16)
+    fingerprint_bits: int = Field(default=6, ge=2, le=16)
     """Bits that tell an indexed feature from an unknown one: one unknown in 2^bits is taken for a known one."""
 
 

@@ -24,14 +24,15 @@ import torch
 from numpy.typing import NDArray
 
 from saec.compress.artifact import Artifact, compression_figures, write_artifact
+from saec.compress.auto import Auto
 from saec.compress.challenger import Challenger
-from saec.compress.codebooks import Centroids
-from saec.compress.codes import HourCodes, code_hour
+from saec.compress.codebooks import DEFAULT
+from saec.compress.codes import HourCodes, Standards, code_hour
 from saec.config import Config
 from saec.data.checks import check_click_rate
 from saec.data.ingest import IngestRecord, ingest_hour
 from saec.errors import StoreError
-from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy
+from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, row_losses
 from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
 from saec.train.original import Untouched
@@ -88,7 +89,16 @@ class Clustered:
     codes: FileDigest
     head: int
     churn: float
-    utilisation: float
+    by_field: dict[str, dict[str, float]]
+    """How the clusters of each field live: head, clusters, used, largest_share, error, drift, rebuilt."""
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the clusters that some feature uses."""
+        return self._total("used") / max(self._total("clusters"), 1.0)
+
+    def _total(self, figure: str) -> float:
+        return sum(figures[figure] for figures in self.by_field.values())
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,8 @@ class Retrained:
     """The challenger at the cut and its files."""
 
     challenger: str
+    kept: bool
+    """Whether the hour's retraining is kept; it is dropped where it did harm."""
     sizes: dict[str, int]
     figures: dict[str, float]
 
@@ -165,46 +177,76 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
     workspace = _settled(plan)
     rows = ingested.load_rows(workspace.folder(plan.hour))
     untouched = Untouched(**workspace.read(plan.hour, trained.untouched))
-    before = Centroids.empty(len(plan.config.field_names), plan.config.model.width)
+    before, auto = Standards.start(len(plan.config.field_names), plan.config.model.width), Auto.start()
     if plan.challenger is not None:
-        before = _challenger(plan, workspace).centroids
+        challenger = _challenger(plan, workspace)
+        before, auto = challenger.standards, challenger.auto
+    wanted = plan.config.compression.ratio
+    ratio, trials = (auto.ratio, auto.trials) if wanted == "auto" else (wanted, [])
     codes = code_hour(
-        workspace.original(trained.original), untouched, before, plan.hour, rows.keys_BS, trained.cut
+        workspace.original(trained.original), untouched, before, plan.hour, rows.keys_BS, trained.cut, ratio, trials
     )
+    by_field = {
+        name: {figure: float(values_F[field]) for figure, values_F in codes.figures_F.items()}
+        for field, name in enumerate(plan.config.field_names)
+    }
     return Clustered(
         codes=workspace.write(plan.hour, "codes.safetensors", codes.arrays()),
-        head=len(codes.head_keys_N),
+        head=len(codes.head_keys_H),
         churn=codes.churn,
-        utilisation=codes.utilisation,
+        by_field=by_field,
     )
 
 
 def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered: Clustered) -> Retrained:
     """Retrain the challenger through the lagged codes and write its files with the fresh ones."""
     workspace = _settled(plan)
-    labels_B = ingested.load_rows(workspace.folder(plan.hour)).labels_B
+    rows = ingested.load_rows(workspace.folder(plan.hour))
+    labels_B = rows.labels_B
     codes = HourCodes.from_arrays(workspace.read(plan.hour, clustered.codes))
     if plan.challenger is None:
         challenger = Challenger.start(workspace.original(trained.original))
-        challenger.retrain(codes, labels_B, learn=False)
+        kept = challenger.retrain(codes, labels_B, learn=False)
     else:
         challenger = _challenger(plan, workspace)
         challenger.absorb()
-        challenger.retrain(codes, labels_B)
+        kept = challenger.retrain(codes, labels_B)
+    if plan.config.compression.ratio == "auto":
+        original = workspace.original(trained.original)
+        scores_B = original.score(original.prepare(rows), trained.cut)
+        challenger.auto = _weighed(challenger, codes, labels_B[trained.cut :], scores_B)
     candidate = workspace.folder(plan.hour) / CANDIDATE
     shutil.rmtree(candidate, ignore_errors=True)
     candidate.mkdir()
-    sizes = write_artifact(candidate, challenger, codes.head_keys_N, codes.head_codes_N)
+    sizes = write_artifact(candidate, challenger, codes.head_keys_H, codes.head_codes_H)
     return Retrained(
         challenger=workspace.checkpoints.save(plan.hour, "challenger", challenger.snapshot()),
+        kept=kept,
         sizes=sizes,
         figures=compression_figures(
             rows=trained.features + len(plan.config.field_names),
             width=plan.config.model.width,
-            codewords=codes.centroids.codewords,
+            codewords=codes.standards.centroids.codewords,
             head=clustered.head,
             sizes=sizes,
         ),
+    )
+
+
+def _weighed(
+    challenger: Challenger, codes: HourCodes, labels_B: NDArray[np.uint8], original_B: NDArray[np.float64]
+) -> Auto:
+    """What the gate rows say of the hour's ratio and of each trial, for the next hour's ratio."""
+    scores_TB = [challenger.score(codes.fresh_BS)]
+    for trial in range(len(challenger.auto.trials)):
+        fewer_BS = np.where((codes.trials_BS <= trial) & (codes.fresh_BS >= 0), DEFAULT, codes.fresh_BS)
+        scores_TB.append(challenger.score(fewer_BS.astype(np.int16)))
+    if not 0 < labels_B.sum() < len(labels_B):
+        return challenger.auto  # rows of one class have no AUC
+    losses_B, auc_original = row_losses(labels_B, original_B), auc(labels_B, original_B)
+    return challenger.auto.learned(
+        [row_losses(labels_B, scores_B) - losses_B for scores_B in scores_TB],
+        [auc(labels_B, scores_B) - auc_original for scores_B in scores_TB],
     )
 
 
@@ -290,6 +332,8 @@ def do_hour(plan: HourPlan, steps: Steps, on_step: Callable[[str], object] = str
         "verdict": judged.verdict.as_dict(),
         "code_churn": clustered.churn,
         "utilisation": clustered.utilisation,
+        "fields": clustered.by_field,
+        "retraining_kept": retrained.kept,
         "challenger": retrained.challenger,
         "seconds": timed.seconds,
     }

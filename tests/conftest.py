@@ -71,7 +71,7 @@ _SETTINGS = {
     "vocabulary": {"max_new_features": 2_000},
     "model": {"width": 4, "hidden": [8], "cross_layers": 1, "cross_rank": 4},
     "training": {"dense_learning_rate": 0.02},
-    "compression": {"codewords": 15, "head_frequency": 2.0},
+    "compression": {"codewords": 15, "ratio": 20.0},
     # Margins so wide that an hour of a thousand rows decides: what is tested here is the way of an hour, not the gate.
     "gate": {"auc_margin": 0.3, "logloss_margin": 0.3, "min_rows": 50, "min_class_rows": 10},
 }
@@ -208,7 +208,7 @@ class ClickHours:
             "fields": [{"name": "user"}, {"name": "item"}, {"name": "tags", "kind": "list", "max_values": 3}],
             "model": {"width": 4, "hidden": [8], "cross_rank": 4},
             "training": {"batch_rows": 32},
-            "compression": {"codewords": 6, "head_frequency": 3.0, "fingerprint_bits": 16},
+            "compression": {"codewords": 6, "ratio": 4.0, "fingerprint_bits": 16},
         }
         return Config.model_validate(settings | sections)
 

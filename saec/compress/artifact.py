@@ -5,8 +5,8 @@
     network.safetensors    parameters of the network
     schema.json            fields, crosses, hash key and network layout: how a row becomes keys and a score
 
-Decisions: codes are counted from 1 in the index, so every feature that is not in it, the tail and the unknown alike,
-falls on its field's default codeword 0, as in training; an unknown key that the fingerprint lets through (one in
+Decisions: a feature that is not in the index, of the tail or unknown, falls on its field's default codeword, code 0, as
+in training; so the index holds codes less one, newcomers as 0. An unknown key that the fingerprint lets through (one in
 2^bits) gets some code, and one beyond its field's codebook counts as unknown. The gate judges what is read back from
 these files.
 
@@ -25,7 +25,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from saec.compress.codebooks import Centroids, places
+from saec.compress.codebooks import CLUSTERS, DEFAULT, Centroids, places
+from saec.compress.dial import KEY_BYTES
 from saec.compress.index import RetrievalIndex
 from saec.config import Config
 from saec.errors import IntegrityError, TrainingError
@@ -44,8 +45,7 @@ if TYPE_CHECKING:
 INDEX, CODEBOOKS, NETWORK, SCHEMA = "index.safetensors", "codebooks.safetensors", "network.safetensors", "schema.json"
 REPLACES_TABLE = (INDEX, CODEBOOKS)
 """The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
-KEY_BYTES = 8
-FORMAT = 1
+FORMAT = 2
 _SCHEMA_SECTIONS: dict[str, bool | set[str]] = {
     "data": {"time_column", "label_column", "hash_key"},
     "fields": True,
@@ -62,7 +62,7 @@ class Artifact:
     """What the schema tells: fields, crosses, hash key, network layout."""
     index: RetrievalIndex
     counts_F: NDArray[np.int64]
-    """Codewords of each field, the default codeword not counted."""
+    """Clusters of each field."""
     codewords_TD: NDArray[np.float32]
     learner: Learner
 
@@ -82,9 +82,9 @@ class Artifact:
 
     def codes(self, keys_BS: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The code of each feature in its field's codebook: 0 for the default codeword, -1 for padding."""
-        codes_BS = self.index.lookup(keys_BS).astype(np.int64)
-        known_BS = (codes_BS >= 0) & (codes_BS <= self.counts_F[np.array(self.config.slot_fields)])
-        return np.where(keys_BS == 0, -1, np.where(known_BS, codes_BS, 0))
+        codes_BS = self.index.lookup(keys_BS).astype(np.int64) + 1
+        known_BS = codes_BS < self.counts_F[np.array(self.config.slot_fields)] + CLUSTERS
+        return np.where(keys_BS == 0, -1, np.where(known_BS, codes_BS, DEFAULT))
 
     def score(self, keys_BS: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Probability of a click for each row of feature keys."""
@@ -93,7 +93,7 @@ class Artifact:
 
 
 def write_artifact(
-    folder: Path, challenger: Challenger, head_keys_N: NDArray[np.uint64], head_codes_N: NDArray[np.uint8]
+    folder: Path, challenger: Challenger, head_keys_H: NDArray[np.uint64], head_codes_H: NDArray[np.int16]
 ) -> dict[str, int]:
     """Write the files of a version into a folder.
 
@@ -105,13 +105,13 @@ def write_artifact(
     """
     compression = challenger.config.compression
     index = RetrievalIndex.build(
-        head_keys_N,
-        head_codes_N,
-        code_bits=_code_bits(challenger.centroids),
+        head_keys_H,
+        head_codes_H - 1,
+        code_bits=_code_bits(challenger.standards.centroids),
         fingerprint_bits=compression.fingerprint_bits,
     )
     codebooks = _quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
-    codebooks["counts_F"] = challenger.centroids.counts_F.astype(np.uint8)
+    codebooks["counts_F"] = challenger.standards.centroids.counts_F.astype(np.uint16)
     save_file(index.tensors(), folder / INDEX)
     save_file(codebooks, folder / CODEBOOKS)
     save_file(_finite(network_arrays(challenger.learner.network)), folder / NETWORK)
@@ -169,8 +169,10 @@ def _quantised(vectors_TD: NDArray[np.float32], precision: str) -> Arrays:
         if precision == "float16":
             stored: Arrays = {"codewords_TD": vectors_TD.astype(np.float16)}
         else:
-            scale_T = (np.maximum(np.abs(vectors_TD).max(1), 1e-12) / 127.0).astype(np.float32)
-            stored = {"codewords_TD": np.rint(vectors_TD / scale_T[:, None]).astype(np.int8), "scale_T": scale_T}
+            scale_T = (np.maximum(np.abs(vectors_TD).max(1), 1e-12) / 127.0).astype(np.float16)
+            scale_T = np.maximum(scale_T, np.finfo(np.float16).smallest_subnormal)
+            steps_TD = np.rint(vectors_TD / scale_T[:, None]).clip(-127, 127)
+            stored = {"codewords_TD": steps_TD.astype(np.int8), "scale_T": scale_T}
         finite = np.isfinite(_dequantised(stored)).all()
     if not finite:
         raise TrainingError(
@@ -201,7 +203,7 @@ def _read_codebooks(path: Path, config: Config) -> tuple[NDArray[np.int64], NDAr
         counts_F, codewords_TD = arrays["counts_F"].astype(np.int64), _dequantised(arrays)
     except (KeyError, ValueError) as error:
         raise IntegrityError(f"{path} holds no codebooks: {error}; run saec verify {path.parent.name}") from None
-    wanted = (int((counts_F + 1).sum()), config.model.width)
+    wanted = (int((counts_F + CLUSTERS).sum()), config.model.width)
     if len(counts_F) != len(config.field_names) or codewords_TD.shape != wanted or not np.isfinite(codewords_TD).all():
         raise IntegrityError(
             f"{path} holds codewords {codewords_TD.shape} for {len(counts_F)} fields, wanted {wanted}, all finite, for "

@@ -1,15 +1,16 @@
 """Codebooks: one a field, laid end to end, and the rules by which they live from hour to hour.
 
 Decisions:
-- Codeword 0 of a field is its default codeword: the tail, the unadmitted and the unknown all use it. Codewords 1 to K
-  belong to the clusters of the head.
+- Codeword 0 of a field is its default codeword: the tail and the unknown use it. Codeword 1 is that of its newcomers:
+  features seen earlier in the hour that are too new for a row of the original. Codewords from 2 on belong to the
+  clusters of the head.
 - A codeword has two vectors. Its centroid lives in the original's space and decides which features get the code; the
   codeword itself lives in the challenger's space, is retrained every hour, and is what is published.
 - From hour to hour codewords are passed on through the features that use them (`Succession`), so that what retraining
   learnt carries over when clusters are redrawn, or grow or shrink in number.
 
-Shapes: F fields, K codewords of one field without the default, T codewords of all fields with defaults, D width, B
-rows, S slots.
+Shapes: F fields, K clusters of one field, C clusters of all fields, T codewords of all fields, D width, B rows, S
+slots.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+DEFAULT, NEWCOMER, CLUSTERS = 0, 1, 2
+"""Code of the tail and the unknown, code of newcomers, first code of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +61,26 @@ class Centroids:
 
     @property
     def codewords(self) -> int:
-        """T: codewords of all fields, the defaults included."""
-        return int((self.counts_F + 1).sum())
+        """T: codewords of all fields, those without a cluster included."""
+        return int((self.counts_F + CLUSTERS).sum())
 
     def laid_out(self) -> NDArray[np.float32]:
-        """The centroids at the places of their codewords (T, D), zeros at those of the default codewords."""
+        """The centroids at the places of their codewords (T, D), zeros at those of codewords without a cluster."""
         vectors_TD = np.zeros((self.codewords, self.vectors_CD.shape[1]), np.float32)
-        is_default_T = np.zeros(self.codewords, bool)
-        is_default_T[self.starts_F] = True
-        vectors_TD[~is_default_T] = self.vectors_CD
+        has_cluster_T = np.ones(self.codewords, bool)
+        for code in (DEFAULT, NEWCOMER):
+            has_cluster_T[self.starts_F + code] = False
+        vectors_TD[has_cluster_T] = self.vectors_CD
         return vectors_TD
 
-    def codes(self, vectors_ND: NDArray[np.float32], fields_N: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The code 1..K of each vector in its field's codebook; 0 where the field has no clusters."""
-        codes_N = np.zeros(len(vectors_ND), np.uint8)
+    def codes(self, vectors_ND: NDArray[np.float32], fields_N: NDArray[np.int64]) -> NDArray[np.int16]:
+        """The code of the nearest cluster to each vector in its field; the default code where a field has none."""
+        codes_N = np.zeros(len(vectors_ND), np.int16)
         order_N = np.argsort(fields_N.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
         ends_F = np.cumsum(np.bincount(fields_N, minlength=len(self.counts_F)))
         for field, chosen in enumerate(np.split(order_N, ends_F[:-1])):
             if self.counts_F[field]:
-                codes_N[chosen] = assign(vectors_ND[chosen], self.of(field))[0] + 1
+                codes_N[chosen] = assign(vectors_ND[chosen], self.of(field))[0] + CLUSTERS
         return codes_N
 
 
@@ -87,19 +93,22 @@ class Codebooks:
 
     @classmethod
     def start(cls, defaults_FD: NDArray[np.float32], centroids: Centroids) -> Codebooks:
-        """Codewords at their centroids, default codewords at the original's default rows."""
+        """Codewords at their centroids; those of the tail and of newcomers at the original's default rows."""
         vectors_TD = centroids.laid_out()
-        vectors_TD[centroids.starts_F] = defaults_FD
+        for code in (DEFAULT, NEWCOMER):
+            vectors_TD[centroids.starts_F + code] = defaults_FD
         return cls(vectors_TD, np.zeros(len(vectors_TD), np.float32))
 
     def succeeded(self, succession: Succession, now: Centroids) -> Codebooks:
         """These codewords, retrained on the codes of the hour before, as the codewords of the hour's own clusters."""
         learnt_TD = self.vectors_TD - succession.old_means_TD
-        learnt_TD[succession.old_starts_F] = 0.0  # what was on the default codeword brings nothing along
+        for code in (DEFAULT, NEWCOMER):  # what had no code of its own brings nothing along
+            learnt_TD[succession.old_starts_F + code] = 0.0
         vectors_TD = succession.new_means_TD + succession.passed_on(learnt_TD)
         squares_T = succession.passed_on(self.squares_T[:, None])[:, 0]
-        vectors_TD[now.starts_F] = self.vectors_TD[succession.old_starts_F]
-        squares_T[now.starts_F] = self.squares_T[succession.old_starts_F]
+        for code in (DEFAULT, NEWCOMER):  # whoever has them, they mean the same
+            vectors_TD[now.starts_F + code] = self.vectors_TD[succession.old_starts_F + code]
+            squares_T[now.starts_F + code] = self.squares_T[succession.old_starts_F + code]
         return Codebooks(vectors_TD, squares_T)
 
 
@@ -131,8 +140,8 @@ class Succession:
         cls,
         before: Centroids,
         now: Centroids,
-        old_codes_N: NDArray[np.uint8],
-        new_codes_N: NDArray[np.uint8],
+        old_codes_N: NDArray[np.int16],
+        new_codes_N: NDArray[np.int16],
         fields_N: NDArray[np.int64],
         frequency_N: NDArray[np.float32],
         vectors_ND: NDArray[np.float32],
@@ -165,7 +174,7 @@ def places(
 
     Args:
         codes_BS: the code of each slot in its field's codebook, negative for padding.
-        counts_F: codewords of each field, the default codeword not counted.
+        counts_F: clusters of each field.
         slot_fields: the field of each slot.
     """
     starts_S = _starts(counts_F)[np.array(slot_fields)]
@@ -174,5 +183,5 @@ def places(
 
 def _starts(counts_F: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each field's codewords start among all T."""
-    starts_F: NDArray[np.int64] = np.cumsum(counts_F + 1) - (counts_F + 1)
+    starts_F: NDArray[np.int64] = np.cumsum(counts_F + CLUSTERS) - (counts_F + CLUSTERS)
     return starts_F

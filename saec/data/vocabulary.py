@@ -57,6 +57,11 @@ class HourFeatures:
             return cls(keys_U[1:], fields_U[1:], counts_U[1:], inverse_BS - 1)
         return cls(keys_U, fields_U, counts_U, inverse_BS)
 
+    def sightings(self, rows: slice) -> NDArray[np.int64]:
+        """Sightings of each distinct feature (U) in some rows of the hour."""
+        cells = self.inverse_BS[rows].ravel()
+        return np.bincount(cells[cells >= 0], minlength=len(self.keys_U))
+
     def spread(self, values_U: NDArray[np.int64], padding: int = PADDING_ROW) -> NDArray[np.int64]:
         """One value per distinct feature, laid out as the key matrix."""
         return np.append(values_U, padding)[self.inverse_BS]

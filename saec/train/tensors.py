@@ -76,6 +76,7 @@ def restore_learner(learner: Learner, state: Arrays, origin: str) -> None:
     """Put a learner into the state that `learner_state` gave."""
     load_network(learner.network, section(state, "network."), origin)
     for name, parameter in learner.network.named_parameters():
+        learner.optimiser.state.pop(parameter, None)
         if f"optimiser.step.{name}" in state:
             learner.optimiser.state[parameter] = {
                 moment: torch.from_numpy(state[f"optimiser.{moment}.{name}"].copy()) for moment in _MOMENTS

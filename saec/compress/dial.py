@@ -1,0 +1,71 @@
+"""The dial: one ratio of bytes, from which the size of the head and of the codebooks follows.
+
+    bytes of the original's rows and keys  /  ratio  =  bytes for the index and the codebooks
+
+Decisions: an eighth of the bytes, at most, goes to codewords, the rest to the index. More codewords a field lower the
+error of clustering but cost every index entry a bit, and models are all but indifferent between 31 and 255 of them
+(docs/LOG.md). Below `SMALLEST` bytes nothing is compressed further: a table that fits in a few pages needs no codes.
+
+Shapes: F fields, D width, K codewords.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saec.config import Config
+
+KEY_BYTES = 8
+"""Bytes of a feature key, which the original's table keeps beside every row."""
+SMALLEST = 1 << 13
+_CODEBOOK_SHARE = 1 / 8
+_HEADERS = 640
+"""Bytes of both files' headers."""
+_MOST_CODEWORDS = 255
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one hour may spend."""
+
+    codewords: int
+    """Most codewords of a field's clusters."""
+    features: int
+    """Most features with a code."""
+
+    @classmethod
+    def of(cls, config: Config, rows: int, ratio: float) -> Allowance:
+        """The allowance against an original of so many rows, default rows included."""
+        total = max(original_bytes(config, rows) / ratio, SMALLEST)
+        compression, fields = config.compression, len(config.field_names)
+        codeword_bytes = config.model.width * 2
+        if compression.codebook_precision == "int8":
+            codeword_bytes = config.model.width + 2
+        codewords = compression.codewords or _codewords(_CODEBOOK_SHARE * total / fields / codeword_bytes)
+        index_bytes = total - fields * (codewords + 2) * codeword_bytes - _HEADERS
+        cell_bits = codewords.bit_length() + compression.fingerprint_bits
+        return cls(codewords, features_within(index_bytes, cell_bits))
+
+
+def original_bytes(config: Config, rows: int) -> int:
+    """Bytes of the original's rows and keys."""
+    return rows * (4 * config.model.width + KEY_BYTES)
+
+
+def features_within(index_bytes: float, cell_bits: int) -> int:
+    """Features that an index of so many bytes has room for: a feature takes a little more than one cell (index.py)."""
+    cells = max(8 * index_bytes / cell_bits, 0.0)
+    features = cells
+    for _ in range(8):
+        features = cells / (1.12 + max(features, 1.0) ** -0.25)
+    return int(features)
+
+
+def _codewords(affordable: float) -> int:
+    """One less than a power of two, so that no value of a code's bits is wasted."""
+    codewords = 1
+    while 2 * codewords + 1 <= min(affordable, _MOST_CODEWORDS):
+        codewords = 2 * codewords + 1
+    return codewords
