@@ -162,7 +162,8 @@ class CompressionConfig(Section):
     """How far the published model is compressed: one dial, from which everything else follows."""
 
     ratio: Annotated[float, Field(ge=1)] | Literal["auto"] = 200.0
-    """Bytes of the original's rows and keys to bytes of what replaces them; auto: the largest that costs nothing."""
+    """Bytes of the original's rows and keys to bytes of what replaces them, approached over the first days; auto: the
+    largest that costs nothing."""
     codewords: int | None = Field(default=None, ge=1, le=4095)
     """Clusters of a field, in place of what the ratio gives; a field with fewer features stays direct."""
     codebook_precision: Literal["int8", "float16"] = "int8"

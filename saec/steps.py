@@ -28,6 +28,7 @@ from saec.compress.auto import Auto
 from saec.compress.challenger import Challenger
 from saec.compress.codebooks import DEFAULT
 from saec.compress.codes import HourCodes, Standards, code_hour
+from saec.compress.dial import warmed
 from saec.config import Config
 from saec.data.checks import check_click_rate
 from saec.data.ingest import IngestRecord, ingest_hour
@@ -182,7 +183,7 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
         challenger = _challenger(plan, workspace)
         before, auto = challenger.standards, challenger.auto
     wanted = plan.config.compression.ratio
-    ratio, trials = (auto.ratio, auto.trials) if wanted == "auto" else (wanted, [])
+    ratio, trials = (auto.ratio, auto.trials) if wanted == "auto" else (warmed(wanted, before.hours), [])
     codes = code_hour(
         workspace.original(trained.original), untouched, before, plan.hour, rows.keys_BS, trained.cut, ratio, trials
     )

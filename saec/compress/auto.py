@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 LADDER = np.round(25.0 * 2.0 ** (np.arange(25) / 3))
 """Ratios: three steps double the compression."""
-START = 6
-"""Step of the first hour: a ratio of 100."""
+START = 0
+"""Step of the first hour: a ratio of 25."""
 AHEAD = 2
 """Larger ratios tried each hour."""
 KEPT = 0.98

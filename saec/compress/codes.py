@@ -60,16 +60,18 @@ class Standards:
     worth: Worth
     limits: tuple[float, float]
     """A feature has a code when its sightings are expected to save more than this: known ones, newcomers."""
+    hours: int
+    """Hours coded so far."""
 
     @classmethod
     def start(cls, fields: int, width: int) -> Standards:
         """Those of the first hour, by which no feature has a code."""
         none = Centroids.empty(fields, width)
-        return cls(none, np.full(fields, np.inf), Returns.start(fields), Worth.start(fields), (np.inf, np.inf))
+        return cls(none, np.full(fields, np.inf), Returns.start(fields), Worth.start(fields), (np.inf, np.inf), 0)
 
     def arrays(self) -> Arrays:
         """The standards as named arrays."""
-        arrays: Arrays = {"drawn_errors_F": self.drawn_errors_F, "limits": np.array(self.limits)}
+        arrays: Arrays = {name: np.asarray(getattr(self, name)) for name in ("drawn_errors_F", "limits", "hours")}
         for name in ("centroids", "returns", "worth"):
             arrays |= {f"{name}.{key}": array for key, array in vars(getattr(self, name)).items()}
         return arrays
@@ -83,6 +85,7 @@ class Standards:
             Returns(**section(arrays, "returns.")),
             Worth(**section(arrays, "worth.")),
             (float(arrays["limits"][0]), float(arrays["limits"][1])),
+            int(arrays["hours"]),
         )
 
 
@@ -207,6 +210,7 @@ def code_hour(
             before.returns.learned((known, sightings_N), (present.after(seen_U).of(seen_U > 0), to_come_U[seen_U > 0])),
             before.worth,
             limits_now,
+            before.hours + 1,
         ),
         succession=succession,
         lagged_BS=lagged_BS,
