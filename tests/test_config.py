@@ -73,6 +73,7 @@ def test_store_and_ledger_can_be_elsewhere():
         ("training.batch_row", "batch_rows"),
         ("model.widht", "width"),
         ("compression.codeword", "codewords"),
+        ("compression.rato", "ratio"),
         ("gate.auc_margn", "auc_margin"),
         ("vocabulary.admit_afer", "admit_after"),
         ("retention.version", "versions"),
@@ -96,7 +97,9 @@ def test_a_setting_like_no_other_gets_no_hint(refused):
         ("training.gate_share", 1.0, "training.gate_share: Input should be less than 1, got '1.0'"),
         ("model.hidden", [64, 0], "model.hidden.1: Input should be greater than or equal to 1, got '0'"),
         ("training.batch_rows", "many", "training.batch_rows: Input should be a valid integer"),
-        ("compression.codewords", 256, "codewords: Input should be less than or equal to 255, got '256'"),
+        ("compression.codewords", 4096, "codewords: Input should be less than or equal to 4095, got '4096'"),
+        ("compression.ratio", 0.5, "Input should be greater than or equal to 1, got '0.5'"),
+        ("compression.ratio", "most", "Input should be 'auto', got 'most'"),
         ("compression.codebook_precision", "int4", "codebook_precision: Input should be 'int8' or 'float16'"),
         ("model.network", "dlrm", "got 'dlrm'"),
         ("vocabulary.half_life", float("inf"), "half_life: Input should be a finite number"),
@@ -158,7 +161,7 @@ OTHER = {
     "data.time_column": "t", "data.label_column": "c", "data.row_id_columns": ["id"], "data.hash_key": "k",
     "data.source": "elsewhere", "fields": GOOD["fields"][:1] + GOOD["fields"][2:], "crosses": [],
     "model.network": "deepfm", "model.hidden": [8], "training.precision": "bfloat16", "workspace": "w2",
-    "compression.codebook_precision": "int8", "store": "s", "ledger": "sqlite://",
+    "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",
 }
 
 

@@ -176,14 +176,15 @@ def code_hour(
     fields_H, weights_H = known.fields_N[head_N], at_cut.frequency_N[head_N]
     rows_H = vocabulary.row_V[own_N[head_N]].astype(np.int64)
     vectors_HD = original.table.vectors_VD[rows_H]
-    clusters = cluster_fields(
-        config, vectors_HD, fields_H, weights_H, before.centroids, before.drawn_errors_F, allowance.codewords
-    )
     was_coded_H = (scores(known, before.returns, before.worth) > before.limits[0])[head_N] | direct_F[fields_H]
-    old_codes_H = before.centroids.codes(untouched.restored(rows_H, vectors_HD), fields_H)
+    nearest_before_H = before.centroids.codes(untouched.restored(rows_H, vectors_HD), fields_H)
+    old_codes_H = np.where(was_coded_H, nearest_before_H, np.int16(DEFAULT))
+    clusters = cluster_fields(
+        config, vectors_HD, fields_H, weights_H, before.centroids, before.drawn_errors_F, allowance.codewords,
+        nearest_before_H,
+    )
     succession = Succession.of(
-        before.centroids, clusters.centroids, np.where(was_coded_H, old_codes_H, DEFAULT), clusters.codes_H, fields_H,
-        weights_H, vectors_HD,
+        before.centroids, clusters.centroids, old_codes_H, clusters.codes_H, fields_H, weights_H, vectors_HD
     )
 
     fresh_N = np.append(np.zeros(len(own_N), np.int64), DEFAULT)

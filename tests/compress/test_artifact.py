@@ -1,5 +1,6 @@
 """The published files: complete, exact in their sizes, refused when altered, enough to score with."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -18,15 +19,16 @@ from saec.errors import IntegrityError, TrainingError
 FILES = [CODEBOOKS, INDEX, NETWORK, SCHEMA]
 
 
-def challenger_of(click_hours, precision="float16"):
-    """A challenger with three codewords a field, and the keys and codes of its head: 20 users, 5 items, 7 tags."""
+def challenger_of(click_hours, precision="float16", clusters=3):
+    """A challenger with three clusters a field, and the keys and codes of its head: 20 users, 5 items, 7 tags."""
     rng = np.random.default_rng(0)
-    compression = {"codewords": 3, "codebook_precision": precision, "fingerprint_bits": 16}
+    compression = {"codewords": clusters, "codebook_precision": precision, "fingerprint_bits": 16}
     challenger = Challenger(click_hours.config(compression=compression))
-    challenger.centroids = Centroids.joined([rng.normal(size=(3, 4)).astype(np.float32) for _ in range(3)])
-    challenger.codebooks = Codebooks.start(rng.normal(size=(3, 4)).astype(np.float32), challenger.centroids)
+    centroids = Centroids.joined([rng.normal(size=(clusters, 4)).astype(np.float32) for _ in range(3)])
+    challenger.standards = dataclasses.replace(challenger.standards, centroids=centroids)
+    challenger.codebooks = Codebooks.start(rng.normal(size=(3, 4)).astype(np.float32), centroids)
     keys_N = np.concatenate([click_hours.keys(f, np.arange(count)) for f, count in enumerate((20, 5, 7))])
-    return challenger, keys_N, (1 + np.arange(len(keys_N)) % 3).astype(np.uint8)
+    return challenger, keys_N, (1 + np.arange(len(keys_N)) % (1 + clusters)).astype(np.int16)
 
 
 @pytest.fixture
@@ -61,7 +63,8 @@ def test_codebooks_are_stored_as_narrow_as_configured(click_hours, tmp_path):
         arrays = load_file(tmp_path / CODEBOOKS)
         assert set(arrays) == {"codewords_TD", "counts_F"} | scales
         assert arrays["codewords_TD"].dtype == precision
-        assert arrays["counts_F"].tolist() == [3, 3, 3]
+        assert all(arrays[name].dtype == np.float16 for name in scales)
+        assert (arrays["counts_F"].dtype, arrays["counts_F"].tolist()) == (np.uint16, [3, 3, 3])
 
 
 @pytest.mark.parametrize(("precision", "rounding"), [("float16", 2**-10), ("int8", 1 / 127)])
@@ -75,10 +78,52 @@ def test_codewords_come_back_within_their_rounding(click_hours, tmp_path, precis
     assert (off_T <= 0.51 * rounding * np.abs(vectors_TD).max(1)).all()
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-9, 1e-6, 1e-3, 60_000.0])
+def test_int8_scales_of_any_size_hold_their_codeword(click_hours, tmp_path, size):
+    """A scale in half precision is rounded up or down, to nothing even; the codeword is off by half a step at most."""
+    challenger, keys_N, codes_N = challenger_of(click_hours, "int8")
+    challenger.codebooks.vectors_TD[5] = [size, -size, size / 3, 0.0]
+    write_artifact(tmp_path, challenger, keys_N, codes_N)
+    found_D = Artifact.read(tmp_path).codewords_TD[5]
+    step = float(load_file(tmp_path / CODEBOOKS)["scale_T"][5])
+    assert 0 < step < max(1.001 * size / 127, 1e-7)
+    # Where the scale was rounded down, the largest numbers are cut off at 127 steps.
+    assert np.abs(found_D - challenger.codebooks.vectors_TD[5]).max() <= max(0.51 * step, 127 * 2**-11 * step, 1e-7)
+
+
+def test_newcomers_score_with_the_newcomers_codeword(click_hours, tmp_path):
+    """Keys indexed with code 1 get it back, and only that codeword of the field says what their rows score."""
+    challenger, keys_N, codes_N = challenger_of(click_hours)
+    (newcomer, *_), (known, *_) = keys_N[:20][codes_N[:20] == 1], keys_N[:20][codes_N[:20] == 2]
+    keys_BS = np.array([[newcomer, 0, 0, 0, 0], [known, 0, 0, 0, 0], [10**12, 0, 0, 0, 0]], np.uint64)
+    write_artifact(tmp_path, challenger, keys_N, codes_N)
+    before = Artifact.read(tmp_path)
+    assert before.codes(keys_BS)[:, 0].tolist() == [1, 2, 0]
+    challenger.codebooks.vectors_TD[challenger.standards.centroids.starts_F[0] + 1] += 1.0
+    write_artifact(tmp_path, challenger, keys_N, codes_N)
+    changed_B = Artifact.read(tmp_path).score(keys_BS) != before.score(keys_BS)
+    assert changed_B.tolist() == [True, False, False]
+
+
+def test_codes_beyond_a_byte_are_indexed(click_hours, tmp_path):
+    """With 300 clusters a field, more than a byte counts, every key comes back with its code."""
+    challenger, _, _ = challenger_of(click_hours, "int8", clusters=300)
+    keys_N, codes_N = click_hours.keys(0, np.arange(301)), np.arange(1, 302, dtype=np.int16)
+    write_artifact(tmp_path, challenger, keys_N, codes_N)
+    artifact = Artifact.read(tmp_path)
+    keys_BS = np.zeros((301, 5), np.uint64)
+    keys_BS[:, 0] = keys_N
+    assert artifact.counts_F.tolist() == [300] * 3
+    assert artifact.codes(keys_BS)[:, 0].tolist() == codes_N.tolist()
+    wanted_B = challenger.score(np.where(np.arange(5) == 0, codes_N[:, None], -1))
+    np.testing.assert_allclose(artifact.score(keys_BS), wanted_B, atol=2e-2)
+    assert np.ptp(wanted_B) > 0.2
+
+
 def test_an_empty_head_is_an_artifact_too(click_hours, tmp_path):
     """Before any feature has a code, every key falls on the default codeword."""
     challenger = Challenger(click_hours.config())
-    write_artifact(tmp_path, challenger, np.zeros(0, np.uint64), np.zeros(0, np.uint8))
+    write_artifact(tmp_path, challenger, np.zeros(0, np.uint64), np.zeros(0, np.int16))
     assert not Artifact.read(tmp_path).codes(np.arange(1, 11, dtype=np.uint64).reshape(2, 5)).any()
 
 
@@ -138,15 +183,15 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
-        (CODEBOOKS, {"counts_F": np.array([3, 3, 4], np.uint8)}),
-        (CODEBOOKS, {"counts_F": np.array([3, 3], np.uint8)}),
+        (CODEBOOKS, {"counts_F": np.array([3, 3, 4], np.uint16)}),
+        (CODEBOOKS, {"counts_F": np.array([3, 3], np.uint16)}),
         (CODEBOOKS, {"counts_F": None}),
         (CODEBOOKS, {"codewords_TD": None}),
-        (CODEBOOKS, {"codewords_TD": np.zeros((11, 4), np.float16)}),
-        (CODEBOOKS, {"codewords_TD": np.zeros((12, 5), np.float16)}),
-        (CODEBOOKS, {"codewords_TD": np.zeros(12, np.float16)}),
-        (CODEBOOKS, {"codewords_TD": np.full((12, 4), np.nan, np.float16)}),
-        (CODEBOOKS, {"scale_T": np.ones(5, np.float32)}),
+        (CODEBOOKS, {"codewords_TD": np.zeros((14, 4), np.float16)}),
+        (CODEBOOKS, {"codewords_TD": np.zeros((15, 5), np.float16)}),
+        (CODEBOOKS, {"codewords_TD": np.zeros(15, np.float16)}),
+        (CODEBOOKS, {"codewords_TD": np.full((15, 4), np.nan, np.float16)}),
+        (CODEBOOKS, {"scale_T": np.ones(5, np.float16)}),
         (NETWORK, {"bias": None}),
         (NETWORK, {"first_order_FD": np.zeros((3, 5), np.float32)}),
         (INDEX, {"layout": None}),
@@ -164,7 +209,7 @@ def test_arrays_that_do_not_fit_are_refused_by_file(folder, name, changed):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda schema: schema.update(format=2),
+        lambda schema: schema.update(format=1),
         lambda schema: schema.pop("format"),
         lambda schema: schema.pop("fields"),
         lambda schema: schema.pop("data"),
