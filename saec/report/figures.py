@@ -1,4 +1,4 @@
-"""The figures: the paper's two, from the user's own hours, and four that show what an hour costs.
+"""The figures: the paper's two, from the user's own hours, and five that show what an hour costs and how codes live.
 
 Figure 1 of the paper (arXiv 1903.00103) compares the compressed model with the original on AUC and log loss; figure 2
 shows the reduction of the number of embedding vectors over the last 24 epochs. Hours that published nothing are gaps
@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from saec.report import text
 from saec.report.canvas import EndLabel, blank, hour_axis, label_ends, mark_unpublished, panel, series, settings
+from saec.report.fields import life
 from saec.report.palette import LIGHT, part_colour
 from saec.report.records import PARTS, STEPS, Record, last_hours, ordered, parts
 
@@ -80,6 +81,18 @@ def sizes_figure(records: Sequence[Record]) -> Figure:
 def seconds_figure(records: Sequence[Record]) -> Figure:
     """Seconds of an hour's run, by step."""
     return _stack_figure(records, "Time to do an hour, by step", "seconds", STEPS, text.duration)
+
+
+@settings()
+def life_figure(records: Sequence[Record]) -> Figure:
+    """How codebooks live: codes that changed within the hour, error of clustering and drift, means over fields."""
+    figure, axes = panel("Codes changed, error and drift of clusters")
+    lived = [{**record, **life(record)} for record in ordered(records)]
+    lines = (Line("code_churn", "changed", "part4"), Line("error", "error", "part5"), Line("drift", "drift", "part3"))
+    if draw_lines(axes, lived, lines):
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        _label_lines(axes, lived, lines, text.percent)
+    return figure
 
 
 def draw_lines(axes: Axes, records: Sequence[Record], lines: Sequence[Line]) -> bool:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from saec.report import text
 from saec.report.canvas import PANEL_BOX, PANEL_INCHES, png, settings
+from saec.report.fields import DROPPED, HEAD, field_rows, retraining_dropped
 from saec.report.figures import draw_metric
 from saec.report.palette import LIGHT
 from saec.report.records import (
@@ -43,7 +44,8 @@ def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
         history: records to draw the figure from (those of later hours are left out); no figure when empty.
     """
     figure = _image(hour_figure(history, record)) if history else ""
-    blocks = [_headline(record), _metrics(record), _verdict(record), figure, _facts(record), _shares(record)]
+    tables = [_facts(record), _shares(record), _fields(record)]
+    blocks = [_headline(record), _metrics(record), _verdict(record), figure, *tables]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -132,6 +134,13 @@ def _shares(record: Record) -> str:
     steps = [[f"step: {escape(name)}", text.duration(value)] for name, value in parts(record, "seconds", STEPS).items()]
     total = [["all steps", text.duration(total_seconds(record))]] if steps else []
     return _table(["part", "figure"], [*sizes, *steps, *total])
+
+
+def _fields(record: Record) -> str:
+    """How the clusters of each field live, and whether the hour's retraining was dropped."""
+    table = _table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
+    dropped = f"Retraining {DROPPED}." if retraining_dropped(record) else ""
+    return "\n\n".join(block for block in (dropped, table) if block)
 
 
 def _image(figure: bytes) -> str:

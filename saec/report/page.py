@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from saec.report import figures, text
 from saec.report.canvas import svg
+from saec.report.fields import DROPPED, HEAD, by_field, field_rows, retraining_dropped
 from saec.report.palette import DARK, LIGHT, outcome_role
 from saec.report.records import (
     PARTS,
@@ -49,6 +51,8 @@ _FIGURES = (
     (figures.sizes_figure, "Figure 4", "What a version is made of", "Files on disk; beside it the newest hour's."),
     (figures.seconds_figure, "Figure 5", "Where the time goes", "Beside it the newest hour's seconds."),
 )
+_LIFE = (figures.life_figure, "Figure 6", "How codebooks live",
+         "Codes that changed within the hour; error and drift of clusters, means over fields.")
 
 
 def render_report(records: Iterable[Record], title: str, live: str | None = None) -> str:
@@ -64,7 +68,8 @@ def render_report(records: Iterable[Record], title: str, live: str | None = None
     rows = [_row(record) for record in reversed(in_order)]
     return _environment().get_template("page.html.j2").render(
         title=text.plain(title), span=_span(summary), tiles=_tiles(summary, live), days=_days(rows),
-        figures=[_figure(index, in_order) for index in range(len(_FIGURES))] if in_order else [],
+        figures=[_figure(*drawn, in_order) for drawn in _FIGURES] if in_order else [],
+        codebooks=_codebooks(in_order),
         row_groups=[rows[:OPEN_HOURS], rows[OPEN_HOURS:]], light=LIGHT, dark=DARK,
     )
 
@@ -75,10 +80,22 @@ def _environment() -> Environment:
                        trim_blocks=True, lstrip_blocks=True)
 
 
-def _figure(index: int, records: Sequence[Record]) -> dict[str, object]:
+def _figure(
+    draw: Callable[[Sequence[Record]], Figure], name: str, heading: str, caption: str, records: Sequence[Record]
+) -> dict[str, object]:
     """A figure with its number, heading and one line of explanation."""
-    draw, name, heading, caption = _FIGURES[index]
     return {"name": name, "heading": heading, "caption": caption, "svg": svg(draw(records), f"{name}: {heading}")}
+
+
+def _codebooks(records: Sequence[Record]) -> dict[str, Any]:
+    """The newest hour that knows of its fields, all hours in a figure, and how often retraining was dropped."""
+    newest = next((record for record in reversed(records) if by_field(record)), None)
+    if newest is None:
+        return {}
+    dropped = sum(map(retraining_dropped, records))
+    said = f"Retraining was dropped in {dropped} of {text.plural(len(records), 'hour')}."
+    return {"hour": str(hour_of(newest)), "head": HEAD, "rows": field_rows(newest), "figure": _figure(*_LIFE, records),
+            "dropped": said if dropped else ""}
 
 
 def _span(summary: dict[str, Any]) -> str:
@@ -185,8 +202,10 @@ def _details(record: Record) -> list[tuple[str, str]]:
         ("calibration", (f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
                         f"{text.decimal(record.get('normalised_entropy_compressed'))}")),
         ("codes", (f"share changed {text.decimal(record.get('code_churn'), 3)}, "
-                  f"share of codewords used {text.decimal(record.get('utilisation'), 3)}")),
+                  f"share of clusters used {text.decimal(record.get('utilisation'), 3)}")),
     ]
+    if retraining_dropped(record):
+        pairs.append(("retraining", DROPPED))
     return [("verdict", said), *pairs] if said and said != text.plain(explanation(record)) else pairs
 
 

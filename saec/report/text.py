@@ -34,6 +34,14 @@ def count(value: object) -> str:
     return DASH if known is None else f"{known:,.0f}".replace("-", MINUS)
 
 
+def percent(value: object) -> str:
+    """A share in per cent, to a tenth below ten: `6.2 %`, `97 %`, and exactly nothing is `0 %`."""
+    known = finite(value)
+    if known is None:
+        return DASH
+    return f"{100 * known:,.{1 if 0 < abs(known) < 0.0995 else 0}f} %".replace("-", MINUS)
+
+
 def times(value: object) -> str:
     """A reduction ratio in three digits: `658×`, `27.7×`."""
     known = finite(value)

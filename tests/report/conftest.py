@@ -22,6 +22,18 @@ GATED = {
 }
 
 
+KEEPS_FIELDS = 12
+"""First hour that was done since records tell of their fields."""
+
+
+def field_figures(index: int) -> dict[str, dict[str, float]]:
+    """A field that clusters, one that is direct, and a hostile name without any code."""
+    user = {"head": 2400.0 + index, "clusters": 32.0, "used": 24.0, "largest_share": 0.125,
+            "error": 0.25 - index / 1000, "drift": 0.5, "rebuilt": float(index == 59)}
+    os = {"head": 4.0, "clusters": 4.0, "used": 4.0, "largest_share": 0.7, "error": 0.0, "drift": 0.1, "rebuilt": 0.0}
+    return {"user_id": user, "os": os, "<b>a|b": dict.fromkeys(user, 0.0)}
+
+
 def ledger_record(index: int) -> dict[str, Any]:
     """The record of the hour so many hours after the first."""
     hour = FIRST + index
@@ -65,6 +77,7 @@ def ledger_record(index: int) -> dict[str, Any]:
         "verdict": {"status": status, "reason": reason, "text": said, "comparisons": compared},
         "seconds": {"ingest": 3.1, "train": 9.5 + rows / 2000, "cluster": 2.2, "retrain": 7.4 + rows / 3000,
                     "gate": 1.3, "publish": 0.9},
+        **({"fields": field_figures(index), "retraining_kept": index != 46} if index >= KEEPS_FIELDS else {}),
     }
 
 

@@ -17,7 +17,7 @@ from saec.report.canvas import LABEL_GAP, hour_axis, panel, png, series, spread,
 from saec.report.hour import hour_figure
 
 FIGURES = [figures.auc_figure, figures.logloss_figure, figures.progressive_figure, figures.reduction_figure,
-           figures.sizes_figure, figures.seconds_figure]
+           figures.sizes_figure, figures.seconds_figure, figures.life_figure]
 
 
 @pytest.mark.parametrize("draw", FIGURES)
@@ -67,6 +67,16 @@ def test_stack_adds_up_to_the_whole(records: list[dict[str, Any]]) -> None:
     assert tops[0] == sum(records[0]["sizes"].values())
     assert tops[9] == 0
     assert tops[-1] == sum(records[-1]["sizes"].values())
+
+
+def test_life_is_drawn_from_the_first_hour_that_knows_of_it(records: list[dict[str, Any]]) -> None:
+    """Churn is known from the start, error and drift since records tell of their fields; a lost hour is a gap."""
+    changed, error, drift = (line.get_ydata() for line in figures.life_figure(records).axes[0].lines[:3])
+    assert changed[0] == records[0]["code_churn"]
+    assert np.isnan(error[:12]).all()
+    assert error[12] == pytest.approx((0.25 - 0.012) / 2)
+    assert drift[59] == pytest.approx((0.5 + 0.1) / 2)
+    assert np.isnan(drift[31])
 
 
 @pytest.mark.parametrize("count", [1, 5, 24, 60, 240, 2000])

@@ -49,6 +49,22 @@ def test_an_hour_that_stopped_early_shows_what_it_reached(records: list[dict[str
     assert "log loss" not in told
 
 
+def test_fields_are_shown_one_a_row(records: list[dict[str, Any]]) -> None:
+    """Features with codes, clusters and how they live; a name cannot add a cell or HTML, an older hour has no table."""
+    told = hour_markdown(records[59])
+    assert r"| user\_id | 2,459 | 32 | 75 % | 12 % | 19 % | 50 % | yes |" in told
+    assert "| os | 4 | 4 | 100 % | 70 % | 0 % | 10 % | no |" in told
+    assert r"| &lt;b&gt;a\|b | 0 | – |" in told
+    assert "features with codes" not in hour_markdown(records[5])
+
+
+def test_dropped_retraining_is_said(records: list[dict[str, Any]]) -> None:
+    """Only the hour whose retraining was undone says so."""
+    assert "Retraining dropped: " in hour_markdown(records[46])
+    assert "Retraining dropped" not in hour_markdown(records[45])
+    assert "Retraining dropped" not in hour_markdown(records[5])
+
+
 def test_hostile_message_stays_literal(records: list[dict[str, Any]]) -> None:
     """No HTML, link, table cell or terminal escape comes from a message."""
     told = hour_markdown(records[31])

@@ -81,6 +81,33 @@ def test_hostile_values_everywhere_stay_text() -> None:
     assert not any(name.startswith("on") for name, _ in page.attributes)
 
 
+def test_codebooks_are_those_of_the_newest_hour_that_knows_them(records: list[dict[str, Any]]) -> None:
+    """The table is of hour 30 when hour 31 was quarantined; it has a row a field, one dash for each unknown figure."""
+    html = render_report(records[:32], "t")
+    table, _, figure = html.partition("<h2>Codebooks of ")[2].partition("<h2>")[0].partition("</table>")
+    assert table.startswith("2017-10-02T06, field by field")
+    cells = Page(table).cells
+    assert cells[:8] == ["user_id", "2,430", "32", "75 %", "12 %", "22 %", "50 %", "no"]
+    assert cells[16:24] == ["<b>a|b", "0", *["–"] * 6]
+    assert "<svg" in figure
+
+
+def test_records_of_before_fields_make_a_page_without_them(records: list[dict[str, Any]]) -> None:
+    """A ledger that was written by an older release renders; there is no empty table and no empty figure."""
+    html = render_report(records[:12], "t")
+    assert "Codebooks of" not in html
+    assert "Figure 6" not in html
+    assert "Figure 5" in html
+
+
+def test_dropped_retraining_is_counted_and_said_of_its_hour(records: list[dict[str, Any]], html: str) -> None:
+    """One hour of sixty; its details say it, those of no other do."""
+    assert "Retraining was dropped in 1 of 60 hours." in html
+    assert html.count("<dt>retraining</dt>") == 1
+    assert f'id="h{records[46]["hour"]}"' in html.partition("<dt>retraining</dt>")[0].rpartition("<tbody")[2]
+    assert "Retraining was dropped" not in render_report(records[47:], "t")
+
+
 def test_what_is_not_known_is_a_dash(records: list[dict[str, Any]]) -> None:
     """An hour without data shows dashes: no None, no nan, no zero."""
     page = Page(render_report([records[9]], "one hour"))

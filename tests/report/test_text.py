@@ -9,7 +9,9 @@ import pytest
 from saec.report import text
 
 
-@pytest.mark.parametrize("write", [text.decimal, text.signed, text.count, text.times, text.size, text.duration])
+@pytest.mark.parametrize(
+    "write", [text.decimal, text.signed, text.count, text.percent, text.times, text.size, text.duration]
+)
 @pytest.mark.parametrize("unknown", [None, math.nan, math.inf, "7", True])
 def test_what_is_not_a_number_is_a_dash(write: object, unknown: object) -> None:
     """None, NaN, infinity and values of another type are all "not known"."""
@@ -19,6 +21,8 @@ def test_what_is_not_a_number_is_a_dash(write: object, unknown: object) -> None:
 
 @pytest.mark.parametrize(("written", "wanted"), [
     (text.decimal(0.74021), "0.7402"), (text.signed(0.0027), "+0.0027"), (text.signed(-0.0014), "−0.0014"),
+    (text.percent(0.0616), "6.2 %"), (text.percent(0.0996), "10 %"), (text.percent(0.0), "0 %"),
+    (text.percent(0.00004), "0.0 %"), (text.percent(1.5), "150 %"), (text.percent(-0.02), "−2.0 %"),
     (text.count(1253637), "1,253,637"), (text.times(658.2), "658×"), (text.times(27.7), "27.7×"),
     (text.times(99.96), "100×"), (text.times(1937), "1,937×"), (text.times(9.996), "10.0×"),
     (text.size(161e6), "161 MB"), (text.size(4.46e9), "4.46 GB"), (text.size(999), "999 B"),
