@@ -120,7 +120,7 @@ def _knob_table(knobs: dict[str, dict[str, Any]], required: list[str]) -> Iterat
     yield from ("| setting | type | default | meaning |", "|---|---|---|---|")
     for name, knob in knobs.items():
         default = "needed" if name in required else f"`{_yaml(knob.get('default'))}`"
-        yield f"| `{name}` | {_kind(knob)} | {default} | {(knob.get('description') or '')} |"
+        yield f"| `{name}` | {_kind(knob)} | {default} | {' '.join(knob.get('description', '').split())} |"
     yield ""
 
 
@@ -128,6 +128,8 @@ def _kind(knob: dict[str, Any]) -> str:
     """What a setting may be, in words."""
     if "anyOf" in knob:
         return " or ".join(_kind(kind) for kind in knob["anyOf"])
+    if "const" in knob:
+        return f"`{knob['const']}`"
     if "enum" in knob:
         return ", ".join(f"`{value}`" for value in knob["enum"])
     if knob.get("type") == "array":

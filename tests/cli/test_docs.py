@@ -21,6 +21,14 @@ def test_every_knob_has_its_line():
     assert not [line for line in lines if line.rstrip().endswith("|  |")]
 
 
+def test_a_knob_is_one_row_however_its_line_is_broken():
+    """Each row of a settings' table is a whole line; a choice of a number or a word shows the word."""
+    page = docs.configuration_page()
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in rows)
+    assert "| `ratio` | number ≥ 1 or `auto` | `200.0` |" in page
+
+
 def test_every_command_has_its_section():
     """Commands of groups too."""
     page = docs.commands_page()
