@@ -128,10 +128,8 @@ def _kind(knob: dict[str, Any]) -> str:
     """What a setting may be, in words."""
     if "anyOf" in knob:
         return " or ".join(_kind(kind) for kind in knob["anyOf"])
-    if "const" in knob:
-        return f"`{knob['const']}`"
-    if "enum" in knob:
-        return ", ".join(f"`{value}`" for value in knob["enum"])
+    if values := knob.get("enum", [knob["const"]] if "const" in knob else []):
+        return ", ".join(f"`{value}`" for value in values)
     if knob.get("type") == "array":
         return f"list of {_kind(knob['items'])}"
     if knob.get("type") == "null":
