@@ -1,0 +1,175 @@
+"""Who gets a code: sightings expected, worth of one, and limits that keep to the room there is."""
+
+import numpy as np
+import pytest
+
+from saec.compress.heads import KEPT, LEAST_WORTH, Candidates, Returns, Worth, limits, scores
+
+
+def features(*told):
+    """Candidates given as (field, frequency, age, whether it has a row)."""
+    fields, frequency, ages, own = zip(*told, strict=True)
+    return Candidates(np.array(fields), np.array(frequency, np.float32), np.array(ages), np.array(own, bool))
+
+
+def known(count, field=0, frequency=1.0, age=5):
+    """So many alike features with a row."""
+    return features(*[(field, frequency, age, True)] * count)
+
+
+def test_nothing_measured_expects_every_feature_once():
+    """Before the first hour only the frequency within its class tells features apart, by less than a half octave."""
+    expected_N = Returns.start(2).expected(features((0, 0, 1, True), (1, 7, 9, True), (1, 8, 200, False)))
+    # 1 + 0 and 1 + 7 begin a class: 2^-1/4; 1 + 8 lies 0.3399 of a half octave into its class.
+    assert expected_N == pytest.approx([2**-0.25, 2**-0.25, 2 ** (0.33985 / 2 - 0.25)])
+
+
+def test_returns_by_hand():
+    """Four features of a class with eight sightings, beside six with none: (8 + mean 9/11) / (4 + 1)."""
+    frequent, rare = known(4, frequency=7.0), known(6, frequency=0.0)
+    returns = Returns.start(1).learned((frequent, np.full(4, 2)), (rare, np.zeros(6, np.int64)))
+    mean = (8 + 1) / (10 + 1)
+    assert returns.expected(frequent) == pytest.approx([(8 + mean) / 5 * 2**-0.25] * 4)
+    assert returns.expected(rare) == pytest.approx([mean / 7 * 2**-0.25] * 6)
+
+
+def test_what_comes_back_is_expected_back():
+    """By age and by field: yesterday's news are dead, readers of a month ago are not."""
+    news, old_news = known(50, field=0, age=1), known(50, field=0, age=24)
+    reader, old_reader = known(50, field=1, age=1), known(50, field=1, age=24)
+    some, none = np.ones(50, np.int64), np.zeros(50, np.int64)
+    returns = Returns.start(2).learned((news, 4 * some), (old_news, none), (reader, some), (old_reader, some))
+    seen, old, read, old_read = (returns.expected(part)[0] for part in (news, old_news, reader, old_reader))
+    assert seen > 3 * read
+    assert old_read == read > 5 * old
+
+
+@pytest.mark.parametrize(("age", "alike", "other"), [(0, 0, 1), (4, 6, 7), (13, 24, 12), (25, 48, 49), (97, 9999, 96)])
+def test_classes_of_age(age, alike, other):
+    """Hours since the last sighting fall into classes; the last one has no end."""
+    returns = Returns.start(1).learned((known(1000, age=age), np.full(1000, 9)), (known(1000, age=other), np.zeros(1000)))
+    (seen,), (same,), (not_seen,) = (returns.expected(known(1, age=one)) for one in (age, alike, other))
+    assert same == seen > 100 * not_seen
+
+
+@pytest.mark.parametrize("frequency", [0.0, 1e-30, 1.0, 4095.0, 1e7, 3e38])
+def test_any_frequency_has_a_class(frequency):
+    """Nothing seen for long, and what is seen all the time: expected is a number above 0, the same for equals."""
+    both = known(2, frequency=frequency)
+    expected_N = Returns.start(1).learned((both, np.array([3, 4]))).expected(both)
+    assert np.isfinite(expected_N).all()
+    assert expected_N[0] == expected_N[1] > 0
+
+
+def test_expected_rises_within_a_class():
+    """Within a class of frequency sightings are proportional to one plus it, so that a limit falls between any two."""
+    expected_N = Returns.start(1).expected(features(*[(0, value, 1, True) for value in (63.0, 70.0, 80.0, 89.0)]))
+    assert expected_N / expected_N[0] == pytest.approx(np.array([64, 71, 81, 90]) / 64)
+
+
+def test_returns_fade():
+    """What was measured counts for two per cent less after each hour."""
+    returns = Returns.start(1).learned((known(3), np.array([1, 2, 3]))).learned()
+    assert returns.known_FQA.sum() == pytest.approx(3 * KEPT)
+    assert returns.sighted_FQA.sum() == pytest.approx(6 * KEPT)
+
+
+def test_candidates_after_sightings():
+    """Sightings add to the frequency and make the age 0; the others stay as they are."""
+    after = features((0, 2.0, 5, True), (1, 0.0, 9, False)).after(np.array([3, 0]))
+    assert (after.frequency_N.tolist(), after.ages_N.tolist()) == ([5.0, 0.0], [0, 9])
+    assert after.frequency_N.dtype == np.float32
+    assert after.of(np.array([False, True])).fields_N.tolist() == [1]
+
+
+def test_worth_by_hand():
+    """Saved over sightings, both leaning on the mean of everything: (10 + 0.001) / 101 nats."""
+    worth = Worth.start(2).learned(np.array([[8.0, 2.0], [0.0, 0.0]]), np.array([[40.0, 50.0], [10.0, 0.0]]))
+    mean = 10.001 / 101
+    assert worth.of_sighting() == pytest.approx(np.array([[(8 + mean) / 41, (2 + mean) / 51], [mean / 11, mean]]))
+
+
+def test_worth_is_never_below_a_hundredth_of_the_mean():
+    """Codes that do harm keep a little worth, so that they can show another time; so do all of them together."""
+    worth = Worth.start(2).learned(np.array([[50.0, -30.0], [0.0, 0.0]]), np.full((2, 2), 100.0))
+    mean = 20.001 / 401
+    assert worth.of_sighting()[0, 1] == pytest.approx(LEAST_WORTH * mean)
+    assert (Worth.start(2).learned(np.full((2, 2), -5.0), np.full((2, 2), 100.0)).of_sighting() > 0).all()
+
+
+def test_worth_fades():
+    """An hour without rows leaves 98 per cent of what was measured."""
+    worth = Worth.start(1).learned(np.array([[4.0], [2.0]]), np.array([[8.0], [1.0]]))
+    faded = worth.learned(np.zeros((2, 1)), np.zeros((2, 1)))
+    assert faded.saved_2F.ravel() == pytest.approx([4 * KEPT, 2 * KEPT])
+    assert faded.sightings_2F.ravel() == pytest.approx([8 * KEPT, KEPT])
+
+
+def test_scores_are_sightings_times_worth():
+    """Newcomers by their own row of worth; a feature without a row that was not seen in the hour can have no code."""
+    worth = Worth(np.array([[8.0, 2.0], [1.0, 4.0]]), np.full((2, 2), 10.0))
+    some = features((0, 3.0, 0, True), (1, 3.0, 0, True), (0, 3.0, 0, False), (1, 3.0, 0, False), (1, 3.0, 4, False))
+    returns = Returns.start(2)
+    expected, value_2F = returns.expected(some)[0], worth.of_sighting()
+    wanted = [expected * value_2F[0, 0], expected * value_2F[0, 1], expected * value_2F[1, 0], expected * value_2F[1, 1]]
+    assert scores(some, returns, worth) == pytest.approx([*wanted, -1.0])
+    assert wanted[0] > wanted[3] > wanted[1] > wanted[2]
+
+
+def heads(known_N, newcomers_U, room):
+    """How many known features and newcomers the limits let in."""
+    known_limit, newcomer_limit = limits(known_N, newcomers_U, room)
+    return int((known_N > known_limit).sum()), int((newcomers_U > newcomer_limit).sum())
+
+
+@pytest.mark.parametrize(
+    ("known_count", "newcomers", "room", "wanted"),
+    [
+        (100, 0, 40, (40, 0)),
+        (100, 100, 40, (30, 10)),
+        (100, 4, 40, (36, 4)),
+        (10, 100, 40, (10, 10)),
+        (10, 3, 40, (10, 3)),
+        (0, 0, 40, (0, 0)),
+        (5, 5, 0, (0, 0)),
+        (5, 5, 3, (3, 0)),
+        (36, 4, 40, (36, 4)),
+    ],
+)
+def test_heads_fill_their_room(known_count, newcomers, room, wanted):
+    """As many features as there is room for, newcomers a quarter of it at most, known ones what newcomers leave."""
+    rng = np.random.default_rng(0)
+    assert heads(1 + rng.permutation(known_count).astype(float), 1 + rng.permutation(newcomers) / 10, room) == wanted
+
+
+def test_the_best_are_chosen():
+    """The limit is the best score that is left out."""
+    assert limits(np.array([5.0, 1.0, 4.0, 3.0]), np.array([9.0, 7.0]), 4) == (1.0, 7.0)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, np.inf])
+def test_ties_at_the_limit_stay_out(value):
+    """Features that are all worth the same never overfill the room: where not all fit, none of them do."""
+    assert heads(np.full(10, value), np.full(8, value), 6) == (0, 0)
+    assert heads(np.array([2.0, 1.0, 1.0, 0.5]), np.zeros(0), 2) == (1, 0)
+
+
+def test_any_heads_fit():
+    """Whatever the scores, many of them alike, no head is larger than its room."""
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        known_N = rng.integers(0, 9, rng.integers(0, 60)).astype(float)
+        newcomers_U = rng.integers(0, 5, rng.integers(0, 40)).astype(float)
+        room = int(rng.integers(0, 80))
+        chosen, chosen_newcomers = heads(known_N, newcomers_U, room)
+        assert chosen + chosen_newcomers <= room
+        assert chosen_newcomers <= room / 4
+
+
+def test_smaller_heads_are_parts_of_larger_ones():
+    """So a trial of a smaller head only takes codes away."""
+    rng = np.random.default_rng(2)
+    known_N, newcomers_U = rng.exponential(size=100), rng.exponential(size=50)
+    known_limits, newcomer_limits = zip(*(limits(known_N, newcomers_U, room) for room in range(160, -1, -1)), strict=True)
+    assert list(known_limits) == sorted(known_limits)
+    assert list(newcomer_limits) == sorted(newcomer_limits)
