@@ -30,7 +30,7 @@ FURTHER_KEYS = (
     "message", "rows_train", "rows_gate", "clicks", "quarantined_rows", "duplicates", "new_features", "features",
     "progressive_auc_original", "progressive_logloss_original", "progressive_auc_champion",
     "progressive_logloss_champion", "normalised_entropy_compressed", "calibration_compressed", "sizes", "verdict",
-    "code_churn", "utilisation",
+    "code_churn", "utilisation", "retraining_kept", "fields",
 )
 
 

@@ -28,7 +28,8 @@ def hours_frame(records: Iterable[Record]) -> pd.DataFrame:
     frame = pd.json_normalize(report_rows(list(records)))
     if "hour" in frame:
         frame["hour"] = pd.to_datetime(frame["hour"], utc=True, format="%Y-%m-%dT%H")
-    return frame.drop(columns="verdict.comparisons", errors="ignore")
+    nested = [name for name in map(str, frame) if name == "verdict.comparisons" or name.startswith("fields")]
+    return frame.drop(columns=nested)
 
 
 def encode_table(records: Iterable[Record], path: Path) -> bytes:
