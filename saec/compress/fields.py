@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from saec.train.tensors import Arrays
 
 REBUILD = 2.0
+LEAST_WEIGHT = 1e-30
+"""Frequencies halve until nothing is left of them; a field of such features still has its clusters."""
 
 
 class FieldClusters(NamedTuple):
@@ -76,6 +78,7 @@ def cluster_fields(
         codewords: most clusters of a field.
         old_codes_H: codes that the features had in the hour before; they save time and change nothing.
     """
+    weights_H = np.maximum(weights_H, np.float32(LEAST_WEIGHT))
     order_H = np.argsort(fields_H.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
     heads = np.split(order_H, np.cumsum(np.bincount(fields_H, minlength=len(drawn_errors_F)))[:-1])
 

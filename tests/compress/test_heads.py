@@ -47,9 +47,10 @@ def test_what_comes_back_is_expected_back():
 @pytest.mark.parametrize(("age", "alike", "other"), [(0, 0, 1), (4, 6, 7), (13, 24, 12), (25, 48, 49), (97, 9999, 96)])
 def test_classes_of_age(age, alike, other):
     """Hours since the last sighting fall into classes; the last one has no end."""
-    returns = Returns.start(1).learned((known(1000, age=age), np.full(1000, 9)), (known(1000, age=other), np.zeros(1000)))
-    (seen,), (same,), (not_seen,) = (returns.expected(known(1, age=one)) for one in (age, alike, other))
-    assert same == seen > 100 * not_seen
+    seen, gone = (known(1000, age=age), np.full(1000, 9)), (known(1000, age=other), np.zeros(1000))
+    returns = Returns.start(1).learned(seen, gone)
+    at_age, same, not_seen = (returns.expected(known(1, age=one))[0] for one in (age, alike, other))
+    assert same == at_age > 100 * not_seen
 
 
 @pytest.mark.parametrize("frequency", [0.0, 1e-30, 1.0, 4095.0, 1e7, 3e38])
@@ -111,7 +112,7 @@ def test_scores_are_sightings_times_worth():
     some = features((0, 3.0, 0, True), (1, 3.0, 0, True), (0, 3.0, 0, False), (1, 3.0, 0, False), (1, 3.0, 4, False))
     returns = Returns.start(2)
     expected, value_2F = returns.expected(some)[0], worth.of_sighting()
-    wanted = [expected * value_2F[0, 0], expected * value_2F[0, 1], expected * value_2F[1, 0], expected * value_2F[1, 1]]
+    wanted = [expected * value for value in value_2F.ravel()]
     assert scores(some, returns, worth) == pytest.approx([*wanted, -1.0])
     assert wanted[0] > wanted[3] > wanted[1] > wanted[2]
 
@@ -170,6 +171,7 @@ def test_smaller_heads_are_parts_of_larger_ones():
     """So a trial of a smaller head only takes codes away."""
     rng = np.random.default_rng(2)
     known_N, newcomers_U = rng.exponential(size=100), rng.exponential(size=50)
-    known_limits, newcomer_limits = zip(*(limits(known_N, newcomers_U, room) for room in range(160, -1, -1)), strict=True)
+    found = [limits(known_N, newcomers_U, room) for room in range(160, -1, -1)]
+    known_limits, newcomer_limits = zip(*found, strict=True)
     assert list(known_limits) == sorted(known_limits)
     assert list(newcomer_limits) == sorted(newcomer_limits)
