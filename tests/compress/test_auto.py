@@ -112,7 +112,7 @@ def test_it_remembers_through_its_arrays():
     """Taken up from its arrays it goes on to the bit as if it had stayed in memory."""
     stayed = saved = at(5)
     for number in range(4):
-        added = [SAVED, SAVED, LOST][number % 2 :] + [SAVED]
+        added = [*[SAVED, SAVED, LOST][number % 2 :], SAVED]
         stayed, saved = (hour(auto, added, seed=number) for auto in (stayed, Auto.from_arrays(saved.arrays())))
         assert stayed.step == saved.step
         assert all(np.array_equal(array, saved.arrays()[name]) for name, array in stayed.arrays().items())

@@ -60,8 +60,11 @@ def test_codewords_start_at_their_centroids():
 
 
 def retrained(before):
-    """Codewords that retraining has shifted: clusters of the first field by 10 and 20, the last one's by 100, default
-    codewords by 10, 100 and 100, those of newcomers by 1, 2 and 3."""
+    """Codewords that retraining has shifted.
+
+    Clusters of the first field by 10 and 20, the last one's by 100, default codewords by 10, 100 and 100, those of
+    newcomers by 1, 2 and 3.
+    """
     start = Codebooks.start(points(-1, -2, -3), before)
     shifts = points(10, 1, 10, 20, 100, 2, 100, 3, 100)
     return Codebooks(start.vectors_TD + shifts, np.arange(1, 10, dtype=np.float32))

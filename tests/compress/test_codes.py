@@ -71,8 +71,8 @@ def story(click_hours, config, flips=(), changed=lambda rows: rows):
     original, before = Original(config), Standards.start(3, 4)
     # Users' codes are worth more than those of others, so that worth decides who is in a tight head.
     before = dataclasses.replace(before, worth=Worth(np.array([[9.0, 2, 2], [4, 1, 1]]), np.full((2, 3), 100.0)))
-    for number, (hour, rows) in enumerate(hours_of(click_hours, flips)):
-        rows = changed(rows) if number == HOURS - 1 else rows
+    for number, (hour, plain) in enumerate(hours_of(click_hours, flips)):
+        rows = changed(plain) if number == HOURS - 1 else plain
         original.absorb()
         _, untouched = original.train(hour, rows, original.prepare(rows), CUT)
         codes = code_hour(original, untouched, before, hour, rows.keys_BS, CUT, 4.0, [8.0, 16.0])
