@@ -275,7 +275,7 @@ def flipped(site, hour, first: int, last: int | None = None) -> None:
         table.column_names.index("clicked"), "clicked", pa.array(clicked_B)))
 
 
-def handed_on(site, hour) -> tuple[dict[str, str], np.ndarray, int]:
+def handed_on(site, hour, config=None) -> tuple[dict[str, str], np.ndarray, int]:
     """Of an hour done anew: digests of the files that were judged, the lagged codes, and the cut."""
     found = []
 
@@ -288,7 +288,7 @@ def handed_on(site, hour) -> tuple[dict[str, str], np.ndarray, int]:
         found.append((Workspace(plan.config).read(plan.hour, clustered.codes)["lagged_BS"],))
         return clustered
 
-    site.advance(hour, steps=Steps(cluster=cluster, publish=publish))
+    site.advance(hour, config=config, steps=Steps(cluster=cluster, publish=publish))
     return found.pop()
 
 
@@ -298,6 +298,31 @@ def test_nothing_that_is_judged_has_seen_the_gate_rows_labels(site, tmp_path):
     files, _, cut = handed_on(site, hour)
     flipped(other, hour, cut)
     assert handed_on(other, hour)[0] == files
+
+
+def auto_of(site, hour) -> dict[str, np.ndarray]:
+    """What the challenger of an hour remembers of the ratios tried."""
+    with site.pipeline() as pipeline:
+        names = {path.name for path in (site.folder / "workspace" / "checkpoints").glob(f"{hour.compact}-challenger-*")}
+        (name,) = {name.removesuffix(".safetensors") for name in names}
+        arrays = pipeline.workspace.checkpoints.load(name)
+    return {name.removeprefix("auto."): array for name, array in arrays.items() if name.startswith("auto.")}
+
+
+def test_the_gate_rows_labels_turn_the_dial_for_the_next_hour_only(site, tmp_path):
+    """With `ratio: auto`, the hour's files know nothing of its gate rows; what is remembered for the next hour does."""
+    hour, other = site.hours[NEXT], site.copy(tmp_path / "other")
+    config, other_config = (one.config(compression={"ratio": "auto"}) for one in (site, other))
+    files, lagged_BS, cut = handed_on(site, hour, config)
+    flipped(other, hour, cut)
+    other_files, other_BS, _ = handed_on(other, hour, other_config)
+    assert other_files == files
+    np.testing.assert_array_equal(other_BS, lagged_BS)
+    seen, other_seen = auto_of(site, hour), auto_of(other, hour)
+    step = int(seen["step"])
+    rows = site.rows()[-1].record["rows_gate"]
+    assert seen["rows_L"][: step + 4].tolist() == other_seen["rows_L"][: step + 4].tolist() == [rows] * 3 + [0]
+    assert (seen["added_L"][step], seen["gained_L"][step]) != (other_seen["added_L"][step], other_seen["gained_L"][step])
 
 
 def test_no_code_has_seen_the_label_of_a_row_it_is_retrained_on(site, tmp_path):

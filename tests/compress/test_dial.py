@@ -1,4 +1,4 @@
-"""One ratio of bytes, from which the sizes of head and codebooks follow: what is allowed, and what is really written."""
+"""One ratio of bytes, from which the sizes of head and codebooks follow: what is allowed, and what is written."""
 
 from itertools import pairwise
 
