@@ -270,9 +270,10 @@ def test_worth_is_carried_on(click_hours):
     """What was learnt of worth stays with the challenger through retraining and its snapshot, and fades."""
     challenger, (codes_BS, labels_B) = with_clusters(click_hours.config(training=LIVELY)), told_by_first_field()
     for wanted in (0.0, 320.0, 320 * 0.98 + 320):
+        codes = codes_of(challenger, EMPTY_BS, codes_BS)  # made before the gate rows of the hour before are learnt
         challenger.absorb()
+        challenger.retrain(codes, labels_B)
         assert challenger.standards.worth.sightings_2F[0, 0] == pytest.approx(wanted)
-        challenger.retrain(codes_of(challenger, EMPTY_BS, codes_BS), labels_B)
         again = Challenger.restore(challenger.config, state(challenger), "saved")
         assert np.array_equal(again.standards.worth.saved_2F, challenger.standards.worth.saved_2F)
         assert again.standards.limits == challenger.standards.limits
