@@ -349,6 +349,8 @@ def test_the_first_hour_has_no_clusters(click_hours, config):
     assert not (codes.fresh_BS >= CLUSTERS).any()
     if config.compression.fingerprint_bits == 16:
         assert set(np.unique(codes.lagged_BS)) == {-1, DEFAULT}
+    else:
+        assert (codes.lagged_BS == NEWCOMER).any(), "codes to retrain through have their share of false accepts"
     assert set(codes.head_codes_H.tolist()) == {NEWCOMER}
     assert np.isin(codes.head_keys_H, rows.keys_BS[:CUT]).all()
     assert codes.standards.centroids.counts_F.tolist() == [0, 0, 0]
