@@ -58,8 +58,12 @@ class Standards:
     """Relative error of each field's clusters when they were last drawn from nothing."""
     returns: Returns
     worth: Worth
+    """What has been measured up to now."""
     limits: tuple[float, float]
     """A feature has a code when its sightings are expected to save more than this: known ones, newcomers."""
+    limit_returns: Returns
+    limit_worth: Worth
+    """What had been measured when the limits were set: scores by later measures are no match for them."""
     hours: int
     """Hours coded so far."""
 
@@ -67,12 +71,18 @@ class Standards:
     def start(cls, fields: int, width: int) -> Standards:
         """Those of the first hour, by which no feature has a code."""
         none = Centroids.empty(fields, width)
-        return cls(none, np.full(fields, np.inf), Returns.start(fields), Worth.start(fields), (np.inf, np.inf), 0)
+        returns, worth = Returns.start(fields), Worth.start(fields)
+        return cls(none, np.full(fields, np.inf), returns, worth, (np.inf, np.inf), returns, worth, 0)
+
+    def coded(self, features: Candidates) -> NDArray[np.bool_]:
+        """Which features have a code by these limits."""
+        limits_N = np.where(features.own_N, *self.limits)
+        return scores(features, self.limit_returns, self.limit_worth) > limits_N
 
     def arrays(self) -> Arrays:
         """The standards as named arrays."""
         arrays: Arrays = {name: np.asarray(getattr(self, name)) for name in ("drawn_errors_F", "limits", "hours")}
-        for name in ("centroids", "returns", "worth"):
+        for name in ("centroids", "returns", "worth", "limit_returns", "limit_worth"):
             arrays |= {f"{name}.{key}": array for key, array in vars(getattr(self, name)).items()}
         return arrays
 
@@ -85,6 +95,8 @@ class Standards:
             Returns(**section(arrays, "returns.")),
             Worth(**section(arrays, "worth.")),
             (float(arrays["limits"][0]), float(arrays["limits"][1])),
+            Returns(**section(arrays, "limit_returns.")),
+            Worth(**section(arrays, "limit_worth.")),
             int(arrays["hours"]),
         )
 
@@ -176,7 +188,7 @@ def code_hour(
     fields_H, weights_H = known.fields_N[head_N], at_cut.frequency_N[head_N]
     rows_H = vocabulary.row_V[own_N[head_N]].astype(np.int64)
     vectors_HD = original.table.vectors_VD[rows_H]
-    was_coded_H = (scores(known, before.returns, before.worth) > before.limits[0])[head_N] | direct_F[fields_H]
+    was_coded_H = before.coded(known)[head_N] | direct_F[fields_H]
     nearest_before_H = before.centroids.codes(untouched.restored(rows_H, vectors_HD), fields_H)
     old_codes_H = np.where(was_coded_H, nearest_before_H, np.int16(DEFAULT))
     clusters = cluster_fields(
@@ -206,12 +218,16 @@ def code_hour(
     sightings_N = _placed(seen_U + to_come_U, place_U, len(own_N))
     return HourCodes(
         standards=Standards(
-            clusters.centroids,
-            clusters.drawn_errors_F,
-            before.returns.learned((known, sightings_N), (present.after(seen_U).of(seen_U > 0), to_come_U[seen_U > 0])),
-            before.worth,
-            limits_now,
-            before.hours + 1,
+            centroids=clusters.centroids,
+            drawn_errors_F=clusters.drawn_errors_F,
+            returns=before.returns.learned(
+                (known, sightings_N), (present.after(seen_U).of(seen_U > 0), to_come_U[seen_U > 0])
+            ),
+            worth=before.worth,
+            limits=limits_now,
+            limit_returns=before.returns,
+            limit_worth=before.worth,
+            hours=before.hours + 1,
         ),
         succession=succession,
         lagged_BS=lagged_BS,
@@ -283,9 +299,7 @@ def _lagged(
     codes, starts = [], [stretch.start for stretch, _, _ in untouched.stretches()]
     for number, (stretch, rows, vectors) in enumerate(untouched.stretches()):
         moment = present.after(features.sightings(slice(0, starts[max(number - delay, 0)])))
-        limits_U = np.where(present.own_N, *before.limits)
-        coded_U = scores(moment, before.returns, before.worth) > limits_U
-        coded_U |= present.own_N & direct_F[present.fields_N]
+        coded_U = before.coded(moment) | (present.own_N & direct_F[present.fields_N])
         inverse_BS = features.inverse_BS[stretch]
         used = np.unique(inverse_BS[inverse_BS >= 0])
         lagged_U = np.where(coded_U, NEWCOMER, errors_U)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 KEY_BYTES = 8
 """Bytes of a feature key, which the original's table keeps beside every row."""
 SMALLEST = 1 << 13
-FIRST_RATIO, DOUBLED_AFTER = 25.0, 12
+FIRST_RATIO, DOUBLED_AFTER = 25.0, 24
 _CODEBOOK_SHARE = 1 / 8
 _HEADERS = 640
 """Bytes of both files' headers."""

@@ -17,7 +17,7 @@ SIZES = {"original": 90_000, "saec@30": 2_900, "saec@100": 880, "hashing@30": 3_
          "hashing@1000": 90}
 NOISE = {"original": 1.0, "saec@30": 0.9, "saec@100": 1.2, "hashing@30": 3.0, "hashing@100": 1.2, "hashing@1000": 6.0}
 
-SETTING = {"codewords": 31, "head_frequency": 4.0, "fingerprint_bits": 6, "codebook_precision": "int8"}
+SETTING = {"codewords": 31, "ratio": 4.0, "fingerprint_bits": 6, "codebook_precision": "int8"}
 
 
 @pytest.fixture

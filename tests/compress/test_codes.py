@@ -269,7 +269,6 @@ def test_trials_are_heads_of_less_room(click_hours, config, monkeypatch):
     assert set(np.unique(codes.trials_BS[codes.fresh_BS >= 0])) == {0, 1, 2}
 
 
-@pytest.mark.xfail(reason="the limits of an hour are of its own worth and returns, the next hour's scores are not")
 @pytest.mark.parametrize("config", ["tight head"], indirect=True)
 @pytest.mark.parametrize("factor", [0.02, 50.0])
 def test_lagged_heads_are_as_large_as_fresh_ones(click_hours, config, monkeypatch, factor):
