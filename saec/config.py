@@ -164,6 +164,8 @@ class CompressionConfig(Section):
     ratio: Annotated[float, Field(ge=1)] | Literal["auto"] = 200.0
     """Bytes of the original's rows and keys to bytes of what replaces them, approached over the first days; auto: the
     largest that costs nothing."""
+    doubling_hours: int = Field(default=24, ge=0)
+    """Hours in which a young pipeline's ratio doubles, from 25 up to the wanted one; 0 compresses fully at once."""
     codewords: int | None = Field(default=None, ge=1, le=4095)
     """Clusters of a field, in place of what the ratio gives; a field with fewer features stays direct."""
     codebook_precision: Literal["int8", "float16"] = "int8"

@@ -182,8 +182,11 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
     if plan.challenger is not None:
         challenger = _challenger(plan, workspace)
         before, auto = challenger.standards, challenger.auto
-    wanted = plan.config.compression.ratio
-    ratio, trials = (auto.ratio, auto.trials) if wanted == "auto" else (warmed(wanted, before.hours), [])
+    dial = plan.config.compression
+    if dial.ratio == "auto":
+        ratio, trials = auto.ratio, auto.trials
+    else:
+        ratio, trials = warmed(dial, dial.ratio, before.hours), []
     codes = code_hour(
         workspace.original(trained.original), untouched, before, plan.hour, rows.keys_BS, trained.cut, ratio, trials
     )

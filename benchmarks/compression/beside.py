@@ -37,9 +37,9 @@ class SaecBeside:
         before = Standards.start(len(self.config.field_names), self.config.model.width)
         if self.challenger is not None:
             before = self.challenger.standards
-        ratio = self.config.compression.ratio
-        assert ratio != "auto", "the benchmark names its sizes"
-        ratio = warmed(ratio, before.hours)
+        dial = self.config.compression
+        assert dial.ratio != "auto", "the benchmark names its sizes"
+        ratio = warmed(dial, dial.ratio, before.hours)
         self.codes = code_hour(own, untouched, before, given.hour, given.rows.keys_BS, given.cut, ratio)
         if self.challenger is None:
             self.challenger = Challenger.start(own)
@@ -67,6 +67,7 @@ class SaecBeside:
         )
 
 
-def saec_config(config: Config, ratio: int) -> Config:
-    """Settings of Saec at so small a share of the original: the dial alone."""
-    return config.model_copy(update={"compression": config.compression.model_copy(update={"ratio": float(ratio)})})
+def saec_config(config: Config, ratio: int, hours: int) -> Config:
+    """Settings of Saec at so small a share of the original: the dial, reached a quarter through so many hours."""
+    update = {"ratio": float(ratio), "doubling_hours": hours // 20}
+    return config.model_copy(update={"compression": config.compression.model_copy(update=update)})

@@ -68,7 +68,7 @@ def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> FullTable
     """Whoever takes part in a job's pass."""
     config = stretch.config.model_copy(update={"seed": job.seed})
     if job.method == "original":
-        saec = {f"saec@{ratio}": saec_config(config, ratio) for ratio in ratios}
+        saec = {f"saec@{ratio}": saec_config(config, ratio, stretch.hours) for ratio in ratios}
         return FullTable(config, saec, QUANTISERS, {})
     choice = dict(job.choice)
     rate = choice["rate"] * config.training.table_learning_rate

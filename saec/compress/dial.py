@@ -5,7 +5,7 @@
 Decisions: an eighth of the bytes, at most, goes to codewords, the rest to the index. More codewords a field lower the
 error of clustering but cost every index entry a bit, and models are all but indifferent between 31 and 255 of them
 (docs/LOG.md). A young table is small and all of it matters, so a pipeline starts at `FIRST_RATIO` and doubles it every
-`DOUBLED_AFTER` hours until it has reached the wanted one. Below `SMALLEST` bytes nothing is compressed further.
+`compression.doubling_hours` until it has reached the wanted one. Below `SMALLEST` bytes nothing is compressed further.
 
 Shapes: F fields, D width, K codewords.
 """
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saec.config import Config
+    from saec.config import CompressionConfig, Config
 
 KEY_BYTES = 8
 """Bytes of a feature key, which the original's table keeps beside every row."""
 SMALLEST = 1 << 13
-FIRST_RATIO, DOUBLED_AFTER = 25.0, 24
+FIRST_RATIO = 25.0
 _CODEBOOK_SHARE = 1 / 8
 _HEADERS = 640
 """Bytes of both files' headers."""
@@ -51,9 +51,11 @@ class Allowance:
         return cls(codewords, features_within(index_bytes, cell_bits))
 
 
-def warmed(ratio: float, hours: int) -> float:
+def warmed(compression: CompressionConfig, ratio: float, hours: int) -> float:
     """The ratio of a pipeline that has coded so many hours and is to come to `ratio`."""
-    return float(min(ratio, FIRST_RATIO * 2.0 ** (hours / DOUBLED_AFTER)))
+    if not compression.doubling_hours:
+        return ratio
+    return float(min(ratio, FIRST_RATIO * 2.0 ** (hours / compression.doubling_hours)))
 
 
 def original_bytes(config: Config, rows: int) -> int:

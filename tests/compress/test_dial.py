@@ -9,7 +9,8 @@ from saec.compress.artifact import compression_figures, write_artifact
 from saec.compress.challenger import Challenger
 from saec.compress.codebooks import Centroids, Codebooks
 from saec.compress.codes import Standards
-from saec.compress.dial import DOUBLED_AFTER, FIRST_RATIO, SMALLEST, Allowance, features_within, original_bytes, warmed
+from saec.compress.dial import FIRST_RATIO, SMALLEST, Allowance, features_within, original_bytes, warmed
+from saec.config import CompressionConfig
 
 ROWS = 100_000
 RATIOS = [1.0, 5.0, 25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 1e6]
@@ -117,7 +118,13 @@ def test_files_meet_the_ratio(click_hours, tmp_path, ratio, compression):
 @pytest.mark.parametrize(("periods", "wanted"), [(0, 25.0), (1, 50.0), (1.5, 25 * 2**1.5), (3, 200.0), (999, 200.0)])
 def test_a_young_pipeline_is_compressed_less(periods, wanted):
     """The ratio doubles every so many hours till it is the one asked for; a small one holds from the start."""
-    hours = int(periods * DOUBLED_AFTER)
-    assert warmed(200.0, hours) == pytest.approx(wanted)
-    assert warmed(10.0, hours) == 10.0
-    assert warmed(FIRST_RATIO, hours) == FIRST_RATIO
+    compression = CompressionConfig(doubling_hours=12)
+    hours = int(periods * 12)
+    assert warmed(compression, 200.0, hours) == pytest.approx(wanted)
+    assert warmed(compression, 10.0, hours) == 10.0
+    assert warmed(compression, FIRST_RATIO, hours) == FIRST_RATIO
+
+
+def test_without_doubling_the_first_hour_is_compressed_fully():
+    """Whoever starts with a large table need not wait."""
+    assert warmed(CompressionConfig(doubling_hours=0), 200.0, 0) == 200.0
