@@ -60,7 +60,7 @@ KEPT = 0.98
 """Share of what was measured that counts on after an hour: half of it for 34 hours."""
 NEWCOMERS = 0.25
 """Share of the head that newcomers may take."""
-LEAST_WORTH = 0.01
+LEAST_WORTH = 0.1
 """A field's worth, as a share of the mean over all sightings, below which it does not fall: a field without any codes
 could never show what they would be worth."""
 
