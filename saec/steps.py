@@ -27,7 +27,7 @@ from saec.compress.artifact import Artifact, compression_figures, write_artifact
 from saec.compress.auto import Auto
 from saec.compress.challenger import Challenger
 from saec.compress.codebooks import DEFAULT
-from saec.compress.codes import HourCodes, Standards, code_hour
+from saec.compress.codes import HourCodes, code_hour
 from saec.compress.dial import warmed
 from saec.config import Config
 from saec.data.checks import check_click_rate
@@ -178,11 +178,8 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
     workspace = _settled(plan)
     rows = ingested.load_rows(workspace.folder(plan.hour))
     untouched = Untouched(**workspace.read(plan.hour, trained.untouched))
-    before, auto = Standards.start(len(plan.config.field_names), plan.config.model.width), Auto.start()
-    if plan.challenger is not None:
-        challenger = _challenger(plan, workspace)
-        before, auto = challenger.standards, challenger.auto
-    dial = plan.config.compression
+    challenger = Challenger(plan.config) if plan.challenger is None else _challenger(plan, workspace)
+    before, auto, dial = challenger.standards, challenger.auto, plan.config.compression
     if dial.ratio == "auto":
         ratio, trials = auto.ratio, auto.trials
     else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.compression.stretch import HourRows, Served
 from saec.compress.artifact import Artifact, compression_figures, write_artifact
 from saec.compress.challenger import Challenger
-from saec.compress.codes import HourCodes, Standards, code_hour
+from saec.compress.codes import HourCodes, code_hour
 from saec.compress.dial import warmed
 from saec.config import Config
 from saec.train.original import Original, Untouched
@@ -34,9 +34,7 @@ class SaecBeside:
         """Cluster and retrain, as the steps of an hour do."""
         own = copy.copy(original)
         own.config = self.config
-        before = Standards.start(len(self.config.field_names), self.config.model.width)
-        if self.challenger is not None:
-            before = self.challenger.standards
+        before = (self.challenger or Challenger(self.config)).standards
         dial = self.config.compression
         assert dial.ratio != "auto", "the benchmark names its sizes"
         ratio = warmed(dial, dial.ratio, before.hours)

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from benchmarks.compression.beside import SaecBeside
 from benchmarks.compression.stored import HeadIndex, as_int8, row_bytes
-from benchmarks.compression.stretch import KEY_BYTES, HourRows, Served
+from benchmarks.compression.stretch import HourRows, Served
+from saec.compress.dial import original_bytes
 from saec.config import Config
 from saec.train.original import Original, PreparedRows
 
@@ -65,7 +66,7 @@ class FullTable:
         original, width = self.original, self.original.config.model.width
         rows, fields = len(original.table), original.vocabulary.fields
         at_cut = TableAtCut(original, self._prepared, given)
-        fp32 = rows * (4 * width + KEY_BYTES)
+        fp32 = original_bytes(original.config, rows)
         yield Served("original", original.score(self._prepared, given.cut), fp32, 1.0, 0.0)
         index = at_cut.index(0.0, 8)
         small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from saec.compress.dial import original_bytes
 from saec.config import Config
 from saec.data.ingest import RECORD_FILE, IngestRecord, ingest_hour
 from saec.data.partitions import available_hours
@@ -26,7 +27,6 @@ from saec.data.rows import EncodedRows
 from saec.data.vocabulary import HourFeatures, Vocabulary
 from saec.hours import Hour
 
-KEY_BYTES = 8
 CENSUS_EVERY = 6
 """Scored hours from one whose frequencies the census keeps to the next."""
 
@@ -118,7 +118,7 @@ class Stretch:
     @cached_property
     def census(self) -> Census:
         """Count the features of the hours, as the original's vocabulary does."""
-        fields, width = len(self.config.field_names), self.config.model.width
+        fields = len(self.config.field_names)
         vocabulary = Vocabulary(self.config.vocabulary, fields)
         frequencies: list[NDArray[np.float32]] = []
         admitted: list[int] = []
@@ -134,7 +134,7 @@ class Stretch:
                     frequencies.append(-np.sort(-vocabulary.frequency(hour, own_V)))
                 admitted.append(vocabulary.rows)
             vocabulary.observe(hour, features)
-        return Census(float(np.mean(admitted)) * (4 * width + KEY_BYTES), frequencies, features_F)
+        return Census(float(np.mean(admitted)) * original_bytes(self.config, 1), frequencies, features_F)
 
     @cached_property
     def labels_G(self) -> NDArray[np.uint8]:

@@ -136,14 +136,15 @@ def compression_figures(rows: int, width: int, codewords: int, head: int, sizes:
         on either side), ratio_total (bytes_original to bytes_compressed).
     """
     replaced = sum(sizes[name] for name in REPLACES_TABLE)
+    table = rows * (4 * width + KEY_BYTES)
     return {
         "vectors_original": rows,
         "vectors_compressed": codewords,
-        "bytes_original": rows * (4 * width + KEY_BYTES),
+        "bytes_original": table,
         "bytes_compressed": replaced,
         "ratio_vectors": rows / codewords,
         "ratio_embedding": rows * 4 * width / (sizes[CODEBOOKS] + head),
-        "ratio_total": rows * (4 * width + KEY_BYTES) / replaced,
+        "ratio_total": table / replaced,
     }
 
 

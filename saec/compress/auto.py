@@ -22,19 +22,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saec.compress.dial import FIRST_RATIO
+from saec.compress.heads import KEPT
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from saec.train.tensors import Arrays
 
-LADDER = np.round(25.0 * 2.0 ** (np.arange(25) / 3))
+LADDER = np.round(FIRST_RATIO * 2.0 ** (np.arange(25) / 3))
 """Ratios: three steps double the compression."""
 START = 0
-"""Step of the first hour: a ratio of 25."""
+"""Step of the first hour."""
 AHEAD = 2
 """Larger ratios tried each hour."""
-KEPT = 0.98
-"""Share of the evidence that counts on after an hour: half of it for 34 hours."""
 ENOUGH_ROWS = 2_000
 """Rows of evidence for a step to be taken."""
 

@@ -8,8 +8,8 @@ frequency; the tail shares the default codeword. Decisions:
   (`saec.compress.two_level`).
 - After each iteration codewords are swapped: one whose features lose little by going to a neighbour moves to where it
   gains more. That finds what a better choice of starts would, and places codewords that nobody uses.
-- Iterations end when the last one was worth less than a percent. Started from last hour's centroids, one or two are
-  needed, and codeword k keeps meaning what it meant.
+- Iterations end when the last one was worth less than half a percent. Started from last hour's centroids, one is
+  enough, and codeword k keeps meaning what it meant.
 - Never more codewords than distinct vectors.
 
 Shapes: N head features, M of them, K codewords, D width.

@@ -178,17 +178,19 @@ def code_hour(
     # The head at the cut.
     seen_U = features.sightings(slice(0, cut))
     at_cut = known.after(_placed(seen_U, place_U, len(own_N)))
-    direct_F = np.bincount(known.fields_N, minlength=original.vocabulary.fields) <= allowance.codewords
+    direct_F = np.bincount(known.fields_N, minlength=vocabulary.fields) <= allowance.codewords
     scored_N = np.where(direct_F[known.fields_N], np.inf, scores(at_cut, before.returns, before.worth))
-    scored_U = np.where(present.own_N, -1.0, scores(present.after(seen_U), before.returns, before.worth))
-    limits_now = limits(scored_N, scored_U[scored_U >= 0.0], allowance.features)
+    present_at_cut = present.after(seen_U)
+    scored_U = np.where(present.own_N, -1.0, scores(present_at_cut, before.returns, before.worth))
+    newcomers = scored_U[scored_U >= 0.0]
+    limits_now = limits(scored_N, newcomers, allowance.features)
     head_N, newcomer_U = scored_N > limits_now[0], scored_U > limits_now[1]
 
     # Its clusters and codes, and how they follow from those before.
     fields_H, weights_H = known.fields_N[head_N], at_cut.frequency_N[head_N]
     rows_H = vocabulary.row_V[own_N[head_N]].astype(np.int64)
     vectors_HD = original.table.vectors_VD[rows_H]
-    was_coded_H = before.coded(known)[head_N] | direct_F[fields_H]
+    was_coded_H = before.coded(known.of(head_N)) | direct_F[fields_H]
     nearest_before_H = before.centroids.codes(untouched.restored(rows_H, vectors_HD), fields_H)
     old_codes_H = np.where(was_coded_H, nearest_before_H, np.int16(DEFAULT))
     clusters = cluster_fields(
@@ -212,7 +214,7 @@ def code_hour(
     present_U = np.where(present.own_N, np.append(scored_N, -1.0)[place_U], scored_U)
     kept_U = np.zeros(len(ids_U), np.int64)
     for trial in smaller:
-        kept_U += present_U > np.where(present.own_N, *limits(scored_N, scored_U[scored_U >= 0], trial.features))
+        kept_U += present_U > np.where(present.own_N, *limits(scored_N, newcomers, trial.features))
     coded_BS = features.spread(head_of_U.astype(np.int64), 0)[:cut] > 0
     to_come_U = features.sightings(slice(cut, None))
     sightings_N = _placed(seen_U + to_come_U, place_U, len(own_N))
@@ -221,7 +223,7 @@ def code_hour(
             centroids=clusters.centroids,
             drawn_errors_F=clusters.drawn_errors_F,
             returns=before.returns.learned(
-                (known, sightings_N), (present.after(seen_U).of(seen_U > 0), to_come_U[seen_U > 0])
+                (known, sightings_N), (present_at_cut.of(seen_U > 0), to_come_U[seen_U > 0])
             ),
             worth=before.worth,
             limits=limits_now,

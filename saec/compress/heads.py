@@ -27,6 +27,20 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
+FREQUENCIES = 24
+"""Classes of frequency: half octaves of one plus the frequency."""
+AGES = np.array([0, 1, 2, 3, 4, 7, 13, 25, 49, 97])
+"""Hours since the last sighting at which the classes of age begin; 0 for what was seen within the hour."""
+KEPT = 0.98
+"""Share of what was measured that counts on after an hour: half of it for 34 hours."""
+NEWCOMERS = 0.25
+"""Share of the head that newcomers may take."""
+LEAST_WORTH = 0.1
+"""A field's worth, as a share of the mean over all sightings, below which it does not fall: a field without any codes
+could never show what they would be worth."""
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Features that may get a code, as they are at some moment of an hour."""
@@ -52,19 +66,6 @@ class Candidates:
         )
 
 
-FREQUENCIES = 24
-"""Classes of frequency: half octaves of one plus the frequency."""
-AGES = np.array([0, 1, 2, 3, 4, 7, 13, 25, 49, 97])
-"""Hours since the last sighting at which the classes of age begin; 0 for what was seen within the hour."""
-KEPT = 0.98
-"""Share of what was measured that counts on after an hour: half of it for 34 hours."""
-NEWCOMERS = 0.25
-"""Share of the head that newcomers may take."""
-LEAST_WORTH = 0.1
-"""A field's worth, as a share of the mean over all sightings, below which it does not fall: a field without any codes
-could never show what they would be worth."""
-
-
 @dataclass(frozen=True)
 class Returns:
     """How often features came back, by field, frequency and age.
@@ -87,7 +88,7 @@ class Returns:
         """With one more hour: features as they were at some moment, and their sightings after it."""
         known, sighted = KEPT * self.known_FQA.ravel(), KEPT * self.sighted_FQA.ravel()
         for features, sightings_N in parts:
-            cells_N = _cells(features)
+            cells_N = _cells(features, _half_octaves(features))
             known += np.bincount(cells_N, minlength=known.size)
             sighted += np.bincount(cells_N, sightings_N, known.size)
         return Returns(known.reshape(self.known_FQA.shape), sighted.reshape(self.known_FQA.shape))
@@ -100,15 +101,21 @@ class Returns:
         """
         mean_F = (self.sighted_FQA.sum((1, 2)) + 1) / (self.known_FQA.sum((1, 2)) + 1)
         rate_FQA = (self.sighted_FQA + mean_F[:, None, None]) / (self.known_FQA + 1)
-        half_octaves_N = 2 * np.log2(1 + features.frequency_N.astype(np.float64))
-        expected_N: NDArray[np.float64] = rate_FQA.ravel()[_cells(features)] * np.exp2(half_octaves_N % 1 / 2 - 0.25)
+        half_octaves_N = _half_octaves(features)
+        cells_N = _cells(features, half_octaves_N)
+        expected_N: NDArray[np.float64] = rate_FQA.ravel()[cells_N] * np.exp2(half_octaves_N % 1 / 2 - 0.25)
         return expected_N
 
 
-def _cells(features: Candidates) -> NDArray[np.int64]:
+def _half_octaves(features: Candidates) -> NDArray[np.float64]:
+    """Frequency plus one, in half octaves: their whole part is the class."""
+    half_octaves_N: NDArray[np.float64] = 2 * np.log2(1 + features.frequency_N.astype(np.float64))
+    return half_octaves_N
+
+
+def _cells(features: Candidates, half_octaves_N: NDArray[np.float64]) -> NDArray[np.int64]:
     """The cell of each feature among all F x Q x A."""
-    half_octaves_N = (2 * np.log2(1 + features.frequency_N.astype(np.float64))).astype(np.int64)
-    frequency_class_N = np.minimum(half_octaves_N, FREQUENCIES - 1)
+    frequency_class_N = np.minimum(half_octaves_N.astype(np.int64), FREQUENCIES - 1)
     age_class_N = np.searchsorted(AGES, features.ages_N, side="right") - 1
     return (features.fields_N * FREQUENCIES + frequency_class_N) * len(AGES) + age_class_N
 
