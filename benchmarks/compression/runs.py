@@ -142,6 +142,12 @@ def tune(
             kept.save()
 
 
+def choices_of(path: Path) -> dict[str, Choice]:
+    """The settings that peers were tuned to in other results."""
+    choices: dict[str, Choice] = json.loads(path.read_text(encoding="utf-8"))["choices"]
+    return choices
+
+
 def chosen(kept: Kept, method: str, ratio: int) -> Choice:
     """The settings of a peer at a size; nothing for one that has none."""
     if method not in AXES:
