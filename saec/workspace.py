@@ -4,6 +4,7 @@
     workspace/store/                the model store (unless it is elsewhere)
     workspace/checkpoints/          training state, see saec.store.checkpoints
     workspace/hours/20171001T03/    rows, quarantine, vectors set aside, codes, the candidate's files, scores
+    workspace/aside/20171001T03/    the same of an hour that a backfill does aside
 
 Decisions: steps hand each other names and digests, never data; a file is verified against its digest when it is read.
 The original stays in memory between steps of one process (it is what is big), under the name of the checkpoint it
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from saec.train.tensors import Arrays
 
 
+_HOUR_FOLDERS = "[0-9]*T[0-9][0-9]"
+
+
 @dataclass(frozen=True)
 class FileDigest:
     """A file of the hour's folder by name, and what its bytes must hash to."""
@@ -48,9 +52,15 @@ class Workspace:
     _resident: tuple[str, str, Original] | None = None
     """The original in memory, the checkpoint it equals and the digest of its settings; one a process."""
 
-    def __init__(self, config: Config) -> None:
-        """The workspace that the configuration names; nothing is made until something is written."""
+    def __init__(self, config: Config, *, aside: bool = False) -> None:
+        """The workspace that the configuration names; nothing is made until something is written.
+
+        Args:
+            config: all settings.
+            aside: whether hours are done aside, to be swapped in later.
+        """
         self.config = config
+        self._hours = config.workspace / ("aside" if aside else "hours")
         self.checkpoints = Checkpoints(config.workspace / "checkpoints")
 
     def store(self) -> ModelStore:
@@ -59,7 +69,7 @@ class Workspace:
 
     def folder(self, hour: Hour) -> Path:
         """The folder of an hour's files."""
-        return self.config.workspace / "hours" / hour.compact
+        return self._hours / hour.compact
 
     def write(self, hour: Hour, name: str, arrays: Arrays) -> FileDigest:
         """Write arrays into the hour's folder."""
@@ -121,6 +131,15 @@ class Workspace:
     def retain(self, hours: set[Hour]) -> None:
         """Remove the folders of all hours but these; what is not named like an hour is not ours."""
         kept = {hour.compact for hour in hours}
-        for path in (self.config.workspace / "hours").glob("[0-9]*T[0-9][0-9]"):
+        for path in self._hours.glob(_HOUR_FOLDERS):
             if path.name not in kept and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
+
+    def swap_in(self) -> None:
+        """Put the folders of all hours that were done aside in the place of those that stand."""
+        stand = Workspace(self.config)
+        for path in sorted(Workspace(self.config, aside=True)._hours.glob(_HOUR_FOLDERS)):  # noqa: SLF001
+            target = stand._hours / path.name  # noqa: SLF001
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
