@@ -20,7 +20,6 @@ from saec.errors import LedgerError
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease
 from saec.pipeline import Pipeline
-from saec.planner import PlannedHour
 
 WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED", "KEPT")
 """How the hours of a run ended; KEPT is held only because the run was not to promote, which is what was asked of it."""
@@ -38,50 +37,41 @@ class FlowPipeline(Pipeline):
         """
         super().__init__(config, steps=TASKS, actor=actor)
 
-    def do(
-        self,
-        lease: Lease,
-        hour: Hour,
-        *,
-        promote: bool = True,
-        on_step: Callable[[Hour, str], object] = lambda _hour, _step: None,
-    ) -> HourRow:
+    def do(self, lease: Lease, hour: Hour, *, promote: bool = True, aside: bool = False, **how: Any) -> HourRow:
         """Do one hour as a run named after it; arguments and result are those of `Pipeline.do`."""
 
         @flow(name="hour", flow_run_name="hour {hour}", persist_result=False, validate_parameters=False)
-        def one_hour(hour: str, promote: bool) -> State[HourRow]:
+        def one_hour(hour: str, promote: bool, aside: bool) -> State[HourRow]:
             """One hour of clicks: ingest, train, cluster, retrain, gate, publish."""
-            row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, on_step=on_step)
+            row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, aside=aside, **how)
             show_hour(row, self.ledger.rows(last=row.hour))
             tag_hour(row)
             return hour_state(row)
 
-        ended: Any = one_hour(str(hour), promote, return_state=True).result(raise_on_failure=False)
+        ended: Any = one_hour(str(hour), promote, aside, return_state=True).result(raise_on_failure=False)
         if isinstance(ended, BaseException):
             raise ended
         row: HourRow = ended
         return row
 
 
-def advance(pipeline: FlowPipeline, plan: Callable[[], Iterable[PlannedHour]], **how: Any) -> State[Any]:
-    """Do planned hours under the lease.
+def run_hours(pipeline: FlowPipeline, work: Callable[[], list[HourRow]]) -> State[Any]:
+    """Do hours and show how the pipeline stands then.
 
     Args:
         pipeline: the hours' pipeline.
-        plan: asked once the lease is held, so that nothing is planned from a ledger that is about to change.
-        **how: for `Pipeline.run`.
+        work: does them.
 
     Returns:
         The state the flow run ends in: HELD when another run is at work.
     """
     try:
-        with pipeline.leased() as lease:
-            rows = pipeline.run(lease, plan(), **how)
-            show_hours(pipeline.ledger.rows())
+        rows = work()
     except LedgerError as error:
         if error.reason != "busy":
             raise
         return Completed(name="HELD", message=str(error))
+    show_hours(pipeline.ledger.rows())
     return run_state(rows)
 
 

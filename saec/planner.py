@@ -14,24 +14,25 @@ unless it is to be replaced by name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from saec.hours import hour_range
+from saec.data.partitions import available_hours
+from saec.hours import Hour, hour_range
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime
 
-    from saec.config import DataConfig
-    from saec.hours import Hour
-    from saec.ledger import HourRow
+    from saec.config import Config, DataConfig
+    from saec.ledger import HourRow, Ledger
 
 Only = Literal["missing", "failed", "stale", "all"]
 Action = Literal["do", "step-over", "wait", "skip"]
 MOST_ATTEMPTS = 3
 """Attempts at an hour that scheduled runs make; a backfill may always try again."""
+ESTIMATED_FROM = 24
+"""Newest hours from whose times it is estimated how long one takes."""
 PAUSE = timedelta(minutes=5)
 """Pause after a first failed attempt; each further one doubles it."""
 
@@ -49,6 +50,25 @@ class PlannedHour:
     """Estimated duration; None when no hour was timed yet or nothing is to be done."""
     chained: bool = False
     """Whether it is done only because one that it goes on from is."""
+
+
+def due_now(config: Config, ledger: Ledger, now: Hour | None = None) -> list[PlannedHour]:
+    """What a scheduled run would do now.
+
+    Args:
+        config: all settings.
+        ledger: what was done.
+        now: the first hour that counts as not over yet; by the clock, and with pauses, when left out.
+    """
+    moment = datetime.now(UTC)
+    rows = ledger.newest(ESTIMATED_FROM)
+    available = available_hours(config.data.source, rows[-1].hour if rows else None)
+    return due_hours(rows, available, now or over_now(config), config.data, None if now else moment)
+
+
+def over_now(config: Config) -> Hour:
+    """The first hour that counts as not over yet, by the clock and the lag that producers are allowed."""
+    return Hour.now(timedelta(minutes=config.data.due_after))
 
 
 def due_hours(
@@ -132,7 +152,7 @@ def backfill_hours(
             planned = _planned(hour, why, present, now, rules, seconds)
         elif redone and row and row.checkpoint:
             planned = _chained(hour, redone, frozen or ("" if hour in present else "its partition is absent"), seconds)
-        if waited and planned.action != "skip":
+        if waited and planned.action in ("do", "step-over"):
             planned = PlannedHour(hour, "wait", f"comes after hour {waited}, which is waited for")
         waited = waited or (hour if planned.action == "wait" else None)
         redone = redone or (hour if planned.action == "do" else None)
@@ -180,4 +200,4 @@ def _planned(
 def _estimate(rows: Sequence[HourRow]) -> float | None:
     """Seconds an hour is likely to take: the median of the last day's hours that trained."""
     timed = [row.seconds for row in rows if row.checkpoint and row.seconds is not None]
-    return median(timed[-24:]) if timed else None
+    return median(timed[-ESTIMATED_FROM:]) if timed else None

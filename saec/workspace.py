@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import load, save
 
+from saec.data.late import load_identities
 from saec.durable import sha256_file, write_file
 from saec.errors import IntegrityError
 from saec.store.checkpoints import Checkpoints
@@ -28,13 +29,16 @@ from saec.store.model_store import ModelStore, open_store
 from saec.train.original import Original
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from saec.config import Config
+    from saec.data.hashing import Keys
     from saec.hours import Hour
     from saec.train.tensors import Arrays
 
 
+_STANDING, _ASIDE = "hours", "aside"
 _HOUR_FOLDERS = "[0-9]*T[0-9][0-9]"
 
 
@@ -60,7 +64,7 @@ class Workspace:
             aside: whether hours are done aside, to be swapped in later.
         """
         self.config = config
-        self._hours = config.workspace / ("aside" if aside else "hours")
+        self._hours = config.workspace / (_ASIDE if aside else _STANDING)
         self.checkpoints = Checkpoints(config.workspace / "checkpoints")
 
     def store(self) -> ModelStore:
@@ -102,6 +106,13 @@ class Workspace:
             raise IntegrityError(f"{path} is not what was written; run the hour again: saec run --hour {hour}")
         return data
 
+    def identities(self, hour: Hour, learners: Iterable[Hour]) -> Keys:
+        """The rows of an hour that were learnt with any of these hours, as `saec.data.late` knows rows."""
+        folders = (self.folder(learner) for learner in learners)
+        standing = self.config.workspace / _STANDING
+        known = [load_identities(folder if folder.exists() else standing / folder.name, hour) for folder in folders]
+        return np.concatenate([np.empty(0, np.uint64), *known])
+
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
         """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
         name = self.checkpoints.save(hour, "original", original.snapshot(), base)
@@ -137,9 +148,12 @@ class Workspace:
 
     def swap_in(self) -> None:
         """Put the folders of all hours that were done aside in the place of those that stand."""
-        stand = Workspace(self.config)
-        for path in sorted(Workspace(self.config, aside=True)._hours.glob(_HOUR_FOLDERS)):  # noqa: SLF001
-            target = stand._hours / path.name  # noqa: SLF001
+        for path in sorted((self.config.workspace / _ASIDE).glob(_HOUR_FOLDERS)):
+            target = self.config.workspace / _STANDING / path.name
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
+
+    def drop_aside(self) -> None:
+        """Remove the folders of all hours that were done aside."""
+        shutil.rmtree(self.config.workspace / _ASIDE, ignore_errors=True)

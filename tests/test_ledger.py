@@ -328,7 +328,8 @@ def test_an_older_ledger_is_brought_up_to_date(tmp_path):
     trained(first, first.acquire("run 1", seconds=0), HOUR)
     first.close()
     with sqlite3.connect(path) as connection:
-        connection.executescript("alter table hours drop column delivery; drop table hours_aside; "
+        connection.executescript("alter table hours drop column delivery; alter table lease drop column wanted_until; "
+                                 "drop table hours_aside; "
                                  "drop table backfills; update schema_version set version = 1")
     for _ in range(2):
         ledger = Ledger(f"sqlite:///{path}")

@@ -24,7 +24,7 @@ from saec.cli.models import hold, release, rollback, verify, versions
 from saec.cli.score import score
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
 from saec.cli.watch import report, status
-from saec.errors import ConfigError, HourHeld, SaecError
+from saec.errors import ConfigError, HourHeld, InputError, SaecError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -105,7 +105,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         case click.ClickException():
             return {"kind": "UsageError", "reason": "usage", "message": error.format_message(), "exit": USAGE}
         case SaecError():
-            code = USAGE if isinstance(error, ConfigError) else HELD if isinstance(error, HourHeld) else FAILED
+            held = isinstance(error, HourHeld | InputError)
+            code = USAGE if isinstance(error, ConfigError) else HELD if held else FAILED
             return {"kind": type(error).__name__, "reason": error.reason, "message": str(error), "exit": code}
         case OSError():
             return {"kind": type(error).__name__, "reason": "io", "message": str(error), "exit": FAILED}

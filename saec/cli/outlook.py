@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from saec.data.partitions import available_hours
-from saec.hours import Hour
-from saec.planner import PlannedHour, due_hours
+from saec.planner import PlannedHour, due_now
 
 if TYPE_CHECKING:
     from saec.cli.session import Session
+    from saec.hours import Hour
     from saec.ledger import HourRow, Lease
     from saec.store.releases import Release
 
@@ -46,13 +46,12 @@ class Outlook:
 def look(session: Session) -> Outlook:
     """See where the pipeline stands now."""
     rows = session.ledger.rows()
-    available = available_hours(session.config.data.source)
-    plan = due_hours(rows, available, Hour.now(), session.config.data.absent_after)
+    plan = due_now(session.config, session.ledger)
     return Outlook(
         rows=rows,
         due=[planned for planned in plan if planned.action in ("do", "step-over")],
         waiting=next((planned for planned in plan if planned.action == "wait"), None),
-        has_data=bool(available),
+        has_data=bool(rows) or bool(available_hours(session.config.data.source)),
         lease=session.ledger.holder(),
         live=session.store.live(),
     )

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from saec.errors import LedgerError
 from saec.hours import Hour
-from saec.ledger.rows import Backfill, BackfillState, Lease
-from saec.ledger.tables import AsideRecord, BackfillRecord, HourRecord
+from saec.ledger.rows import Backfill, BackfillState, HourRow, Lease
+from saec.ledger.tables import AsideRecord, BackfillRecord, HourRecord, hour_row
 
 _HOURS = ("first", "last")
 
@@ -83,19 +83,25 @@ class Backfills:
             row.asked = what
             return _backfill(row)
 
-    def swap_in(self, lease: Lease) -> list[Hour]:
+    def swap_in(self, lease: Lease) -> tuple[Backfill, list[Hour]]:
         """Put the hours done aside in the place of those that stand, mark what went on from the old ones as stale.
 
         Returns:
-            The hours that were swapped in, oldest first.
+            The open backfill, of which nothing is aside any more, and the hours that were swapped in, oldest first.
         """
         with self._writing(lease) as session:
+            backfill = _open(session)
+            backfill.aside = backfill.follow = False
             aside = list(session.scalars(select(AsideRecord).order_by(AsideRecord.hour)))
             if not aside:
-                return []
+                return _backfill(backfill), []
+            backfill.last = max(backfill.last, aside[-1].hour)
             first, last = Hour(aside[0].hour), Hour(aside[-1].hour)
             before = _left(session, last)
             for row in aside:
+                stands = session.get(HourRecord, row.hour)
+                if stands and stands.state == "RUNNING":
+                    before = None  # a run that died over it may have left anything to later ones
                 session.execute(delete(HourRecord).where(HourRecord.hour == row.hour))
                 session.add(HourRecord(**_values(row)))
                 session.delete(row)
@@ -105,18 +111,18 @@ class Backfills:
                 for stale in session.scalars(select(HourRecord).where(later, HourRecord.stale_because.is_(None))):
                     stale.stale_because = f"hours {first} to {last} were done again after it" if first != last else (
                         f"hour {first} was done again after it")
-            return [Hour(row.hour) for row in aside]
+            return _backfill(backfill), [Hour(row.hour) for row in aside]
 
     def drop(self, lease: Lease) -> None:
         """Forget the hours done aside."""
         with self._writing(lease) as session:
             session.execute(delete(AsideRecord))
 
-    def hours_aside(self) -> list[Hour]:
+    def aside(self) -> list[HourRow]:
         """Hours that were done aside and finished, oldest first."""
         with self._reading() as session:
-            query = select(AsideRecord.hour).where(AsideRecord.state != "RUNNING").order_by(AsideRecord.hour)
-            return [Hour(index) for index in session.scalars(query)]
+            query = select(AsideRecord).where(AsideRecord.state != "RUNNING").order_by(AsideRecord.hour)
+            return [hour_row(row) for row in session.scalars(query)]
 
 
 def _last(session: Session) -> BackfillRecord | None:

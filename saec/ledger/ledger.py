@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Self, Unpack, cast
@@ -26,7 +25,7 @@ from saec.errors import LeaseLost, LedgerError
 from saec.hours import Hour
 from saec.ledger.backfills import Backfills
 from saec.ledger.rows import OUTCOMES, HourRow, Lease, Result
-from saec.ledger.tables import AsideRecord, HourRecord, LeaseRecord, finite, open_engine, without_secrets
+from saec.ledger.tables import AsideRecord, HourRecord, LeaseRecord, finite, hour_row, open_engine, without_secrets
 
 HourTable = type[HourRecord]
 
@@ -87,7 +86,19 @@ class Ledger:
                                   "run to end (saec status)", reason="busy")
             lease = Lease(owner, held.fence + 1, self._clock() + timedelta(seconds=seconds), bool(held.owner))
             held.owner, held.fence, held.expires_at = lease.owner, lease.fence, lease.expires_at
+            held.wanted_until = None
             return lease
+
+    def want(self, seconds: float) -> None:
+        """Let the holder of the lease know that another run waits for it, for so many seconds from now."""
+        with self._writing() as session:
+            session.execute(update(LeaseRecord).values(wanted_until=self._clock() + timedelta(seconds=seconds)))
+
+    def wanted(self) -> bool:
+        """Whether another run waits for the lease."""
+        with self._reading() as session:
+            until = session.get_one(LeaseRecord, 1).wanted_until
+            return until is not None and until > self._clock()
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
         """Hold the lease for so many seconds from now.
@@ -124,12 +135,13 @@ class Ledger:
         `stale_because` stays until the attempt is finished.
         """
         with self._writing(lease) as session:
-            earlier = session.get(self._table, hour.index)
+            own = session.get(self._table, hour.index)
+            earlier = own or session.get(HourRecord, hour.index)
             fresh = self._table(hour=hour.index, state="RUNNING", attempts=earlier.attempts + 1 if earlier else 1,
-                               stage="", fence=lease.fence, config_digest=config_digest, started_at=self._clock(),
-                               stale_because=earlier.stale_because if earlier else None)
-            if earlier:
-                session.delete(earlier)
+                                stage="", fence=lease.fence, config_digest=config_digest, started_at=self._clock(),
+                                stale_because=earlier.stale_because if earlier else None)
+            if own:
+                session.delete(own)
                 session.flush()
             session.add(fresh)
             return hour_row(fresh)
@@ -188,6 +200,12 @@ class Ledger:
                 row.stale_because = because
             return len(hours)
 
+    def judge_again(self, lease: Lease, hour: Hour, outcome: str, reason: str | None, message: str | None) -> None:
+        """Change how a finished hour ended, when its version was released, or refused, only later."""
+        with self._writing(lease) as session:
+            row = self._required(session, hour)
+            row.state, row.reason, row.message = outcome, reason, message
+
     def delivered(self, lease: Lease, hour: Hour, delivery: str, folded_into: Hour | None = None) -> None:
         """Note what lies in an hour's folder by now.
 
@@ -240,7 +258,7 @@ class Ledger:
             return list(session.scalars(query))
 
         with self._reading() as session:
-            tables = [HourRecord] if self._table is HourRecord else [HourRecord, self._table]
+            tables: list[HourTable] = [HourRecord] if self._table is HourRecord else [HourRecord, self._table]
             found = [row for table in tables for row in matching(session, table)]
             return [hour_row(row) for row in sorted(found, key=lambda row: row.hour)][-(newest or len(found)):]
 
@@ -282,13 +300,6 @@ def _check_lease(session: Session, lease: Lease) -> None:
     if (held.fence, held.owner) != (lease.fence, lease.owner):
         raise LeaseLost(f"{lease.owner} no longer holds lease {lease.fence}: the ledger is now held by "
                         f"{held.owner or 'nobody'} (lease {held.fence}); this run was replaced, stop it")
-
-
-def hour_row(row: HourRecord) -> HourRow:
-    """The row as a value that outlives its session."""
-    values = {field.name: getattr(row, field.name) for field in fields(HourRow)}
-    parent = None if row.parent is None else Hour(row.parent)
-    return HourRow(**values | {"hour": Hour(row.hour), "parent": parent})
 
 
 def _text(moment: datetime) -> str:

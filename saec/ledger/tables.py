@@ -9,6 +9,7 @@ one of a newer saec is refused rather than misread.
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 from sqlalchemy.types import TypeDecorator
 
 from saec.errors import LedgerError
+from saec.hours import Hour
+from saec.ledger.rows import HourRow
 from saec.plain_json import plain_json
 
 SCHEMA_VERSION = 2
@@ -126,6 +129,7 @@ class LeaseRecord(Table, kw_only=True):
     owner: Mapped[str]
     fence: Mapped[int]
     expires_at: Mapped[datetime]
+    wanted_until: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class SchemaRecord(Table, kw_only=True):
@@ -134,6 +138,13 @@ class SchemaRecord(Table, kw_only=True):
     __tablename__ = "schema_version"
 
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+def hour_row(row: HourColumns) -> HourRow:
+    """The row as a value that outlives its session."""
+    values = {field.name: getattr(row, field.name) for field in fields(HourRow)}
+    parent = None if row.parent is None else Hour(row.parent)
+    return HourRow(**values | {"hour": Hour(row.hour), "parent": parent})
 
 
 def open_engine(url: str) -> Engine:
@@ -219,7 +230,9 @@ def _create_tables(engine: Engine) -> None:
             connection.execute(insert(SchemaRecord).values(version=SCHEMA_VERSION))
             connection.execute(insert(LeaseRecord).values(key=1, owner="", fence=0, expires_at=datetime.now(UTC)))
         elif found < SCHEMA_VERSION:
-            connection.execute(text("ALTER TABLE hours ADD COLUMN delivery VARCHAR"))
+            for name, column in (("hours", "delivery"), ("lease", "wanted_until")):
+                kind = Table.metadata.tables[name].columns[column].type.compile(connection.dialect)
+                connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {column} {kind}"))
             connection.execute(update(SchemaRecord).values(version=SCHEMA_VERSION))
 
 
