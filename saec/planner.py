@@ -18,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from saec.data.partitions import available_hours
 from saec.hours import Hour, hour_range
 
 if TYPE_CHECKING:
@@ -60,6 +59,8 @@ def due_now(config: Config, ledger: Ledger, now: Hour | None = None) -> list[Pla
         ledger: what was done.
         now: the first hour that counts as not over yet; by the clock, and with pauses, when left out.
     """
+    from saec.data.partitions import available_hours  # noqa: PLC0415 - only who asks need wait for Arrow to load
+
     moment = datetime.now(UTC)
     rows = ledger.newest(ESTIMATED_FROM)
     available = available_hours(config.data.source, rows[-1].hour if rows else None)

@@ -1,6 +1,5 @@
 """Backfills: aside and swapped in, paused, killed, resumed, given up; and what they never touch."""
 
-import errno
 import threading
 
 import pytest
@@ -149,7 +148,7 @@ def test_backfill_before_the_oldest_checkpoint_says_so(site):
 
 
 def test_what_stands_is_untouched_until_all_is_swapped_in(site):
-    """While hours are done aside, ledger, live version and the hours' files are as they were; then all change at once."""
+    """While hours are done aside, ledger, live version and the hours' files are as they were; then all change."""
     for hour in site.hours[1:3]:
         site.redeliver(hour)
     before, serving, files = site.rows(), site.serving(), site.digests("workspace/hours")
@@ -169,7 +168,7 @@ def test_what_stands_is_untouched_until_all_is_swapped_in(site):
     assert not any(row.stale_because for row in after)
     assert site.serving().items() >= serving.items(), "nothing was promoted"
     assert site.digests("workspace/aside") == {}
-    assert {name for name in files} == set(site.digests("workspace/hours"))
+    assert set(files) == set(site.digests("workspace/hours"))
 
 
 def test_swapped_in_hours_are_those_of_a_pipeline_that_had_this_data_from_the_start(site, simulated, tmp_path):
@@ -267,7 +266,7 @@ def test_one_backfill_is_open_at_a_time(site):
 
 
 def test_scheduled_run_goes_before_the_next_hour_of_a_backfill(site):
-    """A scheduled run that finds a backfill at work gets the lease between two of its hours; what it did then follows."""
+    """A scheduled run that finds a backfill at work gets the lease between two of its hours; its hour then follows."""
     site.redeliver(site.hours[2])
     threads = []
 
@@ -298,11 +297,12 @@ def test_scheduled_run_goes_before_the_next_hour_of_a_backfill(site):
 def test_swap_survives_a_crash_right_after_it(site, monkeypatch):
     """Killed between swapping in and releasing, a backfill that is resumed releases what it had made."""
     site.redeliver(site.hours[2])
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        def killed(self):
-            raise KeyboardInterrupt
+    def killed(self):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
         patch.setattr(Workspace, "swap_in", killed)
-        site.backfill(site.hours[2], site.hours[LAST], "all", promote=True)
+        with pytest.raises(KeyboardInterrupt):
+            site.backfill(site.hours[2], site.hours[LAST], "all", promote=True)
     assert [row.reason for row in site.rows()[2:]] == ["not-promoted"] * 3
     with site.pipeline() as pipeline:
         done, rows = run_backfill(pipeline, now=site.hours[-1])

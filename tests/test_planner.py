@@ -163,7 +163,7 @@ def test_hours_that_went_on_from_a_redone_one_follow_it():
 
 
 def test_range_ends_where_an_hour_cannot_follow():
-    """An hour that cannot follow, its files being gone or it being frozen, ends the range: nothing goes on without it."""
+    """An hour that cannot follow, its files being gone or it being frozen, ends the range."""
     rows = [row(0, "FAILED", "io"), row(1), row(2)]
     absent = backfill(rows, [0, 2], 0, 2, "failed")
     assert [planned.action for planned in absent] == ["do", "wait", "wait"]

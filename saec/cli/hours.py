@@ -161,9 +161,9 @@ def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
     if row is None or row.input_digest is None:
         return None
     if read_partition(pipeline.config, hour).sha256 != row.input_digest:
-        raise InputError(f"hour {hour} was done with other files than lie there now, and is {row.state}; --replace "
-                         f"does it again with these, saec backfill --only stale with all that went on from it",
-                         reason="conflict")
+        raise InputError(f"QUARANTINED(conflict): hour {hour} was done with other files than lie there now; it is "
+                         f"{row.state} and stays so unless they replace those: --replace, or saec backfill --only "
+                         "stale for all that went on from it too", reason="conflict")
     return None if row.stale_because or row.config_digest != pipeline.config.digest else row
 
 

@@ -105,7 +105,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         case click.ClickException():
             return {"kind": "UsageError", "reason": "usage", "message": error.format_message(), "exit": USAGE}
         case SaecError():
-            held = isinstance(error, HourHeld | InputError)
+            held = isinstance(error, HourHeld) or (isinstance(error, InputError) and error.reason == "conflict")
             code = USAGE if isinstance(error, ConfigError) else HELD if held else FAILED
             return {"kind": type(error).__name__, "reason": error.reason, "message": str(error), "exit": code}
         case OSError():

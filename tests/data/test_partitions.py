@@ -224,8 +224,8 @@ def test_available_hours(producer):
     wanted = [Hour.parse("2017-10-01T23"), Hour.parse("2017-10-02T00")]
     assert list(available_hours(str(producer.root))) == list(available_hours(producer.root.as_uri())) == wanted
     assert available_hours(str(producer.root / "nowhere")) == {}
-    for first, last, found in ((wanted[0], wanted[0], wanted[:1]), (wanted[0] + 1, None, wanted[1:]), (None, None, wanted),
-                               (wanted[1] + 1, None, []), (None, wanted[0] - 1, [])):
+    for first, last, found in ((wanted[0], wanted[0], wanted[:1]), (wanted[0] + 1, None, wanted[1:]),
+                               (None, None, wanted), (wanted[1] + 1, None, []), (None, wanted[0] - 1, [])):
         assert list(available_hours(str(producer.root), first, last)) == found
 
 
