@@ -20,6 +20,7 @@ from saec.durable import REASONS
 from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
+from saec.logs import ended, hour_logged, step_begun
 from saec.planner import Only, PlannedHour, backfill_hours, due_hours
 from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
 from saec.workspace import Workspace
@@ -130,6 +131,7 @@ class Pipeline:
                 break
         return finished
 
+    @hour_logged
     def do(
         self,
         lease: Lease,
@@ -146,6 +148,7 @@ class Pipeline:
 
         def note(step: str) -> None:
             self.ledger.stage(lease, hour, step)
+            step_begun(step)
             on_step(hour, step)
 
         try:
@@ -178,7 +181,7 @@ class Pipeline:
         """Hold an absent hour."""
         self.ledger.begin(lease, planned.hour, self.config.digest)
         message = f"hour {planned.hour}: {planned.why}; when it comes, do it with saec backfill --only missing"
-        return self.ledger.finish(lease, planned.hour, "HELD", "no-data", message=message)
+        return ended(self.ledger.finish(lease, planned.hour, "HELD", "no-data", message=message))
 
     def _plan(self, lease: Lease, hour: Hour, parent: HourRow | None, *, promote: bool) -> HourPlan:
         """What the hour starts from."""
