@@ -21,6 +21,7 @@ from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
 from saec.logs import ended, hour_logged, step_begun
+from saec.monitoring.metrics import write_metrics
 from saec.planner import Only, PlannedHour, backfill_hours, due_hours
 from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
 from saec.workspace import Workspace
@@ -91,6 +92,7 @@ class Pipeline:
             done.set()
             heart.join()
             self._give_back(lease)
+            write_metrics(self.config, self.ledger, self.workspace.store())
 
     def run(
         self,
