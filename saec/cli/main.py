@@ -23,7 +23,7 @@ from saec.cli.hours import backfill, run
 from saec.cli.models import hold, release, rollback, verify, versions
 from saec.cli.score import score
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
-from saec.cli.watch import report, status
+from saec.cli.watch import metrics, report, status
 from saec.errors import ConfigError, HourHeld, SaecError
 from saec.logs import start as start_log
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "Data": (simulate, import_group),
     "Hours": (run, backfill, deploy),
-    "What happened": (status, report),
+    "What happened": (status, report, metrics),
     "Models": (versions, verify, rollback, hold, release, score),
 }
 

@@ -111,12 +111,12 @@ class _Collected:
         for metric, described in (("auc", "AUC"), ("logloss", "Log loss in nats a row")):
             yield f"saec_{metric}", f"{described} on the gate rows {of}.", [
                 ({"model": model}, known.get(f"{metric}_{key}")) for model, key in MODELS.items()]
-        for what in ("bytes", "vectors"):
-            yield f"saec_embedding_{what}", f"Embedding {what}, keys counted, {of}.", [
+        for what, described in (("bytes", "Bytes of embeddings, keys counted,"), ("vectors", "Embedding vectors")):
+            yield f"saec_embedding_{what}", f"{described} {of}.", [
                 ({"model": model}, known.get(f"{what}_{MODELS[model]}")) for model in ("original", "challenger")]
-        yield "saec_compression_ratio", f"ratio_total {of}: bytes of the original to the challenger's.", _one(
+        yield "saec_compression_ratio", f"Bytes of the original's embeddings to the challenger's, {of}.", _one(
             known.get("ratio_total"))
-        yield "saec_hour_rows", f"Rows {of}: train, gate and set aside.", [
+        yield "saec_hour_rows", f"Rows trained on, judged on and set aside, {of}.", [
             ({"part": part}, known.get(key)) for part, key in
             (("train", "rows_train"), ("gate", "rows_gate"), ("quarantined", "quarantined_rows"))]
         yield "saec_new_features", f"Features never seen before, {of}.", _one(known.get("new_features"))

@@ -111,14 +111,6 @@ def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
     )
 
 
-def running_words(outlook: Outlook) -> str | None:
-    """Who is at work and how far, or what a run left that died."""
-    at = f"hour {outlook.unfinished.hour}, {outlook.unfinished.stage or 'begun'}" if outlook.unfinished else ""
-    if outlook.lease:
-        return f"{at or 'between hours'} ({outlook.lease.owner}, lease until {outlook.lease.expires_at:%H:%M:%S} UTC)"
-    return f"nothing; {at} was left by a run that ended early" if at else None
-
-
 def idle_line(outlook: Outlook) -> str:
     """Why nothing is due."""
     if outlook.waiting:

@@ -95,7 +95,8 @@ def _metrics(record: Record) -> str:
     for model, name in (("original", "original"), ("compressed", "challenger (compressed)"), ("champion", "champion")):
         keys = (f"auc_{model}", f"logloss_{model}", f"progressive_auc_{model}", f"progressive_logloss_{model}")
         rows.append([name, *(text.decimal(record.get(key)) for key in keys)])
-    return _table(["model", "AUC", "log loss", "AUC, before training", "log loss, before training"], _known(rows))
+    head = ["model", "AUC", "log loss", "AUC, before training", "log loss, before training"]
+    return markdown_table(head, _known(rows))
 
 
 def _verdict(record: Record) -> str:
@@ -108,12 +109,12 @@ def _verdict(record: Record) -> str:
     head = ["challenger against", "rows", "AUC difference", "bound", "log loss difference", "bound"]
     said = verdict_text(record)
     lead = f"Gate: {escape(said)}\n\n" if said and said != explanation(record) else ""
-    return (lead + _table(head, rows)).strip()
+    return (lead + markdown_table(head, rows)).strip()
 
 
 def _facts(record: Record) -> str:
     """Rows, features, vectors and bytes."""
-    return _table(["what", "figure"], _known([
+    return markdown_table(["what", "figure"], _known([
         ["rows (train / gate)", (f"{text.count(record.get('rows'))} ({text.count(record.get('rows_train'))} / "
                                 f"{text.count(record.get('rows_gate'))})")],
         ["clicks", text.count(record.get("clicks"))],
@@ -133,12 +134,12 @@ def _shares(record: Record) -> str:
     sizes = [[f"file: {escape(name)}", text.size(value)] for name, value in parts(record, "sizes", PARTS).items()]
     steps = [[f"step: {escape(name)}", text.duration(value)] for name, value in parts(record, "seconds", STEPS).items()]
     total = [["all steps", text.duration(total_seconds(record))]] if steps else []
-    return _table(["part", "figure"], [*sizes, *steps, *total])
+    return markdown_table(["part", "figure"], [*sizes, *steps, *total])
 
 
 def _fields(record: Record) -> str:
     """How the clusters of each field live, and whether the hour's retraining was dropped."""
-    table = _table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
+    table = markdown_table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
     dropped = f"Retraining {DROPPED}." if retraining_dropped(record) else ""
     return "\n\n".join(block for block in (dropped, table) if block)
 
@@ -154,9 +155,9 @@ def _known(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     return [row for row in rows if any(any(letter.isdigit() for letter in cell) for cell in row[1:])]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table, the first column left, the others right aligned; nothing for no rows."""
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
+    """A markdown table, the first column left, the others right aligned (or left too); nothing for no rows."""
     if not rows:
         return ""
-    rule = ["---", *("---:" for _ in head[1:])]
+    rule = ["---", *("---:" if right else "---" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
