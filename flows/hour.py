@@ -5,6 +5,7 @@ run and shown. A held hour is no failure: its run is Completed, under the outcom
 very name, so that alerts and filters made for Prefect's own states find it.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,15 +14,21 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.pages import show_hour, show_hours, tag_hour
+from flows.events import tell_alarms, tell_hour
+from flows.pages import show_hour, show_overview, tag_hour
 from flows.tasks import TASKS
 from saec.config import Config
 from saec.errors import LedgerError
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease
+from saec.logs import about
+from saec.monitoring.alarms import Alarm, alarms
+from saec.monitoring.outlook import look
 from saec.pipeline import Pipeline
 from saec.planner import PlannedHour
+from saec.report.hour import CONTEXT_HOURS
 
+log = logging.getLogger("saec.hour")
 WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED", "KEPT")
 """How the hours of a run ended; KEPT is held only because the run was not to promote, which is what was asked of it."""
 
@@ -52,8 +59,9 @@ class FlowPipeline(Pipeline):
         def one_hour(hour: str, promote: bool) -> State[HourRow]:
             """One hour of clicks: ingest, train, cluster, retrain, gate, publish."""
             row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, on_step=on_step)
-            show_hour(row, self.ledger.rows(last=row.hour))
-            tag_hour(row)
+            with about(row.hour, row.version):
+                show_hour(row, self.ledger.rows(row.hour - CONTEXT_HOURS, row.hour))
+                tag_hour(row)
             return hour_state(row)
 
         ended: Any = one_hour(str(hour), promote, return_state=True).result(raise_on_failure=False)
@@ -61,6 +69,23 @@ class FlowPipeline(Pipeline):
             raise ended
         row: HourRow = ended
         return row
+
+    def tell(self, row: HourRow) -> None:
+        """Tell how an hour ended, also one that was stepped over, and renew the overview."""
+        with about(row.hour, row.version):
+            tell_hour(self.config, row)
+            self.show()
+
+    def show(self) -> list[Alarm]:
+        """Renew the overview, which disturbs no hour if it fails; returns the alarms that are set off."""
+        try:
+            outlook = look(self.config, self.ledger, self.workspace.store())
+            fired = alarms(outlook, self.config.alarms)
+        except Exception:
+            log.exception("the overview cannot be renewed")
+            return []
+        show_overview(outlook, fired)
+        return fired
 
 
 def advance(pipeline: FlowPipeline, plan: Callable[[], Iterable[PlannedHour]], **how: Any) -> State[Any]:
@@ -76,12 +101,12 @@ def advance(pipeline: FlowPipeline, plan: Callable[[], Iterable[PlannedHour]], *
     """
     try:
         with pipeline.leased() as lease:
-            rows = pipeline.run(lease, plan(), **how)
-            show_hours(pipeline.ledger.rows())
+            rows = pipeline.run(lease, plan(), on_hour=pipeline.tell, **how)
     except LedgerError as error:
         if error.reason != "busy":
             raise
         return Completed(name="HELD", message=str(error))
+    tell_alarms(pipeline.config, pipeline.show())
     return run_state(rows)
 
 

@@ -34,6 +34,8 @@ from saec.report.records import (
 )
 
 CONTEXT_HOURS = 48
+MODELS = {"original": "original", "compressed": "challenger (compressed)", "champion": "champion"}
+"""How the records call each model, and how people do."""
 
 
 def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
@@ -47,6 +49,19 @@ def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
     tables = [_facts(record), _shares(record), _fields(record)]
     blocks = [_headline(record), _metrics(record), _verdict(record), figure, *tables]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def models_table(record: Record) -> list[dict[str, str]]:
+    """The three models of an hour, as rows of a table; none for an hour that never came to the gate."""
+    rows = []
+    for model, name in MODELS.items():
+        metrics = {"AUC": text.decimal(record.get(f"auc_{model}")),
+                   "log loss": text.decimal(record.get(f"logloss_{model}"))}
+        sizes = {"bytes": text.size(record.get(f"bytes_{model}")),
+                 "vectors": text.count(record.get(f"vectors_{model}"))}
+        if metrics["AUC"] != text.DASH:
+            rows.append({"model": name, **metrics, **sizes})
+    return rows
 
 
 @settings()
@@ -92,7 +107,7 @@ def _headline(record: Record) -> str:
 def _metrics(record: Record) -> str:
     """Original, challenger and champion on the gate rows, and on all rows before training."""
     rows = []
-    for model, name in (("original", "original"), ("compressed", "challenger (compressed)"), ("champion", "champion")):
+    for model, name in MODELS.items():
         keys = (f"auc_{model}", f"logloss_{model}", f"progressive_auc_{model}", f"progressive_logloss_{model}")
         rows.append([name, *(text.decimal(record.get(key)) for key in keys)])
     head = ["model", "AUC", "log loss", "AUC, before training", "log loss, before training"]
