@@ -36,6 +36,7 @@ FLOWS = ["hourly", "backfill", "hour"]
 ZOMBIE_SECONDS = 90
 """Three heartbeats."""
 ZOMBIE = "a run without a sign of life"
+_NOT_OURS = {"id", "owner_resource"}
 
 
 def install_automations(config: Config) -> None:
@@ -128,10 +129,9 @@ def _install(client: SyncPrefectClient, wanted: AutomationCore) -> None:
     if found is None:
         client.create_automation(wanted)
         return
-    there = AutomationCore(**found.model_dump())
-    kept = AutomationCore(**wanted.model_dump() | {"enabled": found.enabled})
-    if kept != there:
-        client.update_automation(found.id, kept)
+    kept = wanted.model_dump(exclude=_NOT_OURS) | {"enabled": found.enabled}
+    if kept != found.model_dump(exclude=_NOT_OURS):
+        client.update_automation(found.id, AutomationCore(**kept))
 
 
 def _notification(client: SyncPrefectClient, name: str) -> Any:
