@@ -20,12 +20,13 @@ from pydantic import Field
 from flows.commands import config_option, end, settled
 from flows.hour import FlowPipeline, run_hours
 from flows.pages import show_plan
-from saec.backfill import ask, give_up, look_ahead, run_backfill
+from saec.backfill import give_up, run_backfill
 from saec.config import load_config
 from saec.errors import ConfigError
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
 from saec.planner import Only, PlannedHour
+from saec.progress import ask, look_ahead
 
 HourText = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2}T\d{2})?$", examples=["2017-10-01T03"])]
 Action = Literal["start", "dry run", "pause", "resume", "cancel"]
@@ -83,7 +84,7 @@ def _run(pipeline: FlowPipeline, asked: Backfill | None) -> State[Any]:
     stood: list[Backfill] = []
 
     def work() -> list[HourRow]:
-        backfill, rows = run_backfill(pipeline, asked)
+        backfill, rows = run_backfill(pipeline, asked, listener=pipeline)
         stood.append(backfill)
         return rows
 

@@ -29,6 +29,7 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
+from flows.automations import install_automations
 from flows.backfill import backfill
 from flows.commands import config_option, settled
 from flows.hourly import hourly
@@ -120,8 +121,9 @@ def _answers(url: str) -> bool:
 @click.option("--port", default=PORT, show_default=True, help="Port of the server that is started, on 127.0.0.1.")
 def command(config: Path, port: int) -> None:
     """Serve the hourly and the backfill flow, with a server and its UI, until interrupted."""
-    settled(config)
+    settings = settled(config)
     with server(port) as url, temporary_settings({PREFECT_API_URL: url}):
+        install_automations(settings)
         click.echo(f"Prefect UI: {url.removesuffix('/api')}")
         serve(*deployments(config), pause_on_shutdown=False)
 

@@ -29,7 +29,7 @@ def hourly(config: Path) -> State[Any]:
         config: YAML file with the pipeline's settings, as the worker sees it.
     """
     pipeline = FlowPipeline(load_config(config), actor="hourly flow")
-    return run_hours(pipeline, lambda: advance(pipeline))
+    return run_hours(pipeline, lambda: advance(pipeline, listener=pipeline))
 
 
 @click.command()

@@ -209,6 +209,21 @@ class RetentionConfig(Section):
     """Latest hours whose training state is kept; a backfill cannot start before the oldest of them."""
 
 
+class AlarmsConfig(Section):
+    """When the pipeline calls for a person: in `saec status`, in `saec metrics`, and through Prefect's automations."""
+
+    notify: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")] = ""
+    """Prefect notification block that automations send to, as `slack-webhook/on-call`; when empty they only show."""
+    quiet_minutes: int = Field(default=150, ge=1)
+    """Minutes without any hour finished."""
+    held_hours: int = Field(default=6, ge=1)
+    """Hours in a row that published nothing: held by the gate or a person, quarantined or failed."""
+    live_hours: int = Field(default=12, ge=1)
+    """Hours since the live version was published."""
+    disk_free_gb: float = Field(default=5.0, ge=0)
+    """Free space where the workspace is, in GB; below it the disk counts as low."""
+
+
 class Config(Section):
     """Everything one pipeline needs to know."""
 
@@ -232,6 +247,7 @@ class Config(Section):
     compression: CompressionConfig = CompressionConfig()
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -279,8 +295,9 @@ class Config(Section):
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of the settings that change the bytes of a version."""
-        settings = self.model_dump(mode="json", exclude={"workspace": True, "store": True, "ledger": True,
-                                                         "retention": True, "data": {"source", *_SCHEDULING}})
+        settings = self.model_dump(mode="json", exclude={
+            "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True,
+            "data": {"source", *_SCHEDULING}})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -326,5 +343,5 @@ def _known_keys(location: tuple[object, ...]) -> list[str]:
     sections: dict[str, type[Section]] = {"data": DataConfig, "fields": FieldConfig, "vocabulary": VocabularyConfig,
                                           "model": ModelConfig, "training": TrainingConfig,
                                           "compression": CompressionConfig, "gate": GateConfig,
-                                          "retention": RetentionConfig}
+                                          "retention": RetentionConfig, "alarms": AlarmsConfig}
     return list((sections[str(location[0])] if location else Config).model_fields)

@@ -21,6 +21,8 @@ from saec.errors import HourHeld, InputError, LeaseLost, LedgerError, SaecError,
 from saec.hours import Hour
 from saec.late import learners
 from saec.ledger import HourRow, Lease, Ledger
+from saec.logs import ended, hour_logged, step_begun
+from saec.monitoring.metrics import write_metrics
 from saec.planner import PlannedHour, due_now
 from saec.retries import RETRIED
 from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
@@ -109,6 +111,7 @@ class Pipeline:
             done.set()
             heart.join()
             self._give_back(lease)
+            write_metrics(self.config, self.ledger, self.workspace.store())
 
     def _acquire(self, patience: float) -> Lease:
         """Take the lease, or wait for it."""
@@ -161,6 +164,7 @@ class Pipeline:
             listener.on_hour(row)
         return finished
 
+    @hour_logged
     def do(
         self,
         lease: Lease,
@@ -192,6 +196,7 @@ class Pipeline:
 
         def note(step: str) -> None:
             ledger.stage(lease, hour, step)
+            step_begun(step)
             listener.on_step(hour, step)
 
         try:
@@ -228,7 +233,7 @@ class Pipeline:
         ledger = self.ledger.aside if aside else self.ledger
         ledger.begin(lease, planned.hour, self.config.digest)
         message = f"hour {planned.hour}: {planned.why}; when it comes, do it with saec backfill --only missing"
-        return ledger.finish(lease, planned.hour, "HELD", "no-data", message=message)
+        return ended(ledger.finish(lease, planned.hour, "HELD", "no-data", message=message))
 
     def _plan(
         self, lease: Lease, hour: Hour, parent: HourRow | None, *, promote: bool, aside: bool, late: Iterable[Hour]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saec.backfill import ask, run_backfill
+from saec.backfill import run_backfill
 from saec.late import note_late
 from saec.pipeline import NOBODY
+from saec.progress import ask
 
 if TYPE_CHECKING:
     from saec.hours import Hour

@@ -5,9 +5,10 @@ import threading
 import pytest
 
 from saec import steps
-from saec.backfill import ask, give_up, look_ahead, run_backfill
+from saec.backfill import give_up, run_backfill
 from saec.errors import LedgerError
 from saec.ledger import Ledger
+from saec.progress import ask, look_ahead
 from saec.schedule import advance
 from saec.steps import Steps
 from saec.workspace import Workspace

@@ -87,7 +87,7 @@ def backfill(
         raise ConfigError("name the range with --from HOUR and --to HOUR (UTC), or --resume the open backfill")
     if last < first:
         raise ConfigError(f"--to {last} is before --from {first}")
-    from saec.backfill import ask, look_ahead
+    from saec.progress import ask, look_ahead
 
     asked = ask(first, last, pipeline.actor, **wanted)
     if dry_run:
@@ -130,8 +130,9 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
         HourHeld: when it is not over yet, or absent.
         InputError: reason "conflict", when it was done with other rows and these are not to be replaced.
     """
-    from saec.backfill import ask, give_up, look_ahead, run_backfill
+    from saec.backfill import give_up, run_backfill
     from saec.cli.progress import HourBar
+    from saec.progress import ask, look_ahead
 
     asked = ask(hour, hour, pipeline.actor, only="all", promote=True, replace=replace)
     [planned] = look_ahead(pipeline.config, pipeline.ledger, asked).plan

@@ -35,6 +35,10 @@ class ModelStore(VersionStore):
         """The last release: its `version` is live, its `held` says whether publishing is refused; None before it."""
         return self._log.last()
 
+    def made_live(self) -> Release | None:
+        """The release by which the live version became live, which a hold after it does not change."""
+        return self._log.newest("publish", "rollback")
+
     def releases(self) -> list[Release]:
         """Every release, oldest first."""
         return self._log.all()

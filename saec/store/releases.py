@@ -66,6 +66,11 @@ class ReleaseLog:
         """Every record, oldest first."""
         return [self._read(sequence) for sequence in self._sequences()]
 
+    def newest(self, *actions: Action) -> Release | None:
+        """The last record of one of these actions, None when there is none."""
+        records = (self._read(sequence) for sequence in reversed(self._sequences()))
+        return next((record for record in records if record.action in actions), None)
+
     def append(self, after: Release | None, *, fence: int, **state: Any) -> Release:
         """Add the record that follows `after`, if nothing followed it yet.
 

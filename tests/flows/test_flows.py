@@ -47,7 +47,8 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     assert [sorted(run["tags"]) for run in hours] == [["PUBLISHED", "saec"]] * 2
     names = ("ingest", "train", "cluster", "retrain", "gate", "publish")
     assert [task["name"] for task in steps] == [f"{name} {hour}" for hour in site.hours[5:] for name in names]
-    assert {artifact["key"] for artifact in artifacts} == {"hour-20260301t17", "hour-20260301t18", "hours"}
+    assert {artifact["key"] for artifact in artifacts} == {
+        "hour-20260301t17", "hour-20260301t17-models", "hour-20260301t18", "hour-20260301t18-models", "overview"}
     assert exit_code(hourly(settings_file, return_state=True)) == 0, "nothing is due any more"
 
 
