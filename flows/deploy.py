@@ -20,6 +20,7 @@ import click
 from prefect import serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron, Schedule
@@ -85,9 +86,11 @@ def ensure_process_pool(name: str) -> None:
 def _scheduled(cron: str, timezone: str) -> Schedule:
     """The schedule that the options ask for."""
     try:
-        return Cron(cron, timezone=timezone)
-    except (ValidationError, ValueError) as error:
-        raise click.UsageError(f"no schedule can be made of --cron {cron!r} --timezone {timezone!r}: {error}") from None
+        CronSchedule(cron=cron, timezone=timezone)
+    except ValidationError as error:
+        why = "; ".join(str(one["msg"]) for one in error.errors())
+        raise click.UsageError(f"no schedule can be made of --cron {cron!r} --timezone {timezone!r}: {why}") from None
+    return Cron(cron, timezone=timezone)
 
 
 @click.command()

@@ -6,6 +6,7 @@ ignored If-None-Match, or checked it and let two writers through (docs/standard-
 
 from __future__ import annotations
 
+import contextlib
 from uuid import uuid4
 
 from saec.errors import StoreError
@@ -21,14 +22,14 @@ def check_creates_once(objects: Objects) -> None:
     Raises:
         StoreError: reason "store-overwrites" when the second creation is let through.
     """
-    name = f"probes/{uuid4().hex}"
+    name, kept = f"probes/{uuid4().hex}", b""
     try:
-        created = objects.put_if_absent(name, b"first")
-        overwritten = objects.put_if_absent(name, b"second")
-        kept = objects.get(name, limit=16) == b"first"
+        created = objects.put_if_absent(name, b"first") and not objects.put_if_absent(name, b"second")
+        with contextlib.suppress(FileNotFoundError):
+            kept = objects.get(name, limit=16)
     finally:
         objects.delete(name)
-    if not created or overwritten or not kept:
+    if not created or kept != b"first":
         raise StoreError("the model store lets a second writer overwrite what a first one created, so two runs could "
                          "publish over each other; use one that refuses PutObject with If-None-Match: *",
                          reason="store-overwrites")

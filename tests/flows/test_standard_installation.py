@@ -1,7 +1,7 @@
 """The processes of docker-compose.yml run by hand: PostgreSQL, a store, Prefect's server and a worker.
 
 Commands, environment, secrets and health checks are read from the compose file, with the containers' names and paths
-replaced by ports and folders of this machine. In place of SeaweedFS (used where `weed` is found) stands moto's S3 server.
+replaced by ports and folders of this machine. Where no `weed` (SeaweedFS) is found, moto's S3 server stands in for it.
 """
 
 import getpass
@@ -71,10 +71,10 @@ class Installation:
 
     def here(self, text: Any) -> str:
         """A piece of the compose file with this machine's ports and folders."""
-        inside = {"postgres:5432": f"127.0.0.1:{self.ports['postgres']}", "store:8333": f"127.0.0.1:{self.ports['store']}",
-                  "server:4200": f"127.0.0.1:{self.ports['server']}", "127.0.0.1:4200": f"127.0.0.1:{self.ports['server']}",
-                  "0.0.0.0": "127.0.0.1", "/run/secrets": str(self.folder / "secrets"), "$$": "$",
-                  "/tmp/prefect": str(self.folder / "prefect"), "/app/workspace": str(self.folder)}
+        at = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        inside = {"postgres:5432": at["postgres"], "store:8333": at["store"], "server:4200": at["server"],
+                  "127.0.0.1:4200": at["server"], "0.0.0.0": "127.0.0.1", "/run/secrets": str(self.folder / "secrets"),
+                  "/tmp/prefect": str(self.folder / "prefect"), "/app/workspace": str(self.folder), "$$": "$"}
         for told, meant in inside.items():
             text = str(text).replace(told, meant)
         return {"4200": str(self.ports["server"])}.get(text, text)
@@ -114,9 +114,9 @@ class Installation:
         """What a service's health check says; further arguments go to its last word, a command of the shell."""
         *words, last = (self.here(word) for word in self.services[name]["healthcheck"]["test"][1:])
         command = [*words, " ".join([last, *arguments])]
-        said = subprocess.run(command, env=self.environment(name, **more), cwd=self.folder, capture_output=True, text=True,
-                              check=False)
-        return said.returncode == 0, said.stdout + said.stderr
+        said = subprocess.run(command, env=self.environment(name, **more), cwd=self.folder, text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return said.returncode == 0, said.stdout
 
     def ask(self, path: str, body: dict | None = None, *, method: str | None = None, auth: str = "") -> Any:
         """The server's answer."""
@@ -162,12 +162,13 @@ class Installation:
         self.start("postgres", [BINARIES / "postgres", "-D", data / "db", "-p", port, "-k", data, "-h", "127.0.0.1"],
                    cwd=data, **account)
         admin = f"host=127.0.0.1 port={port} user=saec password={SECRETS['postgres_password']} dbname=postgres"
-        until(lambda: not self.check("postgres", PATH=f"{BINARIES}:{os.environ['PATH']}", PGPORT=port)[1].count("no resp"),
-              "PostgreSQL", self.gone)
+        until(lambda: not socket.socket().connect_ex(("127.0.0.1", int(port))), "PostgreSQL", self.gone)
         script = yaml.safe_load((self.root / "docker-compose.yml").read_text())["configs"]["ledger_database"]["content"]
         with psycopg.connect(admin, autocommit=True) as connection:
             for statement in (f"CREATE DATABASE {settings['POSTGRES_DB']}", script):
                 connection.execute(statement)
+        healthy, said = self.check("postgres", PATH=f"{BINARIES}:{os.environ['PATH']}", PGPORT=port)
+        assert healthy, said
 
     def store(self) -> None:
         """The S3 store: SeaweedFS by the compose file's command where it is installed, else moto with its bucket."""
@@ -183,8 +184,9 @@ class Installation:
             self.start("store", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
         until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), "the store", self.gone)
         if not shutil.which("weed"):  # SeaweedFS makes a bucket when it is first written to
-            boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="saec", region_name="us-east-1",
-                         aws_secret_access_key=SECRETS["store_key"]).create_bucket(Bucket="models")
+            client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
+                                  aws_access_key_id="saec", aws_secret_access_key=SECRETS["store_key"])
+            client.create_bucket(Bucket="models")
 
 
 @pytest.fixture
@@ -254,7 +256,6 @@ def test_the_standard_installation(installation, settings_file, fresh, monkeypat
                               f"a healthy {service}", installation.gone)
         assert "hourly/shop runs next at" in said
     record_property("megabytes", installation.memory())
-    print("megabytes", installation.memory())
 
     installation.stop("worker")
     healthy, said = until(lambda: not (found := installation.check("worker", "--late", "5", **config))[0] and found,
@@ -268,7 +269,7 @@ def test_the_standard_installation(installation, settings_file, fresh, monkeypat
     assert installation.ask("/health") is True
     healthy, said = installation.check("server")
     assert (healthy, "the server's scheduler is not at work" in said) == (False, True), said
-    ((deployment, *_),) = [[found for found in installation.ask("/deployments/filter", {}, auth=auth) if found["schedules"]]]
+    deployment = next(found for found in installation.ask("/deployments/filter", {}, auth=auth) if found["schedules"])
     installation.ask(f"/deployments/{deployment['id']}", {"paused": True}, method="PATCH", auth=auth)
     assert "hourly/shop has no active schedule" in installation.check("server")[1]
 
