@@ -28,6 +28,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
+from flows.automations import install_automations
 from flows.backfill import backfill
 from flows.commands import config_option, settled
 from flows.hourly import hourly
@@ -105,21 +106,26 @@ def command(config: Path, name: str | None, cron: str, timezone: str, work_pool:
     settings, schedule, name = settled(config), _scheduled(cron, timezone), name or config.stem
     try:
         check_creates_once(open_store(settings.store_url).objects)
+        with server(port, start=not work_pool) as url, temporary_settings({PREFECT_API_URL: url}):
+            install_automations(settings)
+            if paused(name):
+                schedule = replace(schedule, active=False)
+                click.echo(f"{hourly.name}/{name} was paused and stays so; its switch is on its page in the UI")
+            click.echo(f"Prefect UI: {url.removesuffix('/api')}")
+            _hand_over(deployments(config, name, schedule, work_pool), work_pool)
     except SaecError as error:
         raise click.ClickException(str(error)) from None
-    with server(port, start=not work_pool) as url, temporary_settings({PREFECT_API_URL: url}):
-        if paused(name):
-            schedule = replace(schedule, active=False)
-            click.echo(f"{hourly.name}/{name} was paused and stays so; its switch is on its page in the UI")
-        handed = deployments(config, name, schedule, work_pool)
-        click.echo(f"Prefect UI: {url.removesuffix('/api')}")
-        if not work_pool:
-            serve(*handed, pause_on_shutdown=False)
-            return
-        ensure_process_pool(work_pool)
-        for deployment in handed:
-            deployment.apply()
-        click.echo(f"{name} is in work pool {work_pool}; run it with: prefect worker start --pool {work_pool}")
+
+
+def _hand_over(handed: list[RunnerDeployment], work_pool: str | None) -> None:
+    """Register deployments in a work pool, or serve them from this process until it is interrupted."""
+    if not work_pool:
+        serve(*handed, pause_on_shutdown=False)
+        return
+    ensure_process_pool(work_pool)
+    for deployment in handed:
+        deployment.apply()
+    click.echo(f"in work pool {work_pool}; run it with: prefect worker start --pool {work_pool}")
 
 
 if __name__ == "__main__":

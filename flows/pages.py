@@ -1,4 +1,4 @@
-"""What the Prefect UI shows beside the runs: a page of each hour, a table of the last hours, the plan of a backfill.
+"""What the Prefect UI shows beside the runs: the overview, a page and a table of each hour, a backfill's plan and bar.
 
 Decisions: pages are artifacts, made from the ledger's rows alone, under keys that say the hour (`hour-20171001t03`), so
 an hour that is done again gets a further version of its page. A page that cannot be drawn or stored is logged and
@@ -6,37 +6,28 @@ changes no outcome: the ledger has spoken before.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from saec.hours import Hour
 from saec.ledger import HourRow, report_record
+from saec.monitoring.alarms import Alarm
+from saec.monitoring.outlook import Outlook
 from saec.planner import PlannedHour
 from saec.report import text
-from saec.report.hour import hour_markdown
-from saec.report.records import Record, total_seconds
+from saec.report.hour import hour_markdown, models_table
+from saec.report.overview import overview_markdown
 
-TABLE_HOURS = 48
-HOURS_KEY = "hours"
+OVERVIEW_KEY = "overview"
 PLAN_KEY = "backfill-plan"
+PROGRESS_KEY = "backfill-progress"
 log = logging.getLogger("saec.pages")
-
-COLUMNS: dict[str, Callable[[Record], str]] = {
-    "hour (UTC)": lambda record: record["hour"],
-    "outcome": lambda record: record["outcome"] + (f" ({record['reason']})" if record.get("reason") else ""),
-    "AUC orig.": lambda record: text.decimal(record.get("auc_original")),
-    "AUC compr.": lambda record: text.decimal(record.get("auc_compressed")),
-    "loss orig.": lambda record: text.decimal(record.get("logloss_original")),
-    "loss compr.": lambda record: text.decimal(record.get("logloss_compressed")),
-    "bytes": lambda record: text.times(record.get("ratio_total")),
-    "time": lambda record: text.duration(total_seconds(record)),
-}
 
 
 def hour_key(hour: Hour) -> str:
@@ -49,14 +40,17 @@ def hour_key(hour: Hour) -> str:
 
 
 def show_hour(row: HourRow, history: Sequence[HourRow]) -> None:
-    """Show an hour's page, with its figure among the hours before it."""
+    """Show an hour's page, with its figure among the hours before it, and its models in a table of their own."""
+    record = report_record(row)
     with _tried(f"page of hour {row.hour}"):
-        record = report_record(row)
         create_markdown_artifact(
             key=hour_key(row.hour),
             markdown=hour_markdown(record, [report_record(other) for other in history]),
             description=f"Hour {row.hour}: {row.state}",
         )
+        if models := models_table(record):
+            create_table_artifact(key=f"{hour_key(row.hour)}-models", table=models,
+                                  description=f"Hour {row.hour}: original, challenger and champion")
 
 
 def tag_hour(row: HourRow) -> None:
@@ -69,12 +63,22 @@ def tag_hour(row: HourRow) -> None:
         client.update_flow_run(UUID(flow_run.id), tags=["saec", row.state, *filter(None, [row.reason])])
 
 
-def show_hours(rows: Sequence[HourRow]) -> None:
-    """Show the last hours of the ledger in a table, newest first."""
-    with _tried("table of hours"):
-        records = [report_record(row) for row in reversed(rows[-TABLE_HOURS:])]
-        table = [{heading: cell(record) for heading, cell in COLUMNS.items()} for record in records]
-        create_table_artifact(key=HOURS_KEY, table=table, description=f"The last {TABLE_HOURS} hours")
+def show_overview(outlook: Outlook, fired: Sequence[Alarm]) -> None:
+    """Show where the pipeline stands, as a further version of the one overview."""
+    with _tried("overview"):
+        create_markdown_artifact(
+            key=OVERVIEW_KEY,
+            markdown=overview_markdown(outlook, fired, lambda hour: f"/artifacts/key/{hour_key(hour)}"),
+            description="Alarms: " + (", ".join(alarm.name for alarm in fired) or "none"),
+        )
+
+
+def show_progress(done: int, left: int, seconds: float | None) -> None:
+    """Show how far a backfill has come, as a further version of the one progress bar."""
+    with _tried("progress of the backfill"):
+        estimate = f", about {text.duration(seconds)} left" if seconds else ""
+        create_progress_artifact(key=PROGRESS_KEY, progress=100.0 * done / max(done + left, 1),
+                                 description=f"{done} of {text.plural(done + left, 'hour')} done{estimate}")
 
 
 def show_plan(plan: Iterable[PlannedHour]) -> None:

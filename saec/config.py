@@ -25,6 +25,10 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 
 
+_SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
+"""Settings of `data` that say when an hour is done, not what comes of it."""
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused, the line beneath a knob is its description."""
 
@@ -56,8 +60,15 @@ class DataConfig(Section):
     """Most rows of an hour, checked from the file's metadata before anything is read."""
     max_bytes: int = Field(default=8 << 30, gt=0)
     """Most uncompressed bytes of an hour, checked from the file's metadata before anything is read."""
+    due_after: int = Field(default=0, ge=0)
+    """Minutes after its end from which an hour is due: how far producers may lag behind."""
     absent_after: int = Field(default=2, ge=0)
     """Hours after its end that an hour's absent partition is waited for, then it is HELD(no-data) and stepped over."""
+    late: Literal["ignore", "fold", "replay"] = "ignore"
+    """Rows that come when their hour is done: only marked and measured, learnt with the next hour, or the hour and
+    those after it done again and swapped in."""
+    frozen_after: int = Field(default=48, ge=0)
+    """Hours behind the newest beyond which a trained hour is frozen: not watched for late rows, nor done again."""
 
 
 class FieldConfig(Section):
@@ -198,6 +209,21 @@ class RetentionConfig(Section):
     """Latest hours whose training state is kept; a backfill cannot start before the oldest of them."""
 
 
+class AlarmsConfig(Section):
+    """When the pipeline calls for a person: in `saec status`, in `saec metrics`, and through Prefect's automations."""
+
+    notify: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")] = ""
+    """Prefect notification block that automations send to, as `slack-webhook/on-call`; when empty they only show."""
+    quiet_minutes: int = Field(default=150, ge=1)
+    """Minutes without any hour finished."""
+    held_hours: int = Field(default=6, ge=1)
+    """Hours in a row that published nothing: held by the gate or a person, quarantined or failed."""
+    live_hours: int = Field(default=12, ge=1)
+    """Hours since the live version was published."""
+    disk_free_gb: float = Field(default=5.0, ge=0)
+    """Free space where the workspace is, in GB; below it the disk counts as low."""
+
+
 class Config(Section):
     """Everything one pipeline needs to know."""
 
@@ -221,6 +247,7 @@ class Config(Section):
     compression: CompressionConfig = CompressionConfig()
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -268,8 +295,9 @@ class Config(Section):
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of the settings that change the bytes of a version."""
-        settings = self.model_dump(mode="json", exclude={"workspace": True, "store": True, "ledger": True,
-                                                         "retention": True, "data": {"source", "absent_after"}})
+        settings = self.model_dump(mode="json", exclude={
+            "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True,
+            "data": {"source", *_SCHEDULING}})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -315,5 +343,5 @@ def _known_keys(location: tuple[object, ...]) -> list[str]:
     sections: dict[str, type[Section]] = {"data": DataConfig, "fields": FieldConfig, "vocabulary": VocabularyConfig,
                                           "model": ModelConfig, "training": TrainingConfig,
                                           "compression": CompressionConfig, "gate": GateConfig,
-                                          "retention": RetentionConfig}
+                                          "retention": RetentionConfig, "alarms": AlarmsConfig}
     return list((sections[str(location[0])] if location else Config).model_fields)

@@ -23,8 +23,9 @@ from saec.cli.hours import backfill, run
 from saec.cli.models import hold, release, rollback, verify, versions
 from saec.cli.score import score
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
-from saec.cli.watch import report, status
-from saec.errors import ConfigError, HourHeld, SaecError
+from saec.cli.watch import metrics, report, status
+from saec.errors import ConfigError, HourHeld, InputError, SaecError
+from saec.logs import start as start_log
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "Data": (simulate, import_group),
     "Hours": (run, backfill, deploy),
-    "What happened": (status, report),
+    "What happened": (status, report, metrics),
     "Models": (versions, verify, rollback, hold, release, score),
 }
 
@@ -55,8 +56,8 @@ class SaecGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> NoReturn:
         """Run the command and leave with the exit code it returns."""
-        _log(debug=ctx.meta["debug"])
         try:
+            _log(debug=ctx.meta["debug"])
             code = super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):
             raise
@@ -105,7 +106,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         case click.ClickException():
             return {"kind": "UsageError", "reason": "usage", "message": error.format_message(), "exit": USAGE}
         case SaecError():
-            code = USAGE if isinstance(error, ConfigError) else HELD if isinstance(error, HourHeld) else FAILED
+            held = isinstance(error, HourHeld) or (isinstance(error, InputError) and error.reason == "conflict")
+            code = USAGE if isinstance(error, ConfigError) else HELD if held else FAILED
             return {"kind": type(error).__name__, "reason": error.reason, "message": str(error), "exit": code}
         case OSError():
             return {"kind": type(error).__name__, "reason": "io", "message": str(error), "exit": FAILED}
@@ -126,8 +128,9 @@ def _answer(error: BaseException, *, as_json: bool) -> int:
 
 
 def _log(*, debug: bool) -> None:
-    """Commands tell themselves how hours end; the library's log is only for --debug."""
+    """Commands tell themselves how hours end; the library's log is for --debug and for who set SAEC_LOG."""
     logging.getLogger("saec").addHandler(logging.NullHandler())
+    start_log()
     if debug:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
 

@@ -1,9 +1,9 @@
-"""`saec status` and `saec report`: what is live, what is due, and how the hours went."""
+"""`saec status`, `saec metrics` and `saec report`: what is live, what is due, and how the hours went."""
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,7 @@ from saec.hours import Hour
 
 if TYPE_CHECKING:
     from saec.cli.outlook import Outlook
-    from saec.store.releases import Release
-
-STRIP_HOURS = 24
-_DAY = 86400
+    from saec.monitoring.alarms import Alarm
 
 
 @click.command(epilog=example("saec status --json"))
@@ -25,28 +22,37 @@ _DAY = 86400
 def status(session: Session) -> None:
     """Show what is live, due, stale or held, and what to do.
 
-    Says how old the live version is, how the last 24 hours ended, who is at work, and which command to type next.
+    Says how old the live version is, how the last 48 hours ended, who is at work, which alarms are set off, and which
+    command to type next.
     """
     from saec.cli.outlook import idle_line, look, next_words
-    from saec.ledger import report_record
+    from saec.monitoring.alarms import alarms
     from saec.report.terminal import status_panel
 
-    outlook, now = look(session), datetime.now(UTC)
-    words = next_words(outlook)
-    session.answer({**_standing(outlook, now), "next": session.command(words) if words else None})
-    live = outlook.live
-    session.screen.print(status_panel(
-        [report_record(row) for row in outlook.rows],
-        live=f"{live.version}, for {_age(live, now)} ({live.action}, {live.actor})" if live and live.version else None,
-        hold=f"{live.actor}: {live.reason}" if live and live.held else None,
-        running=_running(outlook),
-        due=[str(planned.hour) for planned in outlook.due],
-        stale=list(map(str, outlook.stale)),
-    ))
+    outlook = look(session)
+    words, fired = next_words(outlook), alarms(outlook, session.config.alarms)
+    session.answer({**_standing(outlook, fired), "next": session.command(words) if words else None})
+    session.screen.print(status_panel(outlook, fired))
     if not outlook.due and not outlook.lease:
         session.say(idle_line(outlook))
-    if words:
-        session.say(f"next: {session.command(words)}")
+    for command in dict.fromkeys([*([words] if words else []), *(alarm.command for alarm in fired)]):
+        session.say(f"next: {session.command(command)}")
+
+
+@click.command(epilog=example("saec metrics"))
+@shared_options
+def metrics(session: Session) -> None:
+    """Print where the pipeline stands as Prometheus metrics.
+
+    Every run writes the same to metrics.prom in the workspace, for node_exporter's textfile collector.
+    """
+    from saec.cli.outlook import look
+    from saec.monitoring.metrics import metrics_text
+
+    text = metrics_text(session.config, look(session)).decode()
+    session.answer({"metrics": text})
+    if not session.as_json:
+        click.echo(text, nl=False)
 
 
 @click.command(epilog=example("saec report --from 2026-01-01T00 --out workspace/report.html"))
@@ -77,47 +83,36 @@ def report(session: Session, first: Hour | None, last: Hour | None, out: Path | 
         session.say(f"report: {out}")
 
 
-def _standing(outlook: Outlook, now: datetime) -> dict[str, Any]:
+def _standing(outlook: Outlook, fired: list[Alarm]) -> dict[str, Any]:
     """The JSON answer of `saec status`."""
+    from saec.report.strip import last_outcomes
+
     live, lease, unfinished = outlook.live, outlook.lease, outlook.unfinished
     newest = outlook.rows[-1] if outlook.rows else None
-    estimates = [planned.seconds for planned in outlook.due if planned.seconds is not None]
+    reasons = {row.hour: row.reason for row in outlook.rows}
     return {
         "live": {**live.model_dump(include={"version", "previous", "action", "actor", "reason", "at"}),
-                 "age_seconds": round(_seconds_old(live, now))} if live and live.version else None,
+                 "age_seconds": round(outlook.live_seconds or 0.0)} if live and live.version else None,
         "held": {"actor": live.actor, "reason": live.reason, "at": live.at} if live and live.held else None,
         "running": {"owner": lease.owner, "expires_at": lease.expires_at.isoformat(),
                     "hour": str(unfinished.hour) if unfinished else None,
                     "step": unfinished.stage if unfinished else None} if lease else None,
-        "backlog": {"hours": [str(planned.hour) for planned in outlook.due],
-                    "seconds": sum(estimates) if estimates else None},
+        "next_hour": outlook.next_hour,
+        "backlog": {"hours": [str(planned.hour) for planned in outlook.due], "seconds": outlook.backlog_seconds},
         "waiting": {"hour": str(outlook.waiting.hour), "why": outlook.waiting.why} if outlook.waiting else None,
+        "backfill": {"asked": str(outlook.backfill.backfill), "state": outlook.backfill.backfill.state,
+                     "message": outlook.backfill.backfill.message, "done": outlook.backfill.done,
+                     "left": len(outlook.backfill.left), "seconds_left": outlook.backfill.seconds_left}
+        if outlook.backfill else None,
         "stale": [str(hour) for hour in outlook.stale],
+        "unpublished": [str(row.hour) for row in outlook.unpublished],
         "newest": {"hour": str(newest.hour), "outcome": newest.state, "reason": newest.reason,
                    "message": newest.message} if newest else None,
-        "last_hours": [{"hour": str(row.hour), "outcome": row.state, "reason": row.reason}
-                       for row in outlook.rows[-STRIP_HOURS:]],
+        "last_hours": [{"hour": str(hour), "outcome": outcome, "reason": reasons.get(hour)}
+                       for hour, outcome in last_outcomes(outlook).items()],
+        "disk_free_bytes": outlook.disk_free,
+        "alarms": [asdict(alarm) for alarm in fired],
     }
-
-
-def _running(outlook: Outlook) -> str | None:
-    """Who is at work and how far, or what a run left that died."""
-    at = f"hour {outlook.unfinished.hour}, {outlook.unfinished.stage or 'begun'}" if outlook.unfinished else ""
-    if outlook.lease:
-        return f"{at or 'between hours'} ({outlook.lease.owner}, lease until {outlook.lease.expires_at:%H:%M:%S} UTC)"
-    return f"nothing; {at} was left by a run that ended early" if at else None
-
-
-def _seconds_old(live: Release, now: datetime) -> float:
-    return (now - datetime.fromisoformat(live.at)).total_seconds()
-
-
-def _age(live: Release, now: datetime) -> str:
-    """How long ago the live version became live."""
-    from saec.report.text import duration, plural
-
-    seconds = max(0.0, _seconds_old(live, now))
-    return duration(seconds) if seconds < 2 * _DAY else plural(int(seconds // _DAY), "day")
 
 
 def _write(session: Session, records: list[dict[str, Any]], out: Path) -> None:

@@ -34,6 +34,8 @@ from saec.report.records import (
 )
 
 CONTEXT_HOURS = 48
+MODELS = {"original": "original", "compressed": "challenger (compressed)", "champion": "champion"}
+"""How the records call each model, and how people do."""
 
 
 def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
@@ -47,6 +49,19 @@ def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
     tables = [_facts(record), _shares(record), _fields(record)]
     blocks = [_headline(record), _metrics(record), _verdict(record), figure, *tables]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def models_table(record: Record) -> list[dict[str, str]]:
+    """The three models of an hour, as rows of a table; none for an hour that never came to the gate."""
+    rows = []
+    for model, name in MODELS.items():
+        metrics = {"AUC": text.decimal(record.get(f"auc_{model}")),
+                   "log loss": text.decimal(record.get(f"logloss_{model}"))}
+        sizes = {"bytes": text.size(record.get(f"bytes_{model}")),
+                 "vectors": text.count(record.get(f"vectors_{model}"))}
+        if metrics["AUC"] != text.DASH:
+            rows.append({"model": name, **metrics, **sizes})
+    return rows
 
 
 @settings()
@@ -92,10 +107,11 @@ def _headline(record: Record) -> str:
 def _metrics(record: Record) -> str:
     """Original, challenger and champion on the gate rows, and on all rows before training."""
     rows = []
-    for model, name in (("original", "original"), ("compressed", "challenger (compressed)"), ("champion", "champion")):
+    for model, name in MODELS.items():
         keys = (f"auc_{model}", f"logloss_{model}", f"progressive_auc_{model}", f"progressive_logloss_{model}")
         rows.append([name, *(text.decimal(record.get(key)) for key in keys)])
-    return _table(["model", "AUC", "log loss", "AUC, before training", "log loss, before training"], _known(rows))
+    head = ["model", "AUC", "log loss", "AUC, before training", "log loss, before training"]
+    return markdown_table(head, _known(rows))
 
 
 def _verdict(record: Record) -> str:
@@ -108,12 +124,12 @@ def _verdict(record: Record) -> str:
     head = ["challenger against", "rows", "AUC difference", "bound", "log loss difference", "bound"]
     said = verdict_text(record)
     lead = f"Gate: {escape(said)}\n\n" if said and said != explanation(record) else ""
-    return (lead + _table(head, rows)).strip()
+    return (lead + markdown_table(head, rows)).strip()
 
 
 def _facts(record: Record) -> str:
     """Rows, features, vectors and bytes."""
-    return _table(["what", "figure"], _known([
+    return markdown_table(["what", "figure"], _known([
         ["rows (train / gate)", (f"{text.count(record.get('rows'))} ({text.count(record.get('rows_train'))} / "
                                 f"{text.count(record.get('rows_gate'))})")],
         ["clicks", text.count(record.get("clicks"))],
@@ -133,12 +149,12 @@ def _shares(record: Record) -> str:
     sizes = [[f"file: {escape(name)}", text.size(value)] for name, value in parts(record, "sizes", PARTS).items()]
     steps = [[f"step: {escape(name)}", text.duration(value)] for name, value in parts(record, "seconds", STEPS).items()]
     total = [["all steps", text.duration(total_seconds(record))]] if steps else []
-    return _table(["part", "figure"], [*sizes, *steps, *total])
+    return markdown_table(["part", "figure"], [*sizes, *steps, *total])
 
 
 def _fields(record: Record) -> str:
     """How the clusters of each field live, and whether the hour's retraining was dropped."""
-    table = _table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
+    table = markdown_table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
     dropped = f"Retraining {DROPPED}." if retraining_dropped(record) else ""
     return "\n\n".join(block for block in (dropped, table) if block)
 
@@ -154,9 +170,9 @@ def _known(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     return [row for row in rows if any(any(letter.isdigit() for letter in cell) for cell in row[1:])]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table, the first column left, the others right aligned; nothing for no rows."""
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
+    """A markdown table, the first column left, the others right aligned (or left too); nothing for no rows."""
     if not rows:
         return ""
-    rule = ["---", *("---:" for _ in head[1:])]
+    rule = ["---", *("---:" if right else "---" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))

@@ -15,13 +15,19 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from saec.ledger import report_record
+from saec.monitoring.alarms import Alarm
+from saec.monitoring.outlook import Outlook
 from saec.report import text
 from saec.report.records import Record, explanation, hour_of, ordered, total_seconds
+from saec.report.standing import standing
+from saec.report.strip import SIGNS, last_outcomes
 from saec.report.summary import summarise
 
 COLOURS = {"PUBLISHED": "green", "HELD": "yellow", "QUARANTINED": "magenta", "FAILED": "red"}
 LETTERS = {"PUBLISHED": "■"}
-"""The strip's sign of an outcome; of others the first letter."""
+"""The strip's sign of an outcome where it is not that of `SIGNS`: what is usual should not have to be read."""
+TONES = {"good": "bold green", "plain": "", "attention": "yellow"}
 WIDE = 132
 """Columns of a terminal from which the hours' table shows everything."""
 
@@ -92,39 +98,24 @@ def summary_panel(records: Sequence[Record]) -> Panel:
     return _panel(grid, f"last 24 hours: {gated} gated, {text.count(pooled['rows'])} rows")
 
 
-def status_panel(
-    records: Sequence[Record],
-    *,
-    live: str | None = None,
-    hold: str | None = None,
-    running: str | None = None,
-    due: Sequence[str] = (),
-    stale: Sequence[str] = (),
-) -> Panel:
-    """What is live and what the pipeline has to do.
+def status_panel(outlook: Outlook, fired: Sequence[Alarm]) -> Panel:
+    """What is live, what the pipeline has to do, how the last hours ended, and what calls for a person.
 
     Args:
-        records: the ledger's records; the last 24 become a strip.
-        live: the live version, None before the first.
-        hold: who holds releases and why, None when nobody does.
-        running: hour and step of the run that has the lease, None when nothing runs.
-        due: hours to be done.
-        stale: hours whose input changed after they were done.
+        outlook: where the pipeline stands.
+        fired: the alarms that are set off.
     """
-    in_order = ordered(records)
     grid = _grid()
-    grid.add_row("live", Text(text.plain(live), style="bold") if live else Text("no version yet", style="yellow"))
-    if hold:
-        grid.add_row("held", Text(text.plain(hold), style="yellow"))
-    grid.add_row("running", Text(text.plain(running or "nothing")))
-    grid.add_row("due", Text(_listed(due)))
-    if stale:
-        grid.add_row("stale", Text(f"{_listed(stale)}; redo with saec backfill --only stale", style="yellow"))
-    if in_order:
-        grid.add_row(f"last {len(in_order[-24:])}", _strip(in_order[-24:]))
-        grid.add_row("newest", Text(f"{hour_of(in_order[-1])} ") + _outcome(in_order[-1]))
-        if why := text.plain(explanation(in_order[-1])):
+    for line in standing(outlook):
+        grid.add_row(line.label, Text(text.plain(line.said), style=TONES[line.tone]))
+    if outcomes := last_outcomes(outlook):
+        grid.add_row(f"last {len(outcomes)}", _strip(outcomes.values()))
+        newest = report_record(outlook.rows[-1])
+        grid.add_row("newest", Text(f"{hour_of(newest)} ") + _outcome(newest))
+        if why := text.plain(explanation(newest)):
             grid.add_row("", Text(why, style="dim"))
+    for alarm in fired:
+        grid.add_row(Text("ALARM", style="bold red"), Text(f"{alarm.name}: {text.plain(alarm.message)}", style="red"))
     return _panel(grid, "saec")
 
 
@@ -135,13 +126,10 @@ def _outcome(record: Record) -> Text:
     return said.append(f" {text.plain(record['reason'])}", style="dim") if record.get("reason") else said
 
 
-def _strip(records: Sequence[Record]) -> Text:
+def _strip(outcomes: Iterable[str]) -> Text:
     """One sign an hour, oldest first."""
-    strip = Text()
-    for record in records:
-        outcome = text.plain(record.get("outcome") or "·")
-        strip.append(LETTERS.get(outcome, outcome[:1]), style=COLOURS.get(outcome, "dim"))
-    return strip
+    return Text.assemble(*((LETTERS.get(outcome, SIGNS.get(outcome, "?")), COLOURS.get(outcome, "dim"))
+                           for outcome in outcomes))
 
 
 def _counts(outcomes: dict[str, int]) -> Text:
@@ -151,14 +139,6 @@ def _counts(outcomes: dict[str, int]) -> Text:
         for name, count in outcomes.items()
     ]
     return Text(", ").join(styled)
-
-
-def _listed(hours: Sequence[str]) -> str:
-    """How many hours, and the first and last of them."""
-    if not hours:
-        return "nothing"
-    named = [text.plain(hour) for hour in sorted(hours)]
-    return named[0] if len(named) == 1 else f"{text.plural(len(named), 'hour')}, {named[0]} to {named[-1]}"
 
 
 def _grid() -> Table:

@@ -21,7 +21,7 @@ from saec.store.objects import Objects
 _NAME = re.compile(r"releases/(\d{8})\.json", re.ASCII)
 _LIMIT = 1 << 16
 
-Action = Literal["publish", "rollback", "hold", "release"]
+Action = Literal["publish", "rollback", "hold", "release", "fence"]
 
 
 class Release(BaseModel):
@@ -32,7 +32,7 @@ class Release(BaseModel):
     sequence: int = Field(ge=1)
     """Number of the record, from 1."""
     action: Action
-    """What was done; "release" ends a hold."""
+    """What was done; "release" ends a hold, "fence" only shuts out a run that was replaced."""
     version: str | None
     """Live version from now on; None when nothing was published yet."""
     held: bool
@@ -65,6 +65,11 @@ class ReleaseLog:
     def all(self) -> list[Release]:
         """Every record, oldest first."""
         return [self._read(sequence) for sequence in self._sequences()]
+
+    def newest(self, *actions: Action) -> Release | None:
+        """The last record of one of these actions, None when there is none."""
+        records = (self._read(sequence) for sequence in reversed(self._sequences()))
+        return next((record for record in records if record.action in actions), None)
 
     def append(self, after: Release | None, *, fence: int, **state: Any) -> Release:
         """Add the record that follows `after`, if nothing followed it yet.

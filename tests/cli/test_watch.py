@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
+from sqlalchemy.orm import Session
 
 from saec.ledger import report_record
+from saec.ledger.tables import HourRecord, open_engine
 from saec.pipeline import Pipeline
 from saec.report.records import STABLE_KEYS
 
@@ -70,6 +73,41 @@ finally:
     assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_status_of_a_thousand_hours(shell):
+    """Within a second on a free machine, the interpreter's start included; here with room for a busy one."""
+    row = shell.site.rows()[LAST]
+    with Session(open_engine(shell.site.config().ledger_url).execution_options(write=True)) as session:
+        session.add_all(HourRecord(hour=row.hour.index - 2_000 + index, state="PUBLISHED", attempts=1, stage="publish",
+                                   fence=1, checkpoint="x", seconds=9.0, record=row.record) for index in range(1_000))
+        session.commit()
+    took = []
+    for _ in range(2):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "saec.cli.main", "status", "--config", str(shell.config)],
+                       check=True, capture_output=True)
+        took.append(time.perf_counter() - began)
+    assert min(took) < 3
+
+
+def test_status_lists_alarms(shell):
+    """Thresholds are settings; each alarm says what was found and what to type, and the exit code stays 0."""
+    shell.configure(alarms={"disk_free_gb": 1e9})
+    (alarm,) = shell.json("status")["alarms"]
+    assert alarm["name"] == "disk"
+    assert alarm["message"].endswith("wanted 1e+09")
+    said = shell("status").stdout
+    assert "ALARM" in said
+    assert f"next: saec {alarm['command']} --config {shell.config}" in said
+
+
+def test_metrics_are_printed(shell):
+    """Prometheus' text on standard output; with --json the same text in one value."""
+    said = shell("metrics").stdout
+    assert "saec_backlog_hours 2.0\n" in said
+    assert f'saec_live_version_info{{version="{shell.site.live}"}} 1.0\n' in said
+    assert "saec_backlog_hours 2.0" in shell.json("metrics")["metrics"]
 
 
 def test_report_rows_have_the_stable_keys_in_order(shell):

@@ -47,7 +47,8 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     assert [sorted(run["tags"]) for run in hours] == [["PUBLISHED", "saec"]] * 2
     names = ("ingest", "train", "cluster", "retrain", "gate", "publish")
     assert [task["name"] for task in steps] == [f"{name} {hour}" for hour in site.hours[5:] for name in names]
-    assert {artifact["key"] for artifact in artifacts} == {"hour-20260301t17", "hour-20260301t18", "hours"}
+    assert {artifact["key"] for artifact in artifacts} == {
+        "hour-20260301t17", "hour-20260301t17-models", "hour-20260301t18", "hour-20260301t18-models", "overview"}
     assert exit_code(hourly(settings_file, return_state=True)) == 0, "nothing is due any more"
 
 
@@ -76,7 +77,7 @@ def test_a_busy_pipeline_is_no_failure(site, settings_file):
 def test_backfill_shows_its_plan_and_does_it(site, settings_file):
     """A dry run shows what would be done; the backfill does it, and leaves the live version alone."""
     first, last, live = str(site.hours[4]), str(site.hours[5]), site.live
-    state = backfill(settings_file, first, last, dry_run=True, return_state=True)
+    state = backfill(settings_file, first, last, action="dry run", return_state=True)
     assert (state.name, state.message, exit_code(state)) == ("Planned", "1 to do, 1 to skip", 0)
     assert len(site.rows()) == 5
     state = backfill(settings_file, first, last, return_state=True)

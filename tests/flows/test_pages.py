@@ -6,8 +6,10 @@ import pytest
 
 from flows import pages
 from flows.hour import hour_state, run_state
+from saec.config import AlarmsConfig
 from saec.hours import Hour
 from saec.ledger import HourRow
+from saec.monitoring.alarms import alarms
 from saec.planner import PlannedHour
 
 HOUR = Hour.parse("2017-10-01T03")
@@ -31,7 +33,9 @@ def test_page_of_an_hour(shown):
     """An hour's page stands under the hour's key, with its figure inside; keys are what Prefect accepts."""
     published = row("PUBLISHED", record={"auc_original": 0.7, "auc_compressed": 0.69, "rows": 100}, version="v-1")
     pages.show_hour(published, [row("HELD", "empty", -1), published])
-    (page,) = shown
+    page, models = shown
+    assert models["key"] == "hour-20171001t03-models"
+    assert models["table"][1]["AUC"] == "0.6900"
     assert page["key"] == "hour-20171001t03"
     assert re.fullmatch(r"[a-z0-9-]+", page["key"])
     assert page["markdown"].startswith("# 2017-10-01T03 · PUBLISHED")
@@ -55,12 +59,12 @@ def test_a_page_that_cannot_be_made_changes_nothing(monkeypatch, caplog):
     assert "the page of hour 2017-10-01T03 cannot be shown" in caplog.text
 
 
-def test_table_of_hours(shown):
-    """The last hours, newest first, each in one line."""
-    pages.show_hours([row("PUBLISHED", offset=offset) for offset in range(60)])
-    table = shown[0]["table"]
-    assert len(table) == pages.TABLE_HOURS
-    assert table[0]["hour (UTC)"] == str(HOUR + 59)
+def test_the_overview_stands_under_one_key(shown, troubled):
+    """Its hours lead to their pages, and its description names the alarms."""
+    pages.show_overview(troubled, alarms(troubled, AlarmsConfig()))
+    (overview,) = shown
+    assert (overview["key"], overview["description"]) == ("overview", "Alarms: quiet, failed, held, old, disk")
+    assert "[2017-10-01T06](/artifacts/key/hour-20171001t06)" in overview["markdown"]
 
 
 def test_plan_of_a_backfill(shown):

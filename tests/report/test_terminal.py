@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
+from saec.config import AlarmsConfig
+from saec.monitoring.alarms import alarms
 from saec.report.terminal import hours_table, status_panel, summary_panel
 
 
@@ -55,20 +58,24 @@ def test_summary_says_the_differences(records: list[dict[str, Any]]) -> None:
     assert records[-1]["version"] in shown
 
 
-def test_status_says_what_is_live_and_what_is_due(records: list[dict[str, Any]]) -> None:
-    """Live version, hold, work to do, and a strip of the last day."""
-    shown = printed(status_panel(records, live="v1", hold="ana: [red]why\x1b[2J",
-                                 due=["2017-10-03T13", "2017-10-03T12"],
-                                 stale=["2017-10-01T03"], running="2017-10-03T12 train"))
-    assert "live" in shown
-    assert "ana: [red]why�[2J" in shown
-    assert "2 hours, 2017-10-03T12 to 2017-10-03T13" in shown
+def test_status_says_what_is_live_and_what_is_due(troubled) -> None:
+    """Live version, hold, work to do, a strip of the last hours, alarms; what came from outside prints as itself."""
+    held = troubled.live.model_copy(update={"reason": "[red]why\x1b[2J"})
+    seen = replace(troubled, live=held)
+    shown = printed(status_panel(seen, alarms(seen, AlarmsConfig())))
+    assert "20171001T00-abc, for 13.0 h (then held or released)" in shown
+    assert "by ann: [red]why�[2J" in shown
+    assert "3 hours, 2017-10-01T07 to 2017-10-01T09, about 3 min" in shown
     assert "saec backfill --only stale" in shown
-    assert "■" * 10 + "H" + "■" * 13 in shown
+    assert "■HHHHHF·····" in shown
+    assert shown.count("ALARM") == 5
+    assert "2.50 GB free where the workspace is, wanted 5" in shown
+    coloured = printed(status_panel(seen, []), colour=True)
+    assert "\x1b[31mF" in coloured, "the strip has the outcomes' colours"
 
 
-def test_empty_ledger() -> None:
+def test_empty_ledger(outlook) -> None:
     """Every table has something to say before the first hour."""
     assert "hour (UTC)" in printed(hours_table([]))
     assert "nothing yet" in printed(summary_panel([]))
-    assert "no version yet" in printed(status_panel([]))
+    assert "no version yet" in printed(status_panel(outlook(rows=[], live=None, live_since=None), []))

@@ -1,0 +1,74 @@
+"""Events: what Prefect's automations, and whatever else listens, are told of a pipeline.
+
+    saec.hour.published, .held, .quarantined, .failed    an hour has ended
+    saec.publishing.stalled, saec.disk.low               an alarm that a run found set off when it ended
+    saec.pipeline.deployed                               the automations are in place; their clocks start
+
+Decisions: the resource is the pipeline, so that an automation follows one pipeline whatever runs it, and the hour is a
+related resource; every payload has a `message` for notifications. Telling never disturbs: an event that cannot be sent
+is logged, and sending is a background thread's affair.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from prefect.events import emit_event
+
+from saec.config import Config
+from saec.hours import Hour
+from saec.ledger import HourRow, report_record
+from saec.monitoring.alarms import Alarm
+from saec.report import text
+from saec.report.records import explanation
+
+HOUR_ENDED = "saec.hour."
+PUBLISHED, FAILED = f"{HOUR_ENDED}published", f"{HOUR_ENDED}failed"
+DEPLOYED = "saec.pipeline.deployed"
+OF_ALARMS = {"held": "saec.publishing.stalled", "disk": "saec.disk.low"}
+"""Events of the alarms that Prefect could not tell from the hours' events alone."""
+log = logging.getLogger("saec.events")
+
+
+def pipeline_name(config: Config) -> str:
+    """What a pipeline is called: its workspace's folder."""
+    return config.workspace.absolute().name
+
+
+def resource(config: Config) -> dict[str, str]:
+    """The pipeline as the subject of events."""
+    name = pipeline_name(config)
+    return {"prefect.resource.id": f"saec.pipeline.{name}", "prefect.resource.name": name}
+
+
+def tell_hour(config: Config, row: HourRow) -> None:
+    """Tell how an hour ended."""
+    outcome = f"{row.state}({row.reason})" if row.reason else row.state
+    why = text.plain(explanation(report_record(row)))
+    _tell(f"{HOUR_ENDED}{row.state.lower()}", config, row.hour, {
+        "message": f"hour {row.hour} {outcome}: {why}", "hour": str(row.hour), "outcome": row.state,
+        "reason": row.reason, "version": row.version, "attempts": row.attempts, "seconds": row.seconds,
+    })
+
+
+def tell_alarms(config: Config, fired: Iterable[Alarm]) -> None:
+    """Tell of the alarms that have an event of their own."""
+    for alarm in fired:
+        if alarm.name in OF_ALARMS:
+            message = f"{alarm.message}; first: saec {alarm.command}"
+            _tell(OF_ALARMS[alarm.name], config, None, {"message": message})
+
+
+def tell_deployed(config: Config) -> None:
+    """Tell that the automations are in place."""
+    _tell(DEPLOYED, config, None, {"message": f"pipeline {pipeline_name(config)} is deployed"})
+
+
+def _tell(event: str, config: Config, hour: Hour | None, payload: dict[str, Any]) -> None:
+    """Send an event."""
+    related = [{"prefect.resource.id": f"saec.hour.{hour.compact}", "prefect.resource.role": "hour",
+                "prefect.resource.name": str(hour)}] if hour else []
+    try:
+        emit_event(event, resource=resource(config), related=related, payload=payload)
+    except Exception:
+        log.exception("event %s cannot be sent", event)

@@ -1,0 +1,140 @@
+"""The log: what an hour does, line by line, on standard error, as text or as one JSON object a line.
+
+    SAEC_LOG=json saec run          # or text; nothing is written when it is unset
+
+Decisions: an environment variable, because plain cron, a flow by hand and a served flow all inherit it. Which hour a
+line is about (and which version, once there is one) is a context variable rather than an argument of every function, so
+the lines of the deepest module carry it too. Only saec's own loggers are written; those of libraries are their affair.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from saec.errors import ConfigError
+from saec.hours import Hour
+
+if TYPE_CHECKING:
+    from saec.ledger import HourRow
+
+FORMS = ("text", "json")
+VARIABLE = "SAEC_LOG"
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Subject:
+    """What lines are about just now."""
+
+    hour: Hour
+    version: str | None = None
+    step: str | None = None
+    since: float = 0.0
+
+
+_subject: ContextVar[_Subject | None] = ContextVar("saec_log_subject", default=None)
+P = ParamSpec("P")
+
+
+def start() -> None:
+    """Write saec's log as `SAEC_LOG` says, from INFO on; calling it again changes nothing.
+
+    Raises:
+        ConfigError: when the variable holds something else.
+    """
+    form = os.environ.get(VARIABLE, "")
+    if form not in ("", *FORMS):
+        raise ConfigError(f"{VARIABLE} must be {' or '.join(FORMS)}, or unset, got {form[:80]!r}")
+    logger = logging.getLogger("saec")
+    logger.setLevel(logging.INFO)
+    if form and not any(isinstance(handler, _Handler) for handler in logger.handlers):
+        logger.addHandler(_Handler(form))
+        logger.propagate = False  # else a root handler would write each line once more
+
+
+@contextmanager
+def about(hour: Hour, version: str | None = None) -> Iterator[None]:
+    """Lines written within carry this hour and version."""
+    token = _subject.set(_Subject(hour, version))
+    try:
+        yield
+    finally:
+        _subject.reset(token)
+
+
+def hour_logged(do: Callable[P, HourRow]) -> Callable[P, HourRow]:
+    """A function that does the hour of its argument `hour`, with a line when it begins and one when it has ended."""
+    signature = inspect.signature(do)
+
+    @functools.wraps(do)
+    def logged(*args: P.args, **kwargs: P.kwargs) -> HourRow:
+        hour: Hour = signature.bind(*args, **kwargs).arguments["hour"]
+        with about(hour):
+            log.info("hour %s begun", hour)
+            return ended(do(*args, **kwargs))
+
+    return logged
+
+
+def step_begun(step: str) -> None:
+    """Note that the hour has come to a step, which ends the one before."""
+    subject = _subject.get()
+    if subject:
+        _step_finished(subject)
+        subject.step, subject.since = step, time.perf_counter()
+
+
+def ended(row: HourRow) -> HourRow:
+    """Log how an hour ended, and return it."""
+    subject = _subject.get() or _Subject(row.hour)
+    subject.version = row.version
+    token = _subject.set(subject)
+    if row.record is not None:  # it ran through, so its last step did
+        _step_finished(subject)
+    outcome = f"{row.state}({row.reason})" if row.reason else row.state
+    log.info("hour %s ended %s", row.hour, outcome,
+             extra={"outcome": row.state, "reason": row.reason, "seconds": row.seconds})
+    _subject.reset(token)
+    return row
+
+
+def _step_finished(subject: _Subject) -> None:
+    if subject.step:
+        seconds = round(time.perf_counter() - subject.since, 3)
+        log.info("step %s finished in %.1f s", subject.step, seconds, extra={"step": subject.step, "seconds": seconds})
+        subject.step = None
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Standard error of the moment, each line with its hour and version."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.setFormatter(_json_formatter() if form == "json" else logging.Formatter(
+            "%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        subject = _subject.get()
+        record.hour = str(subject.hour) if subject else None
+        record.version = subject.version if subject else None
+        self.stream = sys.stderr  # who runs commands in one process (tests, notebooks) replaces it between them
+        super().emit(record)
+
+
+def _json_formatter() -> logging.Formatter:
+    """Timestamp, level, logger, message, hour and version, then what else a line knows (step, seconds, outcome)."""
+    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only who asked for JSON pays for it
+
+    return JsonFormatter(["levelname", "name", "message", "hour", "version"], timestamp=True,
+                         rename_fields={"levelname": "level", "name": "logger"})

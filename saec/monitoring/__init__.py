@@ -1,0 +1,1 @@
+"""Where the pipeline stands, which alarms that sets off, and both as Prometheus metrics; no model is ever loaded."""

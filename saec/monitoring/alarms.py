@@ -1,0 +1,82 @@
+"""Alarms: when the pipeline calls for a person, and what that person does first.
+
+Decisions: an alarm is a state that can be looked at again (`saec status`, metrics), not an event that may be missed;
+Prefect's automations (`flows.automations`) go by the same names and thresholds. Each says what was found, what was
+wanted and the next command. Whether a live model is too old counts from its publication, whatever hour it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from saec.config import AlarmsConfig
+from saec.monitoring.outlook import Outlook
+
+ALARMS = {
+    "quiet": "no hour finished",
+    "failed": "an hour FAILED",
+    "held": "nothing published for hours",
+    "old": "the live model is old",
+    "disk": "the disk is nearly full",
+}
+"""Every alarm by its short name, and what it is called for people."""
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm that is set off."""
+
+    name: str
+    """One of ALARMS."""
+    message: str
+    """What was found, and what was wanted."""
+    command: str
+    """What to type first, without `saec` in front."""
+
+
+def alarms(outlook: Outlook, thresholds: AlarmsConfig) -> list[Alarm]:
+    """The alarms that are set off now, in the order of ALARMS."""
+    return [*_quiet(outlook, thresholds.quiet_minutes), *_failed(outlook), *_held(outlook, thresholds.held_hours),
+            *_old(outlook, thresholds.live_hours), *_disk(outlook, thresholds.disk_free_gb)]
+
+
+def _quiet(outlook: Outlook, minutes: int) -> Iterator[Alarm]:
+    """Nothing ended for too long, whatever the cause: schedule, worker, data or a run that hangs."""
+    if outlook.finished:
+        passed = (outlook.now - outlook.finished).total_seconds() / 60
+        if passed > minutes:
+            yield Alarm("quiet", f"no hour finished for {passed:,.0f} minutes, wanted one within {minutes}", "run")
+
+
+def _failed(outlook: Outlook) -> Iterator[Alarm]:
+    """The newest hour broke; one that later hours have gone on from is history."""
+    newest = outlook.rows[-1] if outlook.rows else None
+    if newest and newest.state == "FAILED":
+        yield Alarm("failed", f"hour {newest.hour} is FAILED({newest.reason}): {newest.message}",
+                    f"run --hour {newest.hour}")
+
+
+def _held(outlook: Outlook, hours: int) -> Iterator[Alarm]:
+    """Hours are done, and none is published."""
+    streak = outlook.unpublished
+    if len(streak) >= hours:
+        newest = streak[-1]
+        why = f"{newest.state}({newest.reason})" if newest.reason else newest.state
+        yield Alarm("held", f"{len(streak)} hours in a row published nothing, the newest is {why}; wanted fewer than "
+                            f"{hours}", f"report --from {streak[0].hour}")
+
+
+def _old(outlook: Outlook, hours: int) -> Iterator[Alarm]:
+    """What is served was published long ago."""
+    if outlook.live_seconds is not None and outlook.live_seconds > 3600 * hours:
+        yield Alarm("old", f"{outlook.live_version} has been live for {outlook.live_seconds / 3600:,.1f} hours, wanted "
+                           f"a newer one within {hours}", "report")
+
+
+def _disk(outlook: Outlook, free_gb: float) -> Iterator[Alarm]:
+    """An hour may soon find no room."""
+    if outlook.disk_free < free_gb * GB:
+        yield Alarm("disk", f"{outlook.disk_free / GB:.2f} GB free where the workspace is, wanted {free_gb:g}",
+                    "versions")

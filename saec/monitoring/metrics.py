@@ -1,0 +1,134 @@
+"""The outlook as Prometheus metrics: `saec metrics`, and `<workspace>/metrics.prom` for node_exporter.
+
+Decisions: what is measured is the ledger's state, not a process's counters, so every run writes the whole truth and
+nothing is lost with a process; the file is replaced in one step, as node_exporter's textfile collector asks. Names
+carry their unit. A figure that is not known is left out rather than written as 0. Ages are given as the moment they
+count from, since a file may be read long after it was written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from saec import __version__
+from saec.durable import make_folder, write_file
+from saec.hours import Hour
+from saec.ledger import OUTCOMES, HourRow, Ledger, report_record
+from saec.monitoring.alarms import ALARMS, alarms
+from saec.monitoring.outlook import Outlook, look
+from saec.store.model_store import ModelStore
+
+if TYPE_CHECKING:
+    from prometheus_client.core import GaugeMetricFamily
+
+    from saec.config import Config
+
+FILE = "metrics.prom"
+MODELS = {"original": "original", "challenger": "compressed", "champion": "champion"}
+"""The label of each model, and how the ledger's records call it."""
+Samples = Iterable[tuple[Mapping[str, str], float | None]]
+log = logging.getLogger(__name__)
+
+
+def metrics_text(config: Config, outlook: Outlook) -> bytes:
+    """The outlook in Prometheus' text format."""
+    from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415 - only who asks for it pays
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected(config, outlook))
+    return generate_latest(registry)
+
+
+def write_metrics(config: Config, ledger: Ledger, store: ModelStore) -> None:
+    """Write the workspace's metrics file; a failure is logged and disturbs nobody."""
+    try:
+        text = metrics_text(config, look(config, ledger, store))
+        make_folder(config.workspace)
+        write_file(config.workspace / FILE, text)
+    except Exception:
+        log.exception("%s is not written", config.workspace / FILE)
+
+
+class _Collected:
+    """What prometheus-client asks for: families of samples."""
+
+    def __init__(self, config: Config, outlook: Outlook) -> None:
+        self._config, self._outlook = config, outlook
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Every family that has a sample."""
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
+
+        for name, described, samples in (*self._standing(), *self._judged()):
+            known = [(labels, value) for labels, value in samples if value is not None]
+            if known:
+                family = GaugeMetricFamily(name, described, labels=list(known[0][0]))
+                for labels, value in known:
+                    family.add_metric(list(labels.values()), value)
+                yield family
+
+    def _standing(self) -> Iterator[tuple[str, str, Samples]]:
+        """Where the pipeline stands."""
+        seen = self._outlook
+        ended = Counter(row.state for row in seen.rows)
+        firing = {alarm.name for alarm in alarms(seen, self._config.alarms)}
+        live = {"version": seen.live_version or ""}
+        yield "saec_build_info", "The saec that wrote this.", [({"version": __version__}, 1)]
+        yield ("saec_hours", "Hours of the ledger by how they ended.",
+               [({"outcome": outcome}, ended[outcome]) for outcome in OUTCOMES])
+        yield ("saec_last_hour_finished_timestamp_seconds", "When an hour last ended, however it did.",
+               _one(seen.finished.timestamp() if seen.finished else None))
+        yield "saec_newest_hour_timestamp_seconds", "First instant of the newest hour that was begun.", _one(
+            seen.rows[-1].hour.start.timestamp() if seen.rows else None)
+        yield "saec_live_version_info", "The live version.", [(live, 1 if seen.live_version else None)]
+        yield ("saec_live_version_published_timestamp_seconds", "When the live version became live.",
+               _one(seen.live_since.timestamp() if seen.live_since else None))
+        yield "saec_live_version_age_seconds", "The same as an age, when this was written.", _one(seen.live_seconds)
+        yield ("saec_publishing_held", "1 while a person holds publishing.",
+               _one(float(seen.live.held) if seen.live else 0))
+        yield "saec_unpublished_hours", "Hours that ended since the last one that was published.", _one(
+            len(seen.unpublished))
+        yield "saec_backlog_hours", "Hours that are due.", _one(len(seen.due))
+        yield "saec_backlog_seconds", "How long they are likely to take.", _one(seen.backlog_seconds)
+        yield "saec_stale_hours", "Hours whose result no longer stands.", _one(len(seen.stale))
+        yield "saec_lease_held", "1 while a run is at work.", _one(float(seen.lease is not None))
+        yield "saec_disk_free_bytes", "Free where the workspace is.", _one(seen.disk_free)
+        yield ("saec_alarm", "1 for each alarm that is set off by the settings' thresholds.",
+               [({"alarm": name}, float(name in firing)) for name in ALARMS])
+
+    def _judged(self) -> Iterator[tuple[str, str, Samples]]:
+        """The newest hour that came to the gate."""
+        row = next((row for row in reversed(self._outlook.rows) if _known(row, "auc_compressed")), None)
+        if row is None:
+            return
+        known = report_record(row)
+        of = "of the newest judged hour, see saec_judged_hour_timestamp_seconds"
+        yield ("saec_judged_hour_timestamp_seconds", "First instant of the newest hour that came to the gate.",
+               _one(Hour.parse(known["hour"]).start.timestamp()))
+        for metric, described in (("auc", "AUC"), ("logloss", "Log loss in nats a row")):
+            yield f"saec_{metric}", f"{described} on the gate rows {of}.", [
+                ({"model": model}, known.get(f"{metric}_{key}")) for model, key in MODELS.items()]
+        for what, described in (("bytes", "Bytes of embeddings, keys counted,"), ("vectors", "Embedding vectors")):
+            yield f"saec_embedding_{what}", f"{described} {of}.", [
+                ({"model": model}, known.get(f"{what}_{MODELS[model]}")) for model in ("original", "challenger")]
+        yield "saec_compression_ratio", f"Bytes of the original's embeddings to the challenger's, {of}.", _one(
+            known.get("ratio_total"))
+        yield "saec_hour_rows", f"Rows trained on, judged on and set aside, {of}.", [
+            ({"part": part}, known.get(key)) for part, key in
+            (("train", "rows_train"), ("gate", "rows_gate"), ("quarantined", "quarantined_rows"))]
+        yield "saec_new_features", f"Features never seen before, {of}.", _one(known.get("new_features"))
+        yield "saec_step_seconds", f"Seconds by step, {of}.", [
+            ({"step": step}, seconds) for step, seconds in (known.get("seconds") or {}).items()]
+
+
+def _one(value: float | None) -> Samples:
+    """The only sample of a family."""
+    return [({}, value)]
+
+
+def _known(row: HourRow, key: str) -> Any:
+    """A figure of an hour, None when it never came so far."""
+    return row.record.get(key) if row.record else None

@@ -1,0 +1,153 @@
+"""Where the pipeline stands and what to type next, from the ledger, the list of files and the release log alone.
+
+Decisions: one value, taken at one moment, from which `saec status`, the overview in Prefect's UI, the metrics and the
+alarms are made, so that they cannot contradict each other; whatever needs "now" asks the value, not the clock.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from saec.config import Config
+from saec.data.partitions import available_hours
+from saec.hours import Hour
+from saec.ledger import HourRow, Lease, Ledger
+from saec.planner import PlannedHour, due_now
+from saec.progress import Progress, look_ahead
+from saec.store.model_store import ModelStore
+from saec.store.releases import Release
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Where the pipeline stands."""
+
+    now: datetime
+    """When this was seen, UTC."""
+    rows: Sequence[HourRow]
+    """The ledger, oldest first."""
+    due: Sequence[PlannedHour]
+    """Hours that a run would do or step over now, oldest first."""
+    waiting: PlannedHour | None
+    """The hour whose partition is waited for."""
+    has_data: bool
+    """Whether `data.source` holds any hour."""
+    lease: Lease | None
+    """The lease of the run at work; None when nothing runs."""
+    backfill: Progress | None
+    """The backfill that is open, and how far it has come."""
+    live: Release | None
+    """The last release; None before the first."""
+    live_since: datetime | None
+    """When the live version became live; None when none is."""
+    disk_free: int
+    """Bytes free where the workspace is."""
+
+    @property
+    def stale(self) -> list[Hour]:
+        """Hours whose result no longer stands."""
+        return [row.hour for row in self.rows if row.stale_because]
+
+    @property
+    def unfinished(self) -> HourRow | None:
+        """The hour that was begun last and not finished: at work, or left by a run that died."""
+        return next((row for row in reversed(self.rows) if row.state == "RUNNING"), None)
+
+    @property
+    def finished(self) -> datetime | None:
+        """When an hour was last finished, however it ended."""
+        return max((row.finished_at for row in self.rows if row.finished_at), default=None)
+
+    @property
+    def unpublished(self) -> list[HourRow]:
+        """The newest hours that have ended, back to the last one that was published; oldest first."""
+        ended = [row for row in self.rows if row.state != "RUNNING"]
+        places = (place for place in reversed(range(len(ended))) if ended[place].state == "PUBLISHED")
+        return ended[next(places, -1) + 1 :]
+
+    @property
+    def live_version(self) -> str | None:
+        """The version that is live."""
+        return self.live.version if self.live else None
+
+    @property
+    def live_seconds(self) -> float | None:
+        """How long the live version has been live."""
+        return max(0.0, (self.now - self.live_since).total_seconds()) if self.live_since else None
+
+    @property
+    def backlog_seconds(self) -> float | None:
+        """How long the due hours are likely to take; None when no hour was timed yet."""
+        estimates = [planned.seconds for planned in self.due if planned.seconds is not None]
+        return sum(estimates) if estimates else None
+
+    @property
+    def next_hour(self) -> Hour | None:
+        """The hour that comes next; None before there is any data."""
+        if self.due:
+            return self.due[0].hour
+        if self.waiting:
+            return self.waiting.hour
+        return self.rows[-1].hour + 1 if self.rows else None
+
+
+def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
+    """See where the pipeline stands now."""
+    rows, plan, made_live = ledger.rows(), due_now(config, ledger), store.made_live()
+    backfill = ledger.backfills.current()
+    return Outlook(
+        now=datetime.now(UTC),
+        rows=rows,
+        due=[planned for planned in plan if planned.action in ("do", "step-over")],
+        waiting=next((planned for planned in plan if planned.action == "wait"), None),
+        has_data=bool(rows) or bool(available_hours(config.data.source)),
+        lease=ledger.holder(),
+        backfill=look_ahead(config, ledger, backfill) if backfill else None,
+        live=store.live(),
+        live_since=datetime.fromisoformat(made_live.at) if made_live else None,
+        disk_free=_disk_free(config.workspace),
+    )
+
+
+def idle_line(outlook: Outlook) -> str:
+    """Why nothing is due."""
+    if outlook.waiting:
+        return f"nothing is due: hour {outlook.waiting.hour} {outlook.waiting.why}"
+    if not outlook.has_data:
+        return "nothing is due: data.source holds no hour yet"
+    if not outlook.rows:
+        return "nothing is due: no hour of data.source is over yet"
+    newest = outlook.rows[-1]
+    return f"nothing is due: the newest hour, {newest.hour}, is {newest.state}, and no later one has come"
+
+
+def next_words(outlook: Outlook) -> str | None:
+    """The command to type next, without `saec` in front; None when there is nothing to do."""
+    newest = outlook.rows[-1] if outlook.rows else None
+    words = None
+    if outlook.lease:
+        pass  # a run is at work
+    elif outlook.due:
+        words = "run"
+    elif outlook.backfill:
+        words = "backfill --resume"
+    elif newest is None and not outlook.has_data:
+        words = "simulate"
+    elif newest is not None and newest.state in ("FAILED", "QUARANTINED"):
+        words = f"run --hour {newest.hour}"
+    elif outlook.stale:
+        words = f"backfill --only stale --from {outlook.stale[0]} --to {outlook.stale[-1]}"
+    elif outlook.live and outlook.live.held:
+        words = 'release --reason "..."'
+    return words
+
+
+def _disk_free(folder: Path) -> int:
+    """Bytes free where a folder is, or will be."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

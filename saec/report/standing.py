@@ -1,0 +1,113 @@
+"""Where the pipeline stands in words: the lines that the terminal's panel and the overview in Prefect's UI share.
+
+Decisions: made once, from the outlook alone, so that the two screens say the same; a line is there only when it has
+something to say, except those that a person on call looks for and must find empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from saec.hours import Hour
+from saec.monitoring.outlook import Outlook
+from saec.progress import Progress
+from saec.report import text
+
+_DAY = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing to know: a label, what it says, and whether it is good to know, plain or wants attention."""
+
+    label: str
+    said: str
+    tone: Literal["good", "plain", "attention"] = "plain"
+
+
+def standing(outlook: Outlook) -> Iterator[Line]:
+    """Where the pipeline stands, what is live first."""
+    yield _live(outlook)
+    if outlook.live and outlook.live.held:
+        yield Line("held", f"by {outlook.live.actor}: {outlook.live.reason}", "attention")
+    yield Line("at work", running(outlook) or "nothing")
+    yield Line("next hour", _next(outlook))
+    yield Line("backlog", _backlog(outlook))
+    if outlook.backfill:
+        yield _backfill(outlook.backfill, at_work=outlook.lease is not None)
+    if outlook.stale:
+        yield Line("stale", f"{listed(outlook.stale)}; redo with saec backfill --only stale", "attention")
+    if outlook.unpublished:
+        said = f"{text.plural(len(outlook.unpublished), 'hour')} since the last one, {_reasons(outlook)}"
+        yield Line("unpublished", said, "attention")
+    yield Line("disk", f"{text.size(outlook.disk_free)} free")
+
+
+def running(outlook: Outlook) -> str | None:
+    """Who is at work and how far, or what a run left that died."""
+    at = f"hour {outlook.unfinished.hour}, {outlook.unfinished.stage or 'begun'}" if outlook.unfinished else ""
+    if outlook.lease:
+        return f"{at or 'between hours'} ({outlook.lease.owner}, lease until {outlook.lease.expires_at:%H:%M:%S} UTC)"
+    return f"nothing; {at} was left by a run that ended early" if at else None
+
+
+def listed(hours: Sequence[Hour]) -> str:
+    """How many hours, and the first and last of them."""
+    if not hours:
+        return "nothing"
+    first, last = min(hours), max(hours)
+    return str(first) if len(hours) == 1 else f"{text.plural(len(hours), 'hour')}, {first} to {last}"
+
+
+def age(seconds: float | None) -> str:
+    """How long ago: as a duration, from two days on in days."""
+    if seconds is None or seconds < 2 * _DAY:
+        return text.duration(seconds)
+    return text.plural(int(seconds // _DAY), "day")
+
+
+def _live(outlook: Outlook) -> Line:
+    if not outlook.live or not outlook.live_version:
+        return Line("live", "no version yet", "attention")
+    live = outlook.live
+    how = f"{live.action}, {live.actor}" if live.action in ("publish", "rollback") else "then held or released"
+    return Line("live", f"{live.version}, for {age(outlook.live_seconds)} ({how})", "good")
+
+
+def _next(outlook: Outlook) -> str:
+    """The hour that comes next, and when."""
+    hour = outlook.next_hour
+    if hour is None:
+        return "none before data.source holds one"
+    if outlook.due:
+        return f"{hour}, due now"
+    if outlook.waiting:
+        return f"{hour}: {outlook.waiting.why}"
+    over = hour >= Hour.of(outlook.now)
+    return f"{hour}, over at {(hour + 1).start:%H:%M} UTC" if over else f"{hour}, when its partition comes"
+
+
+def _backlog(outlook: Outlook) -> str:
+    """The hours that are due, and how long they are likely to take."""
+    said = listed([planned.hour for planned in outlook.due])
+    return said if outlook.backlog_seconds is None else f"{said}, about {text.duration(outlook.backlog_seconds)}"
+
+
+def _backfill(progress: Progress, *, at_work: bool) -> Line:
+    """How far the open backfill has come, and why it does not go on."""
+    backfill, left = progress.backfill, len(progress.left)
+    said = f"{backfill}: {progress.done} of {text.plural(progress.done + left, 'hour')} done"
+    if progress.seconds_left:
+        said += f", about {text.duration(progress.seconds_left)} left"
+    if backfill.state == "RUNNING" and at_work:
+        return Line("backfill", said)
+    state = "interrupted" if backfill.state == "RUNNING" else backfill.state.lower()
+    return Line("backfill", f"{said}; {state}" + (f": {backfill.message}" if backfill.message else ""), "attention")
+
+
+def _reasons(outlook: Outlook) -> str:
+    """Why the newest hours published nothing, each reason once, the newest last."""
+    said = [f"{row.state}({row.reason})" if row.reason else row.state for row in outlook.unpublished]
+    return ", ".join(dict.fromkeys(said))

@@ -1,0 +1,43 @@
+"""Where a pipeline stands."""
+
+from saec.hours import Hour
+from saec.monitoring.outlook import look
+
+
+def test_what_is_seen_of_a_site(site, monkeypatch):
+    """Two hours due with an estimate, the live version and since when, nobody at work, room on the disk."""
+    monkeypatch.setattr(Hour, "now", lambda: site.hours[-1] + 1)
+    with site.pipeline() as pipeline:
+        seen = look(pipeline.config, pipeline.ledger, site.store)
+    assert [planned.hour for planned in seen.due] == site.hours[5:]
+    assert seen.next_hour == site.hours[5]
+    assert seen.backlog_seconds > 0
+    assert seen.live_version == site.live
+    assert 0 <= seen.live_seconds < 3600
+    assert (seen.lease, seen.waiting, seen.unfinished, seen.stale, seen.unpublished) == (None, None, None, [], [])
+    assert seen.disk_free > 0
+
+
+def test_a_hold_makes_no_version_younger(site):
+    """The age of what is live counts from its publication, not from a hold or a release of it."""
+    since = site.store.made_live().at
+    site.store.hold(actor="ann", reason="launch day", fence=100)
+    with site.pipeline() as pipeline:
+        seen = look(pipeline.config, pipeline.ledger, site.store)
+    assert seen.live.held
+    assert seen.live_since.isoformat() == since
+
+
+def test_before_anything_is_there(tmp_path, simulated):
+    """No data, no ledger, no store."""
+    empty = type(simulated)(tmp_path / "site")
+    with empty.pipeline() as pipeline:
+        seen = look(pipeline.config, pipeline.ledger, empty.store)
+    assert (seen.next_hour, seen.live_seconds, seen.finished, seen.backlog_seconds) == (None, None, None, None)
+
+
+def test_hours_without_a_publication(outlook, troubled):
+    """The streak reaches back to the last hour that was published, or to the beginning."""
+    assert outlook().unpublished == []
+    assert [str(row.hour)[-2:] for row in troubled.unpublished] == ["01", "02", "03", "04", "05", "06"]
+    assert len(outlook(rows=troubled.rows[1:]).unpublished) == 6
