@@ -27,7 +27,8 @@ TELLTALES = (
 )
 """Paths of a machine, and package registries."""
 HOST = re.compile(r"\w+://(?:[^\s/@\"'`]*@)?([\w-]+(?:\.[\w-]+)*)")
-HOSTS = {"127.0.0.1", "0.0.0.0", "localhost", "server", "postgres", "host", "bucket", "x", "www.apache.org"}
+HOSTS = {"127.0.0.1", "0.0.0.0", "localhost", "server", "postgres", "store", "models", "host", "bucket", "x",
+         "www.apache.org"}
 
 
 def name_of(path: Path) -> str:
