@@ -22,7 +22,6 @@ from saec.report.standing import standing
 from saec.report.strip import last_outcomes, strip_words
 from saec.report.strip_figure import strip_image
 
-
 FIRST = Hour.parse("2017-10-01T00")
 
 
@@ -68,7 +67,7 @@ def test_the_open_backfill(troubled, state, at_work, said_of_it):
     left = [PlannedHour(FIRST + 9, "do", "is due", 60.0), PlannedHour(FIRST, "skip", "is PUBLISHED")]
     seen = replace(troubled, backfill=Progress(asked, left, 3), lease=troubled.lease if at_work else None)
     assert said(seen)["backfill"] == (
-        f"backfill 2017-10-01T00 to 2017-10-01T09 (missing): 3 of 4 hours done, about 1 min left{said_of_it}")
+        f"backfill 2017-10-01T00 to 2017-10-01T09 (missing): 3 of 4 hours done, about 60 s left{said_of_it}")
 
 
 @pytest.mark.parametrize(("changed", "next_hour"), [
