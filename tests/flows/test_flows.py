@@ -57,7 +57,7 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     assert {artifact["key"] for artifact in artifacts} - {"overview"} == {
         "hour-20260301t17", "hour-20260301t17-models", "hour-20260301t18", "hour-20260301t18-models"}
     standing = overview_id()
-    assert "backlog | nothing" in overview(standing)
+    assert "**backlog**: nothing" in overview(standing)
     site.store.hold(actor="ann", reason="launch day", fence=100)
     assert exit_code(hourly(settings_file, return_state=True)) == 0, "nothing is due any more"
     assert overview_id() == standing, "rewritten in place"
