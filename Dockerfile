@@ -12,12 +12,23 @@ COPY saec saec
 COPY flows flows
 RUN make install
 
-FROM python:3.11-slim-bookworm
+# The model store: SeaweedFS as it is published, but for a user and a folder of its own. Why this one, and what to check
+# when its version is raised: docs/standard-installation.md.
+FROM chrislusf/seaweedfs:4.48 AS store
+USER root
+RUN mkdir /models && chown 10001:10001 /models
+COPY with-secrets /usr/local/bin/
+USER 10001
+WORKDIR /models
+ENTRYPOINT ["with-secrets"]
+
+FROM python:3.11-slim-bookworm AS saec
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp saec \
     && install --directory --owner saec /app /app/workspace
 WORKDIR /app
 COPY --from=build /app /app
 COPY configs configs
+COPY with-secrets /usr/local/bin/
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -27,5 +38,5 @@ ENV PATH=/app/.venv/bin:$PATH \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     DO_NOT_TRACK=1
 USER saec
-ENTRYPOINT ["saec"]
-CMD ["--help"]
+ENTRYPOINT ["with-secrets"]
+CMD ["saec", "--help"]

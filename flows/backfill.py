@@ -1,15 +1,15 @@
 """The backfill flow: the hourly flow's planner over a range of hours, by hand.
 
-    python -m flows.backfill --config configs/quickstart.yaml --from 2017-10-01T03 --to 2017-10-01T08 --dry-run
+    python -m flows.backfill --config configs/quickstart.yaml --from 2017-10-01T03 --to 2017-10-01T08
 
-Decisions: a backfill never moves the live model unless told to promote; it may be stopped and started again, since what
-is done is not missing any more. Each parameter has a type and a line of its own, from which the UI makes its form.
+Decisions: a backfill never moves the live model unless told to promote; it may be paused, cancelled or killed, and
+resumed. Each parameter has a type and a line of its own, from which the UI makes its form.
 """
 
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import click
 from prefect import flow
@@ -18,49 +18,80 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.commands import config_option, end, settled
-from flows.hour import FlowPipeline, advance
+from flows.hour import FlowPipeline, run_hours
 from flows.pages import show_plan
+from saec.backfill import give_up, run_backfill
 from saec.config import load_config
 from saec.errors import ConfigError
 from saec.hours import Hour
+from saec.ledger import Backfill, HourRow
 from saec.planner import Only, PlannedHour
+from saec.progress import ask, look_ahead
 
-HourText = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}$", examples=["2017-10-01T03"])]
+HourText = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2}T\d{2})?$", examples=["2017-10-01T03"])]
+Action = Literal["start", "dry run", "pause", "resume", "cancel"]
 log = logging.getLogger("saec.backfill")
 
 
-@flow(name="backfill", flow_run_name="backfill {first} to {last}", persist_result=False)
+@flow(name="backfill", flow_run_name="backfill {action} {first} {last}", persist_result=False)
 def backfill(
     config: Path,
-    first: HourText,
-    last: HourText,
+    first: HourText = "",
+    last: HourText = "",
     only: Only = "missing",
     promote: bool = False,
     stop_on_failure: bool = True,
-    dry_run: bool = False,
+    replace: bool = False,
+    action: Action = "start",
 ) -> State[Any]:
-    """Do the hours of a range, oldest first.
+    """Do the hours of a range, oldest first, or turn to the backfill that is open.
 
     Args:
         config: YAML file with the pipeline's settings, as the worker sees it.
-        first: First hour of the range, UTC, as 2017-10-01T03.
+        first: First hour of the range, UTC, as 2017-10-01T03; to start one.
         last: Last hour of the range, included.
         only: Which hours: those never done, those that failed, those whose data or past changed since, or all.
         promote: Whether versions that pass the gate go live; otherwise they are kept in the store.
-        stop_on_failure: Whether an hour that fails or is quarantined ends the backfill.
-        dry_run: Only show what would be done, as the table backfill-plan.
+        stop_on_failure: Whether an hour that fails or is quarantined stops the backfill.
+        replace: Whether frozen hours are done too (data.frozen_after).
+        action: Start one; dry run shows what would be done, as the table backfill-plan; pause, resume or cancel is
+            about the one that is open.
     """
-    start, stop = Hour.parse(first), Hour.parse(last)
-    if stop < start:
-        raise ConfigError(f"the last hour {stop} is before the first {start}; swap them")
     pipeline = FlowPipeline(load_config(config), actor="backfill flow")
+    backfills = pipeline.ledger.backfills
+    if action in ("pause", "cancel"):
+        turned = backfills.ask("pause") if action == "pause" else give_up(pipeline)
+        return Completed(name="Asked", message=f"{turned} is {turned.state}, asked to {turned.asked or 'do nothing'}")
+    if action == "resume":
+        return _run(pipeline, None)
+    asked = ask(*_range(first, last), pipeline.actor, only=only, promote=promote, stop_on_failure=stop_on_failure,
+                replace=replace)
+    return _shown(look_ahead(pipeline.config, pipeline.ledger, asked).plan) if action == "dry run" else (
+        _run(pipeline, asked))
 
-    def plan() -> list[PlannedHour]:
-        return pipeline.backfill(start, stop, only)
 
-    if dry_run:
-        return _shown(plan())
-    return advance(pipeline, plan, promote=promote, stop_on_failure=stop_on_failure)
+def _range(first: str, last: str) -> tuple[Hour, Hour]:
+    """Both ends of a range."""
+    if not (first and last):
+        raise ConfigError("name the first and the last hour of the range, UTC, as 2017-10-01T03")
+    if (stop := Hour.parse(last)) < (start := Hour.parse(first)):
+        raise ConfigError(f"the last hour {stop} is before the first {start}; swap them")
+    return start, stop
+
+
+def _run(pipeline: FlowPipeline, asked: Backfill | None) -> State[Any]:
+    """Begin or resume a backfill; one that stopped is a failure, however its hours ended."""
+    stood: list[Backfill] = []
+
+    def work() -> list[HourRow]:
+        backfill, rows = run_backfill(pipeline, asked, listener=pipeline)
+        stood.append(backfill)
+        return rows
+
+    state = run_hours(pipeline, work)
+    if stood:
+        state.message = f"{stood[0]} is {stood[0].state}: {stood[0].message or state.message}"
+    return state
 
 
 def _shown(plan: list[PlannedHour]) -> State[Any]:
@@ -75,24 +106,24 @@ def _shown(plan: list[PlannedHour]) -> State[Any]:
 
 @click.command()
 @config_option
-@click.option("--from", "first", required=True, help="First hour, UTC, as 2017-10-01T03.")
-@click.option("--to", "last", required=True, help="Last hour, included.")
-@click.option("--only", type=click.Choice(["missing", "failed", "stale", "all"]), default="missing", show_default=True,
+@click.option("--from", "first", default="", help="First hour, UTC, as 2017-10-01T03.")
+@click.option("--to", "last", default="", help="Last hour, included.")
+@click.option("--only", type=click.Choice(get_args(Only)), default="missing", show_default=True,
               help="Which hours: never done, failed, changed since, or all.")
 @click.option("--promote", is_flag=True, help="Let versions that pass the gate go live.")
 @click.option("--stop-on-failure/--keep-going", default=True, show_default=True,
-              help="Whether an hour that fails or is quarantined ends the backfill.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+              help="Whether an hour that fails or is quarantined stops the backfill.")
+@click.option("--replace", is_flag=True, help="Do frozen hours too.")
+@click.option("--action", type=click.Choice(get_args(Action)), default="start", show_default=True,
+              help="Start one, show what it would do, or turn to the open one.")
 def command(config: Path, first: str, last: str, **how: Any) -> None:
     """Do the hours of a range as Prefect runs, then print them."""
     settings = settled(config)
     try:
-        start, stop = Hour.parse(first), Hour.parse(last)
+        ends = _range(first, last) if first or last or how["action"] in ("start", "dry run") else ()
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    if stop < start:
-        raise click.UsageError(f"--to {stop} is before --from {start}")
-    end(backfill(config, str(start), str(stop), **how, return_state=True), settings, start, stop)
+    end(backfill(config, *map(str, ends), **how, return_state=True), settings, *ends)
 
 
 if __name__ == "__main__":

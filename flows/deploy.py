@@ -1,131 +1,131 @@
-"""One machine's installation: a Prefect server with its UI, and a process that runs both flows.
+"""Hand a pipeline to Prefect: both flows as deployments of a server, and here or elsewhere a process that runs them.
 
     python -m flows.deploy --config configs/quickstart.yaml      # then http://127.0.0.1:4200
+    python -m flows.deploy --config configs/quickstart.yaml --work-pool saec && prefect worker start --pool saec
 
-Decisions: a server that PREFECT_API_URL names, or that already answers on the port, is used; else one is started, on
-this machine's loopback address alone, and ended with this command. Hourly runs are scheduled in UTC, where no hour is
-skipped or doubled, five minutes past each hour. Nothing limits concurrent runs but the ledger's lease: a run that finds
-another at work ends HELD at once, whereas Prefect's slots stay taken for minutes after a worker died. The schedule
-stays active when this command ends: what is missed is done by the next run.
+Decisions: without a work pool this process runs the flows and, where none answers, a server; with one it registers them
+there and ends, and any number of workers run them. Deployments are named after the settings file, so that pipelines
+share a server. Hourly runs are scheduled in UTC, where no hour is skipped or doubled. Nothing limits concurrent runs
+but the ledger's lease: a run that finds another at work ends HELD at once, whereas Prefect's slots stay taken for
+minutes after a worker died. The schedule stays active when this command ends: what is missed is done by the next run.
+Deploying again replaces the schedule; one that somebody paused stays paused, since a restart must not undo what was
+decided in an incident.
 """
 
-import os
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 from prefect import serve
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
-from prefect.schedules import Cron
+from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Cron, Schedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
+from pydantic import ValidationError
 
 from flows.automations import install_automations
 from flows.backfill import backfill
 from flows.commands import config_option, settled
 from flows.hourly import hourly
-from flows.settings import HOST
+from flows.server import PORT, server
+from flows.settings import SETTINGS
+from saec.errors import SaecError
+from saec.store.model_store import open_store
+from saec.store.probe import check_creates_once
 
-SCHEDULE = "5 * * * *"
-NAME = "saec"
-PORT = 4200
-START_SECONDS, STOP_SECONDS = 120.0, 20.0
+CRON = "5 * * * *"
 
 
-def deployments(config: Path) -> list[RunnerDeployment]:
-    """Both flows as the server will know them: `hourly/saec` on its schedule, `backfill/saec` by hand."""
-    schedule = Cron(SCHEDULE, timezone="UTC")
+def deployments(config: Path, name: str, schedule: Schedule, work_pool: str | None = None) -> list[RunnerDeployment]:
+    """Both flows as the server will know them: `hourly/NAME` on its schedule, `backfill/NAME` by hand."""
     common: dict[str, Any] = {
         "parameters": {"config": str(config.absolute())},
         "tags": ["saec"],
         "entrypoint_type": EntrypointType.MODULE_PATH,
     }
+    if work_pool:
+        # A worker starts runs in a folder of their own and knows nothing of our settings; paths in the settings file
+        # are relative to the folder that this command runs in.
+        common |= {"work_pool_name": work_pool, "job_variables": {"working_dir": str(Path.cwd()), "env": SETTINGS}}
     return [
-        RunnerDeployment.from_flow(hourly, NAME, schedule=schedule, **common),
-        RunnerDeployment.from_flow(backfill, NAME, **common),
+        RunnerDeployment.from_flow(hourly, name, schedule=schedule, **common),
+        RunnerDeployment.from_flow(backfill, name, **common),
     ]
 
 
-@contextmanager
-def server(port: int = PORT) -> Iterator[str]:
-    """The URL of a server's API: the one that is set or answers already, else one that runs until the end.
+def paused(name: str) -> bool:
+    """Whether somebody paused the hourly deployment or its schedule."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(f"{hourly.name}/{name}")
+        except ObjectNotFound:
+            return False
+    return found.paused or any(not schedule.active for schedule in found.schedules)
+
+
+def ensure_process_pool(name: str) -> None:
+    """Make the work pool unless it is there.
 
     Raises:
-        click.ClickException: when the server ends or does not answer in time.
+        click.ClickException: when a pool of this name starts runs in another way than as processes.
     """
-    url = PREFECT_API_URL.value() or f"http://{HOST}:{port}/api"
-    if PREFECT_API_URL.value() or _answers(url):
-        yield url
-        return
-    arguments = ["server", "start", "--host", HOST, "--port", str(port)]
-    process = subprocess.Popen(  # noqa: S603 - this interpreter's own Prefect
-        [sys.executable, "-m", "prefect", *arguments], env=_server_environment(url), start_new_session=True
-    )
+    with get_client(sync_client=True) as client:
+        try:
+            pool = client.read_work_pool(name)
+        except ObjectNotFound:
+            pool = client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+    if pool.type != "process":
+        raise click.ClickException(f"work pool {name} is of type {pool.type}, and saec's runs are processes of "
+                                   "a worker; give another name to --work-pool")
+
+
+def _scheduled(cron: str, timezone: str) -> Schedule:
+    """The schedule that the options ask for."""
     try:
-        _wait(process, url)
-        yield url
-    finally:
-        _stop(process)
-
-
-def _server_environment(url: str) -> dict[str, str]:
-    """The server's settings: the UI must be told its API's address, or it stays blank on any port but 4200."""
-    return {"PREFECT_SERVER_UI_API_URL": url, "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": url.removesuffix("/api"),
-            **os.environ}
-
-
-def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    """Wait until the server answers."""
-    deadline = time.monotonic() + START_SECONDS
-    while not _answers(url):
-        if process.poll() is not None:
-            raise click.ClickException(f"the Prefect server ended with status {process.returncode}, see above")
-        if time.monotonic() > deadline:
-            raise click.ClickException(f"the Prefect server does not answer at {url} after {START_SECONDS:.0f} s")
-        time.sleep(0.25)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server, after what Prefect still has to tell it: else this process would try for over a minute to."""
-    if process.poll() is None:
-        EventsWorker.drain_all(timeout=STOP_SECONDS)
-        APILogWorker.drain_all(timeout=STOP_SECONDS)
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _answers(url: str) -> bool:
-    """Whether a server is ready, its database included."""
-    try:
-        with urllib.request.urlopen(f"{url}/ready", timeout=5) as answer:  # noqa: S310
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
+        CronSchedule(cron=cron, timezone=timezone)
+    except ValidationError as error:
+        why = "; ".join(str(one["msg"]) for one in error.errors())
+        raise click.UsageError(f"no schedule can be made of --cron {cron!r} --timezone {timezone!r}: {why}") from None
+    return Cron(cron, timezone=timezone)
 
 
 @click.command()
 @config_option
+@click.option("--name", help="Name of both deployments; by default that of the settings file.")
+@click.option("--cron", default=CRON, show_default=True, help="When the hourly flow runs.")
+@click.option("--timezone", default="UTC", show_default=True, help="Zone of --cron; others may skip or double an hour.")
+@click.option("--work-pool", help="Register in this work pool, made if absent, and end; workers do the rest.")
 @click.option("--port", default=PORT, show_default=True, help="Port of the server that is started, on 127.0.0.1.")
-def command(config: Path, port: int) -> None:
+def command(config: Path, name: str | None, cron: str, timezone: str, work_pool: str | None, port: int) -> None:
     """Serve the hourly and the backfill flow, with a server and its UI, until interrupted."""
-    settings = settled(config)
-    with server(port) as url, temporary_settings({PREFECT_API_URL: url}):
-        install_automations(settings)
-        click.echo(f"Prefect UI: {url.removesuffix('/api')}")
-        serve(*deployments(config), pause_on_shutdown=False)
+    settings, schedule, name = settled(config), _scheduled(cron, timezone), name or config.stem
+    try:
+        check_creates_once(open_store(settings.store_url).objects)
+        with server(port, start=not work_pool) as url, temporary_settings({PREFECT_API_URL: url}):
+            install_automations(settings)
+            if paused(name):
+                schedule = replace(schedule, active=False)
+                click.echo(f"{hourly.name}/{name} was paused and stays so; its switch is on its page in the UI")
+            click.echo(f"Prefect UI: {url.removesuffix('/api')}")
+            _hand_over(deployments(config, name, schedule, work_pool), work_pool)
+    except SaecError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _hand_over(handed: list[RunnerDeployment], work_pool: str | None) -> None:
+    """Register deployments in a work pool, or serve them from this process until it is interrupted."""
+    if not work_pool:
+        serve(*handed, pause_on_shutdown=False)
+        return
+    ensure_process_pool(work_pool)
+    for deployment in handed:
+        deployment.apply()
+    click.echo(f"in work pool {work_pool}; run it with: prefect worker start --pool {work_pool}")
 
 
 if __name__ == "__main__":

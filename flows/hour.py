@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.events import tell_alarms, tell_hour
-from flows.pages import show_hour, show_overview, tag_hour
+from flows.pages import show_hour, show_overview, show_progress, tag_hour
 from flows.tasks import TASKS
 from saec.config import Config
 from saec.errors import LedgerError
@@ -25,7 +25,6 @@ from saec.logs import about
 from saec.monitoring.alarms import Alarm, alarms
 from saec.monitoring.outlook import look
 from saec.pipeline import Pipeline
-from saec.planner import PlannedHour
 from saec.report.hour import CONTEXT_HOURS
 
 log = logging.getLogger("saec.hour")
@@ -34,7 +33,7 @@ WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED", "KEPT")
 
 
 class FlowPipeline(Pipeline):
-    """The hours of one configuration, each as a run that Prefect shows."""
+    """The hours of one configuration, each as a run that Prefect shows; it listens to itself."""
 
     def __init__(self, config: Config, actor: str) -> None:
         """A pipeline whose steps are task runs.
@@ -45,32 +44,32 @@ class FlowPipeline(Pipeline):
         """
         super().__init__(config, steps=TASKS, actor=actor)
 
-    def do(
-        self,
-        lease: Lease,
-        hour: Hour,
-        *,
-        promote: bool = True,
-        on_step: Callable[[Hour, str], object] = lambda _hour, _step: None,
-    ) -> HourRow:
+    def do(self, lease: Lease, hour: Hour, *, promote: bool = True, aside: bool = False, **how: Any) -> HourRow:
         """Do one hour as a run named after it; arguments and result are those of `Pipeline.do`."""
 
         @flow(name="hour", flow_run_name="hour {hour}", persist_result=False, validate_parameters=False)
-        def one_hour(hour: str, promote: bool) -> State[HourRow]:
+        def one_hour(hour: str, promote: bool, aside: bool) -> State[HourRow]:
             """One hour of clicks: ingest, train, cluster, retrain, gate, publish."""
-            row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, on_step=on_step)
+            row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, aside=aside, **how)
             with about(row.hour, row.version):
                 show_hour(row, self.ledger.rows(row.hour - CONTEXT_HOURS, row.hour))
                 tag_hour(row)
             return hour_state(row)
 
-        ended: Any = one_hour(str(hour), promote, return_state=True).result(raise_on_failure=False)
+        ended: Any = one_hour(str(hour), promote, aside, return_state=True).result(raise_on_failure=False)
         if isinstance(ended, BaseException):
             raise ended
         row: HourRow = ended
         return row
 
-    def tell(self, row: HourRow) -> None:
+    def on_plan(self, done: int, left: int, seconds: float | None) -> None:
+        """Show how far a backfill has come."""
+        show_progress(done, left, seconds)
+
+    def on_step(self, hour: Hour, step: str) -> None:
+        """Each step is a task run, which shows itself."""
+
+    def on_hour(self, row: HourRow) -> None:
         """Tell how an hour ended, also one that was stepped over, and renew the overview."""
         with about(row.hour, row.version):
             tell_hour(self.config, row)
@@ -88,20 +87,18 @@ class FlowPipeline(Pipeline):
         return fired
 
 
-def advance(pipeline: FlowPipeline, plan: Callable[[], Iterable[PlannedHour]], **how: Any) -> State[Any]:
-    """Do planned hours under the lease.
+def run_hours(pipeline: FlowPipeline, work: Callable[[], list[HourRow]]) -> State[Any]:
+    """Do hours and show how the pipeline stands then.
 
     Args:
         pipeline: the hours' pipeline.
-        plan: asked once the lease is held, so that nothing is planned from a ledger that is about to change.
-        **how: for `Pipeline.run`.
+        work: does them.
 
     Returns:
         The state the flow run ends in: HELD when another run is at work.
     """
     try:
-        with pipeline.leased() as lease:
-            rows = pipeline.run(lease, plan(), on_hour=pipeline.tell, **how)
+        rows = work()
     except LedgerError as error:
         if error.reason != "busy":
             raise

@@ -15,20 +15,21 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.commands import config_option, end, settled
-from flows.hour import FlowPipeline, advance
+from flows.hour import FlowPipeline, run_hours
 from saec.config import load_config
 from saec.hours import Hour
+from saec.schedule import advance
 
 
 @flow(name="hourly", flow_run_name=lambda: f"hourly {Hour.now()}", persist_result=False)
 def hourly(config: Path) -> State[Any]:
-    """Advance the ledger: do every hour that is due, oldest first.
+    """Advance the ledger: do every hour that is due, oldest first; deal with data that came late.
 
     Args:
         config: YAML file with the pipeline's settings, as the worker sees it.
     """
     pipeline = FlowPipeline(load_config(config), actor="hourly flow")
-    return advance(pipeline, pipeline.due)
+    return run_hours(pipeline, lambda: advance(pipeline, listener=pipeline))
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What the Prefect UI shows beside the runs: the overview, a page and a table of each hour, the plan of a backfill.
+"""What the Prefect UI shows beside the runs: the overview, a page and a table of each hour, a backfill's plan and bar.
 
 Decisions: pages are artifacts, made from the ledger's rows alone, under keys that say the hour (`hour-20171001t03`), so
 an hour that is done again gets a further version of its page. The overview is one artifact that is rewritten, so that
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
@@ -29,7 +29,9 @@ from saec.report.overview import overview_markdown
 
 OVERVIEW_KEY = "overview"
 PLAN_KEY = "backfill-plan"
+PROGRESS_KEY = "backfill-progress"
 log = logging.getLogger("saec.pages")
+
 
 def hour_key(hour: Hour) -> str:
     """The key of an hour's page; keys are lowercase letters, digits and dashes.
@@ -82,6 +84,14 @@ def overview_id() -> UUID | None:
     with get_client(sync_client=True) as client:
         found = client.read_latest_artifacts(artifact_filter=wanted)
     return found[0].latest_id if found else None
+
+
+def show_progress(done: int, left: int, seconds: float | None) -> None:
+    """Show how far a backfill has come, as a further version of the one progress bar."""
+    with _tried("progress of the backfill"):
+        estimate = f", about {text.duration(seconds)} left" if seconds else ""
+        create_progress_artifact(key=PROGRESS_KEY, progress=100.0 * done / max(done + left, 1),
+                                 description=f"{done} of {text.plural(done + left, 'hour')} done{estimate}")
 
 
 def show_plan(plan: Iterable[PlannedHour]) -> None:

@@ -2,12 +2,10 @@
 
 Decisions: a task is the step itself, for what steps hand each other is small (names, digests, figures), so Prefect may
 look through it and draw which task fed which. Nothing is cached or kept by Prefect: a step that is run again reads the
-same files and writes the same bytes. Only what may pass by itself is tried again: storage or a network that failed for
-a moment. An hour's faulty data, a full disk or a diverged model would fail the same way twice. Tasks carry no tags: for
-each tag Prefect asks the server for a slot before the task starts, which took 2 s a task.
+same files and writes the same bytes. Only what may pass by itself is tried again (`saec.retries`). Tasks carry no tags:
+for each tag Prefect asks the server for a slot before the task starts, which took 2 s a task.
 """
 
-import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -15,24 +13,8 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from saec.errors import StoreError
+from saec.retries import JITTER, PAUSES, may_pass
 from saec.steps import Steps
-
-RETRY_SECONDS = [2.0, 20.0]
-"""Pauses before the second and third attempt; an object store has been asked again for a minute before the first."""
-_LASTING = {
-    errno.ENOSPC, errno.EDQUOT,  # the disk is full
-    errno.EACCES, errno.EPERM, errno.EROFS,  # not allowed
-    errno.EIO,  # after a failed write or fsync the disk's word is worth nothing
-    errno.ENOENT, errno.EXDEV,
-}
-
-
-def may_pass(error: object) -> bool:
-    """Whether an error may be gone a moment later."""
-    if isinstance(error, StoreError):
-        return type(error) is StoreError and error.reason == "store"
-    return isinstance(error, OSError) and error.errno not in _LASTING
 
 
 def _worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -45,9 +27,9 @@ def _as_task(step: Callable[..., Any]) -> Task[..., Any]:
     return task(
         name=step.__name__,
         task_run_name=f"{step.__name__} {{plan.hour}}",
-        retries=len(RETRY_SECONDS),
-        retry_delay_seconds=RETRY_SECONDS,
-        retry_jitter_factor=0.5,
+        retries=len(PAUSES),
+        retry_delay_seconds=list(PAUSES),
+        retry_jitter_factor=JITTER,
         retry_condition_fn=_worth_retrying,
         cache_policy=NO_CACHE,
         persist_result=False,

@@ -25,6 +25,10 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 
 
+_SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
+"""Settings of `data` that say when an hour is done, not what comes of it."""
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused, the line beneath a knob is its description."""
 
@@ -56,8 +60,15 @@ class DataConfig(Section):
     """Most rows of an hour, checked from the file's metadata before anything is read."""
     max_bytes: int = Field(default=8 << 30, gt=0)
     """Most uncompressed bytes of an hour, checked from the file's metadata before anything is read."""
+    due_after: int = Field(default=0, ge=0)
+    """Minutes after its end from which an hour is due: how far producers may lag behind."""
     absent_after: int = Field(default=2, ge=0)
     """Hours after its end that an hour's absent partition is waited for, then it is HELD(no-data) and stepped over."""
+    late: Literal["ignore", "fold", "replay"] = "ignore"
+    """Rows that come when their hour is done: only marked and measured, learnt with the next hour, or the hour and
+    those after it done again and swapped in."""
+    frozen_after: int = Field(default=48, ge=0)
+    """Hours behind the newest beyond which a trained hour is frozen: not watched for late rows, nor done again."""
 
 
 class FieldConfig(Section):
@@ -286,7 +297,7 @@ class Config(Section):
         """sha256 (hex) of the settings that change the bytes of a version."""
         settings = self.model_dump(mode="json", exclude={
             "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True,
-            "data": {"source", "absent_after"}})
+            "data": {"source", *_SCHEDULING}})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from saec.errors import ConfigError
 
@@ -52,9 +52,9 @@ class Hour:
         return cls(int(moment.timestamp() // _SECONDS))
 
     @classmethod
-    def now(cls) -> Hour:
-        """The hour that the wall clock is in; it is not over yet."""
-        return cls.of(datetime.now(UTC))
+    def now(cls, lag: timedelta = timedelta()) -> Hour:
+        """The hour that the wall clock is in, or was some time ago; it is not over yet."""
+        return cls.of(datetime.now(UTC) - lag)
 
     @property
     def start(self) -> datetime:

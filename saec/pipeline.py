@@ -11,32 +11,58 @@ import logging
 import os
 import socket
 import threading
+import time
 from contextlib import contextmanager, suppress
-from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from saec.data.partitions import available_hours
 from saec.durable import REASONS
-from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
+from saec.errors import HourHeld, InputError, LeaseLost, LedgerError, SaecError, StoreError
 from saec.hours import Hour
+from saec.late import learners
 from saec.ledger import HourRow, Lease, Ledger
 from saec.logs import ended, hour_logged, step_begun
 from saec.monitoring.metrics import write_metrics
-from saec.planner import Only, PlannedHour, backfill_hours, due_hours
+from saec.planner import PlannedHour, due_now
+from saec.retries import RETRIED
 from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
 from saec.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from saec.config import Config
 
 LEASE_SECONDS = 120.0
+ASK_SECONDS = 1.0
+"""How often a run that waits for the lease asks for it."""
 log = logging.getLogger(__name__)
 
 
-def _unheard(*_: object) -> None:
-    """Nobody listens."""
+class Listener(Protocol):
+    """Whoever wants to hear how hours go."""
+
+    def on_plan(self, done: int, left: int, seconds: float | None) -> None:
+        """A backfill is about to do an hour: so many are done, so many left, which take about so long."""
+
+    def on_step(self, hour: Hour, step: str) -> None:
+        """A step of an hour is about to start."""
+
+    def on_hour(self, row: HourRow) -> None:
+        """An hour has ended."""
+
+
+class _Nobody:
+    """Hears nothing."""
+
+    def on_plan(self, done: int, left: int, seconds: float | None) -> None: ...
+
+    def on_step(self, hour: Hour, step: str) -> None: ...
+
+    def on_hour(self, row: HourRow) -> None: ...
+
+
+NOBODY = _Nobody()
 
 
 class Pipeline:
@@ -47,46 +73,39 @@ class Pipeline:
 
         Args:
             config: all settings.
-            steps: how each step is run; plain calls when left out.
+            steps: how each step is run; plain calls, tried again where that may help, when left out.
             actor: who runs it, for the release log.
         """
         self.config = config
         self.ledger = Ledger(config.ledger_url)
         self.workspace = Workspace(config)
-        self.steps = steps or Steps()
+        self.steps = steps or RETRIED
         self.actor = actor
 
     def due(self, now: Hour | None = None) -> list[PlannedHour]:
         """What a scheduled run would do now."""
-        available = available_hours(self.config.data.source)
-        return due_hours(self.ledger.rows(), available, now or Hour.now(), self.config.data.absent_after)
-
-    def backfill(self, first: Hour, last: Hour, only: Only = "missing", now: Hour | None = None) -> list[PlannedHour]:
-        """What a backfill of this range would do now."""
-        available = available_hours(self.config.data.source)
-        return backfill_hours(
-            self.ledger.rows(),
-            available,
-            first,
-            last,
-            now or Hour.now(),
-            only=only,
-            absent_after=self.config.data.absent_after,
-        )
+        return due_now(self.config, self.ledger, now)
 
     @contextmanager
-    def leased(self) -> Iterator[Lease]:
+    def leased(self, patience: float = 0.0) -> Iterator[Lease]:
         """Hold the lease, renewed from a thread until the end.
 
+        Args:
+            patience: seconds to wait for it while another run holds it, which is let know.
+
         Raises:
-            LedgerError: reason "busy", when another run holds it.
+            LedgerError: reason "busy", when another run holds it still.
         """
-        lease = self.ledger.acquire(f"{self.actor} on {socket.gethostname()}, process {os.getpid()}", LEASE_SECONDS)
+        lease = self._acquire(patience)
         done = threading.Event()
         heart = threading.Thread(target=self._renew, args=(lease, done), name="saec lease", daemon=True)
         heart.start()
         try:
-            self.workspace.store().remove_orphans()
+            store = self.workspace.store()
+            if lease.taken_over:
+                why = "took over from a run that let its lease expire"
+                store.fence(actor=lease.owner, reason=why, fence=lease.fence)
+            store.remove_orphans()
             yield lease
         finally:
             done.set()
@@ -94,15 +113,28 @@ class Pipeline:
             self._give_back(lease)
             write_metrics(self.config, self.ledger, self.workspace.store())
 
+    def _acquire(self, patience: float) -> Lease:
+        """Take the lease, or wait for it."""
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                owner = f"{self.actor} on {socket.gethostname()}, process {os.getpid()}"
+                return self.ledger.acquire(owner, LEASE_SECONDS)
+            except LedgerError as error:
+                if error.reason != "busy" or time.monotonic() >= deadline:
+                    raise
+            self.ledger.want(2 * ASK_SECONDS)
+            time.sleep(ASK_SECONDS)
+
     def run(
         self,
         lease: Lease,
         plan: Iterable[PlannedHour],
         *,
         promote: bool = True,
-        stop_on_failure: bool = False,
-        on_step: Callable[[Hour, str], object] = _unheard,
-        on_hour: Callable[[HourRow], object] = _unheard,
+        aside: bool = False,
+        late: Iterable[Hour] = (),
+        listener: Listener = NOBODY,
     ) -> list[HourRow]:
         """Do planned hours in order.
 
@@ -110,9 +142,9 @@ class Pipeline:
             lease: from `leased`.
             plan: from `due` or `backfill`.
             promote: whether versions that pass are released.
-            stop_on_failure: whether an hour that is FAILED or QUARANTINED ends the run.
-            on_step: told each hour and step before it starts.
-            on_hour: told how each hour ended.
+            aside: whether the hours are done aside, for the open backfill to swap in.
+            late: earlier hours whose late rows are learnt with the first one that trains.
+            listener: told how it goes.
 
         Raises:
             LeaseLost: when another run has taken over.
@@ -124,13 +156,12 @@ class Pipeline:
             if planned.action == "skip":
                 continue
             if planned.action == "step-over":
-                row = self.step_over(lease, planned)
+                row = self.step_over(lease, planned, aside=aside)
             else:
-                row = self.do(lease, planned.hour, promote=promote, on_step=on_step)
+                row = self.do(lease, planned.hour, promote=promote, aside=aside, late=late, listener=listener)
+                late = () if row.checkpoint else late
             finished.append(row)
-            on_hour(row)
-            if stop_on_failure and row.state in ("FAILED", "QUARANTINED"):
-                break
+            listener.on_hour(row)
         return finished
 
     @hour_logged
@@ -140,21 +171,37 @@ class Pipeline:
         hour: Hour,
         *,
         promote: bool = True,
-        on_step: Callable[[Hour, str], object] = _unheard,
+        aside: bool = False,
+        late: Iterable[Hour] = (),
+        listener: Listener = NOBODY,
     ) -> HourRow:
-        """Do one hour, whatever the ledger says of it; later hours become stale where its training state changes."""
-        before = self.ledger.get(hour)
-        self.ledger.begin(lease, hour, self.config.digest)
-        parent = self.ledger.latest_trained(hour)
+        """Do one hour, whatever the ledger says of it; later hours become stale where its training state changes.
+
+        Args:
+            lease: from `leased`.
+            hour: which hour.
+            promote: whether a version that passes is released.
+            aside: whether the hour is done aside, for the open backfill to swap in; then no other hour becomes stale.
+            late: earlier hours whose late rows are learnt with this one.
+            listener: told each step.
+
+        Raises:
+            LeaseLost: when another run has taken over.
+        """
+        ledger = self.ledger.aside if aside else self.ledger
+        before, delivery = ledger.get(hour), self._delivery(hour)
+        ledger.begin(lease, hour, self.config.digest)
+        parent = ledger.latest_trained(hour)
         parent_hour = parent.hour if parent else None
 
         def note(step: str) -> None:
-            self.ledger.stage(lease, hour, step)
+            ledger.stage(lease, hour, step)
             step_begun(step)
-            on_step(hour, step)
+            listener.on_step(hour, step)
 
         try:
-            result = do_hour(self._plan(lease, hour, parent, promote=promote), self.steps, note)
+            plan = self._plan(lease, hour, parent, promote=promote, aside=aside, late=late)
+            result = do_hour(plan, self.steps, note)
         except LeaseLost:
             raise
         except Exception as error:  # every way an hour can end is an outcome
@@ -165,77 +212,92 @@ class Pipeline:
                 exc_info=error if reason == "bug" else None,
             )
             with suppress(OSError):  # the disk may be what failed
-                self.workspace.clear(hour, keep=KEPT_FILES)
-            row = self.ledger.finish(lease, hour, outcome, reason, message=str(error), parent=parent_hour)
+                Workspace(self.config, aside=aside).clear(hour, keep=KEPT_FILES)
+            row = ledger.finish(
+                lease, hour, outcome, reason, message=str(error), parent=parent_hour, delivery=delivery
+            )
         else:
-            row = self.ledger.finish(
+            row = ledger.finish(
                 lease, hour, result.published.outcome, result.published.reason, message=result.published.message,
-                input_digest=result.input_sha256, parent=parent_hour, checkpoint=result.original,
+                input_digest=result.input_sha256, delivery=delivery, parent=parent_hour, checkpoint=result.original,
                 version=result.published.version, record=result.record,
             )
-        if _state(before) != _state(row):
+        if not aside and _may_differ(before, row):
             self.ledger.mark_stale(lease, hour, f"hour {hour} was done again after it")
         if row.checkpoint:
             self._retain(hour)
         return row
 
-    def step_over(self, lease: Lease, planned: PlannedHour) -> HourRow:
+    def step_over(self, lease: Lease, planned: PlannedHour, *, aside: bool = False) -> HourRow:
         """Hold an absent hour."""
-        self.ledger.begin(lease, planned.hour, self.config.digest)
+        ledger = self.ledger.aside if aside else self.ledger
+        ledger.begin(lease, planned.hour, self.config.digest)
         message = f"hour {planned.hour}: {planned.why}; when it comes, do it with saec backfill --only missing"
-        return ended(self.ledger.finish(lease, planned.hour, "HELD", "no-data", message=message))
+        return ended(ledger.finish(lease, planned.hour, "HELD", "no-data", message=message))
 
-    def _plan(self, lease: Lease, hour: Hour, parent: HourRow | None, *, promote: bool) -> HourPlan:
+    def _plan(
+        self, lease: Lease, hour: Hour, parent: HourRow | None, *, promote: bool, aside: bool, late: Iterable[Hour]
+    ) -> HourPlan:
         """What the hour starts from."""
+        ledger = self.ledger.aside if aside else self.ledger
         return HourPlan(
             config=self.config,
             hour=hour,
             original=parent.checkpoint if parent else None,
             challenger=parent.record["challenger"] if parent and parent.record else None,
-            champion=self._champion(hour),
-            click_rates=self._click_rates(hour),
-            promote=promote,
+            champion=self._champion(hour, aside=aside),
+            click_rates=_click_rates(ledger.rows(hour - 24, hour - 1)),
+            late={early: learners(ledger.rows(early, hour - 1), early) for early in late},
+            promote=promote and not aside,
+            aside=aside,
             fence=lease.fence,
             actor=self.actor,
         )
 
-    def _click_rates(self, hour: Hour) -> tuple[float, ...]:
-        """Click rates of the hours of the last day that were learnt from."""
-        records = [row.record for row in self.ledger.rows(hour - 24, hour - 1) if row.checkpoint and row.record]
-        return tuple(record["clicks"] / record["rows"] for record in records)
+    def _delivery(self, hour: Hour) -> str | None:
+        """The mark of what lies in the hour's folder; taken before it is read, so that no later change is missed."""
+        try:
+            return available_hours(self.config.data.source, hour, hour).get(hour)
+        except OSError:  # reading it will say so
+            return None
 
-    def _champion(self, hour: Hour) -> str | None:
+    def _champion(self, hour: Hour, *, aside: bool) -> str | None:
         """The version to compare an hour with.
 
         It is the live one, unless that knows this hour or later ones already, or is damaged; then the last sound one
-        that was published for an earlier hour.
+        that was published for an earlier hour. An hour done aside is compared with what would be live by then, had the
+        hours before it been done so from the start.
         """
         store = self.workspace.store()
         live = store.live()
-        if live is None:
-            return None
         kept = set(store.versions())
-        for version in chain([live.version], self._published_before(hour)):
-            if version is None or version > hour.compact or version not in kept | {live.version}:
+        for version in self._champions(hour, live.version if live else None, aside=aside):
+            if version > hour.compact or (version not in kept and (live is None or version != live.version)):
                 continue
             if not (problems := store.verify(version)):
                 return version
             log.error("version %s cannot be the champion of hour %s: %s", version, hour, "; ".join(problems))
         return None
 
-    def _published_before(self, hour: Hour) -> Iterator[str | None]:
-        """Versions published for earlier hours, newest first; the ledger is read when the first one is asked for."""
-        yield from (row.version for row in reversed(self.ledger.rows(last=hour - 1)) if row.state == "PUBLISHED")
+    def _champions(self, hour: Hour, live: str | None, *, aside: bool) -> Iterator[str]:
+        """Versions to try in turn; the ledger is read when the first one was none."""
+        if aside:
+            done = reversed(self.ledger.backfills.aside())
+            yield from (row.version for row in done if row.version and row.hour < hour)
+        if live:
+            yield live
+            published = (row for row in reversed(self.ledger.rows(last=hour - 1)) if row.state == "PUBLISHED")
+            yield from (row.version for row in published if row.version)
 
     def _retain(self, hour: Hour) -> None:
         """Remove old versions, checkpoints and hour folders, as configured; what fails is left to the next hour."""
         retention = self.config.retention
-        trained = self.ledger.trained(retention.checkpoints)
-        names = [name for row in trained for name in (row.checkpoint, (row.record or {})["challenger"]) if name]
+        standing, aside = self.ledger.trained(retention.checkpoints), self.ledger.backfills.aside()
+        names = [name for row in (*standing, *aside[-retention.checkpoints:]) for name in row.learnt or ()]
         try:
-            self.workspace.store().retain(retention.versions)
+            self.workspace.store().retain(retention.versions, {row.version for row in aside if row.version})
             self.workspace.checkpoints.retain(names)
-            self.workspace.retain({row.hour for row in trained})
+            self.workspace.retain({row.hour for row in standing})
         except (StoreError, OSError) as error:
             log.warning("hour %s is done, but what is too old was not removed: %s", hour, error)
 
@@ -254,11 +316,17 @@ class Pipeline:
             log.warning("%s was replaced by a newer run", lease.owner)
 
 
-def _state(row: HourRow | None) -> tuple[object, ...]:
-    """The training state that an hour left to later ones; a run that died may have replaced any."""
-    if row and row.state == "RUNNING":
-        return ("?",)
-    return (row.checkpoint, row.record["challenger"]) if row and row.checkpoint and row.record else ()
+def _click_rates(rows: Iterable[HourRow]) -> tuple[float, ...]:
+    """Click rates of hours that were learnt from."""
+    records = [row.record for row in rows if row.checkpoint and row.record]
+    return tuple(record["clicks"] / record["rows"] for record in records)
+
+
+def _may_differ(before: HourRow | None, after: HourRow) -> bool:
+    """Whether an hour leaves another training state than before; one whose run died may have left any."""
+    if before is None:
+        return after.learnt is not None
+    return before.state == "RUNNING" or before.learnt != after.learnt
 
 
 def _outcome(error: Exception) -> tuple[str, str]:

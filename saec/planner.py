@@ -3,28 +3,37 @@
 Decisions: hours are done oldest first, one at a time, since each goes on from the one before. A scheduled run does
 every hour since the newest one in the ledger, whatever was down meanwhile. An absent hour is waited for until its
 deadline, then stepped over as HELD(no-data); hours after the newest partition there is are not due, for nothing can be
-done about them. A failed hour is tried again by the next scheduled run, as long as no later hour has gone on without
-it.
+done about them. A failed hour is tried again by scheduled runs, after a pause that grows, as long as no later hour has
+gone on without it.
+
+A backfill does the hours it is about and, where others of its range went on from one of those, these too: else they
+would stand on a past that is no more. Hours older than `data.frozen_after` are frozen: what was learnt from them stays,
+unless it is to be replaced by name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from saec.hours import hour_range
+from saec.hours import Hour, hour_range
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from saec.hours import Hour
-    from saec.ledger import HourRow
+    from saec.config import Config, DataConfig
+    from saec.ledger import HourRow, Ledger
 
 Only = Literal["missing", "failed", "stale", "all"]
 Action = Literal["do", "step-over", "wait", "skip"]
 MOST_ATTEMPTS = 3
 """Attempts at an hour that scheduled runs make; a backfill may always try again."""
+ESTIMATED_FROM = 24
+"""Newest hours from whose times it is estimated how long one takes."""
+PAUSE = timedelta(minutes=5)
+"""Pause after a first failed attempt; each further one doubles it."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +47,46 @@ class PlannedHour:
     """The reason, for people."""
     seconds: float | None = None
     """Estimated duration; None when no hour was timed yet or nothing is to be done."""
+    chained: bool = False
+    """Whether it is done only because one that it goes on from is."""
 
 
-def due_hours(rows: Sequence[HourRow], available: Collection[Hour], now: Hour, absent_after: int) -> list[PlannedHour]:
+def due_now(config: Config, ledger: Ledger, now: Hour | None = None) -> list[PlannedHour]:
+    """What a scheduled run would do now.
+
+    Args:
+        config: all settings.
+        ledger: what was done.
+        now: the first hour that counts as not over yet; by the clock, and with pauses, when left out.
+    """
+    from saec.data.partitions import available_hours  # noqa: PLC0415 - only who asks need wait for Arrow to load
+
+    moment = datetime.now(UTC)
+    rows = ledger.newest(ESTIMATED_FROM)
+    available = available_hours(config.data.source, rows[-1].hour if rows else None)
+    return due_hours(rows, available, now or over_now(config), config.data, None if now else moment)
+
+
+def over_now(config: Config) -> Hour:
+    """The first hour that counts as not over yet, by the clock and the lag that producers are allowed."""
+    return Hour.now(timedelta(minutes=config.data.due_after))
+
+
+def due_hours(
+    rows: Sequence[HourRow],
+    available: Collection[Hour],
+    now: Hour,
+    rules: DataConfig,
+    moment: datetime | None = None,
+) -> list[PlannedHour]:
     """The hours a scheduled run has to do.
 
     Args:
-        rows: the ledger, oldest first.
+        rows: the ledger's last day or more, oldest first.
         available: hours whose partition is there.
-        now: the hour that the clock is in; earlier ones are over.
-        absent_after: hours after its end that an absent hour is waited for.
+        now: the first hour that counts as not over yet.
+        rules: how long an absent hour is waited for.
+        moment: now, to pause after a failed attempt; None does not pause.
     """
     closed = sorted(hour for hour in available if hour < now)
     if not closed:
@@ -57,10 +96,23 @@ def due_hours(rows: Sequence[HourRow], available: Collection[Hour], now: Hour, a
         newest = rows[-1]
         again = newest.state == "RUNNING" or (newest.state == "FAILED" and newest.attempts < MOST_ATTEMPTS)
         first = newest.hour if again else newest.hour + 1
+        if again and moment and (pause := _paused(newest, moment)):
+            return [pause]
     present, seconds = set(closed), _estimate(rows)
-    plan = [_planned(hour, "is due", present, now, absent_after, seconds) for hour in hour_range(first, closed[-1])]
+    plan = [_planned(hour, "is due", present, now, rules, seconds) for hour in hour_range(first, closed[-1])]
     waiting = next((place for place, planned in enumerate(plan) if planned.action == "wait"), len(plan))
     return plan[: waiting + 1]
+
+
+def _paused(failed: HourRow, moment: datetime) -> PlannedHour | None:
+    """The hour to wait for, when it failed too short a time ago to be tried again."""
+    if failed.state != "FAILED" or failed.finished_at is None:
+        return None
+    until = failed.finished_at + PAUSE * 2 ** (failed.attempts - 1)
+    if moment >= until:
+        return None
+    return PlannedHour(failed.hour, "wait", f"is FAILED({failed.reason}) after attempt {failed.attempts} of "
+                                            f"{MOST_ATTEMPTS}; the next one is made from {until:%Y-%m-%dT%H:%M:%SZ} on")
 
 
 def backfill_hours(
@@ -69,25 +121,52 @@ def backfill_hours(
     first: Hour,
     last: Hour,
     now: Hour,
+    rules: DataConfig,
     *,
     only: Only,
-    absent_after: int,
+    replace_frozen: bool = False,
 ) -> list[PlannedHour]:
-    """Every hour of a range with what a backfill does about it."""
+    """Every hour of a range with what a backfill does about it.
+
+    Args:
+        rows: the ledger from the range's first hour on or longer, oldest first.
+        available: hours whose partition is there.
+        first: the range's first hour.
+        last: the range's last hour, included.
+        now: the first hour that counts as not over yet.
+        rules: how long an absent hour is waited for, and when one is frozen.
+        only: which hours.
+        replace_frozen: whether frozen hours are done too.
+    """
     known, present, seconds = {row.hour: row for row in rows}, set(available), _estimate(rows)
+    thawed = rows[-1].hour - rules.frozen_after if rows and not replace_frozen else first
     plan: list[PlannedHour] = []
     waited: Hour | None = None
+    redone: Hour | None = None
     for hour in hour_range(first, last):
-        wanted, why = _wanted(known.get(hour), hour in present, only)
-        planned = PlannedHour(hour, "skip", why)
-        if wanted:
-            planned = _planned(hour, why, present, now, absent_after, seconds)
-        if planned.action == "wait":
-            waited = waited or hour
-        elif planned.action != "skip" and waited:
+        row = known.get(hour)
+        wanted, why = _wanted(row, hour in present, only)
+        frozen = "" if hour >= thawed or not (row and row.checkpoint) else (
+            f"is frozen: more than {rules.frozen_after} hours older than the newest; --replace does it all the same")
+        planned = PlannedHour(hour, "skip", f"{why}, and {frozen}" if wanted and frozen else why)
+        if wanted and not frozen:
+            planned = _planned(hour, why, present, now, rules, seconds)
+        elif redone and row and row.checkpoint:
+            planned = _chained(hour, redone, frozen or ("" if hour in present else "its partition is absent"), seconds)
+        if waited and planned.action in ("do", "step-over"):
             planned = PlannedHour(hour, "wait", f"comes after hour {waited}, which is waited for")
+        waited = waited or (hour if planned.action == "wait" else None)
+        redone = redone or (hour if planned.action == "do" else None)
         plan.append(planned)
     return plan
+
+
+def _chained(hour: Hour, redone: Hour, obstacle: str, seconds: float | None) -> PlannedHour:
+    """What becomes of an hour that went on from one which is done again; where it cannot follow, the range ends."""
+    why = f"goes on from hour {redone}, which is done again"
+    if obstacle:
+        return PlannedHour(hour, "wait", f"{why}, but {obstacle}")
+    return PlannedHour(hour, "do", why, seconds, chained=True)
 
 
 def _wanted(row: HourRow | None, present: bool, only: Only) -> tuple[bool, str]:
@@ -96,30 +175,30 @@ def _wanted(row: HourRow | None, present: bool, only: Only) -> tuple[bool, str]:
         return only in ("missing", "all"), "was never done"
     state = f"is {row.state}" + (f"({row.reason})" if row.reason else "")
     if row.state == "RUNNING":
-        return only in ("missing", "failed", "all"), "was begun and not finished"
+        return only != "stale", "was begun and not finished"
     if not present and (row.checkpoint or row.reason == "no-data"):
         return False, f"{state}, and its partition is absent: what is known of it stays"
+    if row.stale_because and only in ("stale", "all"):
+        return True, f"is stale: {row.stale_because}"
     if row.reason == "no-data":
         return only in ("missing", "all"), "came late"
-    if row.stale_because:
-        return only in ("stale", "all"), f"is stale: {row.stale_because}"
     return only == "all" or (only == "failed" and row.state in ("FAILED", "QUARANTINED")), state
 
 
 def _planned(
-    hour: Hour, why: str, present: Collection[Hour], now: Hour, absent_after: int, seconds: float | None
+    hour: Hour, why: str, present: Collection[Hour], now: Hour, rules: DataConfig, seconds: float | None
 ) -> PlannedHour:
     """What can be done now about an hour that is wanted."""
     if hour >= now:
         return PlannedHour(hour, "wait", "is not over yet")
     if hour in present:
         return PlannedHour(hour, "do", why, seconds)
-    if now.index - hour.index > absent_after:
+    if now.index - hour.index > rules.absent_after:
         return PlannedHour(hour, "step-over", "its partition is absent and its deadline has passed")
-    return PlannedHour(hour, "wait", f"its partition is absent; waited for until {hour + absent_after + 1}")
+    return PlannedHour(hour, "wait", f"its partition is absent; waited for until {hour + rules.absent_after + 1}")
 
 
 def _estimate(rows: Sequence[HourRow]) -> float | None:
     """Seconds an hour is likely to take: the median of the last day's hours that trained."""
     timed = [row.seconds for row in rows if row.checkpoint and row.seconds is not None]
-    return median(timed[-24:]) if timed else None
+    return median(timed[-ESTIMATED_FROM:]) if timed else None

@@ -16,7 +16,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ from saec.compress.dial import warmed
 from saec.config import Config
 from saec.data.checks import check_click_rate
 from saec.data.ingest import IngestRecord, ingest_hour
+from saec.data.late import IDENTITIES_FILE
 from saec.errors import StoreError
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, row_losses
 from saec.gate.verdict import Verdict, judge
@@ -43,7 +44,7 @@ from saec.workspace import FileDigest, Workspace
 CANDIDATE = "candidate"
 """Folder of an hour in which the challenger's files wait for the verdict."""
 SCORES = "scores.safetensors"
-KEPT_FILES = ("ingest.json", "quarantine.parquet", SCORES)
+KEPT_FILES = ("ingest.json", "quarantine.parquet", IDENTITIES_FILE, SCORES)
 """What stays of an hour's folder once it is done."""
 
 
@@ -61,12 +62,21 @@ class HourPlan:
     """Version to compare with: the live one, or in a backfill the last published before this hour."""
     click_rates: tuple[float, ...] = ()
     """Click rates of the hours before, to tell a shift of the labels by."""
+    late: dict[Hour, tuple[Hour, ...]] = field(default_factory=dict)
+    """Earlier hours whose late rows are learnt with this one, each with the hours that learnt rows of it before."""
     promote: bool = True
     """Whether a version that passes is released."""
+    aside: bool = False
+    """Whether the hour is done aside, in place of one that stands."""
     fence: int = 0
     """Fencing number of the run's lease."""
     actor: str = "saec"
     """Who runs it, for the release log."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where the hour's files lie."""
+        return Workspace(self.config, aside=self.aside)
 
 
 @dataclass(frozen=True)
@@ -145,7 +155,8 @@ class HourResult:
 
 def ingest(plan: HourPlan) -> IngestRecord:
     """Check and encode the hour's rows."""
-    ingested = ingest_hour(plan.config, plan.hour, Workspace(plan.config).folder(plan.hour))
+    known = {late: plan.workspace.identities(late, learners) for late, learners in plan.late.items()}
+    ingested = ingest_hour(plan.config, plan.hour, plan.workspace.folder(plan.hour), known)
     limit = plan.config.data.max_click_shift
     check_click_rate(plan.hour, ingested.clicks, ingested.rows, plan.click_rates, limit)
     return ingested
@@ -280,7 +291,7 @@ def publish(
     verdict = judged.verdict
     if not verdict.accepted:
         return Published("HELD", verdict.reason, verdict.text, None)
-    workspace = Workspace(plan.config)
+    workspace = plan.workspace
     store = workspace.store()
     with store.stage() as staged:
         for file in judged.files:
@@ -323,7 +334,7 @@ def do_hour(plan: HourPlan, steps: Steps, on_step: Callable[[str], object] = str
     retrained = timed.retrain(plan, ingested, trained, clustered)
     judged = timed.gate(plan, ingested, trained)
     published = timed.publish(plan, ingested, trained, retrained, judged)
-    Workspace(plan.config).clear(plan.hour, keep=KEPT_FILES)
+    plan.workspace.clear(plan.hour, keep=KEPT_FILES)
     record = {
         **_ingest_figures(ingested),
         **_training_figures(trained),
@@ -368,7 +379,7 @@ def _settled(plan: HourPlan) -> Workspace:
     """
     torch.set_num_threads(plan.config.threads)
     torch.use_deterministic_algorithms(mode=True)
-    return Workspace(plan.config)
+    return plan.workspace
 
 
 def _metrics(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> dict[str, float]:
@@ -401,6 +412,7 @@ def _manifest(
     return {
         "config": plan.config.digest,
         "data": ingested.input_sha256,
+        **({"late": ingested.late} if ingested.late else {}),
         "parents": {"original": plan.original, "challenger": plan.challenger, "champion": plan.champion},
         "rows": {"train": trained.cut, "gate": trained.rows_gate},
         "metrics": judged.metrics,
@@ -415,6 +427,7 @@ def _ingest_figures(ingested: IngestRecord) -> dict[str, Any]:
         "rows": ingested.rows,
         "clicks": ingested.clicks,
         "duplicates": ingested.duplicates,
+        "late": ingested.late,
         "quarantined_rows": sum(ingested.quarantined.values()),
         "quarantined": ingested.quarantined,
     }

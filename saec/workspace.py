@@ -4,6 +4,7 @@
     workspace/store/                the model store (unless it is elsewhere)
     workspace/checkpoints/          training state, see saec.store.checkpoints
     workspace/hours/20171001T03/    rows, quarantine, vectors set aside, codes, the candidate's files, scores
+    workspace/aside/20171001T03/    the same of an hour that a backfill does aside
 
 Decisions: steps hand each other names and digests, never data; a file is verified against its digest when it is read.
 The original stays in memory between steps of one process (it is what is big), under the name of the checkpoint it
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import load, save
 
+from saec.data.late import load_identities
 from saec.durable import sha256_file, write_file
 from saec.errors import IntegrityError
 from saec.store.checkpoints import Checkpoints
@@ -27,11 +29,17 @@ from saec.store.model_store import ModelStore, open_store
 from saec.train.original import Original
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from saec.config import Config
+    from saec.data.hashing import Keys
     from saec.hours import Hour
     from saec.train.tensors import Arrays
+
+
+_STANDING, _ASIDE = "hours", "aside"
+_HOUR_FOLDERS = "[0-9]*T[0-9][0-9]"
 
 
 @dataclass(frozen=True)
@@ -48,9 +56,15 @@ class Workspace:
     _resident: tuple[str, str, Original] | None = None
     """The original in memory, the checkpoint it equals and the digest of its settings; one a process."""
 
-    def __init__(self, config: Config) -> None:
-        """The workspace that the configuration names; nothing is made until something is written."""
+    def __init__(self, config: Config, *, aside: bool = False) -> None:
+        """The workspace that the configuration names; nothing is made until something is written.
+
+        Args:
+            config: all settings.
+            aside: whether hours are done aside, to be swapped in later.
+        """
         self.config = config
+        self._hours = config.workspace / (_ASIDE if aside else _STANDING)
         self.checkpoints = Checkpoints(config.workspace / "checkpoints")
 
     def store(self) -> ModelStore:
@@ -59,7 +73,7 @@ class Workspace:
 
     def folder(self, hour: Hour) -> Path:
         """The folder of an hour's files."""
-        return self.config.workspace / "hours" / hour.compact
+        return self._hours / hour.compact
 
     def write(self, hour: Hour, name: str, arrays: Arrays) -> FileDigest:
         """Write arrays into the hour's folder."""
@@ -92,6 +106,13 @@ class Workspace:
             raise IntegrityError(f"{path} is not what was written; run the hour again: saec run --hour {hour}")
         return data
 
+    def identities(self, hour: Hour, learners: Iterable[Hour]) -> Keys:
+        """The rows of an hour that were learnt with any of these hours, as `saec.data.late` knows rows."""
+        folders = (self.folder(learner) for learner in learners)
+        standing = self.config.workspace / _STANDING
+        known = [load_identities(folder if folder.exists() else standing / folder.name, hour) for folder in folders]
+        return np.concatenate([np.empty(0, np.uint64), *known])
+
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
         """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
         name = self.checkpoints.save(hour, "original", original.snapshot(), base)
@@ -121,6 +142,18 @@ class Workspace:
     def retain(self, hours: set[Hour]) -> None:
         """Remove the folders of all hours but these; what is not named like an hour is not ours."""
         kept = {hour.compact for hour in hours}
-        for path in (self.config.workspace / "hours").glob("[0-9]*T[0-9][0-9]"):
+        for path in self._hours.glob(_HOUR_FOLDERS):
             if path.name not in kept and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
+
+    def swap_in(self) -> None:
+        """Put the folders of all hours that were done aside in the place of those that stand."""
+        for path in sorted((self.config.workspace / _ASIDE).glob(_HOUR_FOLDERS)):
+            target = self.config.workspace / _STANDING / path.name
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+
+    def drop_aside(self) -> None:
+        """Remove the folders of all hours that were done aside."""
+        shutil.rmtree(self.config.workspace / _ASIDE, ignore_errors=True)

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from saec.backfill import run_backfill
 from saec.config import Config
-from saec.data.hourly_files import hour_file
+from saec.data.hourly_files import hour_file, write_hour
 from saec.data.rows import EncodedRows
 from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
@@ -22,6 +25,8 @@ from saec.ledger import HourRow, Lease
 from saec.monitoring.outlook import Outlook
 from saec.pipeline import Pipeline
 from saec.planner import Only, PlannedHour
+from saec.progress import ask
+from saec.schedule import advance
 from saec.steps import Steps
 from saec.store.model_store import ModelStore, open_store
 from saec.store.releases import Release
@@ -108,14 +113,17 @@ class Site:
         self, last: Hour, *, config: Config | None = None, steps: Steps | None = None, **options
     ) -> list[HourRow]:
         """What a scheduled run does when hour `last` has just ended."""
-        with self.pipeline(config, steps) as pipeline, pipeline.leased() as lease:
-            return pipeline.run(lease, pipeline.due(last + 1), **options)
+        with self.pipeline(config, steps) as pipeline:
+            return advance(pipeline, last + 1, **options)
 
-    def backfill(self, first: Hour, last: Hour, only: Only, *, promote: bool = False, **options) -> list[HourRow]:
-        """What a backfill of a range does, long after it."""
-        with self.pipeline() as pipeline, pipeline.leased() as lease:
-            plan = pipeline.backfill(first, last, only, last + 100)
-            return pipeline.run(lease, plan, promote=promote, **options)
+    def backfill(
+        self, first: Hour, last: Hour, only: Only, *, config: Config | None = None, steps: Steps | None = None, **wanted
+    ) -> list[HourRow]:
+        """What a backfill of a range does, long after it; the hours it did, as they stand then."""
+        with self.pipeline(config, steps) as pipeline:
+            asked = ask(first, last, "a test", **{"only": only, "stop_on_failure": False, **wanted})
+            done = {row.hour for row in run_backfill(pipeline, asked, now=last + 100)[1]}
+            return [row for row in pipeline.ledger.rows() if row.hour in done]
 
     def rows(self) -> list[HourRow]:
         """The ledger, oldest first."""
@@ -135,6 +143,16 @@ class Site:
     def file(self, hour: Hour) -> Path:
         """The data file of an hour."""
         return hour_file(self.folder / "data", hour)
+
+    def redeliver(self, hour: Hour, *, every: int = 10, rows: slice = slice(None)) -> None:
+        """Deliver the hour again: only these rows, and every so manieth with its label turned over (0: none)."""
+        whole = pq.read_table(self.file(hour), partitioning=None)
+        table = whole.take(np.arange(whole.num_rows)[rows])
+        clicked_B = table["clicked"].to_numpy().copy()
+        if every:
+            clicked_B[::every] ^= 1
+        place = table.column_names.index("clicked")
+        write_hour(self.folder / "data", hour, table.set_column(place, "clicked", pa.array(clicked_B)))
 
     def digests(self, below: str = "workspace/store", of: str = "") -> dict[str, str]:
         """sha256 of every file below a folder, by path; only paths that contain `of`."""
@@ -262,8 +280,8 @@ def outlook() -> Callable[..., Outlook]:
     def make(**changed) -> Outlook:
         known = {
             "now": OUTLOOK_NOW, "rows": [ended_hour(index) for index in range(12)], "due": [], "waiting": None,
-            "has_data": True, "lease": None, "live": last_release(), "live_since": OUTLOOK_NOW - timedelta(minutes=24),
-            "disk_free": 50_000_000_000,
+            "has_data": True, "lease": None, "backfill": None, "live": last_release(),
+            "live_since": OUTLOOK_NOW - timedelta(minutes=24), "disk_free": 50_000_000_000,
         }
         return Outlook(**known | changed)
     return make

@@ -14,6 +14,7 @@ from saec.compress.artifact import Artifact
 from saec.data.columns import encoder_columns
 from saec.data.features import FeatureEncoder
 from saec.data.hourly_files import write_hour
+from saec.pipeline import NOBODY
 from saec.train.original import Original
 from saec.workspace import Workspace
 
@@ -140,7 +141,11 @@ def test_bad_delivery(site, fault):
     """The hour ends as it should and says why, nothing of the live model changes, and the next hour goes on."""
     fault.damage(Delivery(site))
     serving, seen = site.serving(), []
-    bad, after = site.advance(site.hours[AFTER], on_hour=lambda row: seen.append(site.serving()))
+    class Ear(type(NOBODY)):
+        def on_hour(self, row):
+            seen.append(site.serving())
+
+    bad, after = site.advance(site.hours[AFTER], listener=Ear())
     assert (bad.state, bad.reason) == (fault.outcome, fault.reason), bad.message
     for word in (str(bad.hour), *fault.words):
         assert word in bad.message

@@ -15,7 +15,7 @@ import pytest
 from saec.errors import LeaseLost, LedgerError
 from saec.hours import Hour
 from saec.ledger import OUTCOMES, Ledger
-from saec.ledger_tables import HourRecord
+from saec.ledger.tables import HourRecord
 
 HOUR = Hour.parse("2017-10-01T03")
 
@@ -50,7 +50,7 @@ def ledger(url, clock):
     ledger = Ledger(url, clock)
     yield ledger
     if "SAEC_TEST_LEDGER" in os.environ:
-        from saec.ledger_tables import Table  # noqa: PLC0415
+        from saec.ledger.tables import Table  # noqa: PLC0415
         Table.metadata.drop_all(ledger._engine)
     ledger.close()
 
@@ -172,14 +172,6 @@ def test_a_changed_hour_makes_the_later_ones_stale(ledger, lease):
     assert ledger.finish(lease, HOUR + 1, "PUBLISHED").stale_because is None
 
 
-def test_a_cleared_hour_is_missing_again(ledger, lease):
-    """Clearing forgets an hour; clearing it twice is no error."""
-    trained(ledger, lease, HOUR)
-    ledger.clear(lease, HOUR)
-    ledger.clear(lease, HOUR)
-    assert ledger.get(HOUR) is None
-
-
 def test_a_lease_is_held_until_released_or_expired(ledger, clock):
     """While it is held others are told by whom and until when; each new lease has a higher fencing number."""
     first = ledger.acquire("run 1", seconds=60)
@@ -211,7 +203,7 @@ def test_a_run_that_was_replaced_cannot_write(ledger, clock):
     rows = ledger.rows()
     writes = [lambda: ledger.begin(old, HOUR, "config"), lambda: ledger.stage(old, HOUR, "train"),
               lambda: ledger.finish(old, HOUR, "FAILED"), lambda: ledger.mark_stale(old, HOUR - 1, "late data"),
-              lambda: ledger.clear(old, HOUR), lambda: ledger.renew(old, 60), lambda: ledger.release(old),
+              lambda: ledger.delivered(old, HOUR, "mark"), lambda: ledger.renew(old, 60), lambda: ledger.release(old),
               lambda: ledger.check(old)]
     for write in writes:
         with pytest.raises(LeaseLost, match="run 1 no longer holds lease 1: the ledger is now held by run 2"):
@@ -291,8 +283,8 @@ def test_a_newer_ledger_is_refused(tmp_path):
     path = tmp_path / "ledger.db"
     Ledger(f"sqlite:///{path}").close()
     with sqlite3.connect(path) as connection:
-        connection.execute("update schema_version set version = 2")
-    with pytest.raises(LedgerError, match="of version 2, this saec knows version 1") as caught:
+        connection.execute("update schema_version set version = 3")
+    with pytest.raises(LedgerError, match="of version 3, this saec knows version 2") as caught:
         Ledger(f"sqlite:///{path}")
     assert caught.value.reason == "schema-version"
 
@@ -327,3 +319,19 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(ledger, lease, url):
         assert session.get(HourRecord, HOUR.index).attempts == 1
         trained(ledger, lease, HOUR)
     assert report.get(HOUR).attempts == 2
+
+
+def test_an_older_ledger_is_brought_up_to_date(tmp_path):
+    """Tables of version 1 get what is missing, keep their hours, and are opened as usual from then on."""
+    path = tmp_path / "ledger.db"
+    first = Ledger(f"sqlite:///{path}")
+    trained(first, first.acquire("run 1", seconds=0), HOUR)
+    first.close()
+    with sqlite3.connect(path) as connection:
+        connection.executescript("alter table hours drop column delivery; alter table lease drop column wanted_until; "
+                                 "drop table hours_aside; "
+                                 "drop table backfills; update schema_version set version = 1")
+    for _ in range(2):
+        ledger = Ledger(f"sqlite:///{path}")
+        assert [(row.hour, row.checkpoint, row.delivery) for row in ledger.rows()] == [(HOUR, f"after-{HOUR}", None)]
+        ledger.close()

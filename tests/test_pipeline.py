@@ -1,16 +1,13 @@
-"""The pipeline: leases, outcomes, backfill, stale chains, rollback and retention."""
+"""The pipeline: leases, outcomes, rollback and retention."""
 
 import errno
 import json
 import time
 from datetime import UTC, datetime, timedelta
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from saec import steps
-from saec.data.hourly_files import write_hour
 from saec.errors import (
     HourAbsent,
     HourHeld,
@@ -39,15 +36,6 @@ def raising(error: BaseException) -> Steps:
     def cluster(*_):
         raise error
     return Steps(cluster=cluster)
-
-
-def redeliver(site, hour) -> None:
-    """The hour's data again, with other labels: every tenth row is turned over."""
-    table = pq.read_table(site.file(hour), partitioning=None)
-    clicked_B = table["clicked"].to_numpy().copy()
-    clicked_B[::10] ^= 1
-    place = table.column_names.index("clicked")
-    write_hour(site.folder / "data", hour, table.set_column(place, "clicked", pa.array(clicked_B)))
 
 
 @pytest.mark.parametrize(("error", "outcome", "reason"), [
@@ -201,110 +189,6 @@ def test_hour_stands_when_old_files_cannot_be_removed(site, monkeypatch, caplog)
     assert "was not removed: [Errno 5]" in caplog.text
 
 
-def test_backfill_without_promote_never_moves_live(fresh, undisturbed):
-    """A backfill of everything trains, judges and keeps what passes, and releases none of it."""
-    rows = fresh.backfill(fresh.hours[0], fresh.hours[3], "missing")
-    assert ends(rows)[2:] == [("HELD", "not-promoted")] * 2
-    assert fresh.live is None
-    assert fresh.store.releases() == []
-    assert fresh.store.versions() == [row.version for row in rows if row.version]
-    assert [row.checkpoint for row in rows] == [row.checkpoint for row in undisturbed.rows()[:4]]
-
-
-def test_backfill_with_promote_releases_in_order(fresh, undisturbed):
-    """With --promote a backfill of an empty pipeline does what the schedule would have done."""
-    fresh.backfill(fresh.hours[0], fresh.hours[3], "missing", promote=True)
-    assert [row.version for row in fresh.rows()] == [row.version for row in undisturbed.rows()[:4]]
-    assert fresh.live == fresh.rows()[-1].version
-
-
-def test_backfill_stops_at_the_first_failure_if_told(fresh):
-    """With stop_on_failure the hours after one that is QUARANTINED are left for later; without, they are done."""
-    fresh.file(fresh.hours[1]).write_bytes(b"PAR1")
-    assert ends(fresh.backfill(*fresh.hours[:2], "missing", stop_on_failure=True))[1:] == [("QUARANTINED", "truncated")]
-    rows = fresh.backfill(fresh.hours[1], fresh.hours[2], "all")
-    assert [row.state for row in rows] == ["QUARANTINED", "HELD"]
-
-
-def test_changed_data_of_a_done_hour_is_replaced_only_when_asked(site):
-    """Other bytes for a closed hour: no scheduled run or partial backfill looks at them; `--only all` does."""
-    hour = site.hours[3]
-    redeliver(site, hour)
-    before = site.rows()
-    assert site.advance(site.hours[LAST]) == []
-    for only in ("missing", "failed", "stale"):
-        assert site.backfill(site.hours[0], site.hours[LAST], only) == []
-    assert site.rows() == before
-    (row,) = site.backfill(hour, hour, "all")
-    assert row.version not in {None, before[3].version}
-    assert row.input_digest != before[3].input_digest
-
-
-def test_same_data_again_is_no_change(site):
-    """The same bytes done again: same version, same state, no release, and the hours after it stand as they are."""
-    serving, before = site.serving(), site.rows()
-    (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
-    assert (row.version, row.checkpoint, row.input_digest) == (
-        before[2].version, before[2].checkpoint, before[2].input_digest)
-    assert site.serving() == serving
-    assert site.store.versions() == [row.version for row in before if row.version]
-    assert [row.stale_because for row in site.rows()] == [None] * 5
-
-
-def test_hour_done_again_otherwise_makes_later_ones_stale(site):
-    """A middle hour with other data marks the hours after it; a stale backfill does those again and clears the mark."""
-    redeliver(site, site.hours[2])
-    site.backfill(site.hours[2], site.hours[2], "all")
-    stale = site.rows()
-    assert [bool(row.stale_because) for row in stale] == [False] * 3 + [True] * 2
-    assert str(site.hours[2]) in stale[3].stale_because
-    redone = site.backfill(site.hours[0], site.hours[LAST], "stale")
-    assert [row.hour for row in redone] == site.hours[3:5]
-    rows = site.rows()
-    assert not any(row.stale_because for row in rows)
-    assert all(new.checkpoint != old.checkpoint for new, old in zip(rows[3:], stale[3:], strict=True))
-
-
-def test_hour_that_loses_its_state_makes_later_ones_stale(site):
-    """A middle hour that is QUARANTINED when done again leaves later hours stale: they learnt what is now refused."""
-    site.file(site.hours[2]).write_bytes(b"PAR1")
-    (row,) = site.backfill(site.hours[2], site.hours[2], "all")
-    assert row.state == "QUARANTINED"
-    assert [bool(row.stale_because) for row in site.rows()] == [False] * 3 + [True] * 2
-
-
-def test_redo_that_died_makes_later_ones_stale(site):
-    """Where a run died over a middle hour, nobody knows what it had been: doing it again marks the later hours."""
-    redeliver(site, site.hours[2])
-    with site.pipeline(steps=raising(KeyboardInterrupt())) as pipeline, pytest.raises(KeyboardInterrupt), \
-            pipeline.leased() as lease:
-        pipeline.do(lease, site.hours[2])
-    site.file(site.hours[2]).write_bytes(b"PAR1")
-    site.backfill(site.hours[2], site.hours[2], "failed")
-    assert [bool(row.stale_because) for row in site.rows()] == [False] * 3 + [True] * 2
-
-
-def test_older_hour_after_newer_does_not_move_the_pointer_back(site):
-    """A late hour, done after its successor, is kept as HELD(superseded); the successor is stale until done again."""
-    late, newer = site.hours[NEXT], site.hours[NEXT + 1]
-    aside = site.folder / "late.parquet"
-    site.file(late).rename(aside)
-    with site.pipeline() as pipeline, pipeline.leased() as lease:
-        rows = pipeline.run(lease, pipeline.due(newer + 3))
-    assert ends(rows) == [("HELD", "no-data"), ("PUBLISHED", None)]
-    live, releases = site.live, site.store.releases()
-    aside.rename(site.file(late))
-    (row,) = site.backfill(site.hours[0], newer, "missing", promote=True)
-    assert (row.hour, row.state, row.reason) == (late, "HELD", "superseded")
-    assert row.version in site.store.versions()
-    assert site.live == live
-    assert site.store.releases() == releases
-    assert site.rows()[-1].stale_because
-    (redone,) = site.backfill(site.hours[0], newer, "stale", promote=True)
-    assert (redone.hour, redone.parent, redone.state) == (newer, late, "PUBLISHED")
-    assert site.live == redone.version != live
-
-
 def test_rollback_holds_until_released(site):
     """After a rollback the next hours train and are kept, HELD(held), until the hold ends; training lost nothing."""
     target = site.rows()[2].version
@@ -337,16 +221,6 @@ def test_retention_keeps_what_is_needed(site, undisturbed):
     assert [row.checkpoint for row in rows] == [row.checkpoint for row in undisturbed.rows()[NEXT:]]
     Workspace._resident = None
     Workspace(config).original(rows[-1].checkpoint)
-
-
-def test_backfill_before_the_oldest_checkpoint_says_so(site):
-    """An hour whose parent's training state was removed FAILs with what to do, and the live version stays."""
-    site.advance(site.hours[NEXT], config=site.config(retention={"versions": 2, "checkpoints": 2}))
-    serving = site.serving()
-    (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
-    assert (row.state, row.reason) == ("FAILED", "no-checkpoint")
-    assert "saec backfill" in row.message
-    assert site.serving() == serving
 
 
 def test_absent_hour_is_waited_for_then_stepped_over(site):

@@ -1,17 +1,20 @@
 """The planner's rules, on ledgers made in memory."""
 
+from datetime import timedelta
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saec.config import DataConfig
 from saec.hours import Hour
 from saec.ledger import HourRow
-from saec.planner import MOST_ATTEMPTS, Only, backfill_hours, due_hours
+from saec.planner import MOST_ATTEMPTS, PAUSE, Only, backfill_hours, due_hours
 
 H = Hour.parse("2026-03-01T00")
 ABSENT_AFTER = 2
+RULES = DataConfig(source="", time_column="time", label_column="label", absent_after=ABSENT_AFTER, frozen_after=1000)
 
 
 def row(offset: int, state: str = "PUBLISHED", reason: str | None = None, **values) -> HourRow:
@@ -20,13 +23,13 @@ def row(offset: int, state: str = "PUBLISHED", reason: str | None = None, **valu
 
 
 def due(rows: list[HourRow], available: list[int], now: int) -> list[tuple[int, str]]:
-    plan = due_hours(rows, [H + offset for offset in available], H + now, ABSENT_AFTER)
+    plan = due_hours(rows, [H + offset for offset in available], H + now, RULES)
     return [(planned.hour.index - H.index, planned.action) for planned in plan]
 
 
 def backfill(rows: list[HourRow], available: list[int], first: int, last: int, only: Only, now: int = 100):
     hours = [H + offset for offset in available]
-    return backfill_hours(rows, hours, H + first, H + last, H + now, only=only, absent_after=ABSENT_AFTER)
+    return backfill_hours(rows, hours, H + first, H + last, H + now, RULES, only=only)
 
 
 def done(rows: list[HourRow], only: Only, available: tuple[int, ...] = (0,)) -> bool:
@@ -141,13 +144,55 @@ def test_nothing_is_planned_behind_an_hour_that_is_waited_for():
 
 def test_backfill_over_a_range_names_every_hour():
     """The plan says of each hour what becomes of it: done, skipped, stepped over, waited for."""
-    plan = backfill([row(1)], [0, 1, 3], 0, 5, "missing", now=5)
+    plan = backfill([row(1, "HELD", "empty", checkpoint=None)], [0, 1, 3], 0, 5, "missing", now=5)
     assert [(planned.hour.index - H.index, planned.action) for planned in plan] == [
         (0, "do"), (1, "skip"), (2, "step-over"), (3, "do"), (4, "wait"), (5, "wait")]
-    assert "PUBLISHED" in plan[1].why
+    assert "HELD(empty)" in plan[1].why
     assert "absent" in plan[2].why
     assert "2026-03-01T07" in plan[4].why, "until when it is waited for"
     assert "not over" in plan[5].why
+
+
+def test_hours_that_went_on_from_a_redone_one_follow_it():
+    """After the first hour that is done again, those of the range that trained are done too, and say why."""
+    rows = [row(0), row(1, "FAILED", "io"), row(2), row(3, "HELD", "empty", checkpoint=None), row(4)]
+    plan = backfill(rows, [0, 1, 2, 3, 4], 0, 4, "failed")
+    assert [(planned.action, planned.chained) for planned in plan] == [
+        ("skip", False), ("do", False), ("do", True), ("skip", False), ("do", True)]
+    assert plan[2].why == f"goes on from hour {H + 1}, which is done again"
+
+
+def test_range_ends_where_an_hour_cannot_follow():
+    """An hour that cannot follow, its files being gone or it being frozen, ends the range."""
+    rows = [row(0, "FAILED", "io"), row(1), row(2)]
+    absent = backfill(rows, [0, 2], 0, 2, "failed")
+    assert [planned.action for planned in absent] == ["do", "wait", "wait"]
+    assert "absent" in absent[1].why
+    frozen = backfill_hours(rows, [H, H + 1, H + 2], H, H + 2, H + 9, RULES.model_copy(update={"frozen_after": 0}),
+                            only="failed")
+    assert [planned.action for planned in frozen] == ["do", "wait", "wait"]
+    assert "frozen" in frozen[1].why
+
+
+def test_frozen_hours_are_only_replaced_by_name():
+    """A trained hour too far behind the newest is skipped, whatever is asked, unless it is to be replaced."""
+    rows, rules = [row(0), row(1), row(2)], RULES.model_copy(update={"frozen_after": 1})
+    for replace, actions in ((False, ["skip", "do", "do"]), (True, ["do", "do", "do"])):
+        plan = backfill_hours(rows, [H, H + 1, H + 2], H, H + 2, H + 9, rules, only="all", replace_frozen=replace)
+        assert [planned.action for planned in plan] == actions
+    assert backfill_hours([row(2)], [H], H, H, H + 9, rules, only="missing")[0].action == "do", "was never learnt"
+
+
+def test_failed_hour_is_paused_for_ever_longer():
+    """A scheduled run does not try again at once; the plan says from when on, and nothing goes before."""
+    ended = (H + 2).start
+    for attempts, pause in ((1, PAUSE), (2, 2 * PAUSE)):
+        rows = [row(1, "FAILED", "io", attempts=attempts, finished_at=ended)]
+        early, late = (due_hours(rows, [H + 1, H + 2], H + 3, RULES, ended + pause + delta)
+                       for delta in (timedelta(seconds=-1), timedelta()))
+        assert [(planned.hour, planned.action) for planned in early] == [(H + 1, "wait")]
+        assert f"attempt {attempts} of {MOST_ATTEMPTS}" in early[0].why
+        assert [planned.action for planned in late] == ["do", "do"]
 
 
 def test_estimate_is_the_median_of_trained_hours():
@@ -155,8 +200,8 @@ def test_estimate_is_the_median_of_trained_hours():
     rows = [row(offset, seconds=1000.0) for offset in range(6)]
     rows += [row(6 + offset, seconds=10.0 + offset) for offset in range(24)]
     rows.append(row(30, "QUARANTINED", "corrupt", seconds=0.1))
-    assert due_hours(rows, [H + 31], H + 32, ABSENT_AFTER)[0].seconds == 21.5
-    assert due_hours([], [H], H + 1, ABSENT_AFTER)[0].seconds is None
+    assert due_hours(rows, [H + 31], H + 32, RULES)[0].seconds == 21.5
+    assert due_hours([], [H], H + 1, RULES)[0].seconds is None
     assert backfill(rows, [], 31, 31, "missing")[0].seconds is None, "stepping over takes no time"
 
 
@@ -178,7 +223,7 @@ def test_schedule_keeps_its_promises(rows, available, now, absent_after):
     A settled hour is not touched.
     """
     there = {H + offset for offset in available}
-    plan = due_hours(rows, there, H + now, absent_after)
+    plan = due_hours(rows, there, H + now, RULES.model_copy(update={"absent_after": absent_after}))
     hours = [planned.hour.index for planned in plan]
     assert hours == list(range(hours[0], hours[0] + len(hours))) if hours else True
     assert all(planned.hour < H + now for planned in plan)

@@ -108,15 +108,38 @@ def test_compose_listens_on_loopback_only(compose):
 
 
 def test_compose_services_are_confined(root, compose):
-    """No root, no capabilities, a read-only root file system, and a check that each service is alive."""
-    assert re.search(r"^USER (?!root|0)", (root / "Dockerfile").read_text(), flags=re.MULTILINE)
+    """No root, no capabilities, a read-only root file system, and a check that each service does its work."""
+    stages = re.split(r"^FROM .* AS (\w+)$", (root / "Dockerfile").read_text(), flags=re.MULTILINE)
+    users = {stage: (re.findall(r"^USER (\w+)", text, flags=re.MULTILINE) or ["root"])[-1]
+             for stage, text in zip(stages[1::2], stages[2::2], strict=True)}
     for name, service in compose["services"].items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
-        assert service.get("user", "") not in ("root", "0"), name
-        assert service.get("user") or service["build"] == ".", f"{name} runs as its image's user, which may be root"
+        user = users[service["build"]["target"]] if "build" in service else service["user"]
+        assert user not in ("root", "0"), name
         assert service["healthcheck"]["test"], name
+
+
+def test_every_image_has_a_version(root, compose):
+    """An image that is pulled, or built upon, is named with its tag, and with no tag that moves on its own."""
+    pulled = [service["image"] for service in compose["services"].values() if "build" not in service]
+    pulled += re.findall(r"^FROM (\S+)", (root / "Dockerfile").read_text(), flags=re.MULTILINE)
+    assert len(pulled) == 4
+    assert not [image for image in pulled if not re.fullmatch(r"[\w/-]+:\d[\w.-]*", image)]
+
+
+def test_health_checks_ask_whether_hours_are_scheduled(compose):
+    """Prefect's own /health is green while its scheduler stands still, so server and worker are asked for more."""
+    for name in ("server", "worker"):
+        assert "flows.health" in " ".join(compose["services"][name]["healthcheck"]["test"]), name
+
+
+def test_the_store_shows_other_containers_its_gateway_only(compose):
+    """SeaweedFS's master, volume server and filer hand out objects without a key; nothing is reported to its makers."""
+    arguments = set(compose["services"]["store"]["command"].split())
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0", "-filer.disableHttp",
+            "-master.telemetry=false"} <= arguments
 
 
 def test_compose_passwords_come_from_files(compose):
@@ -126,3 +149,23 @@ def test_compose_passwords_come_from_files(compose):
                 for name, value in service["environment"].items()]
     assert not [name for name, _ in settings if re.search("PASSWORD|AUTH|SECRET", name) and not name.endswith("_FILE")]
     assert not [value for _, value in settings if re.search(r"://[^/@]*:[^/@]*@", value)]
+
+
+def test_secrets_are_read_from_files(root, tmp_path):
+    """`with-secrets` turns NAME_FILE into NAME for the command it becomes; a missing file stops it."""
+    (tmp_path / "key").write_text("two words\n")
+    run = [root / "with-secrets", "sh", "-c", 'echo "$AWS_SECRET_ACCESS_KEY"']
+    for named, code, said in ((tmp_path / "key", 0, "two words\n"), (tmp_path / "nothing", 1, "")):
+        ended = subprocess.run(run, env={"PATH": "/usr/bin:/bin", "AWS_SECRET_ACCESS_KEY_FILE": str(named)},
+                               capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout) == (code, said)
+
+
+def test_every_secret_of_the_compose_file_is_read(root, compose):
+    """Each NAME_FILE that a service is given is one that `with-secrets` knows, and each service may read its file."""
+    known = re.search(r"^for name in (.*); do", (root / "with-secrets").read_text(), flags=re.MULTILINE)[1].split()
+    for name, service in compose["services"].items():
+        files = {key: value for key, value in service["environment"].items() if key.endswith("_FILE")}
+        assert {value.removeprefix("/run/secrets/") for value in files.values()} == set(service["secrets"]), name
+        if name != "postgres":  # its image does the same by itself
+            assert {key.removesuffix("_FILE") for key in files} <= set(known), name

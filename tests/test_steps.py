@@ -15,6 +15,7 @@ import pytest
 from saec import steps
 from saec.compress.artifact import Artifact
 from saec.data.hourly_files import write_hour
+from saec.pipeline import NOBODY
 from saec.steps import KEPT_FILES, Steps
 from saec.train.learner import Learner
 from saec.workspace import Workspace
@@ -63,7 +64,11 @@ def assert_as_undisturbed(site, undisturbed) -> None:
 def test_six_steps_in_order(site):
     """Every hour goes through the six steps in order; each is announced, timed, and noted in the ledger."""
     told = []
-    rows = site.advance(site.hours[-1], on_step=lambda hour, step: told.append((hour, step)))
+    class Ear(type(NOBODY)):
+        def on_step(self, hour, step):
+            told.append((hour, step))
+
+    rows = site.advance(site.hours[-1], listener=Ear())
     assert told == [(hour, step) for hour in site.hours[NEXT:] for step in STEPS]
     for row in rows:
         assert tuple(row.record["seconds"]) == STEPS

@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tune-last", default="2017-10-06T02", help="last hour of the stretch for tuning")
     parser.add_argument("--tune-hours", type=int, default=48, help="0 leaves peers as they start")
     parser.add_argument("--tune-scored", type=int, default=14)
-    parser.add_argument("--choices-of", metavar="NAME", help="take over how peers were tuned in the results of this name")
+    parser.add_argument("--choices-of", metavar="NAME", help="results from which to take how peers were tuned")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--methods", nargs="+", choices=list(AXES), default=list(AXES),
                         help="peers with a pass of their own; what shares the original's pass is always there")

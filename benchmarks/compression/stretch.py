@@ -106,7 +106,7 @@ class Stretch:
     def present(self) -> list[Hour]:
         """Hours of the stretch that the log has."""
         first = self.last + (1 - self.hours)
-        return sorted(hour for hour in available_hours(self.config.data.source) if first <= hour <= self.last)
+        return list(available_hours(self.config.data.source, first, self.last))
 
     def encode(self) -> None:
         """Ingest the hours that are not in the folder yet."""

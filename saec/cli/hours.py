@@ -1,7 +1,7 @@
 """`saec run` and `saec backfill`: do hours, those that are due or those of a range.
 
-Decisions: what is to be done is planned under the lease, so that two runs never plan the same hours; an hour held only
-because it was run without --promote did what was asked and counts as done in the exit code.
+Decisions: an hour held only because it was run without --promote did what was asked and counts as done in the exit
+code. Other files for an hour that was done are refused unless they are to replace the old ones by name.
 """
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
@@ -16,14 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from saec.cli.session import DONE, FAILED, HELD, Session, example, shared_options, whoami
-from saec.errors import ConfigError, HourHeld
+from saec.errors import ConfigError, HourHeld, InputError
 from saec.hours import Hour
 from saec.planner import Action, Only
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from saec.ledger import HourRow, Lease
+    from saec.ledger import Backfill, HourRow
     from saec.pipeline import Pipeline
     from saec.planner import PlannedHour
 
@@ -40,48 +40,59 @@ class Ended:
 
 @click.command(epilog=example("saec run --hour 2026-01-01T05"))
 @click.option("--hour", type=Hour.parse, metavar="HOUR", help="Do this hour only; all that are due when left out.")
-@click.option("--again", is_flag=True, help="With --hour: do it even if it was done with the same rows and settings.")
+@click.option("--replace", is_flag=True,
+              help="With --hour: do it again though it was done with the same rows, or with other ones.")
 @shared_options
-def run(session: Session, hour: Hour | None, *, again: bool) -> int:
+def run(session: Session, hour: Hour | None, *, replace: bool) -> int:
     """Do every hour that is due, oldest first, or one hour.
 
     Missed hours are made up for; an hour whose files are late is waited for, then stepped over. Nothing due is fine.
+    Data that came late is dealt with as data.late says.
     """
-    if again and hour is None:
-        raise ConfigError("--again goes with --hour: say which hour to do again")
+    if replace and hour is None:
+        raise ConfigError("--replace goes with --hour: say which hour to do again")
     pipeline = _pipeline(session, "saec run")
-    with pipeline.leased() as lease:
-        ended = _run_hour(session, pipeline, lease, hour, again=again) if hour else _run_due(session, pipeline, lease)
-    return _tell(session, ended)
+    return _tell(session, _run_hour(session, pipeline, hour, replace=replace) if hour else _run_due(session, pipeline))
 
 
 @click.command(epilog=example("saec backfill --from 2026-01-01T00 --to 2026-01-01T05 --dry-run"))
-@click.option("--from", "first", type=Hour.parse, metavar="HOUR", required=True, help="The first hour (UTC).")
-@click.option("--to", "last", type=Hour.parse, metavar="HOUR", required=True, help="The last hour, included.")
+@click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="The first hour (UTC).")
+@click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="The last hour, included.")
 @click.option("--only", type=click.Choice(get_args(Only)), default="missing", show_default=True,
               help="Which hours of the range.")
 @click.option("--promote", is_flag=True, help="Release versions that pass; without it the live model never moves.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--stop-on-failure/--keep-going", default=True, show_default=True,
-              help="Whether an hour that is FAILED or QUARANTINED ends the backfill.")
+              help="Whether an hour that is FAILED or QUARANTINED stops the backfill.")
+@click.option("--replace", is_flag=True, help="Do frozen hours too (data.frozen_after).")
+@click.option("--pause", "turn", flag_value="pause", help="Have the open backfill pause after the hour at work.")
+@click.option("--resume", "turn", flag_value="resume", help="Go on with the open backfill.")
+@click.option("--cancel", "turn", flag_value="cancel", help="Give the open backfill up.")
 @shared_options
 def backfill(
-    session: Session, first: Hour, last: Hour, only: Only, *, promote: bool, dry_run: bool, stop_on_failure: bool
+    session: Session, first: Hour | None, last: Hour | None, turn: str | None, *, dry_run: bool, **wanted: Any
 ) -> int:
-    """Do the hours of a range.
+    """Do the hours of a range, or pause, resume or cancel the backfill that is open.
 
-    The same planner and the same steps as a scheduled run. A backfill that was stopped is taken up again by the same
-    command.
+    The same planner and the same steps as a scheduled run. Where later hours have gone on from one that is to be done
+    again, those of the range are done aside and swapped in at the end; till then nothing that stands is touched. A
+    backfill that was stopped is taken up again by the same command, or by --resume.
     """
+    pipeline = _pipeline(session, "saec backfill")
+    if turn:
+        if first or last or dry_run:
+            raise ConfigError(f"--{turn} is about the backfill that is open; it takes no range and no --dry-run")
+        return _turn(session, pipeline, turn)
+    if first is None or last is None:
+        raise ConfigError("name the range with --from HOUR and --to HOUR (UTC), or --resume the open backfill")
     if last < first:
         raise ConfigError(f"--to {last} is before --from {first}")
-    pipeline = _pipeline(session, "saec backfill")
+    from saec.progress import ask, look_ahead
+
+    asked = ask(first, last, pipeline.actor, **wanted)
     if dry_run:
-        return _tell_plan(session, pipeline.backfill(first, last, only))
-    with pipeline.leased() as lease:
-        plan = pipeline.backfill(first, last, only)
-        ended = _do(session, pipeline, lease, plan, promote=promote, stop_on_failure=stop_on_failure)
-    return _tell(session, ended if ended.rows else Ended([], "nothing was done; --dry-run says why, hour by hour"))
+        return _tell_plan(session, look_ahead(pipeline.config, pipeline.ledger, asked).plan)
+    return _backfill(session, pipeline, asked)
 
 
 def exit_code(rows: Sequence[HourRow]) -> int:
@@ -98,59 +109,98 @@ def _pipeline(session: Session, what: str) -> Pipeline:
     return Pipeline(session.config, actor=f"{what} by {whoami()}")
 
 
-def _run_due(session: Session, pipeline: Pipeline, lease: Lease) -> Ended:
+def _run_due(session: Session, pipeline: Pipeline) -> Ended:
     """Do every hour that is due."""
     from saec.cli.outlook import idle_line, look
+    from saec.cli.progress import HourBar
+    from saec.schedule import advance
 
-    plan = pipeline.due()
-    waiting = [f"hour {planned.hour} {planned.why}" for planned in plan if planned.action == "wait"]
-    ended = _do(session, pipeline, lease, plan)
-    return Ended(ended.rows, "; ".join(waiting) if ended.rows else idle_line(look(session)))
+    due = sum(planned.action in ("do", "step-over") for planned in pipeline.due())
+    with HourBar(session.notes, total=due) as bar:
+        rows = advance(pipeline, listener=bar)
+    outlook = look(session)
+    waiting = f"hour {outlook.waiting.hour} {outlook.waiting.why}" if outlook.waiting else None
+    return Ended(rows, waiting if rows else idle_line(outlook))
 
 
-def _run_hour(session: Session, pipeline: Pipeline, lease: Lease, hour: Hour, *, again: bool) -> Ended:
+def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool) -> Ended:
     """Do one hour, if anything can be done about it and is worth doing.
 
     Raises:
         HourHeld: when it is not over yet, or absent.
+        InputError: reason "conflict", when it was done with other rows and these are not to be replaced.
     """
-    [planned] = pipeline.backfill(hour, hour, only="all")
+    from saec.backfill import give_up, run_backfill
+    from saec.cli.progress import HourBar
+    from saec.progress import ask, look_ahead
+
+    asked = ask(hour, hour, pipeline.actor, only="all", promote=True, replace=replace)
+    [planned] = look_ahead(pipeline.config, pipeline.ledger, asked).plan
     if planned.action in ("wait", "skip"):
         raise HourHeld(f"nothing was done: hour {hour} {planned.why}")
-    if not again and (done := _unchanged(pipeline, hour)):
+    if not replace and (done := _unchanged(pipeline, hour)):
         state = f"{done.state}({done.reason})" if done.reason else done.state
-        return Ended([], f"hour {hour} is {state} already, with the same rows and settings; --again does it again")
-    return _do(session, pipeline, lease, [planned])
+        return Ended([], f"hour {hour} is {state} already, with the same rows and settings; --replace does it again")
+    with HourBar(session.notes, total=1) as bar:
+        ended, rows = run_backfill(pipeline, asked, listener=bar)
+    if ended.open:
+        give_up(pipeline)
+        return Ended(rows, f"hour {hour} stands as it was" if ended.aside else None)
+    return Ended(_as_they_stand(pipeline, rows))
 
 
 def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
     """What the ledger says of an hour that was done with the rows and settings of today; None if it was not.
 
     Raises:
-        InputError: when it was done and its partition cannot be read any more, so that its result is not thrown away.
+        InputError: when it was done and its partition cannot be read any more, or is another one, so that its result is
+            not thrown away by mistake.
     """
     from saec.data.partitions import read_partition
 
     row = pipeline.ledger.get(hour)
-    if row is None or row.input_digest is None or row.stale_because or row.config_digest != pipeline.config.digest:
+    if row is None or row.input_digest is None:
         return None
-    return row if read_partition(pipeline.config, hour).sha256 == row.input_digest else None
+    if read_partition(pipeline.config, hour).sha256 != row.input_digest:
+        raise InputError(f"QUARANTINED(conflict): hour {hour} was done with other files than lie there now; it is "
+                         f"{row.state} and stays so unless they replace those: --replace, or saec backfill --only "
+                         "stale for all that went on from it too", reason="conflict")
+    return None if row.stale_because or row.config_digest != pipeline.config.digest else row
 
 
-def _do(session: Session, pipeline: Pipeline, lease: Lease, plan: Sequence[PlannedHour], **how: bool) -> Ended:
-    """Do planned hours, showing how far it has come."""
+def _backfill(session: Session, pipeline: Pipeline, asked: Backfill | None) -> int:
+    """Begin or resume a backfill, showing how far it has come."""
+    from saec.backfill import run_backfill
     from saec.cli.progress import HourBar
-    from saec.ledger import report_record
-    from saec.report.text import plural
 
-    total = sum(planned.action in ("do", "step-over") for planned in plan)
-    with HourBar(session.notes, total=total) as bar:
-        rows = pipeline.run(
-            lease, plan, on_step=bar.on_step, on_hour=lambda row: bar.on_record(report_record(row)), **how
-        )
-    left = total - len(rows)
-    stopped = f"stopped after hour {rows[-1].hour}, {plural(left, 'hour')} left; --keep-going goes on" if left else None
-    return Ended(rows, stopped)
+    with HourBar(session.notes, total=None) as bar:
+        ended, rows = run_backfill(pipeline, asked, listener=bar)
+    rows = _as_they_stand(pipeline, rows)
+    nothing = "nothing was done; --dry-run says why, hour by hour"
+    said = f"{ended} is {ended.state}" + (f": {ended.message}" if ended.message else "")
+    if ended.state == "STOPPED":
+        said += f"; go on with {session.command('backfill --resume')}, or --cancel"
+    return _tell(session, Ended(rows, said if rows or ended.message else nothing))
+
+
+def _turn(session: Session, pipeline: Pipeline, turn: str) -> int:
+    """Pause, resume or cancel the open backfill."""
+    from saec.backfill import give_up
+
+    if turn == "resume":
+        return _backfill(session, pipeline, None)
+    backfill = give_up(pipeline) if turn == "cancel" else pipeline.ledger.backfills.ask("pause")
+    at_work = backfill.open and pipeline.ledger.holder()
+    said = f"it will {turn} after the hour at work" if at_work else f"it is {backfill.state}, no run is at work on it"
+    session.answer({"backfill": str(backfill), "state": backfill.state, "asked": backfill.asked})
+    session.say(f"{backfill}: {said}")
+    return DONE
+
+
+def _as_they_stand(pipeline: Pipeline, rows: list[HourRow]) -> list[HourRow]:
+    """Hours as the ledger knows them by now: swapping in may have changed how the newest ended."""
+    known = {row.hour: row for row in pipeline.ledger.rows(rows[0].hour, rows[-1].hour)} if rows else {}
+    return [known[row.hour] if row.hour in known and known[row.hour].fence == row.fence else row for row in rows]
 
 
 def _tell(session: Session, ended: Ended) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from saec.ledger import report_record
 from saec.report import text
 from saec.report.records import STEPS, explanation
 from saec.report.terminal import COLOURS
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from saec.hours import Hour
+    from saec.ledger import HourRow
 
 
 class Bar:
@@ -32,11 +34,11 @@ class Bar:
             unit: what is counted.
         """
         said = TextColumn("{task.description}")
-        counted = TextColumn("{task.fields[done]}" + (f" of {total:,.0f}" if total else "") + f" {unit}")
+        counted = TextColumn("{task.fields[done]}{task.fields[of]}" + f" {unit}")
         columns = (BarColumn(24), counted, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), said)
         self.console = console
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task("", total=total, done=0)
+        self._task = self._progress.add_task("", total=total, done=0, of=_of(total))
 
     def __enter__(self) -> Self:
         """Start drawing."""
@@ -53,19 +55,28 @@ class Bar:
 
 
 class HourBar(Bar):
-    """A bar over hours, which also says one line when an hour ends."""
+    """A bar over hours, a `saec.pipeline.Listener`, which also says one line when an hour ends."""
 
     ended = 0
+
+    def on_plan(self, done: int, left: int, seconds: float | None) -> None:  # noqa: ARG002 - the bar makes its own estimate
+        """So many hours are done, so many left."""
+        self.ended = done
+        self._progress.update(self._task, total=done + left, of=_of(done + left))
 
     def on_step(self, hour: Hour, step: str) -> None:
         """An hour has come to a step."""
         self.show(self.ended + STEPS.index(step) / len(STEPS), f"{hour} {step}")
 
-    def on_record(self, record: Mapping[str, Any]) -> None:
+    def on_hour(self, row: HourRow) -> None:
         """An hour has ended."""
         self.ended += 1
         self.show(self.ended)
-        self.console.print(hour_line(record), soft_wrap=True)
+        self.console.print(hour_line(report_record(row)), soft_wrap=True)
+
+
+def _of(total: float | None) -> str:
+    return f" of {total:,.0f}" if total else ""
 
 
 def hour_line(record: Mapping[str, Any]) -> Text:

@@ -100,6 +100,10 @@ def _standing(outlook: Outlook, fired: list[Alarm]) -> dict[str, Any]:
         "next_hour": outlook.next_hour,
         "backlog": {"hours": [str(planned.hour) for planned in outlook.due], "seconds": outlook.backlog_seconds},
         "waiting": {"hour": str(outlook.waiting.hour), "why": outlook.waiting.why} if outlook.waiting else None,
+        "backfill": {"asked": str(outlook.backfill.backfill), "state": outlook.backfill.backfill.state,
+                     "message": outlook.backfill.backfill.message, "done": outlook.backfill.done,
+                     "left": len(outlook.backfill.left), "seconds_left": outlook.backfill.seconds_left}
+        if outlook.backfill else None,
         "stale": [str(hour) for hour in outlook.stale],
         "unpublished": [str(row.hour) for row in outlook.unpublished],
         "newest": {"hour": str(newest.hour), "outcome": newest.state, "reason": newest.reason,

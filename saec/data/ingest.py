@@ -1,13 +1,16 @@
 """The first step of an hour: from the producers' files to encoded rows, with an account of every row.
 
-Writes into the hour's folder `rows.safetensors`, `quarantine.parquet` where rows were set aside, and `ingest.json`,
-which names them with their digests. Decisions: `ingest.json` goes first and comes last, so that a folder with one is
+Writes into the hour's folder `rows.safetensors`, `quarantine.parquet` where rows were set aside,
+`identities.safetensors` by which rows that come later are told from these, and `ingest.json`, which names the rows with
+their digest. Rows of earlier hours that came late may be learnt with the hour: they come before its own, as their times
+do. Decisions: `ingest.json` goes first and comes last, so that a folder with one is
 whole; nothing in the files depends on the clock or the machine, so the same delivery gives the same bytes.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -20,6 +23,8 @@ from saec.config import Config
 from saec.data.checks import CheckedHour, check_hour, times_ms
 from saec.data.columns import encoder_columns
 from saec.data.features import FeatureEncoder
+from saec.data.hashing import Keys
+from saec.data.late import identities, only_late, save_identities
 from saec.data.part_files import PartFile
 from saec.data.partitions import Partition, read_partition
 from saec.data.rows import EncodedRows
@@ -62,6 +67,8 @@ class IngestRecord:
     """Time of the last row."""
     truncated_values: int
     """Values of lists beyond their field's `max_values`."""
+    late: dict[str, int]
+    """Rows of earlier hours among `rows`, by hour."""
     rows_file: str
     """Name of the file of encoded rows, in the record's folder."""
     rows_sha256: str
@@ -88,13 +95,14 @@ class IngestRecord:
         return EncodedRows.load(folder / self.rows_file, self.rows_sha256)
 
 
-def ingest_hour(config: Config, hour: Hour, folder: Path) -> IngestRecord:
+def ingest_hour(config: Config, hour: Hour, folder: Path, late: Mapping[Hour, Keys] | None = None) -> IngestRecord:
     """Read, check and encode the rows of an hour.
 
     Args:
         config: All settings.
         hour: Which hour.
         folder: Where the files go; made if need be.
+        late: Earlier hours of which rows came late, each with the identities of those learnt before.
 
     Raises:
         InputError: the hour is to be quarantined, for the error's reason.
@@ -105,12 +113,22 @@ def ingest_hour(config: Config, hour: Hour, folder: Path) -> IngestRecord:
     (folder / RECORD_FILE).unlink(missing_ok=True)
     partition = read_partition(config, hour)
     checked = check_hour(partition, config)
-    rows, truncated = _encode(checked.table, config)
+    own, truncated = _encode(checked.table, config)
+    learnt = sorted((late or {}).items())
+    parts = {early: only_late(config, read_rows(config, early), known_N) for early, known_N in learnt} | {hour: own}
+    rows = EncodedRows.joined(parts.values())
     _write_quarantine(checked.quarantined, folder / QUARANTINE_FILE)
-    record = _record(partition, checked, rows, truncated, rows.save(folder / ROWS_FILE))
+    save_identities(folder, {source: identities(config, part) for source, part in parts.items()})
+    counts = {str(early): len(part) for early, part in parts.items() if early != hour}
+    record = _record(partition, checked, rows, truncated, counts, rows.save(folder / ROWS_FILE))
     text = json.dumps(asdict(record), indent=1, sort_keys=True)
     write_file(folder / RECORD_FILE, f"{text}\n".encode())
     return record
+
+
+def read_rows(config: Config, hour: Hour) -> EncodedRows:
+    """The good rows of an hour's delivery, encoded; errors as for `ingest_hour`."""
+    return _encode(check_hour(read_partition(config, hour), config).table, config)[0]
 
 
 def _encode(table: pa.Table, config: Config) -> tuple[EncodedRows, int]:
@@ -133,11 +151,13 @@ def _write_quarantine(table: pa.Table, path: Path) -> None:
     write_file(path, stream.getvalue().to_pybytes())
 
 
-def _record(partition: Partition, checked: CheckedHour, rows: EncodedRows, truncated: int, sha256: str) -> IngestRecord:
+def _record(
+    partition: Partition, checked: CheckedHour, rows: EncodedRows, truncated: int, late: dict[str, int], sha256: str
+) -> IngestRecord:
     """The account of an hour."""
     return IngestRecord(
         hour=str(partition.hour), input_sha256=partition.sha256, files=partition.files,
         duplicate_files=partition.duplicate_files, extra_columns=partition.extra_columns,
         rows_read=partition.table.num_rows, rows=len(rows), duplicates=checked.duplicates, quarantined=checked.counts,
         clicks=int(np.sum(rows.labels_B, dtype=np.int64)), first_ms=int(rows.times_B[0]), last_ms=int(rows.times_B[-1]),
-        truncated_values=truncated, rows_file=ROWS_FILE, rows_sha256=sha256)
+        truncated_values=truncated, late=late, rows_file=ROWS_FILE, rows_sha256=sha256)

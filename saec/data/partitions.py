@@ -77,16 +77,39 @@ def read_partition(config: Config, hour: Hour) -> Partition:
                      len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted))
 
 
-def available_hours(source: str) -> list[Hour]:
-    """Hours that have at least one Parquet file, oldest first; none when the source is not there.
+def available_hours(source: str, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
+    """Hours that have at least one Parquet file, oldest first, each with a mark of what lies there.
+
+    Only the days of the range are listed, so that asking costs what is asked about and not all that was ever delivered.
 
     Args:
-        source: Folder or URL, `data.source`.
+        source: Folder or URL, `data.source`; it need not be there.
+        first: The first hour asked about; the oldest when left out.
+        last: The last hour asked about.
+
+    Returns:
+        By hour, a digest of the names, sizes and times of its files: while it stays, nobody delivered anything. Another
+        one only says that it is worth reading the files, whose own digest decides.
     """
     filesystem, root = open_source(source)
-    selector = fs.FileSelector(root, allow_not_found=True, recursive=True)
-    found = (_HOUR_FILE.search(info.path) for info in filesystem.get_file_info(selector))
-    return sorted({hour for match in found if match for hour in _real_hour(f"{match[1]}T{match[2]}")})
+    low = f"date={first.start:%Y-%m-%d}" if first else "date="
+    high = f"date={last.start:%Y-%m-%d}" if last else "date=:"  # the sign after 9
+    days = [info.path for info in _listed(filesystem, root)
+            if low <= info.base_name <= high and info.type == fs.FileType.Directory]
+    found: dict[Hour, list[str]] = {}
+    for info in (info for day in sorted(days) for info in _listed(filesystem, day, recursive=True)):
+        match = _HOUR_FILE.search(info.path)
+        for hour in _real_hour(f"{match[1]}T{match[2]}") if match else ():
+            found.setdefault(hour, []).append(f"{info.base_name} {info.size} {info.mtime_ns}")
+    marks = {hour: hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest() for hour, files in found.items()}
+    return {hour: marks[hour] for hour in sorted(marks) if (first or hour) <= hour <= (last or hour)}
+
+
+def _listed(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) -> list[fs.FileInfo]:
+    """What lies in a folder; nothing where there is none."""
+    infos: list[fs.FileInfo] = filesystem.get_file_info(
+        fs.FileSelector(folder, allow_not_found=True, recursive=recursive))
+    return infos
 
 
 def hour_folder(hour: Hour) -> str:

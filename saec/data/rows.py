@@ -10,6 +10,7 @@ Shapes: B rows, S slots.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ class EncodedRows:
 
     def __len__(self) -> int:
         return len(self.labels_B)
+
+    @classmethod
+    def joined(cls, parts: Iterable[EncodedRows]) -> EncodedRows:
+        """Rows one after the other; the times of each part come after those of the part before."""
+        parts = list(parts)
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _DTYPES))
 
     def save(self, path: Path) -> str:
         """Write the rows to a file, whole or not at all.

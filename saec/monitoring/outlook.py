@@ -16,7 +16,8 @@ from saec.config import Config
 from saec.data.partitions import available_hours
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
-from saec.planner import PlannedHour, due_hours
+from saec.planner import PlannedHour, due_now
+from saec.progress import Progress, look_ahead
 from saec.store.model_store import ModelStore
 from saec.store.releases import Release
 
@@ -37,6 +38,8 @@ class Outlook:
     """Whether `data.source` holds any hour."""
     lease: Lease | None
     """The lease of the run at work; None when nothing runs."""
+    backfill: Progress | None
+    """The backfill that is open, and how far it has come."""
     live: Release | None
     """The last release; None before the first."""
     live_since: datetime | None
@@ -94,17 +97,16 @@ class Outlook:
 
 def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
     """See where the pipeline stands now."""
-    rows, hour = ledger.rows(), Hour.now()
-    available = available_hours(config.data.source)
-    plan = due_hours(rows, available, hour, config.data.absent_after)
-    made_live = store.made_live()
+    rows, plan, made_live = ledger.rows(), due_now(config, ledger), store.made_live()
+    backfill = ledger.backfills.current()
     return Outlook(
         now=datetime.now(UTC),
         rows=rows,
         due=[planned for planned in plan if planned.action in ("do", "step-over")],
         waiting=next((planned for planned in plan if planned.action == "wait"), None),
-        has_data=bool(available),
+        has_data=bool(rows) or bool(available_hours(config.data.source)),
         lease=ledger.holder(),
+        backfill=look_ahead(config, ledger, backfill) if backfill else None,
         live=store.live(),
         live_since=datetime.fromisoformat(made_live.at) if made_live else None,
         disk_free=_disk_free(config.workspace),
@@ -131,6 +133,8 @@ def next_words(outlook: Outlook) -> str | None:
         pass  # a run is at work
     elif outlook.due:
         words = "run"
+    elif outlook.backfill:
+        words = "backfill --resume"
     elif newest is None and not outlook.has_data:
         words = "simulate"
     elif newest is not None and newest.state in ("FAILED", "QUARANTINED"):

@@ -12,6 +12,7 @@ from typing import Literal
 
 from saec.hours import Hour
 from saec.monitoring.outlook import Outlook
+from saec.progress import Progress
 from saec.report import text
 
 _DAY = 86400
@@ -34,6 +35,8 @@ def standing(outlook: Outlook) -> Iterator[Line]:
     yield Line("at work", running(outlook) or "nothing")
     yield Line("next hour", _next(outlook))
     yield Line("backlog", _backlog(outlook))
+    if outlook.backfill:
+        yield _backfill(outlook.backfill, at_work=outlook.lease is not None)
     if outlook.stale:
         yield Line("stale", f"{listed(outlook.stale)}; redo with saec backfill --only stale", "attention")
     if outlook.unpublished:
@@ -90,6 +93,18 @@ def _backlog(outlook: Outlook) -> str:
     """The hours that are due, and how long they are likely to take."""
     said = listed([planned.hour for planned in outlook.due])
     return said if outlook.backlog_seconds is None else f"{said}, about {text.duration(outlook.backlog_seconds)}"
+
+
+def _backfill(progress: Progress, *, at_work: bool) -> Line:
+    """How far the open backfill has come, and why it does not go on."""
+    backfill, left = progress.backfill, len(progress.left)
+    said = f"{backfill}: {progress.done} of {text.plural(progress.done + left, 'hour')} done"
+    if progress.seconds_left:
+        said += f", about {text.duration(progress.seconds_left)} left"
+    if backfill.state == "RUNNING" and at_work:
+        return Line("backfill", said)
+    state = "interrupted" if backfill.state == "RUNNING" else backfill.state.lower()
+    return Line("backfill", f"{said}; {state}" + (f": {backfill.message}" if backfill.message else ""), "attention")
 
 
 def _reasons(outlook: Outlook) -> str:

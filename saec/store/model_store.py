@@ -117,6 +117,17 @@ class ModelStore(VersionStore):
         return self._log.append(last, action="release", version=last.version, held=False, actor=actor, reason=reason,
                                 fence=_fence(fence, last), previous=last.previous)
 
+    def fence(self, *, actor: str, reason: str, fence: int) -> Release:
+        """Shut out runs of older leases: what is live stays, and only this fencing number or a higher one releases.
+
+        To be called on taking over from a run that may still be alive: whatever it had looked at before, its own
+        release then comes too late.
+        """
+        last = self.live()
+        return self._log.append(last, action="fence", version=last.version if last else None,
+                                held=bool(last and last.held), actor=actor, reason=reason, fence=fence,
+                                previous=last.previous if last else None)
+
     def retain(self, keep: int, protected: AbstractSet[str] = frozenset()) -> list[str]:
         """Remove old versions and return their ids, oldest first; see `removable` for what always stays.
 

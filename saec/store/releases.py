@@ -21,7 +21,7 @@ from saec.store.objects import Objects
 _NAME = re.compile(r"releases/(\d{8})\.json", re.ASCII)
 _LIMIT = 1 << 16
 
-Action = Literal["publish", "rollback", "hold", "release"]
+Action = Literal["publish", "rollback", "hold", "release", "fence"]
 
 
 class Release(BaseModel):
@@ -32,7 +32,7 @@ class Release(BaseModel):
     sequence: int = Field(ge=1)
     """Number of the record, from 1."""
     action: Action
-    """What was done; "release" ends a hold."""
+    """What was done; "release" ends a hold, "fence" only shuts out a run that was replaced."""
     version: str | None
     """Live version from now on; None when nothing was published yet."""
     held: bool

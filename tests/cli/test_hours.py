@@ -8,7 +8,7 @@ from rich.console import Console
 from saec.cli.hours import exit_code
 from saec.cli.progress import HourBar
 from saec.hours import Hour
-from saec.ledger import HourRow, report_record
+from saec.ledger import HourRow
 from saec.pipeline import Pipeline
 from saec.report.records import STABLE_KEYS
 
@@ -39,14 +39,14 @@ def test_run_names_its_user_in_the_release_log(shell, monkeypatch):
 
 
 def test_an_hour_is_not_done_twice_with_the_same_rows(shell):
-    """A second time is a no-op that says so; with --again it is done, and gives the same version."""
+    """A second time is a no-op that says so; with --replace it is done, and gives the same version."""
     hour = shell.site.hours[LAST]
     attempts, version = shell.site.rows()[LAST].attempts, shell.site.live
     answer = shell.json("run", "--hour", hour)
     assert answer["hours"] == []
     assert "PUBLISHED already" in answer["note"]
     assert shell.site.rows()[LAST].attempts == attempts
-    assert shell.json("run", "--hour", hour, "--again")["hours"][0]["version"] == version
+    assert shell.json("run", "--hour", hour, "--replace")["hours"][0]["version"] == version
     assert shell.site.rows()[LAST].attempts == attempts + 1
 
 
@@ -80,7 +80,7 @@ def test_what_was_learnt_stays_when_the_files_are_gone(shell):
     """Doing an hour again whose files were removed since changes nothing."""
     hour = shell.site.hours[LAST]
     shell.site.file(hour).unlink()
-    shell("run", "--hour", hour, "--again", code=3)
+    shell("run", "--hour", hour, "--replace", code=3)
     assert shell.site.rows()[LAST].state == "PUBLISHED"
 
 
@@ -101,7 +101,7 @@ def test_a_run_that_finds_another_at_work_fails(shell):
     assert len(shell.json("run")["hours"]) == 2
 
 
-@pytest.mark.parametrize("words", [("run", "--hour", "yesterday"), ("run", "--again"), ("backfill",),
+@pytest.mark.parametrize("words", [("run", "--hour", "yesterday"), ("run", "--replace"), ("backfill",),
                                    ("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T11"),
                                    ("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T25")])
 def test_wrong_usage_is_exit_code_2(shell, words):
@@ -144,7 +144,7 @@ def test_a_backfill_stops_at_a_failure_or_goes_on(shell, words, ends):
     range_ = ("--from", shell.site.hours[NEXT], "--to", shell.site.hours[-1])
     answer = shell.json("backfill", *range_, *words, code=3)
     assert [row["outcome"] for row in answer["hours"]] == ends
-    assert ("1 hour left" in (answer["note"] or "")) == (len(ends) == 1)
+    assert ("backfill --resume" in answer["note"]) == (len(ends) == 1)
 
 
 def test_the_worst_end_decides_the_exit_code():
@@ -174,7 +174,8 @@ def test_the_bar_counts_hours_and_names_the_step():
     console = Console(force_terminal=True, width=160, color_system=None)
     row = HourRow(HOUR, "HELD", 1, 1, reason="floor", message="not shown to beat [the] base rate")
     with console.capture() as capture, HourBar(console, total=2) as bar:
-        bar.on_record(report_record(row))
+        bar.on_plan(0, 2, None)
+        bar.on_hour(row)
         bar.on_step(HOUR + 1, "train")
     shown = capture.get()
     assert "1 of 2 hours" in shown

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from saec.ledger import report_record
-from saec.ledger_tables import HourRecord, open_engine
+from saec.ledger.tables import HourRecord, open_engine
 from saec.pipeline import Pipeline
 from saec.report.records import STABLE_KEYS
 

@@ -43,7 +43,7 @@ def test_a_good_hour(producer, hour, folder):
     assert rows.labels_B.tolist() == table["clicked"].to_pylist()
     assert rows.times_B.tolist() == times.tolist()
     assert np.array_equal(rows.keys_BS, keys)
-    assert sorted(files_of(folder)) == ["ingest.json", "rows.safetensors"]
+    assert sorted(files_of(folder)) == ["identities.safetensors", "ingest.json", "rows.safetensors"]
 
 
 def test_the_record_accounts_for_every_row(producer, hour, folder):
@@ -104,7 +104,7 @@ def test_a_failed_ingest_leaves_no_record(producer, hour, folder):
         IngestRecord.load(folder)
     producer.deliver()
     ingest_hour(producer.config(), hour, folder)
-    assert sorted(files_of(folder)) == ["ingest.json", "rows.safetensors"]
+    assert sorted(files_of(folder)) == ["identities.safetensors", "ingest.json", "rows.safetensors"]
 
 
 def test_quarantine_keeps_only_its_own_strings(producer, hour, folder):

@@ -64,7 +64,7 @@ def test_absent_hour(producer, hour):
     (producer.folder / "_SUCCESS").touch()
     with pytest.raises(HourAbsent):
         read_partition(producer.config(), hour)
-    assert available_hours(str(producer.root)) == []
+    assert available_hours(str(producer.root)) == {}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.99])
@@ -222,8 +222,23 @@ def test_available_hours(producer):
         (producer.root / folder / "x.parquet").touch()
     (producer.root / "date=2017-10-03/hour=00").mkdir(parents=True)
     wanted = [Hour.parse("2017-10-01T23"), Hour.parse("2017-10-02T00")]
-    assert available_hours(str(producer.root)) == available_hours(producer.root.as_uri()) == wanted
-    assert available_hours(str(producer.root / "nowhere")) == []
+    assert list(available_hours(str(producer.root))) == list(available_hours(producer.root.as_uri())) == wanted
+    assert available_hours(str(producer.root / "nowhere")) == {}
+    for first, last, found in ((wanted[0], wanted[0], wanted[:1]), (wanted[0] + 1, None, wanted[1:]),
+                               (None, None, wanted), (wanted[1] + 1, None, []), (None, wanted[0] - 1, [])):
+        assert list(available_hours(str(producer.root), first, last)) == found
+
+
+def test_a_delivery_leaves_another_mark(producer, hour):
+    """A further file, and one that was replaced by another of the same size, change the hour's mark and no other's."""
+    path, source = producer.deliver(), str(producer.root)
+    before = available_hours(source)
+    assert available_hours(source) == before
+    os.utime(path, ns=(1, 1))
+    touched = available_hours(source)
+    (path.parent / "part-1.parquet").touch()
+    marks = [available[hour] for available in (before, touched, available_hours(source))]
+    assert len(set(marks)) == 3
 
 
 def test_source_by_url(producer, hour):

@@ -29,5 +29,5 @@ def settings_file(site) -> Path:
 def after_site(site, monkeypatch) -> Hour:
     """The clock stands in the hour after the last one that has data."""
     now = site.hours[-1] + 1
-    monkeypatch.setattr(Hour, "now", lambda: now)
+    monkeypatch.setattr(Hour, "now", lambda _lag=None: now)
     return now

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -9,13 +10,21 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.schedules import Cron
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.deploy import deployments
+from flows.deploy import CRON, command, deployments
+from flows.settings import SETTINGS
 
 SECONDS = 100
+EVERY_HOUR = Cron(CRON, timezone="UTC")
 
 
 @pytest.fixture
@@ -40,13 +49,102 @@ def until(found: Callable[[], Any]) -> Any:
 
 
 def test_deployments_without_a_server(tmp_path):
-    """`hourly` runs five past each UTC hour, `backfill` by hand; both are told where the settings are."""
-    hourly, backfill = deployments(tmp_path / "settings.yaml")
+    """`hourly` runs by the schedule, `backfill` by hand; both are named alike and told where the settings are."""
+    hourly, backfill = deployments(tmp_path / "shop.yaml", "shop", EVERY_HOUR)
+    assert (hourly.full_name, backfill.full_name) == ("hourly/shop", "backfill/shop")
     assert (hourly.entrypoint, backfill.entrypoint) == ("flows.hourly.hourly", "flows.backfill.backfill")
     (schedule,) = hourly.schedules
-    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("5 * * * *", "UTC")
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == (CRON, "UTC")
     assert not backfill.schedules
-    assert hourly.parameters == backfill.parameters == {"config": str(tmp_path / "settings.yaml")}
+    assert hourly.parameters == backfill.parameters == {"config": str(tmp_path / "shop.yaml")}
+
+
+def known(name: str = "hourly/shop"):
+    """A deployment as the server knows it."""
+    with get_client(sync_client=True) as client:
+        return client.read_deployment_by_name(name)
+
+
+def register(arguments: str, settings_file: Path):
+    """What the command says and ends with; the server is Prefect's test server."""
+    return CliRunner().invoke(command, ["--config", str(settings_file), "--name", "shop", *shlex.split(arguments)])
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_work_pool_takes_both_deployments(settings_file, monkeypatch):
+    """Both are registered in a process pool that is made; runs start in this folder, with Prefect set up as here."""
+    monkeypatch.chdir(settings_file.parent)
+    assert register("--work-pool machines", settings_file).exit_code == 0
+    with get_client(sync_client=True) as client:
+        assert client.read_work_pool("machines").type == "process"
+    for found in (known("hourly/shop"), known("backfill/shop")):
+        assert found.work_pool_name == "machines"
+        assert found.job_variables == {"working_dir": str(settings_file.parent), "env": SETTINGS}
+    assert not known("backfill/shop").schedules
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_deploying_again_replaces_the_schedule(settings_file):
+    """The new cron is the only one left, in its zone; a second pipeline beside it keeps its own."""
+    assert register("--work-pool machines --cron '20 * * * *'", settings_file).exit_code == 0
+    other = CliRunner().invoke(command, ["--config", str(settings_file), "--work-pool", "machines"])
+    assert other.exit_code == 0, other.output
+    again = register("--work-pool machines --cron '40 * * * *' --timezone Europe/Berlin", settings_file)
+    assert again.exit_code == 0, again.output
+    ((schedule,),) = [known().schedules]
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("40 * * * *", "Europe/Berlin")
+    ((beside,),) = [known(f"hourly/{settings_file.stem}").schedules]
+    assert beside.schedule.cron == CRON
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize("whole", [True, False], ids=["deployment", "schedule"])
+def test_what_somebody_paused_stays_paused(settings_file, whole):
+    """A restart of the installation deploys again and must not undo what was decided in an incident."""
+    assert register("--work-pool machines", settings_file).exit_code == 0
+    with get_client(sync_client=True) as client:
+        if whole:
+            client.pause_deployment(known().id)
+        else:
+            client.update_deployment_schedule(known().id, known().schedules[0].id, active=False)
+    again = register("--work-pool machines --cron '40 * * * *'", settings_file)
+    assert "stays so" in again.output
+    assert [schedule.active for schedule in known().schedules] == [False]
+    assert known().schedules[0].schedule.cron == "40 * * * *"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_pool_of_another_kind_is_refused(settings_file):
+    """Nothing is registered where it could not run."""
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="boxes", type="docker"))
+    refused = register("--work-pool boxes", settings_file)
+    assert refused.exit_code == 1
+    assert "boxes is of type docker" in refused.output
+
+
+def test_a_work_pool_wants_a_server_that_stays(settings_file, port):
+    """Without one nothing is started that would end with the command."""
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        refused = register(f"--work-pool machines --port {port}", settings_file)
+    assert refused.exit_code == 1
+    assert "no Prefect server answers" in refused.output
+
+
+@pytest.mark.parametrize("wrong", ["--cron 'every hour'", "--timezone Europe/Atlantis"])
+def test_a_schedule_that_is_none_is_refused(settings_file, wrong):
+    """Before any server is troubled."""
+    refused = register(wrong, settings_file)
+    assert refused.exit_code == 2
+    assert "no schedule can be made" in refused.output
+
+
+def test_a_store_that_overwrites_is_refused(settings_file, monkeypatch):
+    """A pipeline is not scheduled on a store that lets a second writer through."""
+    monkeypatch.setattr("saec.store.objects.LocalObjects.put_if_absent", lambda *_: True)
+    refused = register("", settings_file)
+    assert refused.exit_code == 1
+    assert "overwrite" in refused.output
 
 
 @pytest.mark.server

@@ -2,12 +2,14 @@
 
 Decisions: SQLite writes begin with the write lock (BEGIN IMMEDIATE), so that reading the lease and writing under it is
 one step; commits are fsynced (synchronous=FULL), because a fencing number that went back after a power loss would let
-two runs write. The schema has a version; a database of a newer one is refused rather than misread.
+two runs write. The schema has a version: an older database is brought up to date when it is opened, in one transaction;
+one of a newer saec is refused rather than misread.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,15 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Engine,
+    Integer,
     create_engine,
     event,
     insert,
     inspect,
     make_url,
     select,
+    text,
+    update,
 )
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -32,9 +37,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 from sqlalchemy.types import TypeDecorator
 
 from saec.errors import LedgerError
+from saec.hours import Hour
+from saec.ledger.rows import HourRow
 from saec.plain_json import plain_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_SECONDS = 30
 
 
@@ -55,10 +62,8 @@ class Table(MappedAsDataclass, DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON(none_as_null=True), int: BigInteger}  # noqa: RUF012
 
 
-class HourRecord(Table, kw_only=True):
+class HourColumns(MappedAsDataclass, kw_only=True):
     """An hour; the fields are those of `saec.ledger.HourRow`, with hours as whole hours since 1970."""
-
-    __tablename__ = "hours"
 
     hour: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     state: Mapped[str]
@@ -68,6 +73,7 @@ class HourRecord(Table, kw_only=True):
     reason: Mapped[str | None] = mapped_column(default=None)
     message: Mapped[str | None] = mapped_column(default=None)
     input_digest: Mapped[str | None] = mapped_column(default=None)
+    delivery: Mapped[str | None] = mapped_column(default=None)
     config_digest: Mapped[str | None] = mapped_column(default=None)
     parent: Mapped[int | None] = mapped_column(default=None)
     checkpoint: Mapped[str | None] = mapped_column(default=None)
@@ -79,6 +85,41 @@ class HourRecord(Table, kw_only=True):
     record: Mapped[dict[str, Any] | None] = mapped_column(default=None)
 
 
+class HourRecord(HourColumns, Table, kw_only=True):
+    """An hour as it stands."""
+
+    __tablename__ = "hours"
+
+
+class AsideRecord(HourColumns, Table, kw_only=True):
+    """An hour that the open backfill has done aside."""
+
+    __tablename__ = "hours_aside"
+
+
+class BackfillRecord(Table, kw_only=True):
+    """A backfill; the fields are those of `saec.ledger.Backfill`. The last one is the only one that can be open."""
+
+    __tablename__ = "backfills"
+
+    key: Mapped[int] = mapped_column(Integer, primary_key=True, init=False)
+    first: Mapped[int]
+    last: Mapped[int]
+    only: Mapped[str]
+    promote: Mapped[bool]
+    stop_on_failure: Mapped[bool]
+    replace: Mapped[bool]
+    aside: Mapped[bool]
+    follow: Mapped[bool]
+    actor: Mapped[str]
+    fence: Mapped[int]
+    state: Mapped[str]
+    asked: Mapped[str | None] = mapped_column(default=None)
+    message: Mapped[str | None] = mapped_column(default=None)
+    started_at: Mapped[datetime | None] = mapped_column(default=None)
+    ended_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
 class LeaseRecord(Table, kw_only=True):
     """The lease, in the only row, which is always there; an empty owner means that it is free."""
 
@@ -88,6 +129,7 @@ class LeaseRecord(Table, kw_only=True):
     owner: Mapped[str]
     fence: Mapped[int]
     expires_at: Mapped[datetime]
+    wanted_until: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class SchemaRecord(Table, kw_only=True):
@@ -96,6 +138,13 @@ class SchemaRecord(Table, kw_only=True):
     __tablename__ = "schema_version"
 
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+def hour_row(row: HourColumns) -> HourRow:
+    """The row as a value that outlives its session."""
+    values = {field.name: getattr(row, field.name) for field in fields(HourRow)}
+    parent = None if row.parent is None else Hour(row.parent)
+    return HourRow(**values | {"hour": Hour(row.hour), "parent": parent})
 
 
 def open_engine(url: str) -> Engine:
@@ -169,22 +218,32 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _create_tables(engine: Engine) -> None:
-    """Create what is missing in one transaction; refuse a newer schema."""
+    """Create what is missing and bring an older schema up to date, in one transaction; refuse a newer one."""
     if inspect(engine).has_table(SchemaRecord.__tablename__):
         with engine.connect() as connection:
-            _check_version(connection)
-        return
+            if _version(connection) == SCHEMA_VERSION:
+                return
     with engine.execution_options(write=True).begin() as connection:
         Table.metadata.create_all(connection)
-        if connection.scalar(select(SchemaRecord.version)) is None:
+        found = _version(connection)
+        if found is None:
             connection.execute(insert(SchemaRecord).values(version=SCHEMA_VERSION))
             connection.execute(insert(LeaseRecord).values(key=1, owner="", fence=0, expires_at=datetime.now(UTC)))
-        _check_version(connection)
+        elif found < SCHEMA_VERSION:
+            for name, column in (("hours", "delivery"), ("lease", "wanted_until")):
+                kind = Table.metadata.tables[name].columns[column].type.compile(connection.dialect)
+                connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {column} {kind}"))
+            connection.execute(update(SchemaRecord).values(version=SCHEMA_VERSION))
 
 
-def _check_version(connection: Connection) -> None:
-    """Refuse tables of another version than ours."""
+def _version(connection: Connection) -> int | None:
+    """The version of the tables that are there; None when they were only just made.
+
+    Raises:
+        LedgerError: when a newer saec made them.
+    """
     found = connection.scalar(select(SchemaRecord.version))
-    if found != SCHEMA_VERSION:
+    if found is not None and found > SCHEMA_VERSION:
         raise LedgerError(f"the ledger's tables are of version {found}, this saec knows version {SCHEMA_VERSION}; "
                           "use the saec that wrote them, or another ledger", reason="schema-version")
+    return found

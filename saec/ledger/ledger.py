@@ -1,102 +1,33 @@
-"""The ledger: one row an hour, saying how far it came and how it ended, and one lease that lets a single run write.
+"""Hours and the lease.
 
 Decisions: SQLite in write-ahead mode by default, PostgreSQL by URL; every write is one transaction that first locks the
 lease's row and compares its fencing number, so a run that was replaced cannot change anything, however late it wakes
 up. Rows leave as frozen `HourRow` values; times are UTC; `record` is plain JSON in which NaN becomes null.
+
+`Ledger.aside` is the same ledger as the open backfill sees it: what it reads are the hours it has done itself, and for
+all others the hours as they stand; what it writes touches none of those.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict, Unpack
+from functools import cached_property
+from typing import Self, Unpack, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from saec.errors import LeaseLost, LedgerError
 from saec.hours import Hour
-from saec.ledger_tables import HourRecord, LeaseRecord, finite, open_engine, without_secrets
+from saec.ledger.backfills import Backfills
+from saec.ledger.rows import OUTCOMES, HourRow, Lease, Result
+from saec.ledger.tables import AsideRecord, HourRecord, LeaseRecord, finite, hour_row, open_engine, without_secrets
 
-OUTCOMES = ("PUBLISHED", "HELD", "QUARANTINED", "FAILED")
-"""How an hour can end; until then its state is RUNNING."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to write, until a newer lease is given out."""
-
-    owner: str
-    """Who holds it: host, process and run, for messages."""
-    fence: int
-    """Fencing number: higher than that of every lease before."""
-    expires_at: datetime
-    """When another run may take over, UTC."""
-
-
-@dataclass(frozen=True, slots=True)
-class HourRow:
-    """What the ledger knows of an hour."""
-
-    hour: Hour
-    state: str
-    """RUNNING or one of OUTCOMES."""
-    attempts: int
-    """How often the hour was begun."""
-    fence: int
-    """Fencing number of the lease it was last written under."""
-    stage: str = ""
-    """Step reached by the last attempt."""
-    reason: str | None = None
-    """Slug beneath the outcome, such as "no-data"."""
-    message: str | None = None
-    """The same for people."""
-    input_digest: str | None = None
-    """sha256 of the partition that was read."""
-    config_digest: str | None = None
-    """`Config.digest` of the last attempt."""
-    parent: Hour | None = None
-    """The trained hour that this one went on from; None for the first."""
-    checkpoint: str | None = None
-    """Name of the training state after the hour; None when it trained nothing."""
-    version: str | None = None
-    """Version committed for the hour."""
-    stale_because: str | None = None
-    """Why the hour's result no longer stands; None while it does."""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    seconds: float | None = None
-    """Wall time of the last finished attempt."""
-    record: dict[str, Any] | None = None
-    """Everything the report shows of the hour."""
-
-
-def report_record(row: HourRow) -> dict[str, Any]:
-    """What the report shows of an hour: its record, and how it ended."""
-    return {
-        **(row.record or {}),
-        "hour": str(row.hour),
-        "outcome": row.state,
-        "reason": row.reason,
-        "message": row.message,
-        "version": row.version,
-        "stale_because": row.stale_because,
-    }
-
-
-class Result(TypedDict, total=False):
-    """What an attempt at an hour left; the meaning of each field is that of `HourRow`, unset is None."""
-
-    message: str | None
-    input_digest: str | None
-    parent: Hour | None
-    checkpoint: str | None
-    version: str | None
-    record: dict[str, Any] | None
-
+HourTable = type[HourRecord]
 
 class Ledger:
     """The ledger behind an SQLAlchemy URL; tables are made when it is first opened.
@@ -120,6 +51,19 @@ class Ledger:
         self._clock = clock
         self._name = without_secrets(url)
         self._engine = open_engine(url)
+        self._table: HourTable = HourRecord
+
+    @cached_property
+    def aside(self) -> Self:
+        """The ledger as the open backfill sees it: its own hours before those as they stand."""
+        seen = copy.copy(self)
+        seen._table = cast("HourTable", AsideRecord)  # noqa: SLF001 - the columns are the same
+        return seen
+
+    @cached_property
+    def backfills(self) -> Backfills:
+        """Backfills that were asked for, and the hours of the open one."""
+        return Backfills(self._reading, self._writing, self._clock)
 
     def close(self) -> None:
         """Close the connections."""
@@ -140,9 +84,21 @@ class Ledger:
             if held.owner and held.expires_at > self._clock():
                 raise LedgerError(f"the ledger is in use by {held.owner} until {_text(held.expires_at)}; wait for that "
                                   "run to end (saec status)", reason="busy")
-            held.owner, held.fence = owner, held.fence + 1
-            held.expires_at = self._clock() + timedelta(seconds=seconds)
-            return Lease(held.owner, held.fence, held.expires_at)
+            lease = Lease(owner, held.fence + 1, self._clock() + timedelta(seconds=seconds), bool(held.owner))
+            held.owner, held.fence, held.expires_at = lease.owner, lease.fence, lease.expires_at
+            held.wanted_until = None
+            return lease
+
+    def want(self, seconds: float) -> None:
+        """Let the holder of the lease know that another run waits for it, for so many seconds from now."""
+        with self._writing() as session:
+            session.execute(update(LeaseRecord).values(wanted_until=self._clock() + timedelta(seconds=seconds)))
+
+    def wanted(self) -> bool:
+        """Whether another run waits for the lease."""
+        with self._reading() as session:
+            until = session.get_one(LeaseRecord, 1).wanted_until
+            return until is not None and until > self._clock()
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
         """Hold the lease for so many seconds from now.
@@ -179,20 +135,21 @@ class Ledger:
         `stale_because` stays until the attempt is finished.
         """
         with self._writing(lease) as session:
-            earlier = session.get(HourRecord, hour.index)
-            fresh = HourRecord(hour=hour.index, state="RUNNING", attempts=earlier.attempts + 1 if earlier else 1,
-                               stage="", fence=lease.fence, config_digest=config_digest, started_at=self._clock(),
-                               stale_because=earlier.stale_because if earlier else None)
-            if earlier:
-                session.delete(earlier)
+            own = session.get(self._table, hour.index)
+            earlier = own or session.get(HourRecord, hour.index)
+            fresh = self._table(hour=hour.index, state="RUNNING", attempts=earlier.attempts + 1 if earlier else 1,
+                                stage="", fence=lease.fence, config_digest=config_digest, started_at=self._clock(),
+                                stale_because=earlier.stale_because if earlier else None)
+            if own:
+                session.delete(own)
                 session.flush()
             session.add(fresh)
-            return _row(fresh)
+            return hour_row(fresh)
 
     def stage(self, lease: Lease, hour: Hour, name: str) -> None:
         """Note the step that an attempt has reached."""
         with self._writing(lease) as session:
-            _required(session, hour).stage = name
+            self._required(session, hour).stage = name
 
     def finish(self, lease: Lease, hour: Hour, outcome: str, reason: str | None = None,
                **result: Unpack[Result]) -> HourRow:
@@ -214,13 +171,14 @@ class Ledger:
         record = finite(result.get("record"), f"record of hour {hour}")
         parent = result.get("parent")
         with self._writing(lease) as session:
-            row = _required(session, hour)
+            row = self._required(session, hour)
             row.state, row.reason, row.message, row.fence = outcome, reason, result.get("message"), lease.fence
-            row.input_digest, row.checkpoint = result.get("input_digest"), result.get("checkpoint")
-            row.version, row.parent = result.get("version"), parent.index if parent else None
+            row.input_digest, row.delivery = result.get("input_digest"), result.get("delivery")
+            row.checkpoint, row.version = result.get("checkpoint"), result.get("version")
+            row.parent = parent.index if parent else None
             row.stale_because, row.record, row.finished_at = None, record, self._clock()
             row.seconds = (row.finished_at - row.started_at).total_seconds() if row.started_at else None
-            return _row(row)
+            return hour_row(row)
 
     def mark_stale(self, lease: Lease, after: Hour, because: str, *, including: bool = False) -> int:
         """Mark every later hour that trained, because the chain it went on from has changed.
@@ -242,41 +200,74 @@ class Ledger:
                 row.stale_because = because
             return len(hours)
 
-    def clear(self, lease: Lease, hour: Hour) -> None:
-        """Forget an hour: it counts as missing again."""
+    def judge_again(self, lease: Lease, hour: Hour, outcome: str, reason: str | None, message: str | None) -> None:
+        """Change how a finished hour ended, when its version was released, or refused, only later."""
         with self._writing(lease) as session:
-            row = session.get(HourRecord, hour.index)
-            if row is not None:
-                session.delete(row)
+            row = self._required(session, hour)
+            row.state, row.reason, row.message = outcome, reason, message
+
+    def delivered(self, lease: Lease, hour: Hour, delivery: str, folded_into: Hour | None = None) -> None:
+        """Note what lies in an hour's folder by now.
+
+        Args:
+            lease: The run's lease.
+            hour: An hour that was finished.
+            delivery: Mark of what lies there.
+            folded_into: The hour that learnt the rows which came late, when one did.
+        """
+        with self._writing(lease) as session:
+            row = self._required(session, hour)
+            row.delivery = delivery
+            if folded_into is not None:
+                row.message = f"rows that came late were learnt with hour {folded_into}"
+                row.reason = "folded" if row.reason == "no-data" else row.reason
 
     def get(self, hour: Hour) -> HourRow | None:
         """What is known of an hour, None when it was never begun."""
-        with self._reading() as session:
-            row = session.get(HourRecord, hour.index)
-            return _row(row) if row else None
+        rows = self.rows(hour, hour)
+        return rows[0] if rows else None
 
     def rows(self, first: Hour | None = None, last: Hour | None = None) -> list[HourRow]:
         """The hours from `first` to `last`, both included, that were ever begun, oldest first."""
-        query = select(HourRecord).order_by(HourRecord.hour)
-        if first is not None:
-            query = query.where(HourRecord.hour >= first.index)
-        if last is not None:
-            query = query.where(HourRecord.hour <= last.index)
-        with self._reading() as session:
-            return [_row(row) for row in session.scalars(query)]
+        return self._rows(lambda table: [
+            *([table.hour >= first.index] if first is not None else []),
+            *([table.hour <= last.index] if last is not None else []),
+        ])
 
     def latest_trained(self, before: Hour) -> HourRow | None:
         """The newest hour earlier than `before` that left a checkpoint: the one to go on from."""
-        trained = (HourRecord.hour < before.index) & HourRecord.checkpoint.is_not(None)
-        with self._reading() as session:
-            row = session.scalar(select(HourRecord).where(trained).order_by(HourRecord.hour.desc()).limit(1))
-            return _row(row) if row else None
+        trained = self._rows(lambda table: [table.hour < before.index, table.checkpoint.is_not(None)], newest=1)
+        return trained[-1] if trained else None
 
     def trained(self, last: int) -> list[HourRow]:
         """The newest so many hours that left a checkpoint, oldest first."""
-        query = select(HourRecord).where(HourRecord.checkpoint.is_not(None)).order_by(HourRecord.hour.desc())
+        return self._rows(lambda table: [table.checkpoint.is_not(None)], newest=last)
+
+    def newest(self, last: int = 1) -> list[HourRow]:
+        """The newest so many hours that were ever begun, oldest first."""
+        return self._rows(lambda _: [], newest=last)
+
+    def _rows(
+        self, conditions: Callable[[HourTable], list[ColumnElement[bool]]], newest: int | None = None
+    ) -> list[HourRow]:
+        """Hours of which all conditions hold, as this ledger sees them, oldest first; only the newest so many."""
+        def matching(session: Session, table: HourTable) -> list[HourRecord]:
+            query = select(table).where(*conditions(table)).order_by(table.hour.desc()).limit(newest)
+            if self._table is not table:
+                query = query.where(table.hour.not_in(select(self._table.hour)))
+            return list(session.scalars(query))
+
         with self._reading() as session:
-            return [_row(row) for row in session.scalars(query.limit(last))][::-1]
+            tables: list[HourTable] = [HourRecord] if self._table is HourRecord else [HourRecord, self._table]
+            found = [row for table in tables for row in matching(session, table)]
+            return [hour_row(row) for row in sorted(found, key=lambda row: row.hour)][-(newest or len(found)):]
+
+    def _required(self, session: Session, hour: Hour) -> HourRecord:
+        """The row of an hour that was begun."""
+        row = session.get(self._table, hour.index)
+        if row is None:
+            raise LedgerError(f"hour {hour} was not begun; call begin first")
+        return row
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:
@@ -309,23 +300,6 @@ def _check_lease(session: Session, lease: Lease) -> None:
     if (held.fence, held.owner) != (lease.fence, lease.owner):
         raise LeaseLost(f"{lease.owner} no longer holds lease {lease.fence}: the ledger is now held by "
                         f"{held.owner or 'nobody'} (lease {held.fence}); this run was replaced, stop it")
-
-
-def _required(session: Session, hour: Hour) -> HourRecord:
-    """The row of an hour that was begun."""
-    row = session.get(HourRecord, hour.index)
-    if row is None:
-        raise LedgerError(f"hour {hour} was not begun; call begin first")
-    return row
-
-
-def _row(row: HourRecord) -> HourRow:
-    """The row as a value that outlives its session."""
-    return HourRow(hour=Hour(row.hour), state=row.state, attempts=row.attempts, fence=row.fence, stage=row.stage,
-                   reason=row.reason, message=row.message, input_digest=row.input_digest,
-                   config_digest=row.config_digest, parent=None if row.parent is None else Hour(row.parent),
-                   checkpoint=row.checkpoint, version=row.version, stale_because=row.stale_because,
-                   started_at=row.started_at, finished_at=row.finished_at, seconds=row.seconds, record=row.record)
 
 
 def _text(moment: datetime) -> str:

@@ -1,0 +1,182 @@
+"""A backfill: hours of a range done by hand, or by a replay of late data, in a way that can be stopped at any moment.
+
+Decisions: one backfill is open at a time; it is a row of the ledger, so it can be paused, resumed after a crash or
+given up from anywhere. Where later hours have gone on from one that is to be done again, all of them are done aside, on
+a branch of their own, and swapped in whole at the end: until then the hours that stand, the live version and what the
+report shows are as they were. Between two hours the lease is given to a scheduled run that wants it, so the newest hour
+never waits for an old one. What became due meanwhile is done again on the branch if the range reached up to the newest
+hour; an hour whose past came out on the branch as it was is left as it stands.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from saec.errors import StoreError
+from saec.pipeline import NOBODY
+from saec.progress import FAILURES, look_ahead, own_work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from saec.hours import Hour
+    from saec.ledger import Backfill, HourRow, Lease, Ledger
+    from saec.pipeline import Listener, Pipeline
+    from saec.planner import PlannedHour
+
+PATIENCE = 24 * 3600.0
+"""Seconds that a backfill waits for the lease, once it has given it to a scheduled run."""
+_HANDOVER = 15.0
+
+
+def begin(pipeline: Pipeline, lease: Lease, asked: Backfill, now: Hour | None = None) -> Backfill:
+    """Open a backfill, or find the open one that was asked for in the same words.
+
+    Raises:
+        LedgerError: reason "open-backfill", when another one is open.
+    """
+    current = pipeline.ledger.backfills.current()
+    if current and _words(current) == _words(asked):
+        return current
+    first = next((planned.hour for planned in look_ahead(pipeline.config, pipeline.ledger, asked, now).left), None)
+    trained, newest = pipeline.ledger.trained(1), pipeline.ledger.newest()
+    aside = bool(first and trained and trained[-1].hour >= first)
+    follow = aside and asked.last >= newest[-1].hour
+    return pipeline.ledger.backfills.start(lease, replace(asked, aside=aside, follow=follow))
+
+
+def run_backfill(
+    pipeline: Pipeline,
+    asked: Backfill | None = None,
+    *,
+    now: Hour | None = None,
+    listener: Listener = NOBODY,
+) -> tuple[Backfill, list[HourRow]]:
+    """Do a backfill until it is done, stopped, paused or given up.
+
+    Args:
+        pipeline: the pipeline.
+        asked: what is wanted; the one that is open when left out.
+        now: the first hour that counts as not over yet; by the clock when left out.
+        listener: told how it goes.
+
+    Returns:
+        How the backfill stands, and the hours that were done by this call as they ended.
+
+    Raises:
+        LedgerError: reason busy, open-backfill or no-backfill.
+    """
+    rows: list[HourRow] = []
+    patience = 0.0
+    while True:
+        with pipeline.leased(patience) as lease:
+            if asked:
+                begin(pipeline, lease, asked, now)
+            backfill = pipeline.ledger.backfills.turn(lease, "RUNNING")
+            work = _Work(pipeline, lease, backfill, now)
+            rows += work.hours(listener)
+            if not work.wanted:
+                return work.backfill, rows
+        _hand_over(pipeline.ledger)
+        asked, patience = None, PATIENCE
+
+
+def give_up(pipeline: Pipeline) -> Backfill:
+    """Give the open backfill up: at once when no run is at work on it, else after the hour at work.
+
+    Raises:
+        LedgerError: reason "no-backfill", when none is open.
+    """
+    asked = pipeline.ledger.backfills.ask("cancel")
+    if pipeline.ledger.holder():
+        return asked
+    with pipeline.leased() as lease:
+        return _Work(pipeline, lease, asked).cancel()
+
+
+class _Work:
+    """A backfill at work under one lease."""
+
+    def __init__(self, pipeline: Pipeline, lease: Lease, backfill: Backfill, now: Hour | None = None) -> None:
+        self.pipeline, self.lease, self.backfill, self.now = pipeline, lease, backfill, now
+        self.wanted = False
+        """Whether it stopped because a scheduled run wants the lease."""
+
+    def hours(self, listener: Listener) -> Iterator[HourRow]:
+        """Do hours until something ends it."""
+        ledger = self.pipeline.ledger
+        while True:
+            asked = ledger.backfills.current()
+            if asked and asked.asked:
+                self.backfill = self.cancel() if asked.asked == "cancel" else self._turn("PAUSED", "paused on request")
+                return
+            if ledger.wanted():
+                self.wanted = True
+                return
+            progress = look_ahead(self.pipeline.config, ledger, self.backfill, self.now)
+            listener.on_plan(progress.done, len(progress.left), progress.seconds_left)
+            planned = next((planned for planned in progress.plan if planned.action != "skip"), None)
+            if planned is None or planned.action == "wait":
+                self.backfill = self._finish(planned)
+                return
+            [row] = self.pipeline.run(self.lease, [planned], promote=self.backfill.promote, aside=self.backfill.aside,
+                                      listener=listener)
+            yield row
+            if row.state in FAILURES and self.backfill.stop_on_failure:
+                self.backfill = self._turn("STOPPED", f"hour {row.hour} is {row.state}({row.reason}): {row.message}")
+                return
+
+    def cancel(self) -> Backfill:
+        """Forget what was done aside; hours that were not done aside stay as they are."""
+        self.pipeline.ledger.backfills.drop(self.lease)
+        self.pipeline.workspace.drop_aside()
+        return self._turn("CANCELLED", "given up; the hours that stand are as they were" if self.backfill.aside
+                          else "given up; the hours it has done stay")
+
+    def _finish(self, waits: PlannedHour | None) -> Backfill:
+        """Swap in what was done aside, and let the newest version go live if that was wanted."""
+        said = [f"ended before hour {waits.hour}, which {waits.why}"] if waits else []
+        if self.backfill.aside:
+            self.backfill, hours = self.pipeline.ledger.backfills.swap_in(self.lease)
+            said += [f"hours {hours[0]} to {hours[-1]} were swapped in ({len(hours)})"] if hours else []
+        self.pipeline.workspace.swap_in()
+        if self.backfill.promote:
+            said += self._promote()
+        return self._turn("DONE", "; ".join(said) or None)
+
+    def _promote(self) -> list[str]:
+        """Release the newest version that was kept only because it was made aside, and say so."""
+        ledger, backfill, lease = self.pipeline.ledger, self.backfill, self.lease
+        own = own_work(ledger, backfill, ledger.rows(backfill.first, backfill.last))
+        kept = [(row.hour, row.version) for row in own if row.reason == "not-promoted" and row.version]
+        if not kept:
+            return []
+        hour, version = kept[-1]
+        ledger.check(lease)
+        try:
+            release = self.pipeline.workspace.store().publish(
+                version, actor=backfill.actor, reason=f"{backfill} was swapped in", fence=lease.fence)
+        except StoreError as error:
+            if error.reason not in ("held", "superseded"):
+                raise
+            ledger.judge_again(lease, hour, "HELD", error.reason, str(error))
+            return [str(error)]
+        ledger.judge_again(lease, hour, "PUBLISHED", None, f"was released when its {backfill} was swapped in")
+        return [f"{release.version} is live"]
+
+    def _turn(self, state: Any, message: str | None = None) -> Backfill:
+        return self.pipeline.ledger.backfills.turn(self.lease, state, message)
+
+
+def _words(backfill: Backfill) -> tuple[object, ...]:
+    """What tells one backfill from another."""
+    return (backfill.first, backfill.last, backfill.only, backfill.promote, backfill.replace)
+
+
+def _hand_over(ledger: Ledger) -> None:
+    """Wait until the scheduled run that wants the lease has taken it; not for ever, as it may have died."""
+    deadline = time.monotonic() + _HANDOVER
+    while ledger.wanted() and not ledger.holder() and time.monotonic() < deadline:
+        time.sleep(0.2)

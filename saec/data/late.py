@@ -1,0 +1,104 @@
+"""Rows that come when their hour is done: told from those already learnt by what they are, not by where they lie.
+
+Decisions: a row is its time and its feature keys, 63 bits of keyed hash, so whatever producers rewrite, merge or send
+twice is recognised; the last bit is its label, so one that was corrected is told from one that came late. Of rows that
+agree in all but the label, one is kept.
+
+Shapes: B rows, N distinct rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from saec.config import Config
+from saec.data.hashing import Keys, field_key, hash_words
+from saec.data.rows import EncodedRows
+from saec.durable import write_file
+from saec.hours import Hour
+
+IDENTITIES_FILE = "identities.safetensors"
+"""In an hour's folder: the rows learnt with it, its own and those of other hours that came late."""
+_LABEL = np.uint64(1)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How an hour's delivery differs from the rows that were learnt."""
+
+    rows: int
+    """Rows learnt so far."""
+    added: int
+    """Rows that are new."""
+    removed: int
+    """Rows that are not there any more."""
+    relabelled: int
+    """Rows that have another label."""
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.added or self.removed or self.relabelled)
+
+    @property
+    def unlearnt(self) -> bool:
+        """Whether something that was learnt does not hold any more."""
+        return bool(self.removed or self.relabelled)
+
+    def __str__(self) -> str:
+        """For people.
+
+        >>> str(Change(rows=1000, added=50, removed=0, relabelled=3))
+        '50 rows came late; of the 1,000 learnt 0 are gone and 3 have another label (5.3% changed)'
+        """
+        said = f"{self.added:,} rows came late"
+        if not self.rows:
+            return said
+        share = (self.added + self.removed + self.relabelled) / self.rows
+        return (f"{said}; of the {self.rows:,} learnt {self.removed:,} are gone and {self.relabelled:,} have another "
+                f"label ({share:.1%} changed)")
+
+
+def identities(config: Config, rows: EncodedRows) -> Keys:
+    """What each row is, and in the last bit its label, uint64 [B]."""
+    words_BW = np.column_stack([rows.times_B.view(np.uint64), rows.keys_BS])
+    identity_B = hash_words(words_BW, field_key(config.data.hash_key, "identity of rows"))
+    return (identity_B & ~_LABEL) | rows.labels_B
+
+
+def compare(known_N: Keys, found_N: Keys) -> Change:
+    """How a delivery differs from what is known; both as identities."""
+    known_N, found_N = _distinct(known_N), _distinct(found_N)
+    same = len(np.intersect1d(known_N & ~_LABEL, found_N & ~_LABEL, assume_unique=True))
+    alike = len(np.intersect1d(known_N, found_N, assume_unique=True))
+    return Change(len(known_N), len(found_N) - same, len(known_N) - same, same - alike)
+
+
+def only_late(config: Config, rows: EncodedRows, known_N: Keys) -> EncodedRows:
+    """The rows that are not known yet, each once, in the order of their time."""
+    identity_B = identities(config, rows) & ~_LABEL
+    first = np.sort(np.unique(identity_B, return_index=True)[1])
+    chosen = first[~np.isin(identity_B[first], known_N & ~_LABEL)]
+    return EncodedRows(rows.labels_B[chosen], rows.times_B[chosen], rows.keys_BS[chosen])
+
+
+def _distinct(identity_N: Keys) -> Keys:
+    """Each row once, whatever its label."""
+    return identity_N[np.unique(identity_N & ~_LABEL, return_index=True)[1]]
+
+
+def save_identities(folder: Path, learnt: dict[Hour, Keys]) -> None:
+    """Keep which rows of which hours were learnt with the hour of a folder."""
+    arrays = {hour.compact: np.unique(identity_N) for hour, identity_N in learnt.items()}
+    write_file(folder / IDENTITIES_FILE, save(arrays))
+
+
+def load_identities(folder: Path, hour: Hour) -> Keys:
+    """Rows of an hour that were learnt with the hour of a folder; none where nothing is known of them."""
+    path = folder / IDENTITIES_FILE
+    if not path.exists():
+        return np.empty(0, np.uint64)
+    return load(path.read_bytes()).get(hour.compact, np.empty(0, np.uint64))

@@ -1,0 +1,62 @@
+"""Which failures of a step may pass by themselves, and steps that are tried again after those.
+
+Decisions: only storage or a network that failed for a moment is worth another attempt, and few of them, after pauses
+that grow and are drawn at random, so that many pipelines do not come back at once. An hour's faulty data, a full disk
+or a diverged model would fail the same way twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from saec.errors import StoreError
+from saec.steps import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PAUSES = (2.0, 20.0)
+"""Seconds before the second and third attempt; an object store has been asked again for a minute before the first."""
+JITTER = 0.5
+"""Share of a pause that is drawn at random and added."""
+_LASTING = {
+    errno.ENOSPC, errno.EDQUOT,  # the disk is full
+    errno.EACCES, errno.EPERM, errno.EROFS,  # not allowed
+    errno.EIO,  # after a failed write or fsync the disk's word is worth nothing
+    errno.ENOENT, errno.EXDEV,
+}
+log = logging.getLogger(__name__)
+
+
+def may_pass(error: object) -> bool:
+    """Whether an error may be gone a moment later."""
+    if isinstance(error, StoreError):
+        return type(error) is StoreError and error.reason == "store"
+    return isinstance(error, OSError) and error.errno not in _LASTING
+
+
+def tried_again(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that is tried again after what may pass."""
+
+    @functools.wraps(step)
+    def run(*args: object) -> object:
+        for pause in PAUSES:
+            try:
+                return step(*args)
+            except (OSError, StoreError) as error:
+                if not may_pass(error):
+                    raise
+                log.warning("step %s failed and is tried again: %s", step.__name__, error)
+                time.sleep(pause * (1 + JITTER * random.random()))  # noqa: S311 - nobody is to guess nothing here
+        return step(*args)
+
+    return run
+
+
+RETRIED = Steps(*map(tried_again, Steps()))
+"""The six steps, each tried again where that may help."""

@@ -1,0 +1,72 @@
+"""What a scheduled run does: look for late data, do every hour that is due, replay what changed if that is wanted.
+
+Decisions: it is the same whoever starts it, Prefect, cron or a person. A backfill at work lets it go first, so it waits
+for that; another scheduled run does the same hours, so there is nothing to wait for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saec.backfill import run_backfill
+from saec.late import note_late
+from saec.pipeline import NOBODY
+from saec.progress import ask
+
+if TYPE_CHECKING:
+    from saec.hours import Hour
+    from saec.ledger import HourRow
+    from saec.pipeline import Listener, Pipeline
+
+REPLAY = "replay of late data"
+"""Who asks for a backfill of hours that late data has made stale."""
+PATIENCE = 1800.0
+"""Seconds that a scheduled run waits for a backfill to end its hour."""
+
+
+def advance(pipeline: Pipeline, now: Hour | None = None, listener: Listener = NOBODY) -> list[HourRow]:
+    """Advance the ledger.
+
+    Args:
+        pipeline: the pipeline.
+        now: the first hour that counts as not over yet; by the clock when left out.
+        listener: told how it goes.
+
+    Returns:
+        The hours that were done, as they ended.
+
+    Raises:
+        LedgerError: reason busy, when another scheduled run is at work.
+        LeaseLost: when this one was replaced.
+    """
+    config, ledger = pipeline.config, pipeline.ledger
+    with pipeline.leased(PATIENCE if _running(pipeline) else 0.0) as lease:
+        folded = {late.row.hour: late for late in note_late(config, ledger, lease)}
+        rows = pipeline.run(lease, pipeline.due(now), late=folded, listener=listener)
+        for row in rows:
+            for hour in folded.keys() & {*map(type(row.hour).parse, (row.record or {}).get("late", {}))}:
+                ledger.delivered(lease, hour, folded[hour].delivery, folded_into=row.hour)
+    if config.data.late == "replay":
+        rows += _replay(pipeline, now, listener)
+    return rows
+
+
+def _running(pipeline: Pipeline) -> bool:
+    """Whether a backfill is at work, or was when it died."""
+    current = pipeline.ledger.backfills.current()
+    return current is not None and current.state == "RUNNING"
+
+
+def _replay(pipeline: Pipeline, now: Hour | None, listener: Listener) -> list[HourRow]:
+    """Do stale hours again, or go on with that where a run died over it; one that stopped waits for a person."""
+    ledger, current = pipeline.ledger, pipeline.ledger.backfills.current()
+    if current:
+        mine = current.actor == REPLAY and current.state == "RUNNING"
+        return run_backfill(pipeline, now=now, listener=listener)[1] if mine else []
+    newest = ledger.newest()
+    rows = ledger.rows(newest[-1].hour - pipeline.config.data.frozen_after) if newest else []
+    stale = [row.hour for row in rows if row.stale_because]
+    if not stale:
+        return []
+    asked = ask(stale[0], rows[-1].hour, REPLAY, only="stale", promote=True)
+    return run_backfill(pipeline, asked, now=now, listener=listener)[1]

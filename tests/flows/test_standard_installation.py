@@ -1,0 +1,277 @@
+"""The processes of docker-compose.yml run by hand: PostgreSQL, a store, Prefect's server and a worker.
+
+Commands, environment, secrets and health checks are read from the compose file, with the containers' names and paths
+replaced by ports and folders of this machine. Where no `weed` (SeaweedFS) is found, moto's S3 server stands in for it.
+"""
+
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import pytest
+import yaml
+
+from saec.ledger import Ledger
+from saec.store.model_store import open_store
+
+SECONDS = 150
+BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+SECRETS = {"postgres_password": "postgres-canary", "store_key": "store-canary", "prefect_auth": "admin:auth-canary"}
+EVERY_20_SECONDS = "'* * * * * */20'"
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def until(found: Callable[[], Any], what: str, alive: Callable[[], object] = lambda: None) -> Any:
+    """What is found in the end; `alive` may give up before."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        if value := found():
+            return value
+        alive()
+        time.sleep(0.5)
+    raise TimeoutError(what)
+
+
+class Installation:
+    """The compose file's services as processes of this machine."""
+
+    def __init__(self, root: Path, folder: Path, stack: ExitStack) -> None:
+        self.root, self.folder, self.stack = root, folder, stack
+        self.services = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]
+        self.ports = {name: free_port() for name in ("postgres", "store", "server")}
+        self.running: dict[str, subprocess.Popen] = {}
+        for name in ("secrets", "bin"):
+            (folder / name).mkdir(parents=True)
+        (folder / "bin" / "saec").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m saec.cli.main "$@"\n')
+        (folder / "bin" / "saec").chmod(0o755)
+        for name, secret in SECRETS.items():
+            (folder / "secrets" / name).write_text(secret + "\n")
+
+    def here(self, text: Any) -> str:
+        """A piece of the compose file with this machine's ports and folders."""
+        at = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        inside = {"postgres:5432": at["postgres"], "store:8333": at["store"], "server:4200": at["server"],
+                  "127.0.0.1:4200": at["server"], "0.0.0.0": "127.0.0.1", "/run/secrets": str(self.folder / "secrets"),
+                  "/tmp/prefect": str(self.folder / "prefect"), "/app/workspace": str(self.folder), "$$": "$"}
+        for told, meant in inside.items():
+            text = str(text).replace(told, meant)
+        return {"4200": str(self.ports["server"])}.get(text, text)
+
+    def environment(self, name: str, **more: str) -> dict[str, str]:
+        """A service's variables; of this process's own only the way to the programs."""
+        path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{self.root}:{os.environ['PATH']}"
+        own = {"PATH": path, "PYTHONPATH": str(self.root), "HOME": str(self.folder), "LANG": "C.UTF-8",
+               "PREFECT_HOME": str(self.folder / "prefect" / name), "DO_NOT_TRACK": "1",
+               "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PYTHONUNBUFFERED": "1"}
+        return own | {key: self.here(value) for key, value in self.services[name]["environment"].items()} | more
+
+    def start(self, name: str, command: list[str], **options: Any) -> None:
+        """Start a service, to be ended with all it started at the end."""
+        log = self.stack.enter_context((self.folder / f"{name}.log").open("w"))
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **options)
+        self.running[name] = process
+        self.stack.callback(self.stop, name)
+
+    def compose(self, name: str, *, replaced: tuple[str, str] = ("", ""), **more: str) -> None:
+        """Start a service by its command in the compose file, in which a piece may be replaced."""
+        command = [self.here(word).replace(*replaced) for word in self.services[name]["command"]]
+        self.start(name, ["with-secrets", *command], env=self.environment(name, **more), cwd=self.folder)
+
+    def stop(self, name: str) -> None:
+        """End a service and its children."""
+        process = self.running[name]
+        gently = signal.SIGINT if name == "postgres" else signal.SIGTERM  # as its image says: a fast shutdown
+        for kind in (gently, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, kind)
+                process.wait(20)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+    def check(self, name: str, *arguments: str, **more: str) -> tuple[bool, str]:
+        """What a service's health check says; further arguments go to its last word, a command of the shell."""
+        *words, last = (self.here(word) for word in self.services[name]["healthcheck"]["test"][1:])
+        command = [*words, " ".join([last, *arguments])]
+        said = subprocess.run(command, env=self.environment(name, **more), cwd=self.folder, text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return said.returncode == 0, said.stdout
+
+    def ask(self, path: str, body: dict | None = None, *, method: str | None = None, auth: str = "") -> Any:
+        """The server's answer."""
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Basic {b64encode(auth.encode()).decode()}"} if auth else {}
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.ports['server']}/api{path}"
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=10) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def gone(self) -> None:
+        """Fail, with its log, when a service has ended."""
+        for name, process in self.running.items():
+            assert process.poll() is None, (self.folder / f"{name}.log").read_text()[-3000:]
+
+    def memory(self) -> dict[str, float]:
+        """Resident megabytes of each service and what it started."""
+        sizes = dict.fromkeys(self.running, 0.0)
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                session = int((status.parent / "stat").read_text().rpartition(")")[2].split()[3])
+                pages = int((status.parent / "statm").read_text().split()[1])
+            except OSError:
+                continue
+            for name, process in self.running.items():
+                sizes[name] += pages * os.sysconf("SC_PAGESIZE") / 1e6 if session == process.pid else 0.0
+        return sizes
+
+    def postgres(self) -> None:
+        """PostgreSQL as its image sets it up: role, databases and arguments from the compose file; never as root."""
+        account = {"user": "postgres", "group": "postgres"} if getpass.getuser() == "root" else {}
+        data = Path(tempfile.mkdtemp(prefix="saec-postgres-"))  # pytest's folders are closed to other accounts
+        self.stack.callback(shutil.rmtree, data, ignore_errors=True)
+        password = data / "password"
+        password.write_text(SECRETS["postgres_password"])
+        if account:
+            shutil.chown(data, *account.values())
+            shutil.chown(password, *account.values())
+        settings, port = self.environment("postgres"), str(self.ports["postgres"])
+        subprocess.run([BINARIES / "initdb", f"--pgdata={data / 'db'}", f"--username={settings['POSTGRES_USER']}",
+                        f"--pwfile={password}", *settings["POSTGRES_INITDB_ARGS"].split(), "--no-sync"],
+                       check=True, stdout=subprocess.DEVNULL, cwd=data, **account)
+        self.start("postgres", [BINARIES / "postgres", "-D", data / "db", "-p", port, "-k", data, "-h", "127.0.0.1"],
+                   cwd=data, **account)
+        admin = f"host=127.0.0.1 port={port} user=saec password={SECRETS['postgres_password']} dbname=postgres"
+        until(lambda: not socket.socket().connect_ex(("127.0.0.1", int(port))), "PostgreSQL", self.gone)
+        script = yaml.safe_load((self.root / "docker-compose.yml").read_text())["configs"]["ledger_database"]["content"]
+        with psycopg.connect(admin, autocommit=True) as connection:
+            for statement in (f"CREATE DATABASE {settings['POSTGRES_DB']}", script):
+                connection.execute(statement)
+        healthy, said = self.check("postgres", PATH=f"{BINARIES}:{os.environ['PATH']}", PGPORT=port)
+        assert healthy, said
+
+    def store(self) -> None:
+        """The S3 store: SeaweedFS by the compose file's command where it is installed, else moto with its bucket."""
+        port = self.ports["store"]
+        if shutil.which("weed"):
+            others = [f"-{part}.port={20_000 + offset + port % 9_000}" for offset, part in
+                      enumerate(("master", "volume", "filer"))]
+            command = self.here(self.services["store"]["command"]).replace("s3.port=8333", f"s3.port={port}")
+            command = command.replace("/models", str(self.folder / "models")).split()
+            (self.folder / "models").mkdir()
+            self.start("store", ["with-secrets", *command, *others], env=self.environment("store"))
+        else:
+            self.start("store", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
+        until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), "the store", self.gone)
+        if not shutil.which("weed"):  # SeaweedFS makes a bucket when it is first written to
+            client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
+                                  aws_access_key_id="saec", aws_secret_access_key=SECRETS["store_key"])
+            client.create_bucket(Bucket="models")
+
+
+@pytest.fixture
+def installation(root, tmp_path) -> Iterator[Installation]:
+    """PostgreSQL and the store at work."""
+    if BINARIES is None:
+        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
+    with ExitStack() as stack:
+        made = Installation(root, tmp_path / "installation", stack)
+        made.postgres()
+        made.store()
+        yield made
+
+
+@pytest.fixture
+def settings_file(installation, fresh) -> Path:
+    """The small pipeline's settings with ledger and store of configs/standard.yaml."""
+    standard = yaml.safe_load((installation.root / "configs" / "standard.yaml").read_text())
+    settings = fresh.config().model_dump(mode="json")
+    settings |= {name: installation.here(standard[name]) for name in ("ledger", "store")}
+    path = installation.folder / "shop.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.mark.server
+@pytest.mark.timeout(400)
+def test_the_standard_installation(installation, settings_file, fresh, monkeypatch, record_property):
+    """A scheduled run is created, picked up by a worker and publishes; health checks fail when that would not be so."""
+    auth = SECRETS["prefect_auth"]
+    installation.compose("server")
+    until(lambda: installation.check("server")[0], "the server", installation.gone)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        installation.ask("/deployments/filter", {})
+
+    config = {"SAEC_CONFIG": str(settings_file)}
+    healthy, said = installation.check("worker", **config)
+    assert not healthy
+    assert "hourly/shop is not deployed" in said
+    installation.compose("worker", replaced=("--work-pool", f"--cron {EVERY_20_SECONDS} --work-pool"), **config)
+    settings = yaml.safe_load(settings_file.read_text())
+    for name, value in installation.environment("worker").items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["store_key"])
+    monkeypatch.setenv("PGPASSWORD", SECRETS["postgres_password"])
+    ledger = Ledger(settings["ledger"])
+
+    def done() -> Any:
+        rows = ledger.rows()
+        return rows if len(rows) == len(fresh.hours) and rows[-1].finished_at else None
+
+    rows = until(done, "seven hours", installation.gone)
+    assert [row.state for row in rows[-3:]] == ["PUBLISHED"] * 3
+    store = open_store(settings["store"], cache=installation.folder / "read-here")
+    assert store.live().version == rows[-1].version
+    assert {row.version for row in rows if row.version} <= set(store.versions())
+    assert store.verify(rows[-1].version) == []
+
+    ended = {"sort": "END_TIME_DESC", "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}},
+                                                    "deployment_id": {"is_null_": False}}}
+    runs = until(lambda: installation.ask("/flow_runs/filter", ended, auth=auth), "the run's end", installation.gone)
+    assert runs[-1]["auto_scheduled"]
+    assert "published" in runs[-1]["state"]["message"], runs
+    for service in ("server", "worker"):
+        healthy, said = until(lambda service=service: (found := installation.check(service, **config))[0] and found,
+                              f"a healthy {service}", installation.gone)
+        assert "hourly/shop runs next at" in said
+    record_property("megabytes", installation.memory())
+
+    installation.stop("worker")
+    healthy, said = until(lambda: not (found := installation.check("worker", "--late", "5", **config))[0] and found,
+                          "a run that nobody takes")
+    assert "nobody took it" in said
+    assert "worker of saec" in said
+    database = installation.environment("server")["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+    with psycopg.connect(database.replace("+asyncpg", "")) as connection:
+        connection.execute("DELETE FROM flow_run WHERE state_type = 'SCHEDULED'")
+        connection.commit()
+    assert installation.ask("/health") is True
+    healthy, said = installation.check("server")
+    assert (healthy, "the server's scheduler is not at work" in said) == (False, True), said
+    deployment = next(found for found in installation.ask("/deployments/filter", {}, auth=auth) if found["schedules"])
+    installation.ask(f"/deployments/{deployment['id']}", {"paused": True}, method="PATCH", auth=auth)
+    assert "hourly/shop has no active schedule" in installation.check("server")[1]
+
+    logs = "".join(path.read_text() for path in installation.folder.glob("*.log"))
+    assert not [secret for secret in SECRETS.values() if secret.removeprefix("admin:") in logs]
