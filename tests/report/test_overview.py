@@ -55,6 +55,7 @@ def test_a_pipeline_in_trouble(troubled):
     assert lines["at work"].startswith("between hours (hourly flow on host, process 7, lease until 12:31:30 UTC)")
     assert lines["next hour"] == "2017-10-01T07, due now"
     assert lines["backlog"] == "3 hours, 2017-10-01T07 to 2017-10-01T09, about 3 min"
+    assert lines["waits for"] == "2017-10-01T10: its partition is absent; waited for until 2017-10-01T13"
     assert lines["stale"].startswith("2017-10-01T01; redo with")
     assert lines["unpublished"] == "6 hours since the last one, HELD(worse), FAILED(oom)"
 
