@@ -162,7 +162,7 @@ def test_secrets_are_read_from_files(root, tmp_path):
 
 
 def test_every_secret_of_the_compose_file_is_read(root, compose):
-    """Each NAME_FILE that a service is given is one that `with-secrets.sh` knows, and each service may read its file."""
+    """`with-secrets.sh` knows each NAME_FILE that a service is given, and each service may read its files."""
     known = re.search(r"^for name in (.*); do", (root / "with-secrets.sh").read_text(), flags=re.MULTILINE)[1].split()
     for name, service in compose["services"].items():
         files = {key: value for key, value in service["environment"].items() if key.endswith("_FILE")}
