@@ -1,7 +1,8 @@
 """What the Prefect UI shows beside the runs: the overview, a page and a table of each hour, a backfill's plan and bar.
 
 Decisions: pages are artifacts, made from the ledger's rows alone, under keys that say the hour (`hour-20171001t03`), so
-an hour that is done again gets a further version of its page. A page that cannot be drawn or stored is logged and
+an hour that is done again gets a further version of its page. The overview is one artifact that is rewritten, so that
+its address can be kept and no versions pile up. A page that cannot be drawn or stored is logged and
 changes no outcome: the ledger has spoken before.
 """
 
@@ -13,6 +14,8 @@ from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.runtime import flow_run
 
 from saec.hours import Hour
@@ -64,13 +67,23 @@ def tag_hour(row: HourRow) -> None:
 
 
 def show_overview(outlook: Outlook, fired: Sequence[Alarm]) -> None:
-    """Show where the pipeline stands, as a further version of the one overview."""
+    """Show where the pipeline stands, on a page whose address stays the same: it is rewritten in place."""
     with _tried("overview"):
-        create_markdown_artifact(
-            key=OVERVIEW_KEY,
-            markdown=overview_markdown(outlook, fired, lambda hour: f"/artifacts/key/{hour_key(hour)}"),
-            description="Alarms: " + (", ".join(alarm.name for alarm in fired) or "none"),
-        )
+        markdown = overview_markdown(outlook, fired, lambda hour: f"/artifacts/key/{hour_key(hour)}")
+        described = "Alarms: " + (", ".join(alarm.name for alarm in fired) or "none")
+        if (standing := overview_id()) is None:
+            create_markdown_artifact(key=OVERVIEW_KEY, markdown=markdown, description=described)
+        else:
+            with get_client(sync_client=True) as client:
+                client.update_artifact(standing, ArtifactUpdate(data=markdown, description=described))
+
+
+def overview_id() -> UUID | None:
+    """The id of the overview, which its address ends in; None before the first."""
+    wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[OVERVIEW_KEY]))
+    with get_client(sync_client=True) as client:
+        found = client.read_latest_artifacts(artifact_filter=wanted)
+    return found[0].latest_id if found else None
 
 
 def show_progress(done: int, left: int, seconds: float | None) -> None:

@@ -1,25 +1,21 @@
-"""A pipeline at work: the lease, the hour's row in the ledger, and what each way an hour can end means.
+"""A pipeline at work: an hour's row in the ledger around its six steps, and what each way an hour can end means.
 
-Decisions: one run at a time holds the ledger's lease and renews it from a thread, so a run that dies is replaced
-within `LEASE_SECONDS`, and one that was replaced can neither write the ledger nor publish. Whatever happens in an hour
-becomes one of four outcomes with a reason; only losing the lease, or being told to stop, ends the run itself.
+Decisions: whatever happens in an hour becomes one of four outcomes with a reason; only losing the lease, or being told
+to stop, ends the run itself.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from saec.data.partitions import available_hours
 from saec.durable import REASONS
-from saec.errors import HourHeld, InputError, LeaseLost, LedgerError, SaecError, StoreError
+from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
 from saec.hours import Hour
 from saec.late import learners
+from saec.lease import held
 from saec.ledger import HourRow, Lease, Ledger
 from saec.logs import ended, hour_logged, step_begun
 from saec.monitoring.metrics import write_metrics
@@ -33,9 +29,6 @@ if TYPE_CHECKING:
 
     from saec.config import Config
 
-LEASE_SECONDS = 120.0
-ASK_SECONDS = 1.0
-"""How often a run that waits for the lease asks for it."""
 log = logging.getLogger(__name__)
 
 
@@ -88,7 +81,7 @@ class Pipeline:
 
     @contextmanager
     def leased(self, patience: float = 0.0) -> Iterator[Lease]:
-        """Hold the lease, renewed from a thread until the end.
+        """Hold the lease, and write the metrics at the end; see `saec.lease.held`.
 
         Args:
             patience: seconds to wait for it while another run holds it, which is let know.
@@ -96,35 +89,10 @@ class Pipeline:
         Raises:
             LedgerError: reason "busy", when another run holds it still.
         """
-        lease = self._acquire(patience)
-        done = threading.Event()
-        heart = threading.Thread(target=self._renew, args=(lease, done), name="saec lease", daemon=True)
-        heart.start()
-        try:
-            store = self.workspace.store()
-            if lease.taken_over:
-                why = "took over from a run that let its lease expire"
-                store.fence(actor=lease.owner, reason=why, fence=lease.fence)
-            store.remove_orphans()
+        store = self.workspace.store()
+        with held(self.ledger, store, self.config.workspace, self.actor, patience) as lease:
             yield lease
-        finally:
-            done.set()
-            heart.join()
-            self._give_back(lease)
-            write_metrics(self.config, self.ledger, self.workspace.store())
-
-    def _acquire(self, patience: float) -> Lease:
-        """Take the lease, or wait for it."""
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                owner = f"{self.actor} on {socket.gethostname()}, process {os.getpid()}"
-                return self.ledger.acquire(owner, LEASE_SECONDS)
-            except LedgerError as error:
-                if error.reason != "busy" or time.monotonic() >= deadline:
-                    raise
-            self.ledger.want(2 * ASK_SECONDS)
-            time.sleep(ASK_SECONDS)
+        write_metrics(self.config, self.ledger, store)
 
     def run(
         self,
@@ -300,20 +268,6 @@ class Pipeline:
             self.workspace.retain({row.hour for row in standing})
         except (StoreError, OSError) as error:
             log.warning("hour %s is done, but what is too old was not removed: %s", hour, error)
-
-    def _renew(self, lease: Lease, done: threading.Event) -> None:
-        """Renew the lease until done; a lease that is lost stays lost, and the next write says so."""
-        while not done.wait(LEASE_SECONDS / 4):
-            try:
-                self.ledger.renew(lease, LEASE_SECONDS)
-            except SaecError as error:
-                log.warning("lease of %s not renewed: %s", lease.owner, error)
-
-    def _give_back(self, lease: Lease) -> None:
-        try:
-            self.ledger.release(lease)
-        except LeaseLost:
-            log.warning("%s was replaced by a newer run", lease.owner)
 
 
 def _click_rates(rows: Iterable[HourRow]) -> tuple[float, ...]:

@@ -280,8 +280,8 @@ def outlook() -> Callable[..., Outlook]:
     def make(**changed) -> Outlook:
         known = {
             "now": OUTLOOK_NOW, "rows": [ended_hour(index) for index in range(12)], "due": [], "waiting": None,
-            "has_data": True, "lease": None, "live": last_release(), "live_since": OUTLOOK_NOW - timedelta(minutes=24),
-            "disk_free": 50_000_000_000,
+            "has_data": True, "lease": None, "backfill": None, "live": last_release(),
+            "live_since": OUTLOOK_NOW - timedelta(minutes=24), "disk_free": 50_000_000_000,
         }
         return Outlook(**known | changed)
     return make

@@ -4,10 +4,12 @@ import math
 
 import pytest
 
+from saec.backfill import run_backfill
 from saec.config import load_config
 from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.pipeline import Pipeline
+from saec.progress import ask
 from saec.store.model_store import open_store
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -28,8 +30,7 @@ def pipeline(root, shared_data, tmp_path_factory) -> Pipeline:
 @pytest.fixture(scope="module")
 def rows(pipeline) -> list[HourRow]:
     """The hours, done by one backfill that may promote."""
-    with pipeline.leased() as lease:
-        return pipeline.run(lease, pipeline.backfill(FIRST, LAST, "missing"), promote=True)
+    return run_backfill(pipeline, ask(FIRST, LAST, "a test", promote=True))[1]
 
 
 def test_every_hour_ends_well(rows):

@@ -69,19 +69,20 @@ class Ledger:
         """Close the connections."""
         self._engine.dispose()
 
-    def acquire(self, owner: str, seconds: float) -> Lease:
+    def acquire(self, owner: str, seconds: float, dead: int | None = None) -> Lease:
         """Take the lease, if it is free or its holder let it expire.
 
         Args:
             owner: Who asks, unique to this run.
             seconds: How long the lease lasts unless renewed.
+            dead: Fencing number of a holder that is known to have died, whose lease need not expire first.
 
         Raises:
             LedgerError: reason "busy", naming the holder and when its lease expires.
         """
         with self._writing() as session:
             held = session.get_one(LeaseRecord, 1, with_for_update=True)
-            if held.owner and held.expires_at > self._clock():
+            if held.owner and held.expires_at > self._clock() and held.fence != dead:
                 raise LedgerError(f"the ledger is in use by {held.owner} until {_text(held.expires_at)}; wait for that "
                                   "run to end (saec status)", reason="busy")
             lease = Lease(owner, held.fence + 1, self._clock() + timedelta(seconds=seconds), bool(held.owner))

@@ -170,9 +170,9 @@ def _known(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     return [row for row in rows if any(any(letter.isdigit() for letter in cell) for cell in row[1:])]
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: bool = True) -> str:
-    """A markdown table, the first column left, the others right aligned (or left too); nothing for no rows."""
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table, the first column left, the others right aligned; nothing for no rows."""
     if not rows:
         return ""
-    rule = ["---", *("---:" if right else "---" for _ in head[1:])]
+    rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))

@@ -61,8 +61,8 @@ def _strip(outlook: Outlook) -> str:
 
 
 def _standing(outlook: Outlook) -> str:
-    """What else there is to know."""
-    return markdown_table(("now", ""), [(line.label, escape(line.said)) for line in standing(outlook)], right=False)
+    """What else there is to know; a list, because a narrow window folds its lines but cuts a table's."""
+    return "\n".join(f"- **{line.label}**: {escape(line.said)}" for line in standing(outlook))
 
 
 def _hours(outlook: Outlook, page_of: Callable[[Hour], str]) -> str:

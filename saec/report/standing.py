@@ -37,6 +37,8 @@ def standing(outlook: Outlook) -> Iterator[Line]:
     yield Line("backlog", _backlog(outlook))
     if outlook.backfill:
         yield _backfill(outlook.backfill, at_work=outlook.lease is not None)
+    if outlook.waiting and outlook.due:  # else it is the next hour
+        yield Line("waits for", f"{outlook.waiting.hour}: {outlook.waiting.why}")
     if outlook.stale:
         yield Line("stale", f"{listed(outlook.stale)}; redo with saec backfill --only stale", "attention")
     if outlook.unpublished:

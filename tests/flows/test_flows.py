@@ -8,6 +8,7 @@ from prefect.client.orchestration import get_client
 from flows.backfill import backfill
 from flows.commands import exit_code
 from flows.hourly import hourly
+from flows.pages import overview_id
 from saec.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "after_site")
@@ -34,6 +35,12 @@ def runs_of(state) -> tuple[list, list, list]:
     return hours, steps, [artifact for artifact in artifacts if artifact["flow_run_id"] in ids]
 
 
+def overview(artifact) -> str:
+    """What the overview says."""
+    with get_client(sync_client=True) as client:
+        return client.request("GET", f"/artifacts/{artifact}").json()["data"]
+
+
 def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, settings_file):
     """The hourly flow does both due hours in order, as subflow runs of six tasks, with the bytes of `Pipeline.run`."""
     state = hourly(settings_file, return_state=True)
@@ -47,9 +54,14 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     assert [sorted(run["tags"]) for run in hours] == [["PUBLISHED", "saec"]] * 2
     names = ("ingest", "train", "cluster", "retrain", "gate", "publish")
     assert [task["name"] for task in steps] == [f"{name} {hour}" for hour in site.hours[5:] for name in names]
-    assert {artifact["key"] for artifact in artifacts} == {
-        "hour-20260301t17", "hour-20260301t17-models", "hour-20260301t18", "hour-20260301t18-models", "overview"}
+    assert {artifact["key"] for artifact in artifacts} - {"overview"} == {
+        "hour-20260301t17", "hour-20260301t17-models", "hour-20260301t18", "hour-20260301t18-models"}
+    standing = overview_id()
+    assert "**backlog**: nothing" in overview(standing)
+    site.store.hold(actor="ann", reason="launch day", fence=100)
     assert exit_code(hourly(settings_file, return_state=True)) == 0, "nothing is due any more"
+    assert overview_id() == standing, "rewritten in place"
+    assert "launch day" in overview(standing)
 
 
 @pytest.mark.slow
@@ -81,7 +93,8 @@ def test_backfill_shows_its_plan_and_does_it(site, settings_file):
     assert (state.name, state.message, exit_code(state)) == ("Planned", "1 to do, 1 to skip", 0)
     assert len(site.rows()) == 5
     state = backfill(settings_file, first, last, return_state=True)
-    assert (state.name, state.message, exit_code(state)) == ("KEPT", "1 kept", 0)
+    assert (state.name, exit_code(state)) == ("KEPT", 0)
+    assert state.message == f"backfill {first} to {last} (missing) is DONE: 1 kept"
     assert site.rows()[-1].reason == "not-promoted"
     assert site.live == live
 

@@ -1,5 +1,7 @@
 """How Prefect is set up."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -11,6 +13,15 @@ def test_what_is_set_already_wins():
     environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60"}
     apply(environment)
     assert environment == SETTINGS | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60"}
+
+
+def test_a_served_flow_writes_the_log(root):
+    """A process that imports a flow, as Prefect's do, writes each line once, also after Prefect set up its logging."""
+    script = "import logging, flows.hourly; logging.getLogger('saec.x').info('said')"
+    said = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True,
+                          env=os.environ | {"SAEC_LOG": "json"}).stderr
+    (line,) = [json.loads(line) for line in said.splitlines()]
+    assert (line["message"], line["hour"], line["version"]) == ("said", None, None)
 
 
 def test_prefect_reads_them(root):

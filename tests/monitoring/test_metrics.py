@@ -1,5 +1,7 @@
 """Prometheus metrics of an outlook."""
 
+import re
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -65,6 +67,15 @@ def test_every_family_says_what_it_is(config, site):
     helps = {line.split()[2]: line for line in lines if line.startswith("# HELP")}
     assert {line.partition("{")[0].split()[0] for line in lines if not line.startswith("#")} == set(helps)
     assert all(name.startswith("saec_") and line.endswith(".") for name, line in helps.items())
+
+
+def test_every_family_is_documented(config, site, troubled, root):
+    """docs/monitoring.md lists the metrics that there are, and no others."""
+    with site.pipeline() as pipeline:
+        write_metrics(pipeline.config, pipeline.ledger, site.store)
+    families = set(read((site.config().workspace / FILE).read_bytes())) | set(read(metrics_text(config, troubled)))
+    page = (root / "docs" / "monitoring.md").read_text().partition("## Metrics")[2]
+    assert set(re.findall(r"\bsaec_\w+", page)) == families
 
 
 def test_every_run_leaves_them(site):

@@ -6,7 +6,7 @@ from saec.monitoring.outlook import look
 
 def test_what_is_seen_of_a_site(site, monkeypatch):
     """Two hours due with an estimate, the live version and since when, nobody at work, room on the disk."""
-    monkeypatch.setattr(Hour, "now", lambda: site.hours[-1] + 1)
+    monkeypatch.setattr(Hour, "now", lambda _lag=None: site.hours[-1] + 1)
     with site.pipeline() as pipeline:
         seen = look(pipeline.config, pipeline.ledger, site.store)
     assert [planned.hour for planned in seen.due] == site.hours[5:]

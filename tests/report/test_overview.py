@@ -15,11 +15,14 @@ from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.monitoring.alarms import alarms
 from saec.planner import PlannedHour
+from saec.progress import Progress, ask
 from saec.report.overview import overview_markdown
 from saec.report.palette import LIGHT
 from saec.report.standing import standing
 from saec.report.strip import last_outcomes, strip_words
 from saec.report.strip_figure import strip_image
+
+FIRST = Hour.parse("2017-10-01T00")
 
 
 def said(outlook) -> dict[str, str]:
@@ -52,8 +55,20 @@ def test_a_pipeline_in_trouble(troubled):
     assert lines["at work"].startswith("between hours (hourly flow on host, process 7, lease until 12:31:30 UTC)")
     assert lines["next hour"] == "2017-10-01T07, due now"
     assert lines["backlog"] == "3 hours, 2017-10-01T07 to 2017-10-01T09, about 3 min"
+    assert lines["waits for"] == "2017-10-01T10: its partition is absent; waited for until 2017-10-01T13"
     assert lines["stale"].startswith("2017-10-01T01; redo with")
     assert lines["unpublished"] == "6 hours since the last one, HELD(worse), FAILED(oom)"
+
+
+@pytest.mark.parametrize(("state", "at_work", "said_of_it"), [
+    ("RUNNING", True, ""), ("RUNNING", False, "; interrupted: why"), ("STOPPED", False, "; stopped: why")])
+def test_the_open_backfill(troubled, state, at_work, said_of_it):
+    """How far it has come and how long it will take; why it does not go on, when it does not."""
+    asked = replace(ask(FIRST, FIRST + 9, "ann"), state=state, message=None if at_work else "why")
+    left = [PlannedHour(FIRST + 9, "do", "is due", 60.0), PlannedHour(FIRST, "skip", "is PUBLISHED")]
+    seen = replace(troubled, backfill=Progress(asked, left, 3), lease=troubled.lease if at_work else None)
+    assert said(seen)["backfill"] == (
+        f"backfill 2017-10-01T00 to 2017-10-01T09 (missing): 3 of 4 hours done, about 60 s left{said_of_it}")
 
 
 @pytest.mark.parametrize(("changed", "next_hour"), [

@@ -1,0 +1,107 @@
+"""Holding the ledger's lease: taken, waited for, renewed from a thread, given back.
+
+Decisions: a run that dies is replaced within `LEASE_SECONDS`; at once where it died on this machine, since the kernel
+frees the lock on the workspace's file that every run here holds. One that was only thought dead can neither write the
+ledger nor publish: whoever takes over raises the fencing number of both.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from saec.errors import LeaseLost, LedgerError, SaecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+    from pathlib import Path
+
+    from saec.ledger import Lease, Ledger
+    from saec.store.model_store import ModelStore
+
+LEASE_SECONDS = 120.0
+ASK_SECONDS = 1.0
+"""How often a run that waits for the lease asks for it."""
+LOCK = "run.lock"
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patience: float) -> Iterator[Lease]:
+    """Hold the lease, renewed until the end.
+
+    Args:
+        ledger: whose lease.
+        store: where a run that may still be alive is shut out, and what dead ones left is removed.
+        workspace: folder of the lock by which runs on this machine tell whether one is alive.
+        actor: who asks, for messages.
+        patience: seconds to wait while another run holds it, which is let know.
+
+    Raises:
+        LedgerError: reason "busy", when another run holds it still.
+    """
+    workspace.mkdir(parents=True, exist_ok=True)
+    with (workspace / LOCK).open("ab", buffering=0) as lock:
+        lease = _acquire(ledger, lock, actor, patience)
+        done = threading.Event()
+        heart = threading.Thread(target=_renew, args=(ledger, lease, done), name="saec lease", daemon=True)
+        heart.start()
+        try:
+            if lease.taken_over:
+                why = "took over from a run that did not give its lease back"
+                store.fence(actor=lease.owner, reason=why, fence=lease.fence)
+            store.remove_orphans()
+            yield lease
+        finally:
+            done.set()
+            heart.join()
+            _give_back(ledger, lease)
+
+
+def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float) -> Lease:
+    """Take the lease, or wait for it."""
+    deadline = time.monotonic() + patience
+    host = socket.gethostname()
+    while True:
+        alone = _locked(lock)
+        try:
+            holder = ledger.holder()
+            dead = holder.fence if holder and alone and f" on {host}, process " in holder.owner else None
+            return ledger.acquire(f"{actor} on {host}, process {os.getpid()}", LEASE_SECONDS, dead=dead)
+        except LedgerError as error:
+            if error.reason != "busy" or time.monotonic() >= deadline:
+                raise
+        ledger.want(2 * ASK_SECONDS)
+        time.sleep(ASK_SECONDS)
+
+
+def _locked(lock: FileIO) -> bool:
+    """Whether this process is the only one here that runs hours; the lock stays until the file is closed."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _renew(ledger: Ledger, lease: Lease, done: threading.Event) -> None:
+    """Renew the lease until done; a lease that is lost stays lost, and the next write says so."""
+    while not done.wait(LEASE_SECONDS / 4):
+        try:
+            ledger.renew(lease, LEASE_SECONDS)
+        except SaecError as error:
+            log.warning("lease of %s not renewed: %s", lease.owner, error)
+
+
+def _give_back(ledger: Ledger, lease: Lease) -> None:
+    try:
+        ledger.release(lease)
+    except LeaseLost:
+        log.warning("%s was replaced by a newer run", lease.owner)
