@@ -17,10 +17,10 @@ RUN make install
 FROM chrislusf/seaweedfs:4.48 AS store
 USER root
 RUN mkdir /models && chown 10001:10001 /models
-COPY with-secrets /usr/local/bin/
+COPY with-secrets.sh /usr/local/bin/
 USER 10001
 WORKDIR /models
-ENTRYPOINT ["with-secrets"]
+ENTRYPOINT ["with-secrets.sh"]
 
 FROM python:3.11-slim-bookworm AS saec
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp saec \
@@ -28,7 +28,7 @@ RUN useradd --uid 10001 --no-create-home --home-dir /tmp saec \
 WORKDIR /app
 COPY --from=build /app /app
 COPY configs configs
-COPY with-secrets /usr/local/bin/
+COPY with-secrets.sh /usr/local/bin/
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -38,5 +38,5 @@ ENV PATH=/app/.venv/bin:$PATH \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     DO_NOT_TRACK=1
 USER saec
-ENTRYPOINT ["with-secrets"]
+ENTRYPOINT ["with-secrets.sh"]
 CMD ["saec", "--help"]

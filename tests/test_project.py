@@ -152,9 +152,9 @@ def test_compose_passwords_come_from_files(compose):
 
 
 def test_secrets_are_read_from_files(root, tmp_path):
-    """`with-secrets` turns NAME_FILE into NAME for the command it becomes; a missing file stops it."""
+    """`with-secrets.sh` turns NAME_FILE into NAME for the command it becomes; a missing file stops it."""
     (tmp_path / "key").write_text("two words\n")
-    run = [root / "with-secrets", "sh", "-c", 'echo "$AWS_SECRET_ACCESS_KEY"']
+    run = [root / "with-secrets.sh", "sh", "-c", 'echo "$AWS_SECRET_ACCESS_KEY"']
     for named, code, said in ((tmp_path / "key", 0, "two words\n"), (tmp_path / "nothing", 1, "")):
         ended = subprocess.run(run, env={"PATH": "/usr/bin:/bin", "AWS_SECRET_ACCESS_KEY_FILE": str(named)},
                                capture_output=True, text=True, check=False)
@@ -162,8 +162,8 @@ def test_secrets_are_read_from_files(root, tmp_path):
 
 
 def test_every_secret_of_the_compose_file_is_read(root, compose):
-    """Each NAME_FILE that a service is given is one that `with-secrets` knows, and each service may read its file."""
-    known = re.search(r"^for name in (.*); do", (root / "with-secrets").read_text(), flags=re.MULTILINE)[1].split()
+    """`with-secrets.sh` knows each NAME_FILE that a service is given, and each service may read its files."""
+    known = re.search(r"^for name in (.*); do", (root / "with-secrets.sh").read_text(), flags=re.MULTILINE)[1].split()
     for name, service in compose["services"].items():
         files = {key: value for key, value in service["environment"].items() if key.endswith("_FILE")}
         assert {value.removeprefix("/run/secrets/") for value in files.values()} == set(service["secrets"]), name

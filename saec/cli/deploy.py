@@ -24,7 +24,8 @@ STDERR = 2
 def deploy(session: Session, arguments: tuple[str, ...]) -> None:
     """Serve the hourly schedule and Prefect's UI, until stopped.
 
-    Further ARGUMENTS go to `python -m flows.deploy` as they are.
+    Further ARGUMENTS go to `python -m flows.deploy` as they are: --cron "20 * * * *", --timezone, --name, --port, and
+    --work-pool NAME, which registers the pipeline there for workers and ends.
     """
     _ = session.config  # what is wrong with the settings is said here, at once
     command = [sys.executable, "-m", "flows.deploy", "--config", str(session.config_path), *arguments]

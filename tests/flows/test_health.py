@@ -73,7 +73,7 @@ def test_the_command_says_it_in_one_line(monkeypatch):
 
 def test_a_server_that_is_not_there_or_refuses(monkeypatch):
     """No answer and a refused password are unhealthy, and the line says which."""
-    with pytest.raises(Unhealthy, match="no Prefect server at http://127.0.0.1:9/api"):
+    with pytest.raises(Unhealthy, match="no Prefect server at"):
         Server("http://127.0.0.1:9/api").pipelines(None)
 
     def refuse(request, **_):
