@@ -46,10 +46,11 @@ SCHEDULER = {
 
 def until(found: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
     """What is found in the end; anything false is not found yet."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
         try:
             if value := found():
+                print(f"test: {what}, after {time.monotonic() - began:.1f} s", flush=True)
                 return value
         except OSError:
             pass
@@ -119,7 +120,7 @@ class Drill:
     def __init__(self, whole: Any, folder: Path, server: Server) -> None:
         self.whole, self.server, self.folder = whole, server, folder
         self.site = type(whole)(folder)
-        self.settings = folder / "settings.yaml"
+        self.settings, self.cron_log = folder / "settings.yaml", folder / "cron.log"
         self.settings.write_text(yaml.safe_dump(self.site.config().model_dump(mode="json")))
         self.ledger = Ledger(self.site.config().ledger_url)
         self._coming = iter(whole.hours)
@@ -151,8 +152,8 @@ class Drill:
 
     def cron(self) -> subprocess.Popen:
         """What plain cron does: the command again and again."""
-        command = f"while true; do {sys.executable} -m saec.cli.main run --config {self.settings}; sleep 1; done"
-        self._processes.append(start("bash", "-c", command))
+        command = f"{sys.executable} -m saec.cli.main run --config {self.settings} >> {self.cron_log} 2>&1"
+        self._processes.append(start("bash", "-c", f"while true; do {command}; sleep 1; done"))
         return self._processes[-1]
 
     def wait_at(self, step: str | None) -> None:
