@@ -39,6 +39,9 @@ from saec.store.model_store import open_store
 from saec.store.probe import check_creates_once
 
 CRON = "5 * * * *"
+RUNS_AT_ONCE = 3
+"""Most runs that are started at once: one works and the others end HELD, but each is a process that imports torch, and
+after an outage of a night the late runs would else all start in the same second."""
 
 
 def deployments(config: Path, name: str, schedule: Schedule, work_pool: str | None = None) -> list[RunnerDeployment]:
@@ -120,7 +123,7 @@ def command(config: Path, name: str | None, cron: str, timezone: str, work_pool:
 def _hand_over(handed: list[RunnerDeployment], work_pool: str | None) -> None:
     """Register deployments in a work pool, or serve them from this process until it is interrupted."""
     if not work_pool:
-        serve(*handed, pause_on_shutdown=False)
+        serve(*handed, pause_on_shutdown=False, limit=RUNS_AT_ONCE)
         return
     ensure_process_pool(work_pool)
     for deployment in handed:
