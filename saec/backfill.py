@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from saec.errors import StoreError
+from saec.lease import at_work
 from saec.pipeline import NOBODY
 from saec.progress import FAILURES, look_ahead, own_work
 
@@ -72,10 +73,12 @@ def run_backfill(
     patience = 0.0
     while True:
         with pipeline.leased(patience) as lease:
+            current = pipeline.ledger.backfills.current()
+            if current and current.asked == "cancel":  # whoever was to give it up died before
+                return _Work(pipeline, lease, current).cancel(), rows
             if asked:
                 begin(pipeline, lease, asked, now)
-            backfill = pipeline.ledger.backfills.turn(lease, "RUNNING")
-            work = _Work(pipeline, lease, backfill, now)
+            work = _Work(pipeline, lease, pipeline.ledger.backfills.turn(lease, "RUNNING"), now)
             rows += work.hours(listener)
             if not work.wanted:
                 return work.backfill, rows
@@ -90,9 +93,9 @@ def give_up(pipeline: Pipeline) -> Backfill:
         LedgerError: reason "no-backfill", when none is open.
     """
     asked = pipeline.ledger.backfills.ask("cancel")
-    if pipeline.ledger.holder():
+    if asked.state == "RUNNING" and at_work(pipeline.ledger, pipeline.config.workspace):
         return asked
-    with pipeline.leased() as lease:
+    with pipeline.leased(PATIENCE) as lease:
         return _Work(pipeline, lease, asked).cancel()
 
 

@@ -186,12 +186,13 @@ def _backfill(session: Session, pipeline: Pipeline, asked: Backfill | None) -> i
 def _turn(session: Session, pipeline: Pipeline, turn: str) -> int:
     """Pause, resume or cancel the open backfill."""
     from saec.backfill import give_up
+    from saec.lease import at_work
 
     if turn == "resume":
         return _backfill(session, pipeline, None)
     backfill = give_up(pipeline) if turn == "cancel" else pipeline.ledger.backfills.ask("pause")
-    at_work = backfill.open and pipeline.ledger.holder()
-    said = f"it will {turn} after the hour at work" if at_work else f"it is {backfill.state}, no run is at work on it"
+    busy = backfill.open and at_work(pipeline.ledger, pipeline.config.workspace)
+    said = f"it will {turn} after the hour at work" if busy else f"it is {backfill.state}, no run is at work on it"
     session.answer({"backfill": str(backfill), "state": backfill.state, "asked": backfill.asked})
     session.say(f"{backfill}: {said}")
     return DONE

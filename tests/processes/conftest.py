@@ -67,7 +67,7 @@ def start(*command: str, **environment: str) -> subprocess.Popen:
 
 
 def kill(process: subprocess.Popen) -> None:
-    """kill -9 of a process and all that it started."""
+    """Kill -9 of a process and all that it started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -101,7 +101,7 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         if self.process:
             kill(self.process)
 

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prefect import serve
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+
 import saec.pipeline
 from flows.deploy import RUNS_AT_ONCE, deployments
 from flows.hourly import hourly
 from flows.tasks import TASKS
-
-from prefect import serve
-from prefect.client.schemas.actions import DeploymentScheduleCreate
 
 saec.pipeline.LEASE_SECONDS = float(os.environ.get("DRILL_LEASE", saec.pipeline.LEASE_SECONDS))
 

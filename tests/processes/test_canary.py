@@ -1,6 +1,7 @@
 """With the locked dependencies, the scheduler really creates runs."""
 
 import pytest
+
 from tests.processes.conftest import until
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(200)]
