@@ -11,13 +11,12 @@ hour; an hour whose past came out on the branch as it was is left as it stands.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from saec.errors import StoreError
 from saec.lease import at_work
 from saec.pipeline import NOBODY
-from saec.progress import FAILURES, look_ahead, own_work
+from saec.progress import FAILURES, as_begun, look_ahead, own_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +40,8 @@ def begin(pipeline: Pipeline, lease: Lease, asked: Backfill, now: Hour | None = 
     current = pipeline.ledger.backfills.current()
     if current and _words(current) == _words(asked):
         return current
-    first = next((planned.hour for planned in look_ahead(pipeline.config, pipeline.ledger, asked, now).left), None)
-    trained, newest = pipeline.ledger.trained(1), pipeline.ledger.newest()
-    aside = bool(first and trained and trained[-1].hour >= first)
-    follow = aside and asked.last >= newest[-1].hour
-    return pipeline.ledger.backfills.start(lease, replace(asked, aside=aside, follow=follow))
+    wanted = look_ahead(pipeline.config, pipeline.ledger, asked, now)
+    return pipeline.ledger.backfills.start(lease, as_begun(pipeline.ledger, wanted))
 
 
 def run_backfill(

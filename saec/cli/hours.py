@@ -87,11 +87,12 @@ def backfill(
         raise ConfigError("name the range with --from HOUR and --to HOUR (UTC), or --resume the open backfill")
     if last < first:
         raise ConfigError(f"--to {last} is before --from {first}")
-    from saec.progress import ask, look_ahead
+    from saec.progress import as_begun, ask, look_ahead
 
     asked = ask(first, last, pipeline.actor, **wanted)
     if dry_run:
-        return _tell_plan(session, look_ahead(pipeline.config, pipeline.ledger, asked).plan)
+        ahead = look_ahead(pipeline.config, pipeline.ledger, asked)
+        return _tell_plan(session, ahead.plan, aside=as_begun(pipeline.ledger, ahead).aside)
     return _backfill(session, pipeline, asked)
 
 
@@ -227,14 +228,15 @@ def _tell(session: Session, ended: Ended) -> int:
     return exit_code(ended.rows)
 
 
-def _tell_plan(session: Session, plan: Sequence[PlannedHour]) -> int:
+def _tell_plan(session: Session, plan: Sequence[PlannedHour], *, aside: bool) -> int:
     """Answer with what would be done."""
     from saec.report.text import duration
 
     counts = {action: sum(planned.action == action for planned in plan) for action in get_args(Action)}
     timed = [planned.seconds for planned in plan if planned.seconds is not None]
     total: dict[str, Any] = {**counts, "seconds": sum(timed) if timed or not counts["do"] else None}
-    session.answer({"plan": [{**vars(planned), "hour": str(planned.hour)} for planned in plan], "total": total})
+    session.answer({"plan": [{**vars(planned), "hour": str(planned.hour)} for planned in plan], "total": total,
+                    "aside": aside})
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for heading in ("hour (UTC)", "action", "reason"):
         table.add_column(heading, no_wrap=heading != "reason")
@@ -247,4 +249,6 @@ def _tell_plan(session: Session, plan: Sequence[PlannedHour]) -> int:
     said = ", ".join(f"{count} to {action}" for action, count in counts.items())
     took = "no hour was timed yet" if total["seconds"] is None else f"about {duration(total['seconds'])} in all"
     session.say(f"{len(plan)} hours: {said}; {took}")
+    if aside:
+        session.say("later hours have gone on from these: they are done aside, and swapped in whole at the end")
     return DONE
