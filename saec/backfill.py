@@ -60,7 +60,7 @@ def run_backfill(
         listener: told how it goes.
 
     Returns:
-        How the backfill stands, and the hours that were done by this call as they ended.
+        How the backfill stands, and how the hours ended that were done by this call.
 
     Raises:
         LedgerError: reason busy, open-backfill or no-backfill.
@@ -77,7 +77,7 @@ def run_backfill(
             work = _Work(pipeline, lease, pipeline.ledger.backfills.turn(lease, "RUNNING"), now)
             rows += work.hours(listener)
             if not work.wanted:
-                return work.backfill, rows
+                return work.backfill, _as_they_ended(pipeline.ledger, rows)
         _hand_over(pipeline.ledger)
         asked, patience = None, PATIENCE
 
@@ -167,6 +167,12 @@ class _Work:
 
     def _turn(self, state: Any, message: str | None = None) -> Backfill:
         return self.pipeline.ledger.backfills.turn(self.lease, state, message)
+
+
+def _as_they_ended(ledger: Ledger, rows: list[HourRow]) -> list[HourRow]:
+    """The hours that were done as they are known by now: swapping in may have changed how they ended."""
+    known = {row.hour: row for row in ledger.aside.rows(rows[0].hour, rows[-1].hour)} if rows else {}
+    return [known[row.hour] if known[row.hour].fence == row.fence else row for row in rows]
 
 
 def _words(backfill: Backfill) -> tuple[object, ...]:
