@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from saec.errors import LeaseLost, LedgerError, SaecError
+from saec.errors import IntegrityError, LeaseLost, LedgerError, SaecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
     """
     workspace.mkdir(parents=True, exist_ok=True)
     with (workspace / LOCK).open("ab", buffering=0) as lock:
-        lease = _acquire(ledger, lock, actor, patience)
+        lease = _acquire(ledger, lock, actor, patience, above=_last_fence(store))
         done = threading.Event()
         heart = threading.Thread(target=_renew, args=(ledger, lease, done), name="saec lease", daemon=True)
         heart.start()
@@ -79,7 +79,7 @@ def _here(holder: Lease) -> bool:
     return f" on {socket.gethostname()}, process " in holder.owner
 
 
-def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float) -> Lease:
+def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float, above: int) -> Lease:
     """Take the lease, or wait for it."""
     deadline = time.monotonic() + patience
     owner = f"{actor} on {socket.gethostname()}, process {os.getpid()}"
@@ -88,12 +88,24 @@ def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float) -> Lease
         try:
             holder = ledger.holder()
             dead = holder.fence if holder and alone and _here(holder) else None
-            return ledger.acquire(owner, LEASE_SECONDS, dead=dead)
+            return ledger.acquire(owner, LEASE_SECONDS, dead=dead, above=above)
         except LedgerError as error:
             if error.reason != "busy" or time.monotonic() >= deadline:
                 raise
         ledger.want(2 * ASK_SECONDS)
         time.sleep(ASK_SECONDS)
+
+
+def _last_fence(store: ModelStore) -> int:
+    """Fencing number of the last release, of which a ledger restored from a copy may not know.
+
+    A release log that is damaged is told of by the hour.
+    """
+    try:
+        last = store.live()
+    except IntegrityError:
+        return 0
+    return last.fence if last else 0
 
 
 def _locked(lock: FileIO) -> bool:

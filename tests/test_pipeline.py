@@ -2,7 +2,9 @@
 
 import errno
 import json
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -114,6 +116,19 @@ def test_second_run_is_told_who_is_busy(site):
     ):
         pass
     assert caught.value.reason == "busy"
+
+
+def test_a_ledger_restored_from_a_copy_can_release(site, tmp_path):
+    """A copy knows of fewer leases than were released under since; the next run's fencing number is above theirs."""
+    copy = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(site.folder / "workspace" / "ledger.db")) as ledger:
+        ledger.execute("VACUUM INTO ?", [str(copy)])
+    for _ in range(3):
+        with site.pipeline() as pipeline, pipeline.leased() as lease:
+            site.store.fence(actor="a later run", reason="a test", fence=lease.fence)
+    copy.replace(site.folder / "workspace" / "ledger.db")
+    assert [row.state for row in site.advance(site.hours[NEXT])] == ["PUBLISHED"]
+    assert site.store.live().fence > lease.fence
 
 
 def take_over(site) -> None:

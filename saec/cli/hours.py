@@ -215,7 +215,7 @@ def _tell(session: Session, ended: Ended) -> int:
     if ended.note:
         session.say(ended.note)
     if outlook.stale:
-        session.say(f"stale, as what it went on from was done again: {plural(len(outlook.stale), 'hour')}", "yellow")
+        session.say(f"stale, as its data or an hour before it changed: {plural(len(outlook.stale), 'hour')}", "yellow")
     if words:
         session.say(f"next: {session.command(words)}", style="dim")
     return exit_code(ended.rows)

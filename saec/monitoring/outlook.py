@@ -65,8 +65,11 @@ class Outlook:
 
     @property
     def unpublished(self) -> list[HourRow]:
-        """The newest hours that have ended, back to the last one that was published; oldest first."""
-        ended = [row for row in self.rows if row.state != "RUNNING"]
+        """The newest hours that have ended, back to the last one that was published; oldest first.
+
+        Hours of a backfill that was not to promote are passed over: nobody wanted them published.
+        """
+        ended = [row for row in self.rows if row.state != "RUNNING" and row.reason != "not-promoted"]
         places = (place for place in reversed(range(len(ended))) if ended[place].state == "PUBLISHED")
         return ended[next(places, -1) + 1 :]
 
