@@ -31,7 +31,7 @@ from saec.ledger import HourRow, Ledger
 HOURS = 12
 TICK = 8
 """Seconds between scheduled runs; the process of a flow run needs about four to start, all of one core."""
-SECONDS = 120
+SECONDS = 200
 HERE, ROOT = Path(__file__).parent, Path(__file__).parent.parent.parent
 
 # As with an hourly schedule, only three runs are created ahead; so the ticks of an outage of the server never were.

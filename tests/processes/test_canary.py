@@ -4,7 +4,7 @@ import pytest
 
 from tests.processes.conftest import did_hours, until
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
 
 
 def test_a_scheduled_run_appears_and_completes(scheduled):

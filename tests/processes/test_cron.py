@@ -8,7 +8,7 @@ from tests.processes.conftest import until
 
 
 @pytest.mark.server
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_plain_cron_does_the_same(drill):
     """`saec run` again and again does hours as they come, one or several at a time, with the same bytes."""
     drill.cron()
