@@ -68,13 +68,13 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
 def at_work(ledger: Ledger, workspace: Path) -> Lease | None:
     """The lease of the run at work; None when none is, or the one that holds it is known to have died."""
     holder = ledger.holder()
-    if holder is None or not _here(holder) or not (workspace / LOCK).exists():
+    if holder is None or not is_here(holder) or not (workspace / LOCK).exists():
         return holder
     with (workspace / LOCK).open("rb", buffering=0) as lock:
         return None if _locked(lock) else holder
 
 
-def _here(holder: Lease) -> bool:
+def is_here(holder: Lease) -> bool:
     """Whether a run is one of this machine."""
     return f" on {socket.gethostname()}, process " in holder.owner
 
@@ -87,7 +87,7 @@ def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float, above: i
         alone = _locked(lock)
         try:
             holder = ledger.holder()
-            dead = holder.fence if holder and alone and _here(holder) else None
+            dead = holder.fence if holder and alone and is_here(holder) else None
             return ledger.acquire(owner, LEASE_SECONDS, dead=dead, above=above)
         except LedgerError as error:
             if error.reason != "busy" or time.monotonic() >= deadline:
