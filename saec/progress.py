@@ -84,6 +84,12 @@ def own_work(ledger: Ledger, backfill: Backfill, rows: list[HourRow]) -> list[Ho
     return [row for row in settled if row.state not in FAILURES or not backfill.stop_on_failure]
 
 
+def as_they_stand(ledger: Ledger, done: list[HourRow]) -> list[HourRow]:
+    """Hours as the ledger knows them by now: swapping in may have changed how the newest ended."""
+    known = {row.hour: row for row in ledger.rows(done[0].hour, done[-1].hour)} if done else {}
+    return [known[row.hour] if row.hour in known and known[row.hour].fence == row.fence else row for row in done]
+
+
 def _as_it_stands(
     ledger: Ledger, backfill: Backfill, plan: list[PlannedHour], mine: dict[Hour, HourRow]
 ) -> Iterator[PlannedHour]:

@@ -132,7 +132,7 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
     """
     from saec.backfill import give_up, run_backfill
     from saec.cli.progress import HourBar
-    from saec.progress import ask, look_ahead
+    from saec.progress import as_they_stand, ask, look_ahead
 
     asked = ask(hour, hour, pipeline.actor, only="all", promote=True, replace=replace)
     [planned] = look_ahead(pipeline.config, pipeline.ledger, asked).plan
@@ -146,7 +146,7 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
     if ended.open:
         give_up(pipeline)
         return Ended(rows, f"hour {hour} stands as it was" if ended.aside else None)
-    return Ended(_as_they_stand(pipeline, rows))
+    return Ended(as_they_stand(pipeline.ledger, rows))
 
 
 def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
@@ -172,10 +172,11 @@ def _backfill(session: Session, pipeline: Pipeline, asked: Backfill | None) -> i
     """Begin or resume a backfill, showing how far it has come."""
     from saec.backfill import run_backfill
     from saec.cli.progress import HourBar
+    from saec.progress import as_they_stand
 
     with HourBar(session.notes, total=None) as bar:
         ended, rows = run_backfill(pipeline, asked, listener=bar)
-    rows = _as_they_stand(pipeline, rows)
+    rows = as_they_stand(pipeline.ledger, rows)
     nothing = "nothing was done; --dry-run says why, hour by hour"
     said = f"{ended} is {ended.state}" + (f": {ended.message}" if ended.message else "")
     if ended.state == "STOPPED":
@@ -195,12 +196,6 @@ def _turn(session: Session, pipeline: Pipeline, turn: str) -> int:
     session.answer({"backfill": str(backfill), "state": backfill.state, "asked": backfill.asked})
     session.say(f"{backfill}: {said}")
     return DONE
-
-
-def _as_they_stand(pipeline: Pipeline, rows: list[HourRow]) -> list[HourRow]:
-    """Hours as the ledger knows them by now: swapping in may have changed how the newest ended."""
-    known = {row.hour: row for row in pipeline.ledger.rows(rows[0].hour, rows[-1].hour)} if rows else {}
-    return [known[row.hour] if row.hour in known and known[row.hour].fence == row.fence else row for row in rows]
 
 
 def _tell(session: Session, ended: Ended) -> int:
