@@ -89,21 +89,29 @@ def test_a_busy_pipeline_is_no_failure(site, settings_file):
 def test_backfill_shows_its_plan_and_does_it(site, settings_file):
     """A dry run shows what would be done; the backfill does it, and leaves the live version alone."""
     first, last, live = str(site.hours[4]), str(site.hours[5]), site.live
-    state = backfill(settings_file, first, last, action="dry run", return_state=True)
+    state = backfill(settings_file, first=first, last=last, action="dry run", return_state=True)
     assert (state.name, state.message, exit_code(state)) == ("Planned", "1 to do, 1 to skip", 0)
     assert len(site.rows()) == 5
-    state = backfill(settings_file, first, last, return_state=True)
+    state = backfill(settings_file, first=first, last=last, return_state=True)
     assert (state.name, exit_code(state)) == ("KEPT", 0)
     assert state.message == f"backfill {first} to {last} (missing) is DONE: 1 kept"
     assert site.rows()[-1].reason == "not-promoted"
     assert site.live == live
 
 
+def test_a_backfill_that_goes_live_says_so(site, settings_file):
+    """Of hours done aside the newest is released at the end, and the run is named after that."""
+    first, last = str(site.hours[3]), str(site.hours[4])
+    state = backfill(settings_file, first=first, last=last, only="all", promote=True, return_state=True)
+    assert (state.name, exit_code(state)) == ("PUBLISHED", 0)
+    assert f"{site.live} is live" in state.message
+
+
 def test_what_a_form_gets_wrong_is_refused(settings_file):
     """An hour in another form never starts a run; a range the wrong way round fails by its message."""
     with pytest.raises(Exception, match="pattern"):
-        backfill(settings_file, "1 Oct 2017", "2017-10-01T05")
-    state = backfill(settings_file, "2017-10-01T05", "2017-10-01T03", return_state=True)
+        backfill(settings_file, first="1 Oct 2017", last="2017-10-01T05")
+    state = backfill(settings_file, first="2017-10-01T05", last="2017-10-01T03", return_state=True)
     assert state.is_failed()
     assert "swap them" in state.message
 
