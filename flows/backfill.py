@@ -21,7 +21,7 @@ from flows.commands import config_option, end, settled
 from flows.hour import FlowPipeline, run_hours
 from flows.pages import show_plan
 from saec.backfill import give_up, run_backfill
-from saec.config import load_config
+from saec.config import Config, load_config
 from saec.errors import ConfigError
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
@@ -48,7 +48,7 @@ def backfill(
 
     Args:
         config: YAML file with the pipeline's settings, as the worker sees it.
-        action: Start one; dry run shows what would be done, as the table backfill-plan; pause, resume or cancel is
+        action: Start one; dry run shows what would be done, as a table; pause, resume or cancel is
             about the one that is open, and needs nothing below.
         first: First hour of the range, UTC, as 2017-10-01T03.
         last: Last hour of the range, included.
@@ -66,8 +66,9 @@ def backfill(
         return _run(pipeline, None)
     asked = ask(*_range(first, last), pipeline.actor, only=only, promote=promote, stop_on_failure=stop_on_failure,
                 replace=replace)
-    return _shown(look_ahead(pipeline.config, pipeline.ledger, asked).plan) if action == "dry run" else (
-        _run(pipeline, asked))
+    if action == "dry run":
+        return _shown(pipeline.config, look_ahead(pipeline.config, pipeline.ledger, asked).plan)
+    return _run(pipeline, asked)
 
 
 def _range(first: str, last: str) -> tuple[Hour, Hour]:
@@ -94,11 +95,11 @@ def _run(pipeline: FlowPipeline, asked: Backfill | None) -> State[Any]:
     return state
 
 
-def _shown(plan: list[PlannedHour]) -> State[Any]:
+def _shown(config: Config, plan: list[PlannedHour]) -> State[Any]:
     """Log and show a plan."""
     for planned in plan:
         log.info("%s %s: %s", planned.hour, planned.action, planned.why)
-    show_plan(plan)
+    show_plan(config, plan)
     actions = Counter(planned.action for planned in plan)
     said = ", ".join(f"{count} to {action}" for action, count in sorted(actions.items()))
     return Completed(name="Planned", message=said)

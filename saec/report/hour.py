@@ -34,6 +34,8 @@ from saec.report.records import (
 )
 
 CONTEXT_HOURS = 48
+HOUR_DOTS = 130
+"""Dots per inch of an hour's figure: as wide as half a page of the UI, and shrunk by a third on a telephone."""
 MODELS = {"original": "original", "compressed": "challenger (compressed)", "champion": "champion"}
 """How the records call each model, and how people do."""
 
@@ -79,12 +81,13 @@ def hour_figure(records: Sequence[Record], record: Record) -> bytes:
     titles = {"auc": "AUC on gate rows (higher is better)", "logloss": "Log loss on gate rows (lower is better)"}
     for place, (metric, title) in enumerate(reversed(titles.items())):
         left, bottom, across, up = PANEL_BOX
-        axes = figure.add_axes((left, (bottom + place) / 2, across, up / 2))
+        # A little narrower than a panel of the report, so that the labels beside the lines end inside the image.
+        axes = figure.add_axes((left, (bottom + place) / 2, across - 0.03, up / 2))
         axes.set_title(title, loc="left", pad=7)
         draw_metric(axes, recent, metric, ("original", "champion", "compressed"))
         if axes.lines:
             axes.axvspan(hour.index - 0.5, hour.index + 0.5, color=LIGHT["grid"], linewidth=0, zorder=0)
-    return png(figure)
+    return png(figure, HOUR_DOTS)
 
 
 def escape(value: object) -> str:

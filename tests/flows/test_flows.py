@@ -54,13 +54,13 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     assert [sorted(run["tags"]) for run in hours] == [["PUBLISHED", "saec"]] * 2
     names = ("ingest", "train", "cluster", "retrain", "gate", "publish")
     assert [task["name"] for task in steps] == [f"{name} {hour}" for hour in site.hours[5:] for name in names]
-    assert {artifact["key"] for artifact in artifacts} - {"overview"} == {
-        "hour-20260301t17", "hour-20260301t17-models", "hour-20260301t18", "hour-20260301t18-models"}
-    standing = overview_id()
+    pages = {f"workspace-hour-20260301t{hour}{page}" for hour in (17, 18) for page in ("", "-models")}
+    assert {artifact["key"] for artifact in artifacts} - {"workspace-overview"} == pages
+    standing = overview_id(site.config())
     assert "**backlog**: nothing" in overview(standing)
     site.store.hold(actor="ann", reason="launch day", fence=100)
     assert exit_code(hourly(settings_file, return_state=True)) == 0, "nothing is due any more"
-    assert overview_id() == standing, "rewritten in place"
+    assert overview_id(site.config()) == standing, "rewritten in place"
     assert "launch day" in overview(standing)
 
 
@@ -74,7 +74,7 @@ def test_a_quarantined_and_a_failed_hour(site, settings_file, monkeypatch):
     assert [(row.state, row.reason) for row in site.rows()[5:]] == [("QUARANTINED", "corrupt"), ("FAILED", "bug")]
     hours, _, artifacts = runs_of(state)
     assert [run["state_name"] for run in hours] == ["QUARANTINED", "Failed"]
-    assert {"hour-20260301t17", "hour-20260301t18"} <= {artifact["key"] for artifact in artifacts}
+    assert {"workspace-hour-20260301t17", "workspace-hour-20260301t18"} <= {artifact["key"] for artifact in artifacts}
 
 
 def test_a_busy_pipeline_is_no_failure(site, settings_file):
