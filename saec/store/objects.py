@@ -18,6 +18,7 @@ from typing import Protocol
 
 from saec.durable import FILE_MODE, create_exclusively, make_folder, storage_errors, sync_file, sync_folder
 from saec.errors import IntegrityError
+from saec.failpoints import reached
 from saec.store.staging import staging_folder
 
 
@@ -78,7 +79,9 @@ class LocalObjects:
             path = self._writable(name)
             source.chmod(FILE_MODE)
             sync_file(source)
+            reached("store.file-synced")
             source.replace(path)
+            reached("store.file-renamed")
             sync_folder(path.parent)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
@@ -121,6 +124,7 @@ class LocalObjects:
             folder = self._path(name).parent
             with contextlib.suppress(FileNotFoundError):
                 (folder / Path(name).name).unlink()
+                reached("store.file-removed")
                 sync_folder(folder)
             with contextlib.suppress(OSError):  # not empty yet
                 folder.rmdir()

@@ -15,6 +15,7 @@ from typing import Any
 
 from saec.durable import sha256_file, storage_errors
 from saec.errors import IntegrityError, SaecError, StoreError
+from saec.failpoints import reached
 from saec.hours import Hour
 from saec.store import manifest as manifests
 from saec.store.manifest import MANIFEST, MANIFEST_LIMIT
@@ -57,9 +58,12 @@ class VersionStore:
         # Written even when it is all there: a killed run may have named files that never reached the disk.
         for name in files:
             self.objects.put(_name(version, name), staged / name)
+            reached("version.file-written")
         with storage_errors(f"stage {MANIFEST}"):
             (staged / MANIFEST).write_bytes(encoded)
+        reached("version.manifest-staged")
         self.objects.put(_name(version, MANIFEST), staged / MANIFEST)
+        reached("version.committed")
         return version
 
     def versions(self) -> list[str]:
@@ -110,6 +114,7 @@ class VersionStore:
         """Remove a version: its manifest first, so that nobody ever sees a part of it."""
         manifests.version_hour(version)
         self.objects.delete(_name(version, MANIFEST))
+        reached("version.manifest-removed")
         for name in self.objects.list(f"versions/{version}"):
             self.objects.delete(name)
 
