@@ -19,7 +19,7 @@ from typing import Protocol
 from saec.durable import FILE_MODE, create_exclusively, make_folder, storage_errors, sync_file, sync_folder
 from saec.errors import IntegrityError
 from saec.failpoints import reached
-from saec.store.staging import staging_folder
+from saec.store.staging import remove_orphan_folders, staging_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class Objects(Protocol):
 
     def delete(self, name: str) -> None:
         """Remove a blob; nothing happens when it is absent."""
+
+    def sweep(self) -> int:
+        """Remove what killed writers left beside the blobs; returns how much. Nobody else may be writing."""
 
     def near(self, files: Mapping[str, FileEntry]) -> LocalObjects:
         """Local objects among which these files are (downloaded first where the store is remote)."""
@@ -128,6 +131,15 @@ class LocalObjects:
                 sync_folder(folder)
             with contextlib.suppress(OSError):  # not empty yet
                 folder.rmdir()
+
+    def sweep(self) -> int:
+        """Remove staging folders that nobody holds, and folders whose last file was being removed."""
+        removed = remove_orphan_folders(self.scratch)
+        for folder in self.root.glob("versions/*/"):
+            with contextlib.suppress(OSError):  # not empty, or a link
+                folder.rmdir()
+                removed += 1
+        return removed
 
     def near(self, files: Mapping[str, FileEntry]) -> LocalObjects:  # noqa: ARG002
         """These objects: they are local already."""

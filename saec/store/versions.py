@@ -20,7 +20,7 @@ from saec.hours import Hour
 from saec.store import manifest as manifests
 from saec.store.manifest import MANIFEST, MANIFEST_LIMIT
 from saec.store.objects import FileEntry, Objects
-from saec.store.staging import remove_orphan_folders, staging_folder
+from saec.store.staging import staging_folder
 
 
 class VersionStore:
@@ -119,7 +119,7 @@ class VersionStore:
             self.objects.delete(name)
 
     def remove_orphans(self) -> int:
-        """Remove what killed runs left: staging folders nobody holds, versions without a manifest.
+        """Remove what killed runs left: staging folders nobody holds, versions without a manifest, empty folders.
 
         Call it with the ledger's lease: an unfinished version must not be one that a live run is writing.
 
@@ -129,7 +129,7 @@ class VersionStore:
         unfinished = [version for version, names in self._folders().items() if MANIFEST not in names]
         for version in unfinished:
             self.remove(version)
-        return remove_orphan_folders(self.objects.scratch) + len(unfinished)
+        return self.objects.sweep() + len(unfinished)
 
     def _folders(self) -> dict[str, set[str]]:
         """The names in each folder under `versions/` that is named like a version, in order."""
