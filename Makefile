@@ -14,7 +14,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types unit slow lock clean
+.PHONY: help install run test lint types unit slow faults lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,9 @@ unit: $(INSTALLED) ## the quick tests and the examples in docstrings
 
 slow: $(INSTALLED) ## the tests that take long or start servers
 	$(BIN)/python -m pytest -m "slow or server"
+
+faults: $(INSTALLED) ## the scoreboard of faults, from a seed, in at most an hour; FAULTS=--short takes minutes
+	$(BIN)/python -m benchmarks.faults --seed 1 $(FAULTS)
 
 lock: $(INSTALLED) ## renew requirements/ from pyproject.toml; UPGRADE=--upgrade also moves to newer releases
 	$(COMPILE) --all-extras --no-emit-package torch --output-file requirements/lock.txt pyproject.toml

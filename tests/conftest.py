@@ -92,6 +92,14 @@ class Site:
         self.folder = folder
         self.hours = [FIRST + offset for offset in range(SIMULATED)]
 
+    def simulate(self, count: int = SIMULATED) -> None:
+        """Make the data of the first so many hours; they are the hours of this site from then on."""
+        self.hours = [FIRST + offset for offset in range(count)]
+        simulation = Simulation(
+            seed=3, rows_per_hour=1_000, users=50, items=30, clusters=4, base_rate=0.3, new_share=0.02
+        )
+        simulate_hours(simulation, FIRST, count, self.folder / "data")
+
     def config(self, **changed: dict) -> Config:
         """The settings, some sections changed in part."""
         settings = copy.deepcopy(_SETTINGS)
@@ -175,10 +183,7 @@ class Site:
 def simulated(tmp_path_factory) -> Site:
     """Seven hours of data, nothing done; not to be changed."""
     site = Site(tmp_path_factory.mktemp("simulated"))
-    simulation = Simulation(
-        seed=3, rows_per_hour=1_000, users=50, items=30, clusters=4, base_rate=0.3, new_share=0.02
-    )
-    simulate_hours(simulation, FIRST, SIMULATED, site.folder / "data")
+    site.simulate()
     return site
 
 

@@ -22,7 +22,6 @@ import pytest
 import yaml
 
 from flows.settings import HOST, SETTINGS
-from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
 from saec.ledger import HourRow, Ledger
 
@@ -217,9 +216,7 @@ class Drill:
 def whole(simulated, tmp_path_factory) -> Any:
     """Fourteen hours, done without any fault; not to be changed."""
     site = type(simulated)(tmp_path_factory.mktemp("whole"))
-    site.hours = [simulated.hours[0] + offset for offset in range(HOURS)]
-    simulation = Simulation(seed=3, rows_per_hour=1_000, users=50, items=30, clusters=4, base_rate=0.3, new_share=0.02)
-    simulate_hours(simulation, site.hours[0], HOURS, site.folder / "data")
+    site.simulate(HOURS)
     site.advance(site.hours[-1])
     return site
 

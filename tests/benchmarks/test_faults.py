@@ -1,0 +1,20 @@
+"""The scoreboard of faults, in its short form."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.faults.__main__ import found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", found())
+def test_every_figure_holds(number, root):
+    """Each figure meets its target with small counts; the last line is the record of the run."""
+    command = [sys.executable, "-m", "benchmarks.faults", "--seed", "1", "--short", "--only", str(number)]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert all(figure["holds"] for figure in json.loads(ended.stdout.splitlines()[-1])["figures"] if figure["target"])
