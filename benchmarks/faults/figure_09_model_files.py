@@ -77,7 +77,8 @@ def damage(version: Path, sound: dict[str, bytes], seed: int, number: int) -> st
 
 def accepted(store: ModelStore, version: str) -> list[str]:
     """Which of the two ways to a version's files let it through; any error but the store's own is one too."""
-    ways: dict[str, Callable[[], object]] = {"verify": lambda: store.verify(version), "open": lambda: store.open(version)}
+    ways: dict[str, Callable[[], object]] = {"verify": lambda: store.verify(version),
+                                             "open": lambda: store.open(version)}
     found = []
     for name, way in ways.items():
         try:
@@ -150,13 +151,14 @@ def malicious(files: dict[str, bytes], arrays: dict[str, np.ndarray]) -> Iterato
         "another format": {**schema, "format": 99},
         "a list": [schema],
     }
-    yield from ((f"{name} as {SCHEMA}", {**files, SCHEMA: json.dumps(value).encode()}) for name, value in schemas.items())
+    for name, value in schemas.items():
+        yield f"{name} as {SCHEMA}", {**files, SCHEMA: json.dumps(value).encode()}
     yield f"deep nesting as {SCHEMA}", {**files, SCHEMA: b"[" * 100_000}
     yield f"YAML with a tag as {SCHEMA}", {**files, SCHEMA: b"!!python/object/apply:os.system ['true']"}
 
 
 def forge(site: Site) -> Iterator[tuple[str, bool]]:
-    """Commit malicious versions and read them as a server would; each with whether it was accepted or broke anything."""
+    """Commit malicious versions and read them as a server would; each with whether it got through."""
     live = site.live
     assert live is not None
     folder, hour = site.store.open(live), site.hours[-1]

@@ -92,8 +92,8 @@ def extend(data: bytearray, draw: Draw) -> None:
     data += draw.bytes(int(draw.integers(1, 4096)))
 
 
-BLIND: tuple[Mutation, ...] = (flip_bit, flip_bits, swap_bytes, truncate, cut, insert, blank, overwrite, copy_part, repeat,
-                               extend)
+BLIND: tuple[Mutation, ...] = (
+    flip_bit, flip_bits, swap_bytes, truncate, cut, insert, blank, overwrite, copy_part, repeat, extend)
 """Kinds of damage that know nothing of the file's format."""
 
 
