@@ -1,8 +1,8 @@
 """The scheduler is down for 24 hours: the first run after it does all of them, oldest first.
 
 Decisions: nothing of Prefect is needed to miss its ticks. The clock is the argument `now` of a scheduled run, a moment
-of the wall clock in some zone five minutes past an hour, as the schedule has it. That real servers and workers that were
-down do the same is tested with their processes (`tests/processes/`).
+of the wall clock in some zone five minutes past an hour, as the schedule has it. That real servers and workers that
+were down do the same is tested with their processes (`tests/processes/`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Clocks go back and forth in three zones: no hour is missing or done twice.
 
 Decisions: the ticks are those that Prefect's own schedule gives for `5 * * * *` in the zone, over two days around the
-switch; the planner is run at exactly these, on a real ledger, and what it says is due is noted as done. Lord Howe Island
-moves its clocks by half an hour. How many hours a plain cron, which does one hour a tick, would have missed or doubled
-in the same ticks is reported beside it.
+switch; the planner is run at exactly these, on a real ledger, and what it says is due is noted as done. Lord Howe
+Island moves its clocks by half an hour. How many hours a plain cron, which does one hour a tick, would have missed or
+doubled in the same ticks is reported beside it.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def pages(data: bytearray) -> list[slice]:
-    """The pages of the file: from the start of one compressed block to that of the next, whose header it takes along."""
+    """The pages of the file: from the start of one compressed block to that of the next, with the next one's header."""
     starts = [match.start() for match in re.finditer(re.escape(_ZSTD), data)]
     return [slice(one, other) for one, other in pairwise(starts)]
 

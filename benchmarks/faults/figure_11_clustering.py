@@ -120,7 +120,8 @@ def emptied(seed: int) -> Iterator[Case]:
     yield Case("five of eight clusters left alone", vectors_ND, 8, start_KD=far_KD)
     yield Case("all clusters in one place", vectors_ND, 8, start_KD=np.zeros((8, 4), np.float32))
     yield Case("no weight at all", vectors_ND, 8, weights_N=np.zeros(400, np.float32))
-    yield Case("one of a billion", vectors_ND, 8, weights_N=np.where(np.arange(400) == 5, 1e9, 1e-9).astype(np.float32))
+    heavy_N = np.where(np.arange(400) == 5, 1e9, 1e-9).astype(np.float32)
+    yield Case("one of a billion", vectors_ND, 8, weights_N=heavy_N)
 
 
 def out_of_range() -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -149,5 +150,5 @@ def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - 
     ended |= {name: refused(build) for name, build in out_of_range()}
     for name in (name for name, well in ended.items() if not well):
         print(f"  not as it must: {name}")
-    figures.add(f"11. degenerate clustering inputs that end as they must, of {len(ended)}", sum(ended.values()), "inputs",
-                "= 40", holds=sum(ended.values()) == len(ended) == 40)
+    figures.add(f"11. degenerate clustering inputs that end as they must, of {len(ended)}", sum(ended.values()),
+    "inputs", "= 40", holds=sum(ended.values()) == len(ended) == 40)

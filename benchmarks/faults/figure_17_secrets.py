@@ -75,7 +75,7 @@ def said(shell: Shell, *, prefect: bool) -> dict[str, str]:
     for name, changed in _broken().items():
         shell.configure(**changed)
         answers[name] = shell("run", "--debug") + shell("status", "--json")
-        if prefect and "source" in name:
+        if prefect and "refused" in name:
             answers[f"{name}, flow"] = shell(module="flows.hourly")
     shell.configure()
     if prefect:
@@ -106,5 +106,5 @@ def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - 
     places = sum(map(bool, found.values())) + len(images())
     heard = all(leaks(f"log: {canary} …".encode()) == {name} for name, canary in CANARIES.items())
     what = "outputs and files" if short else "outputs and files, Prefect's among them"
-    figures.add(f"17. places where one of {len(CANARIES)} canary secrets is, of {len(found):,} {what}", places, "places",
-                "= 0, and a planted one is found", holds=places == 0 and heard)
+    figures.add(f"17. places where one of {len(CANARIES)} canary secrets is, of {len(found):,} {what}", places,
+    "places", "= 0, and a planted one is found", holds=places == 0 and heard)

@@ -186,7 +186,8 @@ def _swapped(
     """Codewords that are worth more elsewhere are moved there.
 
     A codeword is given up by merging its features with its neighbour's, and placed by splitting another one's in two;
-    one without features leaves nothing to merge. Both are counted with the means that follow, and no two swaps touch one another, so the error falls by what is said.
+    one without features leaves nothing to merge. Both are counted with the means that follow, and no two swaps touch
+    one another, so the error falls by what is said.
 
     Returns:
         The centroids, the error that this saves, and how many codewords without features found no place: each of the

@@ -119,7 +119,7 @@ def test_a_codeword_without_features_moves_to_those_served_worst():
 @pytest.mark.fault(59)
 @pytest.mark.parametrize("idle", [1, 2, 3, 8, 14])
 def test_no_codeword_is_left_without_features(idle):
-    """However many codewords of a warm start lie far from everything, all have features afterwards, and the same ones."""
+    """However many codewords of a warm start lie far from everything, all have features afterwards, always the same."""
     vectors_ND = np.random.default_rng(idle).normal(size=(500, 4)).astype(np.float32)
     start_KD = np.random.default_rng(99).normal(size=(16, 4)).astype(np.float32)
     start_KD[16 - idle :] += 1e4

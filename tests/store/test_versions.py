@@ -105,7 +105,7 @@ def test_damage_is_found_refused_and_repaired_by_a_commit(store, commit, name, d
 @pytest.mark.parametrize("written", [lambda data: data + b"\n", lambda data: data.replace(b" ", b""),
                                      lambda data: data.replace(b"{", b'{"rows": 4,', 1)])
 def test_a_manifest_written_otherwise_was_altered(store, commit, tmp_path, written):
-    """Other white space, or a name that is there twice, leaves the meaning and so the id: the bytes are compared too."""
+    """Other white space, or a name that is there twice, leaves the meaning and the id: the bytes are compared too."""
     version = commit(store)
     data = written(store.objects.get(f"versions/{version}/manifest.json", 1 << 20))
     (tmp_path / "manifest.json").write_bytes(data)
