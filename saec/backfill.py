@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from saec.errors import StoreError
+from saec.failpoints import reached
 from saec.lease import at_work
 from saec.pipeline import NOBODY
 from saec.progress import FAILURES, look_ahead, own_work
@@ -78,6 +79,7 @@ def run_backfill(
                 return _Work(pipeline, lease, current).cancel(), rows
             if asked:
                 begin(pipeline, lease, asked, now)
+                reached("backfill.opened")
             work = _Work(pipeline, lease, pipeline.ledger.backfills.turn(lease, "RUNNING"), now)
             rows += work.hours(listener)
             if not work.wanted:
@@ -143,10 +145,13 @@ class _Work:
         said = [f"ended before hour {waits.hour}, which {waits.why}"] if waits else []
         if self.backfill.aside:
             self.backfill, hours = self.pipeline.ledger.backfills.swap_in(self.lease)
+            reached("backfill.hours-swapped-in")
             said += [f"hours {hours[0]} to {hours[-1]} were swapped in ({len(hours)})"] if hours else []
         self.pipeline.workspace.swap_in()
+        reached("backfill.folders-swapped-in")
         if self.backfill.promote:
             said += self._promote()
+            reached("backfill.promoted")
         return self._turn("DONE", "; ".join(said) or None)
 
     def _promote(self) -> list[str]:

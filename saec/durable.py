@@ -18,9 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saec.errors import StoreError
+from saec.failpoints import reached
 
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
+_PART = 1 << 16
+"""Most bytes a call of write is given."""
 REASONS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EACCES: "permission", errno.EPERM: "permission",
            errno.EROFS: "permission", errno.EIO: "io", errno.EXDEV: "other-file-system"}
 """What an operating system's error is called in the ledger."""
@@ -34,6 +37,7 @@ def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
     """
     with _temporary(path, data, mode, path.parent) as temporary:
         temporary.replace(path)
+        reached("durable.replaced")
         sync_folder(path.parent)
 
 
@@ -52,6 +56,7 @@ def create_exclusively(path: Path, data: bytes, mode: int = FILE_MODE, scratch: 
     """
     with _temporary(path, data, mode, scratch or path.parent) as temporary:
         path.hardlink_to(temporary)
+        reached("durable.linked")
         try:
             sync_folder(path.parent)
         except OSError:
@@ -66,17 +71,29 @@ def _temporary(path: Path, data: bytes, mode: int, folder: Path) -> Iterator[Pat
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            reached("durable.created")
             remaining = memoryview(data)
             while remaining:
-                remaining = remaining[os.write(descriptor, remaining):]
+                remaining = remaining[os.write(descriptor, remaining[:_PART]):]
+                reached("durable.part-written")
             os.fchmod(descriptor, mode)
+            reached("durable.written")
             os.fsync(descriptor)
+            reached("durable.synced")
         finally:
             os.close(descriptor)
         yield temporary
     finally:
         with contextlib.suppress(OSError):  # what was written stands, whether or not the temporary name can go
             temporary.unlink()
+
+
+def remove_temporaries(folder: Path) -> int:
+    """Remove what killed writers left in a folder, when nobody writes there; returns how many files."""
+    left = [*folder.glob(".*.tmp")]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
 
 
 def sync_file(path: Path) -> None:
@@ -87,6 +104,7 @@ def sync_file(path: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Bring a folder's names (creations, renames, removals) to the disk."""
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+    reached("durable.folder-synced")
 
 
 def _sync(path: Path, flags: int) -> None:
@@ -105,6 +123,7 @@ def make_folder(path: Path) -> None:
     make_folder(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir()
+        reached("durable.folder-made")
         path.chmod(FOLDER_MODE)
     sync_folder(path.parent)
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from saec.errors import LeaseLost, LedgerError, SaecError
+from saec.failpoints import reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,7 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
     workspace.mkdir(parents=True, exist_ok=True)
     with (workspace / LOCK).open("ab", buffering=0) as lock:
         lease = _acquire(ledger, lock, actor, patience)
+        reached("lease.taken")
         done = threading.Event()
         heart = threading.Thread(target=_renew, args=(ledger, lease, done), name="saec lease", daemon=True)
         heart.start()
@@ -57,12 +59,16 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
             if lease.taken_over:
                 why = "took over from a run that did not give its lease back"
                 store.fence(actor=lease.owner, reason=why, fence=lease.fence)
+                reached("lease.fenced")
             store.remove_orphans()
+            reached("lease.orphans-removed")
             yield lease
         finally:
             done.set()
             heart.join()
+            reached("lease.to-be-given-back")
             _give_back(ledger, lease)
+            reached("lease.given-back")
 
 
 def at_work(ledger: Ledger, workspace: Path) -> Lease | None:
@@ -110,6 +116,7 @@ def _renew(ledger: Ledger, lease: Lease, done: threading.Event) -> None:
     while not done.wait(LEASE_SECONDS / 4):
         try:
             ledger.renew(lease, LEASE_SECONDS)
+            reached("lease.renewed")
         except SaecError as error:
             log.warning("lease of %s not renewed: %s", lease.owner, error)
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from saec.data.partitions import available_hours
-from saec.durable import REASONS
+from saec.durable import REASONS, remove_temporaries
 from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
+from saec.failpoints import reached
 from saec.hours import Hour
 from saec.late import learners
 from saec.lease import held
@@ -91,6 +92,8 @@ class Pipeline:
         """
         store = self.workspace.store()
         with held(self.ledger, store, self.config.workspace, self.actor, patience) as lease:
+            for folder in (self.config.workspace, self.workspace.checkpoints.folder):
+                remove_temporaries(folder)
             yield lease
         write_metrics(self.config, self.ledger, store)
 
@@ -159,6 +162,7 @@ class Pipeline:
         ledger = self.ledger.aside if aside else self.ledger
         before, delivery = ledger.get(hour), self._delivery(hour)
         ledger.begin(lease, hour, self.config.digest)
+        reached("hour.begun")
         parent = ledger.latest_trained(hour)
         parent_hour = parent.hour if parent else None
 
@@ -169,7 +173,9 @@ class Pipeline:
 
         try:
             plan = self._plan(lease, hour, parent, promote=promote, aside=aside, late=late)
+            reached("hour.planned")
             result = do_hour(plan, self.steps, note)
+            reached("hour.done")
         except LeaseLost:
             raise
         except Exception as error:  # every way an hour can end is an outcome
@@ -190,10 +196,12 @@ class Pipeline:
                 input_digest=result.input_sha256, delivery=delivery, parent=parent_hour, checkpoint=result.original,
                 version=result.published.version, record=result.record,
             )
+        reached("hour.finished")
         if not aside and _may_differ(before, row):
             self.ledger.mark_stale(lease, hour, f"hour {hour} was done again after it")
         if row.checkpoint:
             self._retain(hour)
+            reached("hour.retained")
         return row
 
     def step_over(self, lease: Lease, planned: PlannedHour, *, aside: bool = False) -> HourRow:
@@ -264,7 +272,9 @@ class Pipeline:
         names = [name for row in (*standing, *aside[-retention.checkpoints:]) for name in row.learnt or ()]
         try:
             self.workspace.store().retain(retention.versions, {row.version for row in aside if row.version})
+            reached("retention.versions-removed")
             self.workspace.checkpoints.retain(names)
+            reached("retention.checkpoints-removed")
             self.workspace.retain({row.hour for row in standing})
         except (StoreError, OSError) as error:
             log.warning("hour %s is done, but what is too old was not removed: %s", hour, error)

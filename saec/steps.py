@@ -34,6 +34,7 @@ from saec.data.checks import check_click_rate
 from saec.data.ingest import IngestRecord, ingest_hour
 from saec.data.late import IDENTITIES_FILE
 from saec.errors import StoreError
+from saec.failpoints import reached
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, row_losses
 from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
@@ -157,6 +158,7 @@ def ingest(plan: HourPlan) -> IngestRecord:
     """Check and encode the hour's rows."""
     known = {late: plan.workspace.identities(late, learners) for late, learners in plan.late.items()}
     ingested = ingest_hour(plan.config, plan.hour, plan.workspace.folder(plan.hour), known)
+    reached("ingest.written")
     limit = plan.config.data.max_click_shift
     check_click_rate(plan.hour, ingested.clicks, ingested.rows, plan.click_rates, limit)
     return ingested
@@ -173,6 +175,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     new_features = int((original.vocabulary.find(prepared.features.keys_U) < 0).sum())
     scores = {"original": original.score(prepared), **_champion_scores(plan, workspace, rows.keys_BS)}
     _, untouched = original.train(plan.hour, rows, prepared, cut)
+    reached("train.learnt")
     return Trained(
         original=workspace.save_original(plan.hour, original, plan.original),
         untouched=workspace.write(plan.hour, "untouched.safetensors", vars(untouched)),
@@ -230,7 +233,9 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     candidate = workspace.folder(plan.hour) / CANDIDATE
     shutil.rmtree(candidate, ignore_errors=True)
     candidate.mkdir()
+    reached("retrain.learnt")
     sizes = write_artifact(candidate, challenger, codes.head_keys_H, codes.head_codes_H)
+    reached("retrain.candidate-written")
     return Retrained(
         challenger=workspace.checkpoints.save(plan.hour, "challenger", challenger.snapshot()),
         kept=kept,
@@ -276,6 +281,7 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
         **_champion_scores(plan, workspace, keys_BS),
     }
     verdict = judge(labels_B, scores["compressed"], scores["original"], scores.get("champion"), plan.config.gate)
+    reached("gate.judged")
     metrics = _metrics(labels_B, scores)
     metrics["normalised_entropy_compressed"] = normalised_entropy(labels_B, scores["compressed"])
     metrics["calibration_compressed"] = calibration_ratio(labels_B, scores["compressed"])
@@ -296,6 +302,7 @@ def publish(
     with store.stage() as staged:
         for file in judged.files:
             (staged / file.name.removeprefix(f"{CANDIDATE}/")).write_bytes(workspace.verified(plan.hour, file))
+            reached("publish.file-staged")
         version = store.commit(staged, plan.hour, _manifest(plan, ingested, trained, retrained, judged))
     if not plan.promote:
         return Published("HELD", "not-promoted", "The version passed and is kept, but is not to be released.", version)
@@ -334,6 +341,7 @@ def do_hour(plan: HourPlan, steps: Steps, on_step: Callable[[str], object] = str
     retrained = timed.retrain(plan, ingested, trained, clustered)
     judged = timed.gate(plan, ingested, trained)
     published = timed.publish(plan, ingested, trained, retrained, judged)
+    reached("hour.published")
     plan.workspace.clear(plan.hour, keep=KEPT_FILES)
     record = {
         **_ingest_figures(ingested),
@@ -364,6 +372,7 @@ class _Timed:
 
         def run(*args: object) -> object:
             self._on_step(name)
+            reached(f"step.{name}")
             started = time.perf_counter()
             result = step(*args)
             self.seconds[name] = round(time.perf_counter() - started, 4)

@@ -22,8 +22,9 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from saec.data.late import load_identities
-from saec.durable import sha256_file, write_file
+from saec.durable import make_folder, sha256_file, write_file
 from saec.errors import IntegrityError
+from saec.failpoints import reached
 from saec.store.checkpoints import Checkpoints
 from saec.store.model_store import ModelStore, open_store
 from saec.train.original import Original
@@ -78,8 +79,9 @@ class Workspace:
     def write(self, hour: Hour, name: str, arrays: Arrays) -> FileDigest:
         """Write arrays into the hour's folder."""
         data = save({key: np.asarray(array, order="C") for key, array in arrays.items()})
-        self.folder(hour).mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder(hour))
         write_file(self.folder(hour) / name, data)
+        reached(f"workspace.{name.partition('.')[0]}-written")
         return FileDigest(name, hashlib.sha256(data).hexdigest())
 
     def read(self, hour: Hour, file: FileDigest) -> Arrays:
@@ -145,14 +147,17 @@ class Workspace:
         for path in self._hours.glob(_HOUR_FOLDERS):
             if path.name not in kept and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
+                reached("retention.folder-removed")
 
     def swap_in(self) -> None:
         """Put the folders of all hours that were done aside in the place of those that stand."""
         for path in sorted((self.config.workspace / _ASIDE).glob(_HOUR_FOLDERS)):
             target = self.config.workspace / _STANDING / path.name
             shutil.rmtree(target, ignore_errors=True)
+            reached("swap.old-folder-removed")
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
+            reached("swap.folder-moved")
 
     def drop_aside(self) -> None:
         """Remove the folders of all hours that were done aside."""

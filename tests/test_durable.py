@@ -9,7 +9,14 @@ import threading
 
 import pytest
 
-from saec.durable import create_exclusively, make_folder, sha256_file, storage_errors, write_file
+from saec.durable import (
+    create_exclusively,
+    make_folder,
+    remove_temporaries,
+    sha256_file,
+    storage_errors,
+    write_file,
+)
 from saec.errors import StoreError
 
 
@@ -118,3 +125,14 @@ def test_operating_system_errors_get_a_reason(code, reason):
     with pytest.raises(StoreError, match=message) as caught, storage_errors("write codes"):
         raise OSError(code, os.strerror(code), "/x/codes")
     assert caught.value.reason == reason
+
+
+@pytest.mark.fault(3)
+def test_what_killed_writers_left_is_removed(tmp_path):
+    """Their temporary files go, whole ones stay; a folder that is not there has none."""
+    write_file(tmp_path / "kept", b"x")
+    for name in (".kept.0a.tmp", ".other.1b.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    assert remove_temporaries(tmp_path) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert remove_temporaries(tmp_path / "nothing") == 0

@@ -264,3 +264,16 @@ def test_ratios_are_those_of_the_files(undisturbed):
         assert row.record["ratio_total"] == pytest.approx(row.record["bytes_original"] / sum(sizes.values()))
         on_disk = sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json")
         assert sum(row.record["sizes"].values()) == on_disk
+
+
+@pytest.mark.fault(3)
+def test_a_run_removes_what_killed_ones_left(site):
+    """Half-written checkpoints and metrics go, and so do staging folders and versions without a manifest."""
+    workspace, store = site.folder / "workspace", site.folder / "workspace" / "store"
+    left = [workspace / "checkpoints" / ".x.safetensors.0a.tmp", workspace / ".metrics.prom.1b.tmp",
+            store / ".staging" / "dead" / "codes.bin", store / "versions" / "20260301T20-0123456789ab" / "codes.bin"]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    site.advance(site.hours[NEXT])
+    assert [path for path in left if path.exists()] == []

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from saec.errors import LeaseLost, LedgerError
+from saec.failpoints import reached
 from saec.hours import Hour
 from saec.ledger.backfills import Backfills
 from saec.ledger.rows import OUTCOMES, HourRow, Lease, Result
@@ -284,6 +285,9 @@ class Ledger:
             if lease is not None:
                 _check_lease(session, lease)
             yield session
+            session.flush()
+            reached("ledger.to-be-committed")
+        reached("ledger.committed")
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from safetensors.numpy import load, save
 
-from saec.durable import storage_errors, write_file
+from saec.durable import make_folder, storage_errors, write_file
 from saec.errors import IntegrityError, StoreError
+from saec.failpoints import reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,8 +63,9 @@ class Checkpoints:
         data = save(contiguous, {"saec": json.dumps(header, sort_keys=True)})
         name = f"{hour.compact}-{kind}-{hashlib.sha256(data).hexdigest()[:_NAME_DIGITS]}"
         with storage_errors(f"write checkpoint {self._path(name)}"):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             write_file(self._path(name), data)  # also where there is such a file: doing an hour again heals it
+        reached(f"checkpoint.{kind}-saved")
         return name
 
     def load(self, name: str) -> Arrays:
@@ -93,6 +95,7 @@ class Checkpoints:
         removed = sorted(path.stem for path in self.folder.glob("*.safetensors") if path.stem not in kept)
         for name in removed:
             self._path(name).unlink(missing_ok=True)
+            reached("checkpoint.removed")
         return removed
 
     def _path(self, name: str) -> Path:

@@ -18,7 +18,8 @@ from typing import Protocol
 
 from saec.durable import FILE_MODE, create_exclusively, make_folder, storage_errors, sync_file, sync_folder
 from saec.errors import IntegrityError
-from saec.store.staging import staging_folder
+from saec.failpoints import reached
+from saec.store.staging import remove_orphan_folders, staging_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,9 @@ class Objects(Protocol):
     def delete(self, name: str) -> None:
         """Remove a blob; nothing happens when it is absent."""
 
+    def sweep(self) -> int:
+        """Remove what killed writers left beside the blobs; returns how much. Nobody else may be writing."""
+
     def near(self, files: Mapping[str, FileEntry]) -> LocalObjects:
         """Local objects among which these files are (downloaded first where the store is remote)."""
 
@@ -78,7 +82,9 @@ class LocalObjects:
             path = self._writable(name)
             source.chmod(FILE_MODE)
             sync_file(source)
+            reached("store.file-synced")
             source.replace(path)
+            reached("store.file-renamed")
             sync_folder(path.parent)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
@@ -121,9 +127,19 @@ class LocalObjects:
             folder = self._path(name).parent
             with contextlib.suppress(FileNotFoundError):
                 (folder / Path(name).name).unlink()
+                reached("store.file-removed")
                 sync_folder(folder)
             with contextlib.suppress(OSError):  # not empty yet
                 folder.rmdir()
+
+    def sweep(self) -> int:
+        """Remove staging folders that nobody holds, and folders whose last file was being removed."""
+        removed = remove_orphan_folders(self.scratch)
+        for folder in self.root.glob("versions/*/"):
+            with contextlib.suppress(OSError):  # not empty, or a link
+                folder.rmdir()
+                removed += 1
+        return removed
 
     def near(self, files: Mapping[str, FileEntry]) -> LocalObjects:  # noqa: ARG002
         """These objects: they are local already."""

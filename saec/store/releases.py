@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saec.errors import IntegrityError, LeaseLost, ReleaseConflict
+from saec.failpoints import reached
 from saec.store.objects import Objects
 
 _NAME = re.compile(r"releases/(\d{8})\.json", re.ASCII)
@@ -87,9 +88,11 @@ class ReleaseLog:
         release = Release(sequence=after.sequence + 1 if after else 1, fence=fence, token=secrets.token_hex(8),
                           at=datetime.now(UTC).isoformat(timespec="seconds"), **state)
         data = (release.model_dump_json(indent=2) + "\n").encode()
+        reached("release.decided")
         if not self._objects.put_if_absent(_name(release.sequence), data):
             raise ReleaseConflict(f"{release.action} of {release.version} lost: another writer created release "
                                   f"{release.sequence} first; look at it with saec versions, then try again")
+        reached("release.written")
         return release
 
     def _sequences(self) -> list[int]:

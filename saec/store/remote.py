@@ -22,7 +22,7 @@ from obstore.store import from_url
 from saec.durable import storage_errors
 from saec.errors import StoreError
 from saec.store.objects import FileEntry, LocalObjects, check_size
-from saec.store.staging import staging_folder
+from saec.store.staging import remove_orphan_folders, staging_folder
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore, RetryConfig
@@ -96,6 +96,10 @@ class RemoteObjects:
         """Remove a blob."""
         with self._errors(f"remove {name}"), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._store, name)
+
+    def sweep(self) -> int:
+        """Remove staging folders of the cache that nobody holds; others may be filling the cache."""
+        return remove_orphan_folders(self.scratch)
 
     def near(self, files: Mapping[str, FileEntry]) -> LocalObjects:
         """The cache, after downloading the files that it lacks or holds with other bytes."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saec.durable import make_folder
+from saec.failpoints import reached
 
 
 @contextlib.contextmanager
@@ -25,8 +26,10 @@ def staging_folder(root: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as held:
         with _locked(root):  # a sweep must not meet the folder between its creation and its locking
             folder.mkdir()
+            reached("staging.made")
             held.callback(shutil.rmtree, folder, ignore_errors=True)
             held.enter_context(_locked(folder))
+        reached("staging.locked")
         yield folder
 
 

@@ -15,11 +15,12 @@ from typing import Any
 
 from saec.durable import sha256_file, storage_errors
 from saec.errors import IntegrityError, SaecError, StoreError
+from saec.failpoints import reached
 from saec.hours import Hour
 from saec.store import manifest as manifests
 from saec.store.manifest import MANIFEST, MANIFEST_LIMIT
 from saec.store.objects import FileEntry, Objects
-from saec.store.staging import remove_orphan_folders, staging_folder
+from saec.store.staging import staging_folder
 
 
 class VersionStore:
@@ -57,9 +58,12 @@ class VersionStore:
         # Written even when it is all there: a killed run may have named files that never reached the disk.
         for name in files:
             self.objects.put(_name(version, name), staged / name)
+            reached("version.file-written")
         with storage_errors(f"stage {MANIFEST}"):
             (staged / MANIFEST).write_bytes(encoded)
+        reached("version.manifest-staged")
         self.objects.put(_name(version, MANIFEST), staged / MANIFEST)
+        reached("version.committed")
         return version
 
     def versions(self) -> list[str]:
@@ -110,11 +114,12 @@ class VersionStore:
         """Remove a version: its manifest first, so that nobody ever sees a part of it."""
         manifests.version_hour(version)
         self.objects.delete(_name(version, MANIFEST))
+        reached("version.manifest-removed")
         for name in self.objects.list(f"versions/{version}"):
             self.objects.delete(name)
 
     def remove_orphans(self) -> int:
-        """Remove what killed runs left: staging folders nobody holds, versions without a manifest.
+        """Remove what killed runs left: staging folders nobody holds, versions without a manifest, empty folders.
 
         Call it with the ledger's lease: an unfinished version must not be one that a live run is writing.
 
@@ -124,7 +129,7 @@ class VersionStore:
         unfinished = [version for version, names in self._folders().items() if MANIFEST not in names]
         for version in unfinished:
             self.remove(version)
-        return remove_orphan_folders(self.objects.scratch) + len(unfinished)
+        return self.objects.sweep() + len(unfinished)
 
     def _folders(self) -> dict[str, set[str]]:
         """The names in each folder under `versions/` that is named like a version, in order."""

@@ -9,10 +9,9 @@ import warnings
 
 import pytest
 
-from saec.hours import Hour
 from saec.store.model_store import open_store
+from tests.store.drills import commit_version
 
-HOUR = Hour.parse("2017-10-01T03")
 BUCKETS = itertools.count()
 
 
@@ -67,11 +66,4 @@ def store(request, tmp_path):
 @pytest.fixture
 def commit():
     """A function that commits a small version of an hour: two files whose bytes follow from `content`."""
-
-    def commit_version(store, hour=HOUR, content=b"codes", **fields):
-        with store.stage() as staged:
-            (staged / "codes.bin").write_bytes(content)
-            (staged / "schema.json").write_bytes(b"{}")
-            return store.commit(staged, hour, {"rows": 3, **fields})
-
     return commit_version

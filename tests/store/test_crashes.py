@@ -10,34 +10,10 @@ from pathlib import Path
 import pytest
 
 from saec.errors import SaecError, StoreError
-from saec.hours import Hour
 from saec.store.model_store import open_store
-
-HOUR = Hour.parse("2017-10-01T03")
-CALLS = ("open", "mkdir", "write", "fchmod", "chmod", "fsync", "replace", "link", "unlink", "rmdir")
-"""What changes a file system, by name in os; pathlib and shutil call them there."""
-
-
-class Killed(BaseException):
-    """The process is dead: no except, finally or with block of it has any effect on the disk."""
-
-
-class Fault:
-    """Makes the call with number `at`, of all calls that change the file system, fail; a kill fails all later ones."""
-
-    def __init__(self, monkeypatch, at, error):
-        self.at, self.error, self.trace = at, error, []
-        for name in CALLS:
-            monkeypatch.setattr(os, name, self._wrap(name, getattr(os, name)))
-
-    def _wrap(self, name, real):
-        def call(*args, **kwargs):
-            synced = [Path(f"/proc/self/fd/{args[0]}").readlink()] if name == "fsync" else args
-            self.trace.append((name, *(str(arg) for arg in synced if not isinstance(arg, int | memoryview))))
-            if len(self.trace) == self.at or (self.error is Killed and len(self.trace) > self.at):
-                raise Killed if self.error is Killed else OSError(self.error, os.strerror(self.error), str(args[0]))
-            return real(*args, **kwargs)
-        return call
+from tests.store.drills import HOUR
+from tests.store.faults import Fault
+from tests.store.power_loss import Killed
 
 
 def publish_hour(store, commit):

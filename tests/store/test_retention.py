@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -132,3 +133,12 @@ class Retention(RuleBasedStateMachine):
 
 TestRetention = Retention.TestCase
 TestRetention.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+
+
+@pytest.mark.fault(3)
+def test_the_folder_of_a_removal_that_was_killed_goes_with_the_next_run(local_store, commit):
+    """A process that dies between the last file of a version and its folder leaves an empty folder, not for long."""
+    kept = commit(local_store)
+    (local_store.objects.root / "versions" / "20171001T02-0123456789ab").mkdir()
+    assert local_store.remove_orphans() == 1
+    assert [path.name for path in (local_store.objects.root / "versions").iterdir()] == [kept]
