@@ -114,8 +114,10 @@ class Site:
         """A pipeline over this folder, as a process of its own would see it."""
         Workspace._resident = None
         pipeline = Pipeline(config or self.config(), steps)
-        yield pipeline
-        pipeline.ledger.close()
+        try:
+            yield pipeline
+        finally:
+            pipeline.ledger.close()
 
     def advance(
         self, last: Hour, *, config: Config | None = None, steps: Steps | None = None, **options

@@ -116,6 +116,18 @@ def test_a_codeword_without_features_moves_to_those_served_worst():
         assert centroids_KD.tobytes() == cluster(vectors_ND, weighted_N, 5, start_KD=start_KD).tobytes()
 
 
+@pytest.mark.fault(59)
+@pytest.mark.parametrize("idle", [1, 2, 3, 8, 14])
+def test_no_codeword_is_left_without_features(idle):
+    """However many codewords of a warm start lie far from everything, all have features afterwards, always the same."""
+    vectors_ND = np.random.default_rng(idle).normal(size=(500, 4)).astype(np.float32)
+    start_KD = np.random.default_rng(99).normal(size=(16, 4)).astype(np.float32)
+    start_KD[16 - idle :] += 1e4
+    centroids_KD = cluster(vectors_ND, np.ones(500, np.float32), 16, start_KD=start_KD)
+    assert len(np.unique(assign(vectors_ND, centroids_KD)[0])) == 16
+    assert centroids_KD.tobytes() == cluster(vectors_ND, np.ones(500, np.float32), 16, start_KD=start_KD).tobytes()
+
+
 def test_the_heavier_half_of_a_split_keeps_its_code():
     """Where the worst served feature is in the heavier half, the lighter half still goes to the codeword set free."""
     vectors_ND = np.array([[0.0, 0.0], *[[4.0, 0.1 * row] for row in range(9)], [50.0, 50.0]], np.float32)
@@ -264,6 +276,6 @@ def test_swaps_save_what_they_say(seed, codewords):
     codes_N, _ = assign(vectors_ND, start_KD)
     means_KD = means(vectors_ND, weight_N, codes_N, start_KD)
     errors_N = squared_distances(vectors_ND, means_KD, codes_N)
-    swapped_KD, saved = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
+    swapped_KD, saved, _ = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
     assert saved >= 0.0
     assert error_of(vectors_ND, weight_N, swapped_KD) <= float(weight_N @ errors_N) * (1 + 1e-5) - saved
