@@ -26,7 +26,7 @@ from saec.errors import ConfigError
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
 from saec.planner import Only, PlannedHour
-from saec.progress import as_they_stand, ask, look_ahead
+from saec.progress import ask, look_ahead
 
 HourText = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2}T\d{2})?$", examples=["2017-10-01T03"])]
 Action = Literal["start", "dry run", "pause", "resume", "cancel"]
@@ -87,7 +87,7 @@ def _run(pipeline: FlowPipeline, asked: Backfill | None) -> State[Any]:
     def work() -> list[HourRow]:
         backfill, rows = run_backfill(pipeline, asked, listener=pipeline)
         stood.append(backfill)
-        return as_they_stand(pipeline.ledger, rows)
+        return rows
 
     state = run_hours(pipeline, work)
     if stood:

@@ -11,12 +11,12 @@ hour; an hour whose past came out on the branch as it was is left as it stands.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from saec.errors import StoreError
+from saec.lease import at_work
 from saec.pipeline import NOBODY
-from saec.progress import FAILURES, look_ahead, own_work
+from saec.progress import FAILURES, as_begun, look_ahead, own_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,11 +40,8 @@ def begin(pipeline: Pipeline, lease: Lease, asked: Backfill, now: Hour | None = 
     current = pipeline.ledger.backfills.current()
     if current and _words(current) == _words(asked):
         return current
-    first = next((planned.hour for planned in look_ahead(pipeline.config, pipeline.ledger, asked, now).left), None)
-    trained, newest = pipeline.ledger.trained(1), pipeline.ledger.newest()
-    aside = bool(first and trained and trained[-1].hour >= first)
-    follow = aside and asked.last >= newest[-1].hour
-    return pipeline.ledger.backfills.start(lease, replace(asked, aside=aside, follow=follow))
+    wanted = look_ahead(pipeline.config, pipeline.ledger, asked, now)
+    return pipeline.ledger.backfills.start(lease, as_begun(pipeline.ledger, wanted))
 
 
 def run_backfill(
@@ -63,7 +60,7 @@ def run_backfill(
         listener: told how it goes.
 
     Returns:
-        How the backfill stands, and the hours that were done by this call as they ended.
+        How the backfill stands, and how the hours ended that were done by this call.
 
     Raises:
         LedgerError: reason busy, open-backfill or no-backfill.
@@ -72,13 +69,15 @@ def run_backfill(
     patience = 0.0
     while True:
         with pipeline.leased(patience) as lease:
+            current = pipeline.ledger.backfills.current()
+            if current and current.asked == "cancel":  # whoever was to give it up died before
+                return _Work(pipeline, lease, current).cancel(), rows
             if asked:
                 begin(pipeline, lease, asked, now)
-            backfill = pipeline.ledger.backfills.turn(lease, "RUNNING")
-            work = _Work(pipeline, lease, backfill, now)
+            work = _Work(pipeline, lease, pipeline.ledger.backfills.turn(lease, "RUNNING"), now)
             rows += work.hours(listener)
             if not work.wanted:
-                return work.backfill, rows
+                return work.backfill, _as_they_ended(pipeline.ledger, rows)
         _hand_over(pipeline.ledger)
         asked, patience = None, PATIENCE
 
@@ -90,9 +89,9 @@ def give_up(pipeline: Pipeline) -> Backfill:
         LedgerError: reason "no-backfill", when none is open.
     """
     asked = pipeline.ledger.backfills.ask("cancel")
-    if pipeline.ledger.holder():
+    if asked.state == "RUNNING" and at_work(pipeline.ledger, pipeline.config.workspace):
         return asked
-    with pipeline.leased() as lease:
+    with pipeline.leased(PATIENCE) as lease:
         return _Work(pipeline, lease, asked).cancel()
 
 
@@ -168,6 +167,12 @@ class _Work:
 
     def _turn(self, state: Any, message: str | None = None) -> Backfill:
         return self.pipeline.ledger.backfills.turn(self.lease, state, message)
+
+
+def _as_they_ended(ledger: Ledger, rows: list[HourRow]) -> list[HourRow]:
+    """The hours that were done as they are known by now: swapping in may have changed how they ended."""
+    known = {row.hour: row for row in ledger.aside.rows(rows[0].hour, rows[-1].hour)} if rows else {}
+    return [known[row.hour] if known[row.hour].fence == row.fence else row for row in rows]
 
 
 def _words(backfill: Backfill) -> tuple[object, ...]:

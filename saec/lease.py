@@ -65,16 +65,30 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
             _give_back(ledger, lease)
 
 
+def at_work(ledger: Ledger, workspace: Path) -> Lease | None:
+    """The lease of the run at work; None when none is, or the one that holds it is known to have died."""
+    holder = ledger.holder()
+    if holder is None or not is_here(holder) or not (workspace / LOCK).exists():
+        return holder
+    with (workspace / LOCK).open("rb", buffering=0) as lock:
+        return None if _locked(lock) else holder
+
+
+def is_here(holder: Lease) -> bool:
+    """Whether a run is one of this machine."""
+    return f" on {socket.gethostname()}, process " in holder.owner
+
+
 def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float, above: int) -> Lease:
     """Take the lease, or wait for it."""
     deadline = time.monotonic() + patience
-    host = socket.gethostname()
+    owner = f"{actor} on {socket.gethostname()}, process {os.getpid()}"
     while True:
         alone = _locked(lock)
         try:
             holder = ledger.holder()
-            dead = holder.fence if holder and alone and f" on {host}, process " in holder.owner else None
-            return ledger.acquire(f"{actor} on {host}, process {os.getpid()}", LEASE_SECONDS, dead=dead, above=above)
+            dead = holder.fence if holder and alone and is_here(holder) else None
+            return ledger.acquire(owner, LEASE_SECONDS, dead=dead, above=above)
         except LedgerError as error:
             if error.reason != "busy" or time.monotonic() >= deadline:
                 raise

@@ -6,7 +6,7 @@ somebody asks, so a backfill that died tells the same as one at work.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from saec.data.partitions import available_hours
@@ -71,6 +71,13 @@ def ask(first: Hour, last: Hour, actor: str, **wanted: Any) -> Backfill:
     return Backfill(first=first, last=last, actor=actor, aside=False, follow=False, **choices)
 
 
+def as_begun(ledger: Ledger, wanted: Progress) -> Backfill:
+    """A backfill as it would begin: aside, when a later hour has gone on from one that is to be done again."""
+    trained, newest = ledger.trained(1), ledger.newest()
+    aside = bool(wanted.left and trained and trained[-1].hour >= wanted.left[0].hour)
+    return replace(wanted.backfill, aside=aside, follow=aside and wanted.backfill.last >= newest[-1].hour)
+
+
 def own_work(ledger: Ledger, backfill: Backfill, rows: list[HourRow]) -> list[HourRow]:
     """The finished hours that a backfill has done itself, oldest first; those that may yet succeed are left out.
 
@@ -82,12 +89,6 @@ def own_work(ledger: Ledger, backfill: Backfill, rows: list[HourRow]) -> list[Ho
     own = ledger.backfills.aside() if backfill.aside else [row for row in rows if row.fence >= backfill.fence]
     settled = (row for row in own if row.state != "RUNNING")
     return [row for row in settled if row.state not in FAILURES or not backfill.stop_on_failure]
-
-
-def as_they_stand(ledger: Ledger, done: list[HourRow]) -> list[HourRow]:
-    """Hours as the ledger knows them by now: swapping in may have changed how the newest ended."""
-    known = {row.hour: row for row in ledger.rows(done[0].hour, done[-1].hour)} if done else {}
-    return [known[row.hour] if row.hour in known and known[row.hour].fence == row.fence else row for row in done]
 
 
 def _as_it_stands(

@@ -72,6 +72,7 @@ def test_same_data_again_is_no_change(site):
     (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
     assert (row.version, row.checkpoint, row.input_digest) == (
         before[2].version, before[2].checkpoint, before[2].input_digest)
+    assert (row.state, row.reason) == (before[2].state, before[2].reason), "it was released then"
     assert site.serving() == serving
     assert site.store.versions() == [row.version for row in before if row.version]
     assert [row.stale_because for row in site.rows()] == [None] * 5

@@ -87,11 +87,12 @@ def backfill(
         raise ConfigError("name the range with --from HOUR and --to HOUR (UTC), or --resume the open backfill")
     if last < first:
         raise ConfigError(f"--to {last} is before --from {first}")
-    from saec.progress import ask, look_ahead
+    from saec.progress import as_begun, ask, look_ahead
 
     asked = ask(first, last, pipeline.actor, **wanted)
     if dry_run:
-        return _tell_plan(session, look_ahead(pipeline.config, pipeline.ledger, asked).plan)
+        ahead = look_ahead(pipeline.config, pipeline.ledger, asked)
+        return _tell_plan(session, ahead.plan, aside=as_begun(pipeline.ledger, ahead).aside)
     return _backfill(session, pipeline, asked)
 
 
@@ -132,7 +133,7 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
     """
     from saec.backfill import give_up, run_backfill
     from saec.cli.progress import HourBar
-    from saec.progress import as_they_stand, ask, look_ahead
+    from saec.progress import ask, look_ahead
 
     asked = ask(hour, hour, pipeline.actor, only="all", promote=True, replace=replace)
     [planned] = look_ahead(pipeline.config, pipeline.ledger, asked).plan
@@ -146,7 +147,7 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
     if ended.open:
         give_up(pipeline)
         return Ended(rows, f"hour {hour} stands as it was" if ended.aside else None)
-    return Ended(as_they_stand(pipeline.ledger, rows))
+    return Ended(rows)
 
 
 def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
@@ -172,11 +173,9 @@ def _backfill(session: Session, pipeline: Pipeline, asked: Backfill | None) -> i
     """Begin or resume a backfill, showing how far it has come."""
     from saec.backfill import run_backfill
     from saec.cli.progress import HourBar
-    from saec.progress import as_they_stand
 
     with HourBar(session.notes, total=None) as bar:
         ended, rows = run_backfill(pipeline, asked, listener=bar)
-    rows = as_they_stand(pipeline.ledger, rows)
     nothing = "nothing was done; --dry-run says why, hour by hour"
     said = f"{ended} is {ended.state}" + (f": {ended.message}" if ended.message else "")
     if ended.state == "STOPPED":
@@ -187,12 +186,13 @@ def _backfill(session: Session, pipeline: Pipeline, asked: Backfill | None) -> i
 def _turn(session: Session, pipeline: Pipeline, turn: str) -> int:
     """Pause, resume or cancel the open backfill."""
     from saec.backfill import give_up
+    from saec.lease import at_work
 
     if turn == "resume":
         return _backfill(session, pipeline, None)
     backfill = give_up(pipeline) if turn == "cancel" else pipeline.ledger.backfills.ask("pause")
-    at_work = backfill.open and pipeline.ledger.holder()
-    said = f"it will {turn} after the hour at work" if at_work else f"it is {backfill.state}, no run is at work on it"
+    busy = backfill.open and at_work(pipeline.ledger, pipeline.config.workspace)
+    said = f"it will {turn} after the hour at work" if busy else f"it is {backfill.state}, no run is at work on it"
     session.answer({"backfill": str(backfill), "state": backfill.state, "asked": backfill.asked})
     session.say(f"{backfill}: {said}")
     return DONE
@@ -221,14 +221,15 @@ def _tell(session: Session, ended: Ended) -> int:
     return exit_code(ended.rows)
 
 
-def _tell_plan(session: Session, plan: Sequence[PlannedHour]) -> int:
+def _tell_plan(session: Session, plan: Sequence[PlannedHour], *, aside: bool) -> int:
     """Answer with what would be done."""
     from saec.report.text import duration
 
     counts = {action: sum(planned.action == action for planned in plan) for action in get_args(Action)}
     timed = [planned.seconds for planned in plan if planned.seconds is not None]
     total: dict[str, Any] = {**counts, "seconds": sum(timed) if timed or not counts["do"] else None}
-    session.answer({"plan": [{**vars(planned), "hour": str(planned.hour)} for planned in plan], "total": total})
+    session.answer({"plan": [{**vars(planned), "hour": str(planned.hour)} for planned in plan], "total": total,
+                    "aside": aside})
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for heading in ("hour (UTC)", "action", "reason"):
         table.add_column(heading, no_wrap=heading != "reason")
@@ -241,4 +242,6 @@ def _tell_plan(session: Session, plan: Sequence[PlannedHour]) -> int:
     said = ", ".join(f"{count} to {action}" for action, count in counts.items())
     took = "no hour was timed yet" if total["seconds"] is None else f"about {duration(total['seconds'])} in all"
     session.say(f"{len(plan)} hours: {said}; {took}")
+    if aside:
+        session.say("later hours have gone on from these: they are done aside, and swapped in whole at the end")
     return DONE

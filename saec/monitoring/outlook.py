@@ -15,6 +15,7 @@ from pathlib import Path
 from saec.config import Config
 from saec.data.partitions import available_hours
 from saec.hours import Hour
+from saec.lease import at_work
 from saec.ledger import HourRow, Lease, Ledger
 from saec.planner import PlannedHour, due_now
 from saec.progress import Progress, look_ahead
@@ -108,7 +109,7 @@ def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
         due=[planned for planned in plan if planned.action in ("do", "step-over")],
         waiting=next((planned for planned in plan if planned.action == "wait"), None),
         has_data=bool(rows) or bool(available_hours(config.data.source)),
-        lease=ledger.holder(),
+        lease=at_work(ledger, config.workspace),
         backfill=look_ahead(config, ledger, backfill) if backfill else None,
         live=store.live(),
         live_since=datetime.fromisoformat(made_live.at) if made_live else None,

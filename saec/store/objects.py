@@ -89,7 +89,8 @@ class LocalObjects:
                 try:
                     create_exclusively(path, data, scratch=scratch)
                 except FileExistsError:
-                    return self.get(name, len(data) + 1) == data
+                    with self._reading(name) as file:
+                        return bool(file.read(len(data) + 1) == data)
             return True
 
     def get(self, name: str, limit: int) -> bytes:

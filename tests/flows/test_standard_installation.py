@@ -7,6 +7,7 @@ replaced by ports and folders of this machine. Where no `weed` (SeaweedFS) is fo
 import getpass
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -75,8 +76,8 @@ class Installation:
         inside = {"postgres:5432": at["postgres"], "store:8333": at["store"], "server:4200": at["server"],
                   "127.0.0.1:4200": at["server"], "0.0.0.0": "127.0.0.1", "/run/secrets": str(self.folder / "secrets"),
                   "/tmp/prefect": str(self.folder / "prefect"), "/app/workspace": str(self.folder), "$$": "$"}
-        for told, meant in inside.items():
-            text = str(text).replace(told, meant)
+        told = "|".join(re.escape(name) for name in inside)
+        text = re.sub(rf"({told})(?!\d)", lambda match: inside[match[0]], str(text))
         return {"4200": str(self.ports["server"])}.get(text, text)
 
     def environment(self, name: str, **more: str) -> dict[str, str]:
@@ -149,13 +150,12 @@ class Installation:
         self.start("postgres", [BINARIES / "postgres", "-D", data / "db", "-p", port, "-k", data, "-h", "127.0.0.1"],
                    cwd=data, **account)
         admin = f"host=127.0.0.1 port={port} user=saec password={SECRETS['postgres_password']} dbname=postgres"
-        until(lambda: not socket.socket().connect_ex(("127.0.0.1", int(port))), "PostgreSQL", self.gone)
+        found = {"PATH": f"{BINARIES}:{os.environ['PATH']}", "PGPORT": port}
+        until(lambda: self.check("postgres", **found)[0], "PostgreSQL", self.gone)
         script = yaml.safe_load((self.root / "docker-compose.yml").read_text())["configs"]["ledger_database"]["content"]
         with psycopg.connect(admin, autocommit=True) as connection:
             for statement in (f"CREATE DATABASE {settings['POSTGRES_DB']}", script):
                 connection.execute(statement)
-        healthy, said = self.check("postgres", PATH=f"{BINARIES}:{os.environ['PATH']}", PGPORT=port)
-        assert healthy, said
 
     def store(self) -> None:
         """The S3 store: SeaweedFS by the compose file's command where it is installed, else moto with its bucket."""

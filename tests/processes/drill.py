@@ -14,15 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import saec.pipeline
-from flows.deploy import RUNS_AT_ONCE, deployments
+from prefect import serve
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.schedules import Cron
+
+import saec.lease
+from flows.deploy import CRON, RUNS_AT_ONCE, deployments
 from flows.hourly import hourly
 from flows.tasks import TASKS
 
-from prefect import serve
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-
-saec.pipeline.LEASE_SECONDS = float(os.environ.get("DRILL_LEASE", saec.pipeline.LEASE_SECONDS))
+saec.lease.LEASE_SECONDS = float(os.environ.get("DRILL_LEASE", saec.lease.LEASE_SECONDS))
 
 
 def may_wait(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,8 +42,8 @@ for task in TASKS:
 
 def main(settings: Path) -> None:
     """Serve the hourly flow until killed."""
-    deployment = deployments(settings)[0]
-    deployment.name, deployment.entrypoint = os.environ["DRILL_NAME"], f"drill.{hourly.fn.__name__}"
+    deployment = deployments(settings, os.environ["DRILL_NAME"], Cron(CRON))[0]
+    deployment.entrypoint = f"drill.{hourly.fn.__name__}"
     schedule = json.loads(os.environ["DRILL_SCHEDULE"])
     deployment.schedules = [DeploymentScheduleCreate.model_validate({"schedule": schedule})]
     serve(deployment, pause_on_shutdown=False, limit=RUNS_AT_ONCE)

@@ -175,3 +175,12 @@ def test_a_missing_bucket_is_a_store_error(s3_url, tmp_path):
     store = open_store(s3_url.replace("models-", "absent-"), cache=tmp_path)
     with pytest.raises(StoreError, match="absent-"):
         store.hold(**PERSON)
+
+
+@pytest.mark.parametrize("reason", ["x", "a reason of many more words than the other writer's"])
+def test_race_is_lost_to_a_record_of_any_length(store, reason):
+    """Whoever comes second is told that another was first, however much longer that record is than its own."""
+    store.hold(actor="first", reason=reason, fence=0)
+    with pytest.raises(ReleaseConflict):
+        store._log.append(None, action="hold", version=None, held=True, actor="second", reason="y", fence=0,
+                          previous=None)

@@ -1,0 +1,93 @@
+"""The lease between processes: one that died here is replaced at once, one elsewhere when its lease expires."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from saec.errors import LeaseLost, LedgerError, ReleaseConflict
+from saec.lease import at_work, held
+from saec.ledger import Ledger
+from saec.store.model_store import open_store
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'ledger.db'}"
+
+
+def hold(folder: Path, seconds: float) -> None:
+    """Hold the lease, in a process of its own."""
+    with held(Ledger(url(folder)), open_store(folder / "store"), folder, "a run", 0.0):
+        time.sleep(seconds)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A process that holds the lease."""
+    process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path, 60.0))
+    process.start()
+    ledger = Ledger(url(tmp_path))
+    while ledger.holder() is None:
+        time.sleep(0.02)
+    yield process
+    process.kill()
+    process.join()
+
+
+@pytest.fixture
+def taken(tmp_path):
+    """A function that takes the lease, and gives it back."""
+    def take(patience: float = 0.0):
+        with held(Ledger(url(tmp_path)), open_store(tmp_path / "store"), tmp_path, "another run", patience) as lease:
+            return lease
+    return take
+
+
+def test_run_that_was_killed_here_is_replaced_at_once(run, taken, tmp_path):
+    """While it lives it is at work and nobody else gets in; killed, it is not, and its lease is taken over."""
+    ledger = Ledger(url(tmp_path))
+    assert at_work(ledger, tmp_path).owner.startswith("a run on ")
+    with pytest.raises(LedgerError, match="in use by a run on"):
+        taken()
+    os.kill(run.pid, signal.SIGKILL)
+    run.join()
+    assert ledger.holder() is not None, "the ledger alone cannot know"
+    assert at_work(ledger, tmp_path) is None
+    lease = taken()
+    assert (lease.fence, lease.taken_over) == (2, True)
+
+
+def test_run_on_another_machine_is_waited_for(taken, tmp_path):
+    """Whether a run elsewhere is alive cannot be told from here: it keeps its lease."""
+    Ledger(url(tmp_path)).acquire("a run on elsewhere, process 7", 60)
+    assert at_work(Ledger(url(tmp_path)), tmp_path) is not None
+    with pytest.raises(LedgerError, match="elsewhere"):
+        taken()
+
+
+def test_patience_is_rewarded_when_the_lease_is_free(taken, tmp_path, monkeypatch):
+    """Who has patience lets the holder know, and gets the lease when it expires; who has not hears "busy"."""
+    monkeypatch.setattr("saec.lease.ASK_SECONDS", 0.05)
+    ledger = Ledger(url(tmp_path))
+    ledger.acquire("a run on elsewhere, process 7", 0.5)
+    assert not ledger.wanted()
+    lease = taken(patience=30.0)
+    assert (lease.fence, lease.taken_over, ledger.wanted()) == (2, True, False)
+
+
+def test_replaced_run_cannot_release_although_nobody_else_has(taken, tmp_path):
+    """Taking over writes the new fencing number into the release log: what the old run does next comes too late."""
+    store = open_store(tmp_path / "store")
+    before = store.hold(actor="a person", reason="to have a release", fence=0)
+    Ledger(url(tmp_path)).acquire("a run on elsewhere, process 7", 0.0)
+    assert taken().fence == 2
+    last = store.live()
+    assert (last.action, last.fence, last.version, last.held) == ("fence", 2, before.version, True)
+    with pytest.raises(LeaseLost):
+        store.unhold(actor="the old run", reason="late", fence=1)
+    with pytest.raises(ReleaseConflict):
+        store._log.append(before, action="publish", version=None, held=False, actor="the old run", reason="later still",
+                          fence=1, previous=None)
