@@ -96,7 +96,8 @@ def environment(folder: Path) -> dict[str, str]:
     program.chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     path = f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return kept | {"PATH": path, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / "prefect")}
+    silent = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    return kept | silent | {"PATH": path, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / "prefect")}
 
 
 def assignments(line: str) -> tuple[dict[str, str], list[str]]:
@@ -222,6 +223,7 @@ ELSEWHERE = {
     ". .venv/bin/activate": "made by make install",
     "make install": "make run and make test, which CI types, begin with it",
     "export SAEC_CONFIG=configs/shop.yaml": "the fixture shop",
+    "export DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false": "environment()",
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": "the tests of a server",
 }
 SERVED = {

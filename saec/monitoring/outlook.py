@@ -144,7 +144,7 @@ def next_words(outlook: Outlook) -> str | None:
     elif newest is not None and newest.state in ("FAILED", "QUARANTINED"):
         words = f"run --hour {newest.hour}"
     elif outlook.stale:
-        words = f"backfill --only stale --from {outlook.stale[0]} --to {outlook.stale[-1]}"
+        words = f"backfill --only stale --from {outlook.stale[0]} --to {outlook.rows[-1].hour}"  # what went on follows
     elif outlook.live and outlook.live.held:
         words = 'release --reason "..."'
     return words
