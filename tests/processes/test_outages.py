@@ -18,6 +18,7 @@ def ten_ticks(scheduled) -> None:
         time.sleep(OUTAGE_TICK)
 
 
+@pytest.mark.fault(13)
 def test_the_server_is_down_for_ten_ticks(scheduled):
     """The worker gives up; both are started again, and the hours of which Prefect has no run are done all the same."""
     # Without this Prefect's client tries each request for a minute, and the worker gives up after some minutes.
@@ -35,6 +36,7 @@ def test_the_server_is_down_for_ten_ticks(scheduled):
     scheduled.check()
 
 
+@pytest.mark.fault(14, 19)
 def test_the_worker_is_down_for_ten_ticks(scheduled):
     """Ten runs are late; a new worker starts them a few at a time: one does all hours, the others find none left."""
     worker = scheduled.worker()
