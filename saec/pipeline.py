@@ -306,6 +306,8 @@ def _outcome(error: Exception) -> tuple[str, str]:
             return "FAILED", error.reason
         case MemoryError():
             return "FAILED", "oom"
+        case RuntimeError() if "can't allocate memory" in str(error):  # torch's own MemoryError
+            return "FAILED", "oom"
         case OSError():
             return "FAILED", REASONS.get(error.errno or 0, "io")
         case _:

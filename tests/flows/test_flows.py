@@ -41,6 +41,7 @@ def overview(artifact) -> str:
         return client.request("GET", f"/artifacts/{artifact}").json()["data"]
 
 
+@pytest.mark.fault(34)
 def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, settings_file):
     """The hourly flow does both due hours in order, as subflow runs of six tasks, with the bytes of `Pipeline.run`."""
     state = hourly(settings_file, return_state=True)

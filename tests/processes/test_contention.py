@@ -14,6 +14,7 @@ def busy(drill) -> list[dict]:
     return [run for run in drill.runs() if run["state_name"] == "HELD" and "in use by" in run["state"]["message"]]
 
 
+@pytest.mark.fault(17)
 def test_an_hour_longer_than_its_period(scheduled):
     """While an hour takes longer than the schedule's period the next runs end HELD; then all goes on, none is late."""
     scheduled.worker()
@@ -28,6 +29,7 @@ def test_an_hour_longer_than_its_period(scheduled):
     scheduled.check()
 
 
+@pytest.mark.fault(10)
 def test_two_workers_and_cron_at_once(scheduled):
     """Two workers on one schedule and `saec run` in a loop: one of them does an hour, the others find it at work."""
     scheduled.worker()

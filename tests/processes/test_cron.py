@@ -7,6 +7,7 @@ import pytest
 from tests.processes.conftest import until
 
 
+@pytest.mark.fault(34)
 @pytest.mark.server
 @pytest.mark.timeout(400)
 def test_plain_cron_does_the_same(drill):

@@ -28,6 +28,7 @@ def caught(scheduled):
     return caught_at
 
 
+@pytest.mark.fault(5)
 def test_worker_and_flow_are_killed(scheduled, caught):
     """The next worker's run waits for the lease to expire, does the hour again and all that came meanwhile."""
     hour, _, worker = caught("gate")
@@ -39,6 +40,7 @@ def test_worker_and_flow_are_killed(scheduled, caught):
     scheduled.check(hour)
 
 
+@pytest.mark.fault(1, 5)
 def test_only_the_flow_is_killed(scheduled, caught):
     """The worker reports the run as crashed, and a later one does the hour again."""
     hour, process, _ = caught("retrain")
@@ -50,6 +52,7 @@ def test_only_the_flow_is_killed(scheduled, caught):
     until(lambda: scheduled.states()["Crashed"] == 1, "the killed run is known to have crashed")
 
 
+@pytest.mark.fault(6)
 def test_a_run_that_was_given_up_cannot_publish(scheduled, caught):
     """A process that stands still as it is about to publish is replaced; woken up, it finds its lease gone and ends."""
     hour, zombie, _ = caught("publish")

@@ -18,6 +18,7 @@ def ten_ticks(scheduled) -> None:
         time.sleep(OUTAGE_TICK)
 
 
+@pytest.mark.fault(13)
 def test_the_server_is_down_for_ten_ticks(scheduled):
     """The worker gives up; both are started again, and the hours of which Prefect has no run are done all the same."""
     scheduled.begin(2)
@@ -34,6 +35,7 @@ def test_the_server_is_down_for_ten_ticks(scheduled):
     scheduled.check()
 
 
+@pytest.mark.fault(14, 19)
 def test_the_worker_is_down_for_ten_ticks(scheduled):
     """Runs are late; a new worker starts them a few at a time: one does all hours, the others find none left."""
     scheduled.begin(2)

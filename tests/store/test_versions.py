@@ -45,6 +45,7 @@ def test_committed_files_come_back(store, commit):
         version, "2017-10-01T03", 1, 3)
 
 
+@pytest.mark.fault(16)
 def test_the_same_content_is_the_same_version(store, commit, tmp_path):
     """Committing again changes nothing; another store gives the same id; other bytes, fields or hour another id."""
     version = commit(store)
@@ -55,6 +56,7 @@ def test_the_same_content_is_the_same_version(store, commit, tmp_path):
     assert store.versions() == sorted(others | {version})
 
 
+@pytest.mark.fault(2)
 def test_a_version_without_manifest_is_invisible_and_completed_by_the_next_commit(store, commit):
     """What a killed commit leaves is not a version; committing the content again makes it one."""
     version = commit(store)
@@ -68,6 +70,7 @@ def test_a_version_without_manifest_is_invisible_and_completed_by_the_next_commi
     assert store.verify(version) == []
 
 
+@pytest.mark.fault(3)
 def test_an_unfinished_version_is_an_orphan(store, commit):
     """A sweep removes versions without a manifest and keeps the others."""
     kept, unfinished = commit(store), commit(store, content=b"other")
@@ -77,6 +80,7 @@ def test_an_unfinished_version_is_an_orphan(store, commit):
                                               for name in ("codes.bin", "manifest.json", "schema.json")]
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize(("name", "data", "problem"), [
     ("codes.bin", b"codez", "codes.bin was altered"),
     ("codes.bin", b"codes and more", "codes.bin was altered"),
@@ -131,6 +135,7 @@ def test_every_field_of_the_manifest_is_covered_by_the_id(store, commit):
         store.manifest(version)
 
 
+@pytest.mark.fault(71)
 @pytest.mark.parametrize("version", ["../../etc", "20171001T03-0123456789ab/../x", "20171001T03-0123456789AB", "",
                                      "20171001T03-0123456789ab\n", "20171001T99-0123456789ab"])
 def test_no_text_but_a_version_id_reaches_a_path(store, version):
@@ -149,6 +154,7 @@ def test_an_unfit_manifest_is_refused_before_anything_is_written(store, commit, 
     assert store.objects.list("versions") == []
 
 
+@pytest.mark.fault(71)
 def test_staged_folders_hold_plain_named_files_only(local_store, tmp_path):
     """Links, folders, hidden or oddly named files, a manifest of one's own and an empty folder are refused."""
     (tmp_path / "secret").write_bytes(b"x")
@@ -163,6 +169,7 @@ def test_staged_folders_hold_plain_named_files_only(local_store, tmp_path):
         assert caught.value.reason == "staged"
 
 
+@pytest.mark.fault(28)
 def test_published_files_are_readable_by_every_user(local_store):
     """Files that a library wrote with mode 0600 become 0644, folders 0755, whatever the umask."""
     previous = os.umask(0o077)
@@ -178,6 +185,7 @@ def test_published_files_are_readable_by_every_user(local_store):
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent, folder.parent.parent)} == {0o755}
 
 
+@pytest.mark.fault(71)
 def test_links_in_a_local_store_are_never_followed(local_store, commit, tmp_path):
     """A file or a version's folder replaced by a link is a problem even where the bytes behind it are right."""
     version = commit(local_store)
@@ -199,6 +207,7 @@ def test_links_in_a_local_store_are_never_followed(local_store, commit, tmp_path
     assert len(list(outside.iterdir())) == 3
 
 
+@pytest.mark.fault(71)
 def test_a_pipe_in_place_of_a_file_does_not_hang(local_store, commit):
     """Whatever is no plain file is refused without being opened."""
     version = commit(local_store)
