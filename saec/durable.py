@@ -80,6 +80,9 @@ def _temporary(path: Path, data: bytes, mode: int, folder: Path) -> Iterator[Pat
             reached("durable.written")
             os.fsync(descriptor)
             reached("durable.synced")
+        except OSError as error:
+            error.filename = str(path)  # a write's own error names no file
+            raise
         finally:
             os.close(descriptor)
         yield temporary

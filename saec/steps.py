@@ -38,6 +38,7 @@ from saec.failpoints import reached
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, row_losses
 from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
+from saec.space import require_space
 from saec.train.original import Untouched
 from saec.train.tensors import Arrays
 from saec.workspace import FileDigest, Workspace
@@ -167,6 +168,7 @@ def ingest(plan: HourPlan) -> IngestRecord:
 def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     """Score the hour as it comes, then train the original on the rows before the cut."""
     workspace = _settled(plan)
+    require_space(workspace, plan.hour, plan.champion)
     rows = ingested.load_rows(workspace.folder(plan.hour))
     cut = rows.cut(plan.config.training.gate_share)
     original = workspace.take_original(plan.original)

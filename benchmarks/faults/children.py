@@ -74,7 +74,7 @@ def do(work: Callable[[], object]) -> float:
 def killed_at(work: Callable[[], object], place: str) -> bool:
     """Kill a child at a fail point, given as NAME@N; whether it was killed and not done before."""
     name, _, time_ = place.partition("@")
-    return end(fork(work, failpoints.fault(f"{name}:kill@{time_ or 1}"))) == -signal.SIGKILL
+    return was_killed(fork(work, failpoints.fault(f"{name}:kill@{time_ or 1}")))
 
 
 def killed_after(work: Callable[[], object], seconds: float) -> bool:
@@ -82,7 +82,19 @@ def killed_after(work: Callable[[], object], seconds: float) -> bool:
     process = fork(work)
     time.sleep(seconds)
     os.kill(process, signal.SIGKILL)
-    return end(process) == -signal.SIGKILL
+    return was_killed(process)
+
+
+def was_killed(process: int) -> bool:
+    """Wait for a child; whether it was killed and not done before.
+
+    Raises:
+        RuntimeError: when it failed by itself.
+    """
+    code = end(process)
+    if code not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"a child that was to be killed ended with {code}")
+    return code != 0
 
 
 def places(work: Callable[[], object]) -> list[str]:

@@ -6,11 +6,9 @@ alarms are made, so that they cannot contradict each other; whatever needs "now"
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from saec.config import Config
 from saec.data.partitions import available_hours
@@ -19,6 +17,7 @@ from saec.lease import at_work
 from saec.ledger import HourRow, Lease, Ledger
 from saec.planner import PlannedHour, due_now
 from saec.progress import Progress, look_ahead
+from saec.space import free_bytes
 from saec.store.model_store import ModelStore
 from saec.store.releases import Release
 
@@ -110,7 +109,7 @@ def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
         backfill=look_ahead(config, ledger, backfill) if backfill else None,
         live=store.live(),
         live_since=datetime.fromisoformat(made_live.at) if made_live else None,
-        disk_free=_disk_free(config.workspace),
+        disk_free=free_bytes(config.workspace),
     )
 
 
@@ -145,10 +144,3 @@ def next_words(outlook: Outlook) -> str | None:
     elif outlook.live and outlook.live.held:
         words = 'release --reason "..."'
     return words
-
-
-def _disk_free(folder: Path) -> int:
-    """Bytes free where a folder is, or will be."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -98,6 +98,10 @@ class Checkpoints:
             reached("checkpoint.removed")
         return removed
 
+    def largest(self) -> int:
+        """Bytes of the largest checkpoint, 0 when there is none."""
+        return max((path.stat().st_size for path in self.folder.glob("*.safetensors")), default=0)
+
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 

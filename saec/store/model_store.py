@@ -68,6 +68,7 @@ class ModelStore(VersionStore):
         last = self.live()
         check_fence(last, fence)
         if last and last.version == version:
+            self._log.settle(last)
             return last
         _refuse_held_or_older(last, version)
         if expected is not None and expected != (last.sequence if last else 0):

@@ -45,6 +45,9 @@ class Objects(Protocol):
     def put_if_absent(self, name: str, data: bytes) -> bool:
         """Store `data` unless the name is taken; returns whether the name now holds `data`."""
 
+    def settle(self, name: str) -> None:
+        """Make sure that a blob which is there stays there: whoever stored it may have died before that was sure."""
+
     def get(self, name: str, limit: int) -> bytes:
         """The whole blob; FileNotFoundError when absent, IntegrityError when longer than `limit` bytes."""
 
@@ -95,9 +98,15 @@ class LocalObjects:
                 try:
                     create_exclusively(path, data, scratch=scratch)
                 except FileExistsError:
+                    self.settle(name)
                     with self._reading(name) as file:
                         return bool(file.read(len(data) + 1) == data)
             return True
+
+    def settle(self, name: str) -> None:
+        """Bring the name to the disk; what is in the file was there before it."""
+        with storage_errors(f"sync {name}"):
+            sync_folder(self._writable(name).parent)
 
     def get(self, name: str, limit: int) -> bytes:
         """Read a file of at most `limit` bytes."""

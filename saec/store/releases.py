@@ -95,6 +95,10 @@ class ReleaseLog:
         reached("release.written")
         return release
 
+    def settle(self, release: Release) -> None:
+        """Make sure that a record which was read stays, though its writer may have been killed."""
+        self._objects.settle(_name(release.sequence))
+
     def _sequences(self) -> list[int]:
         """The numbers of all records, ascending."""
         matches = (_NAME.fullmatch(name) for name in self._objects.list("releases"))

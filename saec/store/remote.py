@@ -71,6 +71,9 @@ class RemoteObjects:
                     return True
         return False
 
+    def settle(self, name: str) -> None:
+        """Nothing: an object store shows only what it has stored."""
+
     def get(self, name: str, limit: int) -> bytes:
         """Download a blob of at most `limit` bytes."""
         with self._errors(f"read {name}", absent=True):
