@@ -142,7 +142,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert all(fence <= self.lease.fence for fence in fences)
 
 
-@pytest.mark.fault(13, 35, 46)
+@pytest.mark.fault(35, 46)
 def test_the_ledger_is_as_a_model_says():
     """Ticks, late data, deaths, failures and backfills, in any order."""
     run_state_machine_as_test(LedgerMachine, settings=settings(

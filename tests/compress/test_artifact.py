@@ -158,6 +158,7 @@ def test_the_files_alone_score_in_a_fresh_process(click_hours, folder, tmp_path)
     assert len(np.unique(wanted)) > 50
 
 
+@pytest.mark.fault(71)
 def test_no_pickle_is_read(folder, monkeypatch):
     """Reading an artifact never unpickles anything."""
 
@@ -180,6 +181,7 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
         Artifact.read(folder)
 
 
+@pytest.mark.fault(60, 71)
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
