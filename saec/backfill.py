@@ -155,13 +155,16 @@ class _Work:
         return self._turn("DONE", "; ".join(said) or None)
 
     def _promote(self) -> list[str]:
-        """Release the newest version that was kept only because it was made aside, and say so."""
+        """Release the newest version if it was kept only because it was made aside, and say so.
+
+        Only the newest: where a run died after it was released, an older one must not be taken for it.
+        """
         ledger, backfill, lease = self.pipeline.ledger, self.backfill, self.lease
         own = own_work(ledger, backfill, ledger.rows(backfill.first, backfill.last))
-        kept = [(row.hour, row.version) for row in own if row.reason == "not-promoted" and row.version]
-        if not kept:
+        newest = next((row for row in reversed(own) if row.version), None)
+        if newest is None or newest.version is None or newest.reason != "not-promoted":
             return []
-        hour, version = kept[-1]
+        hour, version = newest.hour, newest.version
         ledger.check(lease)
         try:
             release = self.pipeline.workspace.store().publish(

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from saec import steps
+from saec import failpoints, steps
 from saec.backfill import give_up, run_backfill
 from saec.errors import LedgerError
 from saec.ledger import Ledger
@@ -331,3 +331,24 @@ def test_hours_whose_past_came_out_as_it_was_are_left(site):
     rows = site.backfill(site.hours[2], site.hours[LAST], "failed")
     assert [row.hour for row in rows][:1] == [site.hours[2]]
     assert [row.learnt for row in site.rows()] == [row.learnt for row in before]
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize("place", ["backfill.hours-swapped-in", "swap.old-folder-removed", "backfill.promoted"])
+def test_backfill_that_died_at_its_end_ends_as_if_it_had_not(site, tmp_path, monkeypatch, place):
+    """Repeated, it says of every hour what an undisturbed one says; no older version is promoted for the newest."""
+    undisturbed = site.copy(tmp_path / "undisturbed")
+    undisturbed.backfill(site.hours[2], site.hours[LAST], "all", promote=True)
+
+    def die(name):
+        if name == place:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(failpoints, "on_reach", die)
+    with pytest.raises(KeyboardInterrupt):
+        site.backfill(site.hours[2], site.hours[LAST], "all", promote=True)
+    monkeypatch.undo()
+    site.backfill(site.hours[2], site.hours[LAST], "all", promote=True)
+    ends = [[(row.hour, row.state, row.reason, row.version) for row in each.rows()] for each in (site, undisturbed)]
+    assert ends[0] == ends[1]
+    assert site.digests("workspace/hours") == undisturbed.digests("workspace/hours")
