@@ -144,10 +144,10 @@ def test_files_that_hold_no_settings(refused, text, said):
 
 @pytest.mark.fault(73)
 @pytest.mark.parametrize("settings", [
-    changed("ledger", ["postgresql+psycopg://saec:canary@db/ledger"]),
+    changed("ledger", ["postgresql+psycopg://saec:canary@postgres/ledger"]),
     changed("store", {"url": "s3://saec:canary@models/x"}),
-    "ledger: postgresql://saec:can ary: canary@db/ledger\n",
-    "ledger: [postgresql://saec:canary@db/ledger\n",
+    "ledger: postgresql://x:can ary: canary@postgres/ledger\n",
+    "ledger: [postgresql://saec:canary@postgres/ledger\n",
 ])
 def test_no_message_shows_a_password(refused, settings):
     """A URL in the wrong place, or a line that is no YAML, is complained of without what it holds."""

@@ -80,6 +80,7 @@ def test_broken_store_is_an_outcome_too(site):
 
 
 @pytest.mark.fault(26)
+@pytest.mark.fault(67)
 def test_damaged_champion_is_replaced_by_the_last_sound_version(site, caplog):
     """Where the live version's files are damaged, the hour is judged against the one before, and said so loudly."""
     damaged, sound = site.live, site.rows()[3].version
@@ -257,6 +258,7 @@ def test_retention_keeps_what_is_needed(site, undisturbed):
     Workspace(config).original(rows[-1].checkpoint)
 
 
+@pytest.mark.fault(35)
 def test_absent_hour_is_waited_for_then_stepped_over(site):
     """Before its deadline an absent hour stops the run; after it, it is HELD(no-data) and the next hour goes on."""
     site.file(site.hours[NEXT]).unlink()

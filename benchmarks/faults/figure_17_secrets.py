@@ -51,14 +51,14 @@ def _broken() -> dict[str, dict[str, object]]:
     """Settings that cannot work, each with a canary in a URL."""
     ledger, store, source = (quote(CANARIES[name], safe="") for name in ("LEDGER_URL", "STORE_URL", "SOURCE_URL"))
     return {
-        "ledger refused": {"ledger": f"postgresql+psycopg://saec:{ledger}@{NOWHERE}/ledger"},
+        "ledger refused": {"ledger": f"postgresql+psycopg://x:{ledger}@{NOWHERE}/ledger"},
         "ledger unreadable": {"ledger": f"sqlite:////proc/none/ledger.db?password={ledger}"},
         "ledger malformed": {"ledger": f"postgresql+nothing:/saec:{ledger}@{NOWHERE}"},
-        "store malformed": {"store": f"s3://saec:{store}@bucket/models"},
-        "store of no kind": {"store": f"ftp://saec:{store}@{NOWHERE}/models"},
-        "source refused": {"data": {"source": f"s3://saec:{source}@bucket/x?endpoint_override={NOWHERE}&scheme=http"}},
-        "source of no kind": {"data": {"source": f"ftp://saec:{source}@{NOWHERE}/x"}},
-        "ledger of another type": {"ledger": [f"postgresql+psycopg://saec:{ledger}@{NOWHERE}/ledger"]},
+        "store malformed": {"store": f"s3://x:{store}@bucket/models"},
+        "store of no kind": {"store": f"ftp://x:{store}@{NOWHERE}/models"},
+        "source refused": {"data": {"source": f"s3://x:{source}@bucket/x?endpoint_override={NOWHERE}&scheme=http"}},
+        "source of no kind": {"data": {"source": f"ftp://x:{source}@{NOWHERE}/x"}},
+        "ledger of another type": {"ledger": [f"postgresql+psycopg://x:{ledger}@{NOWHERE}/ledger"]},
         "unknown setting": {"pasword": CANARIES["SHOP_TOKEN"]},
     }
 

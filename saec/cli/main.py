@@ -20,7 +20,7 @@ from saec import __version__
 from saec.cli.data import import_group, simulate
 from saec.cli.deploy import deploy
 from saec.cli.hours import backfill, run
-from saec.cli.models import hold, release, rollback, verify, versions
+from saec.cli.models import hold, release, repair, rollback, verify, versions
 from saec.cli.score import score
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
 from saec.cli.watch import metrics, report, status
@@ -34,7 +34,7 @@ SECTIONS = {
     "Data": (simulate, import_group),
     "Hours": (run, backfill, deploy),
     "What happened": (status, report, metrics),
-    "Models": (versions, verify, rollback, hold, release, score),
+    "Models": (versions, verify, repair, rollback, hold, release, score),
 }
 
 

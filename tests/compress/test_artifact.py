@@ -182,6 +182,7 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
         Artifact.read(folder)
 
 
+@pytest.mark.fault(60, 71)
 @pytest.mark.parametrize(
     ("name", "changed"),
     [

@@ -7,6 +7,7 @@ from tests.processes.conftest import did_hours, until
 pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
 
 
+@pytest.mark.fault(74)
 def test_a_scheduled_run_appears_and_completes(scheduled):
     """A run that the scheduler created, not the API, does an hour that is due, and ends under the outcome's name."""
     scheduled.arrive(3)

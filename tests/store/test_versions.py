@@ -105,7 +105,7 @@ def test_damage_is_found_refused_and_repaired_by_a_commit(store, commit, name, d
         assert store.verify(version) == []
 
 
-@pytest.mark.fault(26, 71)
+@pytest.mark.fault(71)
 @pytest.mark.parametrize("written", [lambda data: data + b"\n", lambda data: data.replace(b" ", b""),
                                      lambda data: data.replace(b"{", b'{"rows": 4,', 1)])
 def test_a_manifest_written_otherwise_was_altered(store, commit, tmp_path, written):
