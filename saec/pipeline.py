@@ -304,11 +304,8 @@ def _outcome(error: Exception) -> tuple[str, str]:
             return "QUARANTINED", error.reason
         case SaecError():
             return "FAILED", error.reason
-        case MemoryError():
-            return "FAILED", "oom"
-        case RuntimeError() if "can't allocate memory" in str(error):  # torch's own MemoryError
-            return "FAILED", "oom"
         case OSError():
             return "FAILED", REASONS.get(error.errno or 0, "io")
-        case _:
-            return "FAILED", "bug"
+        case _:  # torch has a MemoryError of its own
+            out_of_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+            return "FAILED", "oom" if out_of_memory else "bug"
