@@ -9,6 +9,7 @@ import pytest
 
 from saec.errors import IntegrityError, StoreError
 from saec.hours import Hour
+from saec.integrity import set_aside
 from saec.store.model_store import open_store
 from saec.store.objects import LocalObjects
 
@@ -215,3 +216,15 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(local_store, commit):
     path.unlink()
     os.mkfifo(path)
     assert "not a plain file" in local_store.verify(version)[0]
+
+
+def test_a_damaged_version_is_moved_aside_with_all_its_files(store, commit):
+    """In a folder as in an object store: under `set-aside/` the bytes are the same, and no version of it is left."""
+    version = commit(store)
+    names = store.objects.list(f"versions/{version}")
+    kept = {name: store.objects.entry(name) for name in names if not name.endswith("codes.bin")}
+    store.objects.put_if_absent(f"versions/{version}/added", b"x")
+    assert set_aside(store) == sorted([*names, f"versions/{version}/added"])
+    assert store.versions() == []
+    assert store.objects.list("versions") == []
+    assert {name: store.objects.entry(f"set-aside/1/{name}") for name in kept} == kept
