@@ -302,9 +302,7 @@ def _outcome(error: Exception) -> tuple[str, str]:
             return "QUARANTINED", error.reason
         case SaecError():
             return "FAILED", error.reason
-        case MemoryError():
-            return "FAILED", "oom"
-        case RuntimeError() if "can't allocate memory" in str(error):  # torch's own MemoryError
+        case _ if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
             return "FAILED", "oom"
         case OSError():
             return "FAILED", REASONS.get(error.errno or 0, "io")
