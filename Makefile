@@ -14,7 +14,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types unit slow faults lock clean
+.PHONY: help install run test lint types unit slow faults sbom lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -44,6 +44,10 @@ slow: $(INSTALLED) ## the tests that take long or start servers
 
 faults: $(INSTALLED) ## the scoreboard of faults, from a seed, in at most an hour; FAULTS=--short takes minutes
 	$(BIN)/python -m benchmarks.faults --seed 1 $(FAULTS)
+
+sbom: $(INSTALLED) ## the bill of materials of the lock (CycloneDX), workspace/sbom.json
+	@mkdir -p workspace
+	$(BIN)/python -m benchmarks.faults.lock > workspace/sbom.json
 
 lock: $(INSTALLED) ## renew requirements/ from pyproject.toml; UPGRADE=--upgrade also moves to newer releases
 	$(COMPILE) --all-extras --no-emit-package torch --output-file requirements/lock.txt pyproject.toml

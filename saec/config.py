@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,8 @@ from pydantic_core import ErrorDetails
 from saec.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_LOGIN = re.compile(r"://[^\s/@]*@")
+"""User and password of a URL, which no message may show."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 
 
@@ -318,6 +321,9 @@ def load_config(path: str | Path) -> Config:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no configuration file {path}; name one: --config configs/quickstart.yaml") from None
+    except yaml.MarkedYAMLError as error:  # its own text shows the line, which may hold a password
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"configuration {path} is not readable YAML: {error.problem} in line {line}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"configuration {path} is not readable YAML: {error}") from None
     if not isinstance(raw, dict):
@@ -335,7 +341,8 @@ def _describe(problem: ErrorDetails) -> str:
     where = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         return f"  {where}: no such setting{nearest(str(location[-1]), _known_keys(location[:-1]))}"
-    return f"  {where or 'settings'}: {problem['msg']}, got {str(problem.get('input'))[:80]!r}"
+    found = _LOGIN.sub("://***@", str(problem.get("input")))
+    return f"  {where or 'settings'}: {problem['msg']}, got {found[:80]!r}"
 
 
 def _known_keys(location: tuple[object, ...]) -> list[str]:

@@ -136,6 +136,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.fault(36, 37, 38, 39, 40, 41, 42, 43, 50, 51)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_bad_delivery(site, fault):
     """The hour ends as it should and says why, nothing of the live model changes, and the next hour goes on."""
@@ -176,6 +177,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.fault(41, 42, 43, 51)
 @pytest.mark.parametrize(("rule", "column", "damage"), SMALL)
 def test_few_bad_rows_are_set_aside(site, rule, column, damage):
     """Up to 1% of bad rows are set aside, counted and kept for people to look at; the hour goes on without them."""
@@ -192,6 +194,7 @@ def test_few_bad_rows_are_set_aside(site, rule, column, damage):
     assert column in kept.column_names
 
 
+@pytest.mark.fault(41)
 def test_allowed_nulls_are_a_feature(site):
     """Nulls in a nullable field, under the limit, are a value like others: the hour is published."""
     Delivery(site).some("site_domain", None, 4)
@@ -200,6 +203,7 @@ def test_allowed_nulls_are_a_feature(site):
     assert row.record["quarantined_rows"] == 0
 
 
+@pytest.mark.fault(45)
 def test_same_file_twice_is_no_news(site, undisturbed):
     """A second copy of a file under another name changes nothing: same input digest, same version."""
     delivery = Delivery(site)
@@ -209,6 +213,7 @@ def test_same_file_twice_is_no_news(site, undisturbed):
     assert (row.input_digest, row.version) == (expected.input_digest, expected.version)
 
 
+@pytest.mark.fault(45)
 def test_duplicate_rows_are_dropped_and_counted(site, undisturbed):
     """Rows that repeat are learnt once: the training state is that of the delivery without them."""
     delivery = Delivery(site)
@@ -219,6 +224,7 @@ def test_duplicate_rows_are_dropped_and_counted(site, undisturbed):
     assert row.checkpoint == undisturbed.rows()[BAD].checkpoint
 
 
+@pytest.mark.fault(48)
 def test_burst_of_new_features_is_capped(site):
     """An hour with ten times the ids completes; at most `max_new_features` of a field are remembered."""
     delivery = Delivery(site)
@@ -248,6 +254,7 @@ ODD = ["nul\0inside", "\u202eright to left\u202c", "caf\u00e9", "cafe\u0301", ""
        "../../etc/passwd", "'; DROP TABLE hours;--", "\ufeffbom", "a\nb"]
 
 
+@pytest.mark.fault(52)
 def test_odd_texts_have_one_key_in_training_and_serving(site):
     """Texts are opaque bytes: none is refused, refolded or cut, and the artifact knows the very keys of training."""
     for place in (BAD, AFTER):
@@ -270,6 +277,7 @@ def test_odd_texts_have_one_key_in_training_and_serving(site):
     assert (artifact.codes(serving_BS)[:, slot] > 0).all(), "seen often enough, each has a code of its own"
 
 
+@pytest.mark.fault(44)
 def test_a_shift_of_the_labels_holds_the_hour(site, monkeypatch):
     """Labels turned over: HELD(label-shift), nothing learnt, the live model as it was; the next hour goes on."""
     monkeypatch.setattr("saec.data.checks.FEWEST_RATES", 3)

@@ -142,6 +142,18 @@ def test_files_that_hold_no_settings(refused, text, said):
     assert said in refused(text)
 
 
+@pytest.mark.fault(73)
+@pytest.mark.parametrize("settings", [
+    changed("ledger", ["postgresql+psycopg://saec:canary@postgres/ledger"]),
+    changed("store", {"url": "s3://saec:canary@models/x"}),
+    "ledger: postgresql://x:can ary: canary@postgres/ledger\n",
+    "ledger: [postgresql://saec:canary@postgres/ledger\n",
+])
+def test_no_message_shows_a_password(refused, settings):
+    """A URL in the wrong place, or a line that is no YAML, is complained of without what it holds."""
+    assert "canary" not in refused(settings)
+
+
 def test_an_absent_file_says_what_to_pass(tmp_path):
     """The message names the file and an example."""
     with pytest.raises(ConfigError, match=r"no configuration file .*absent\.yaml.*--config"):

@@ -37,6 +37,7 @@ def stale(site) -> list[str | None]:
     return [row.stale_because for row in site.rows()]
 
 
+@pytest.mark.fault(46)
 def test_late_rows_are_marked_and_measured(short):
     """By default the hour and those after it become stale, with how much came; they stand, and the live version too."""
     late, live = complete(short), short.live
@@ -176,6 +177,7 @@ def test_quarantined_hour_that_is_delivered_again_is_stale(simulated, tmp_path):
     assert "rows came late" in marks[2]
 
 
+@pytest.mark.fault(47)
 def test_other_files_are_refused_unless_they_are_to_replace(site):
     """`saec run --hour` of a done hour with other files: QUARANTINED(conflict), what stands stays."""
     from saec.cli.hours import _unchanged  # noqa: PLC0415

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -78,6 +80,7 @@ def test_broken_store_is_an_outcome_too(site):
 
 
 @pytest.mark.fault(26)
+@pytest.mark.fault(67)
 def test_damaged_champion_is_replaced_by_the_last_sound_version(site, caplog):
     """Where the live version's files are damaged, the hour is judged against the one before, and said so loudly."""
     damaged, sound = site.live, site.rows()[3].version
@@ -118,6 +121,19 @@ def test_second_run_is_told_who_is_busy(site):
     ):
         pass
     assert caught.value.reason == "busy"
+
+
+def test_a_ledger_restored_from_a_copy_can_release(site, tmp_path):
+    """A copy knows of fewer leases than were released under since; the next run's fencing number is above theirs."""
+    copy = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(site.folder / "workspace" / "ledger.db")) as ledger:
+        ledger.execute("VACUUM INTO ?", [str(copy)])
+    for _ in range(3):
+        with site.pipeline() as pipeline, pipeline.leased() as lease:
+            site.store.fence(actor="a later run", reason="a test", fence=lease.fence)
+    copy.replace(site.folder / "workspace" / "ledger.db")
+    assert [row.state for row in site.advance(site.hours[NEXT])] == ["PUBLISHED"]
+    assert site.store.live().fence > lease.fence
 
 
 def take_over(site) -> None:
@@ -242,6 +258,7 @@ def test_retention_keeps_what_is_needed(site, undisturbed):
     Workspace(config).original(rows[-1].checkpoint)
 
 
+@pytest.mark.fault(35)
 def test_absent_hour_is_waited_for_then_stepped_over(site):
     """Before its deadline an absent hour stops the run; after it, it is HELD(no-data) and the next hour goes on."""
     site.file(site.hours[NEXT]).unlink()

@@ -246,6 +246,7 @@ class Spy:
         return Steps(ingest=ingest)
 
 
+@pytest.mark.fault(65)
 def test_rows_are_learnt_once_and_judged_before(fresh, monkeypatch):
     """Each model learns each row once, in order of time, the gate rows only after they were judged on.
 
@@ -297,6 +298,7 @@ def handed_on(site, hour, config=None) -> tuple[dict[str, str], np.ndarray, int]
     return found.pop()
 
 
+@pytest.mark.fault(65)
 def test_nothing_that_is_judged_has_seen_the_gate_rows_labels(site, tmp_path):
     """With all labels after the cut turned over, the challenger's files are the same byte for byte."""
     hour, other = site.hours[NEXT], site.copy(tmp_path / "other")

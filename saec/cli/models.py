@@ -1,9 +1,10 @@
-"""`saec versions`, `verify`, `rollback`, `hold` and `release`: what is in the store and what is live.
+"""`saec versions`, `verify`, `repair`, `rollback`, `hold` and `release`: what is in the store and what is live.
 
 Decisions: a person's rollback or hold acts at once, without the ledger's lease; each needs a reason, which the release
 log keeps.
 """
 
+# ruff: noqa: PLC0415 - command bodies import what they need, for torch takes a second to import
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -49,20 +50,48 @@ def versions(session: Session) -> None:
 def verify(session: Session, version: str | None) -> int:
     """Compare stored bytes with the manifests' digests.
 
-    Of VERSION, or of every version; then versions that the ledger or the release log names and that the store should
-    still have are looked for too.
+    Of VERSION, or of every version; then store, release log, ledger and training state are compared too: what one of
+    them names and another lacks, what nothing names, what no run finished.
     """
+    from saec.integrity import examine
+    from saec.workspace import Workspace
+
     wanted = [version] if version else [*session.store.versions(), *_missing(session)]
     found = [{"version": name, "problems": session.store.verify(name)} for name in wanted]
+    others = [] if version else list(examine(Workspace(session.config), session.ledger))
     bad = [item for item in found if item["problems"]]
-    session.answer({"whole": not bad, "versions": found})
+    wrong = [finding for finding in others if finding.kind != "unreachable"]
+    session.answer({"whole": not bad and not wrong, "versions": found, "others": [vars(finding) for finding in others]})
     for item in bad:
         for problem in item["problems"]:
             session.say(f"{item['version']}: {problem}", style="red")
-    session.say(f"{text.plural(len(found), 'version')} verified, {len(bad)} damaged or missing")
+    for finding in others:
+        session.say(f"{finding.kind}: {finding.what} {finding.problem}", style="red" if finding in wrong else "dim")
+    session.say(f"{text.plural(len(found), 'version')} verified, {len(bad)} damaged or missing"
+                + (f"; {len(wrong)} other problems" if wrong else ""))
     if bad:
-        session.say(f"next: {session.command('rollback VERSION --reason ...')} if one of them is live", style="dim")
-    return FAILED if bad else DONE
+        session.say(f"next: {session.command('rollback VERSION --reason ...')} if one of them is live, then "
+                    f"{session.command('repair')}", style="dim")
+    return FAILED if bad or wrong else DONE
+
+
+@click.command(epilog=example("saec repair"))
+@shared_options
+def repair(session: Session) -> None:
+    """Move damaged versions, and files that are no part of the store, out of the way.
+
+    They are kept in the store's folder set-aside. The live version is left where it is: roll back first. An hour whose
+    version was moved is made again by saec backfill.
+    """
+    from saec.integrity import ASIDE, set_aside
+    from saec.lease import held
+
+    with held(session.ledger, session.store, session.config.workspace, f"saec repair by {whoami()}", 0.0):
+        moved = set_aside(session.store)
+    session.answer({"moved": moved})
+    for name in moved:
+        session.say(f"moved to {ASIDE}: {name}")
+    session.say(f"{text.plural(len(moved), 'file')} set aside")
 
 
 @click.command(epilog=example('saec rollback 20260101T04-0123456789ab --reason "calibration off in the app"'))

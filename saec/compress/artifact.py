@@ -30,10 +30,10 @@ from saec.compress.dial import KEY_BYTES
 from saec.compress.index import RetrievalIndex
 from saec.config import Config
 from saec.errors import IntegrityError, TrainingError
-from saec.model.networks import build_network
+from saec.model.networks import CtrNetwork, build_network
 from saec.train.batches import Pooling
 from saec.train.learner import Learner
-from saec.train.tensors import Arrays, load_network, network_arrays
+from saec.train.tensors import Arrays, check_parameters, load_network, network_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +46,8 @@ INDEX, CODEBOOKS, NETWORK, SCHEMA = "index.safetensors", "codebooks.safetensors"
 REPLACES_TABLE = (INDEX, CODEBOOKS)
 """The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
 FORMAT = 2
+HEADER_LIMIT = 1 << 20
+"""Most bytes of a file's header, and of the schema."""
 _SCHEMA_SECTIONS: dict[str, bool | set[str]] = {
     "data": {"time_column", "label_column", "hash_key"},
     "fields": True,
@@ -75,8 +77,7 @@ class Artifact:
         """
         config = _read_schema(folder / SCHEMA)
         counts_F, codewords_TD = _read_codebooks(folder / CODEBOOKS, config)
-        network = build_network(config.model, len(config.field_names), config.seed)
-        load_network(network, _read_arrays(folder / NETWORK), str(folder / NETWORK))
+        network = _read_network(folder / NETWORK, config)
         learner = Learner(network, Pooling.of(config.slot_fields), config.training)
         return cls(config, _read_index(folder / INDEX), counts_F, codewords_TD, learner)
 
@@ -190,11 +191,29 @@ def _dequantised(codebooks: Arrays) -> NDArray[np.float32]:
 
 
 def _read_arrays(path: Path) -> Arrays:
+    """The tensors of a file whose header is of a sensible length; the library itself would parse 100 MB of it."""
     try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > HEADER_LIMIT:
+            raise IntegrityError(f"{path} has a header of {header:,} bytes, over the {HEADER_LIMIT:,} allowed; "
+                                 "run saec verify")
         arrays: Arrays = load_file(path)
     except (SafetensorError, OSError) as error:
         raise IntegrityError(f"{path} is not a readable safetensors file: {error}; run saec verify") from None
     return arrays
+
+
+def _read_network(path: Path, config: Config) -> CtrNetwork:
+    """The network of the schema with its parameters; their shapes are compared before memory is taken for it."""
+    arrays, layout = _read_arrays(path), (config.model, len(config.field_names), config.seed)
+    with torch.device("meta"):
+        check_parameters(build_network(*layout), arrays, str(path))
+    if broken := [name for name, values in arrays.items() if not np.isfinite(values).all()]:
+        raise IntegrityError(f"{path} has network parameters {broken} that are not finite; run saec verify")
+    network = build_network(*layout)
+    load_network(network, arrays, str(path))
+    return network
 
 
 def _read_codebooks(path: Path, config: Config) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -222,9 +241,10 @@ def _read_index(path: Path) -> RetrievalIndex:
 
 def _read_schema(path: Path) -> Config:
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            schema = json.loads(file.read(HEADER_LIMIT))
         if schema.pop("format") != FORMAT:
             raise IntegrityError(f"{path} is of another format than {FORMAT}; score it with the saec that published it")
         return Config.model_validate({**schema, "data": {**schema["data"], "source": ""}})
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise IntegrityError(f"{path} is not a schema that this saec reads: {error}; run saec verify") from None

@@ -166,26 +166,32 @@ def _start(
 def _iterated(
     vectors_ND: Vectors, weight_N: Weights, centroids_KD: Vectors, guess_N: Codes | None, most: int
 ) -> Vectors:
-    """Centroids after as many iterations as are worth it, `most` at the most."""
+    """Centroids after as many iterations as are worth it: `most` at the most, more only while codewords lie idle."""
     codes_N = guess_N
-    for _ in range(most):
+    for iteration in range(1, COLD_ITERATIONS + 1):
         codes_N, errors_N = assign(vectors_ND, centroids_KD, codes_N)
         means_KD = means(vectors_ND, weight_N, codes_N, centroids_KD)
         error = float(weight_N @ errors_N)
         errors_N = squared_distances(vectors_ND, means_KD, codes_N)
-        centroids_KD, saved = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
-        if error - float(weight_N @ errors_N) + saved <= _WORTH * error:
+        centroids_KD, saved, idle = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
+        little = error - float(weight_N @ errors_N) + saved <= _WORTH * error
+        if little or (iteration >= most and not idle):
             break
     return centroids_KD
 
 
 def _swapped(
     vectors_ND: Vectors, weight_N: Weights, codes_N: Codes, errors_N: Vectors, centroids_KD: Vectors
-) -> tuple[Vectors, float]:
-    """Codewords that are worth more elsewhere are moved there; the centroids, and the error that this saves.
+) -> tuple[Vectors, float, int]:
+    """Codewords that are worth more elsewhere are moved there.
 
-    A codeword is given up by merging its features with its neighbour's, and placed by splitting another one's in two.
-    Both are counted with the means that follow, and no two swaps touch one another, so the error falls by what is said.
+    A codeword is given up by merging its features with its neighbour's, and placed by splitting another one's in two;
+    one without features leaves nothing to merge. Both are counted with the means that follow, and no two swaps touch
+    one another, so the error falls by what is said.
+
+    Returns:
+        The centroids, the error that this saves, and how many codewords without features found no place: each of the
+        others is split once.
     """
     weight_K = np.bincount(codes_N, weight_N, len(centroids_KD)).astype(np.float64)
     apart_KD, share_K, gain_K = _splits(vectors_ND, weight_N, codes_N, errors_N, centroids_KD, weight_K)
@@ -193,22 +199,24 @@ def _swapped(
     part_K = weight_K / np.maximum(weight_K + weight_K[neighbour_K], 1e-300)
     cost_K = np.where(weight_K > 0, part_K * weight_K[neighbour_K] * gap_K, 0.0)
     swapped_KD, saved, touched = centroids_KD.copy(), 0.0, set[int]()
+    idle = set(np.flatnonzero(weight_K == 0).tolist())
     targets = iter(np.argsort(-gain_K, kind="stable").tolist())
     target = next(targets)
     for code in np.argsort(cost_K, kind="stable").tolist():
-        neighbour = int(neighbour_K[code])
+        neighbour = code if code in idle else int(neighbour_K[code])
         if gain_K[target] <= cost_K[code]:
             break
-        if len({code, neighbour, target}) < 3 or touched & {code, neighbour}:
+        if target in (code, neighbour) or touched & {code, neighbour}:
             continue
-        swapped_KD[neighbour] += part_K[code] * (centroids_KD[code] - centroids_KD[neighbour])
+        if neighbour != code:
+            swapped_KD[neighbour] += part_K[code] * (centroids_KD[code] - centroids_KD[neighbour])
         left_D = centroids_KD[target] - share_K[target] * (apart_KD[target] - centroids_KD[target])
         heavier_first = (left_D, apart_KD[target]) if share_K[target] <= 1.0 else (apart_KD[target], left_D)
         swapped_KD[target], swapped_KD[code] = heavier_first  # most of the features keep their code
         saved += float(gain_K[target] - cost_K[code])
         touched |= {code, neighbour, target}
         target = next((other for other in targets if other not in touched), -1)
-    return swapped_KD, saved
+    return swapped_KD, saved, len(idle - touched)
 
 
 def _splits(

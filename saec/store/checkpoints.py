@@ -84,6 +84,12 @@ class Checkpoints:
             _apply(arrays, delta, lengths)
         return arrays
 
+    def verify(self, name: str) -> None:
+        """Compare a checkpoint's bytes, and those of what it is based on, with their names; errors as for `load`."""
+        link: str | None = name
+        while link is not None:
+            link = self._read(link)[0]["base"]
+
     def retain(self, names: Iterable[str]) -> list[str]:
         """Remove every checkpoint but these and those they are based on; returns the removed names."""
         kept: set[str] = set()

@@ -87,8 +87,8 @@ def parse(data: bytes, version: str) -> dict[str, Any]:
     except (ValidationError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{MANIFEST} of version {version} is not a manifest: {_first_problem(error)}") from None
     content = {key: value for key, value in manifest.items() if key != "version"}
-    if shape.version != version or _identify(version_hour(version), content) != version:
-        raise IntegrityError(f"{MANIFEST} of version {version} was altered: its content does not give that id; "
+    if shape.version != version or _identify(version_hour(version), content) != version or encode(manifest) != data:
+        raise IntegrityError(f"{MANIFEST} of version {version} was altered: it does not give that id; "
                              "roll back to another version (saec versions)")
     return manifest
 

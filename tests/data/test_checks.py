@@ -81,6 +81,7 @@ STEP = np.arange(200)
 EPOCH_MS = 1506826800000 + STEP
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize(("name", "values"), [
     ("user", pa.array(STEP / 1)), ("user", pa.array([str(i) for i in STEP])), ("user", pa.array(STEP % 2 == 0)),
     ("user", pa.array([[i] for i in STEP])), ("user", pa.array(STEP, pa.timestamp("ms", "UTC"))),
@@ -291,6 +292,7 @@ def test_a_shift_of_the_click_rate_holds_the_hour(hour):
     assert caught.value.reason == "label-shift"
 
 
+@pytest.mark.fault(44)
 @pytest.mark.parametrize(("clicks", "rows", "rates", "limit"), [
     (690, 1000, RATES, 4.0),
     (1000, 1000, RATES[:11], 4.0),
@@ -300,3 +302,17 @@ def test_a_shift_of_the_click_rate_holds_the_hour(hour):
 def test_what_is_no_shift(hour, clicks, rows, rates, limit):
     """Nearer by, too few hours to compare with, no limit set, or so few rows that chance moves the rate as far."""
     check_click_rate(hour, clicks, rows, rates, limit)
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("rate", [0.02, 0.06, 0.2])
+@pytest.mark.parametrize("flipped", [0.05, 0.1, 0.2])
+def test_labels_poisoned_at_random_hold_the_hour(hour, rate, flipped):
+    """One label in twenty turned over moves the click rate of an hour of 20,000 rows further than any hour before."""
+    rng, rows = np.random.default_rng(1), 20_000
+    rates = rng.binomial(rows, rate, 24) / rows
+    labels_B = rng.random(rows) < rate
+    labels_B ^= rng.random(rows) < flipped
+    with pytest.raises(HourHeld) as caught:
+        check_click_rate(hour, int(labels_B.sum()), rows, rates.tolist(), 10.0)
+    assert caught.value.reason == "label-shift"

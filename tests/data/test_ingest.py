@@ -123,6 +123,7 @@ def test_absent_hour(producer, hour, folder):
     assert files_of(folder) == {}
 
 
+@pytest.mark.fault(37)
 def test_flipped_bits_are_never_silent(producer, hour, folder):
     """Each of 300 random single-bit flips of a checksummed file is refused, or changes no encoded row."""
     path, config = producer.deliver(), producer.config(max_bad_share=0.0)

@@ -67,6 +67,7 @@ def test_absent_hour(producer, hour):
     assert available_hours(str(producer.root)) == {}
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.99])
 def test_truncated_file(producer, hour, share):
     """A file cut short anywhere is refused as truncated, by name."""
@@ -96,6 +97,7 @@ def test_footer_that_promises_other_rows(producer, hour, monkeypatch):
     assert "200 rows" in refused(producer.config(), hour, reason="corrupt")
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize(("limit", "wanted"), [({"max_rows": 199}, "max_rows"), ({"max_bytes": 500}, "max_bytes"),
                                                ({"max_bytes": 12_000}, "decoded bytes")])
 def test_limits_hold_before_a_page_is_read(producer, hour, monkeypatch, limit, wanted):
@@ -113,6 +115,7 @@ def test_bomb_of_repeated_rows(producer, hour):
     refused(producer.config(max_bytes=10_000_000), hour, reason="too-large")
 
 
+@pytest.mark.fault(50)
 def test_bomb_of_one_huge_string(producer, hour):
     """A megabyte repeated in 20,000 rows is held once in memory, not 20 GB."""
     site = pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000, np.int32)), pa.array(["x" * 1_000_000]))
@@ -248,6 +251,7 @@ def test_source_by_url(producer, hour):
     assert by_url.table.equals(read_partition(producer.config(), hour).table)
 
 
+@pytest.mark.fault(73)
 def test_bad_url_keeps_its_password():
     """A URL that cannot be opened is refused without repeating it."""
     with pytest.raises(ConfigError, match="scheme 'ftp'") as caught:

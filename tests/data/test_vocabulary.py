@@ -149,6 +149,7 @@ def test_an_evicted_feature_starts_again():
     assert known.admit(hour).tolist() == [2]
 
 
+@pytest.mark.fault(48)
 def test_a_burst_is_capped_in_each_field_at_the_most_frequent():
     """Of more new features than an hour may bring, each field keeps its most frequent ones."""
     known = vocabulary(max_new_features=2, admit_after=1)

@@ -42,6 +42,7 @@ def test_figures_that_are_not_finite_are_undefined(bad, place, metric):
     assert difference(metric, *figures).standing is Standing.UNDEFINED
 
 
+@pytest.mark.fault(63)
 def test_identical_scores_pass(planted):
     """A model beside itself differs by 0 with standard error 0, and passes, whatever the margin."""
     made = planted(200)

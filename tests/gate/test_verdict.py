@@ -38,6 +38,7 @@ def verdict(rows, challenger, original, champion, config=CONFIG):
     return judge(labels_B, models[challenger], models[original], models.get(champion), config)
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize(("challenger", "original", "champion"), [
     ("good", "good", "good"), ("equal", "good", "good"), ("good", "equal", "noisy"), ("noisy", "poor", "noisy")])
 def test_pass_inside_every_margin(rows, challenger, original, champion):
@@ -61,6 +62,7 @@ def test_fail_on_any_metric_against_any_reference(rows, challenger, original, ch
     assert sorted(set(re.findall("original|champion", found.text))) == sorted(named)
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize(("original", "champion"), [("good", "equal"), ("equal", "good")])
 def test_undecided_when_the_rows_cannot_tell(rows, original, champion):
     """With margins far finer than the rows can resolve, an equal challenger is neither accepted nor failed."""
@@ -83,6 +85,7 @@ def test_undecided_though_an_equal_challenger_would_have_passed(planted):
     assert "would most likely have passed" in found.text
 
 
+@pytest.mark.fault(61)
 def test_too_few_rows(rows):
     """One row below the minimum is UNDECIDED(too-few), whatever the scores; at the minimum the gate decides."""
     labels_B, models = rows
@@ -96,6 +99,7 @@ def test_too_few_rows(rows):
     assert f"about {max(500, found.rows_to_decide) - 499:,} more gate rows would decide" in found.text
 
 
+@pytest.mark.fault(61)
 @pytest.mark.parametrize("label", [0, 1])
 def test_too_few_rows_of_a_label(label):
     """One row of either label below the minimum is too few, though there are plenty of rows."""
@@ -116,6 +120,7 @@ def test_one_class_or_no_rows_is_too_few(labels):
         json.dumps(found.as_dict(), allow_nan=False)
 
 
+@pytest.mark.fault(62)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1e-9, 1.0 + 1e-9])
 @pytest.mark.parametrize("broken", ["challenger", "original", "champion"])
 def test_a_score_that_is_no_probability_fails(rows, bad, broken):
@@ -150,6 +155,7 @@ def test_bootstrap_accepts_a_first_challenger(rows):
     assert (floor.auc.reference, floor.normalised_entropy_reference) == (0.5, pytest.approx(1.0))
 
 
+@pytest.mark.fault(66)
 @pytest.mark.parametrize(("challenger", "original"), [("useless", "useless"), ("poor", "poor"), ("useless", "good")])
 def test_bootstrap_needs_the_floor(rows, challenger, original):
     """Equal to an original that is no better than the base rate, in order or in log loss, is FAIL(floor)."""
@@ -166,6 +172,7 @@ def test_bootstrap_needs_the_original_too(rows):
     assert (found.status, found.reason, found.accepted) == (Status.UNDECIDED, "undecided", False)
 
 
+@pytest.mark.fault(64, 66)
 def test_the_floor_needs_confidence_not_luck():
     """An AUC a little above a half and a log loss a little below the base rate's are not enough on few rows."""
     labels_B = np.array([0, 1] * 300, np.uint8)
@@ -237,6 +244,7 @@ def test_a_strictly_better_challenger_never_turns_pass_into_fail(listed):
         assert judge(labels_B, better_B, original_B, champion_B, TINY).status is not Status.FAIL
 
 
+@pytest.mark.fault(62)
 @given(gate_rows, st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, 2), st.integers(0, 39), st.booleans())
 def test_nan_is_never_accepted(listed, bad, model, row, bootstrap):
     """A nan or an infinity in any row of any model is never accepted, with or without a champion."""
@@ -248,6 +256,7 @@ def test_nan_is_never_accepted(listed, bad, model, row, bootstrap):
     assert found.reason == "metric"
 
 
+@pytest.mark.fault(62)
 @given(st.lists(st.tuples(probabilities, probabilities), min_size=4, max_size=40), st.sampled_from([0, 1]))
 def test_one_class_is_never_accepted(listed, label):
     """Rows of one label decide nothing, whatever the scores."""

@@ -187,4 +187,5 @@ def test_race_is_lost_to_a_record_of_any_length(store, reason):
     """Whoever comes second is told that another was first, however much longer that record is than its own."""
     store.hold(actor="first", reason=reason, fence=0)
     with pytest.raises(ReleaseConflict):
-        store._log.append(None, action="hold", version=None, held=True, actor="second", reason="y", fence=0, previous=None)
+        store._log.append(None, action="hold", version=None, held=True, actor="second", reason="y", fence=0,
+                          previous=None)

@@ -105,6 +105,20 @@ def test_damage_is_found_refused_and_repaired_by_a_commit(store, commit, name, d
         assert store.verify(version) == []
 
 
+@pytest.mark.fault(71)
+@pytest.mark.parametrize("written", [lambda data: data + b"\n", lambda data: data.replace(b" ", b""),
+                                     lambda data: data.replace(b"{", b'{"rows": 4,', 1)])
+def test_a_manifest_written_otherwise_was_altered(store, commit, tmp_path, written):
+    """Other white space, or a name that is there twice, leaves the meaning and the id: the bytes are compared too."""
+    version = commit(store)
+    data = written(store.objects.get(f"versions/{version}/manifest.json", 1 << 20))
+    (tmp_path / "manifest.json").write_bytes(data)
+    store.objects.put(f"versions/{version}/manifest.json", tmp_path / "manifest.json")
+    assert len(store.verify(version)) == 1
+    with pytest.raises(IntegrityError, match="was altered"):
+        store.open(version)
+
+
 def test_a_missing_file_is_found(store, commit):
     """A file that the manifest names and the store lacks is a problem."""
     version = commit(store)
