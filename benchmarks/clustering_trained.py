@@ -29,11 +29,13 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from benchmarks.record import ROOT, Figures
+from saec.backfill import run_backfill
 from saec.compress import clustering, fields
 from saec.config import Config, load_config
 from saec.gate.comparison import compare, score
 from saec.hours import Hour
 from saec.pipeline import Pipeline
+from saec.progress import ask
 
 FIRST, LAST = Hour.parse("2017-10-01T03"), Hour.parse("2017-10-03T14")
 JUDGED_HOURS = 24
@@ -92,8 +94,8 @@ def run(config: Config, clusterer: Clusterer | None) -> tuple[dict[str, NDArray[
     """The loop over the whole stretch: labels and scores of the last hours' gate rows, seconds an hour, code churn."""
     exchanged = Exchanged(clusterer)
     pipeline = Pipeline(config)
-    with patch.object(fields, "cluster", exchanged), pipeline.leased() as lease:
-        rows = pipeline.run(lease, pipeline.backfill(FIRST, LAST))
+    with patch.object(fields, "cluster", exchanged):
+        _, rows = run_backfill(pipeline, ask(FIRST, LAST, "benchmark", promote=True, stop_on_failure=False))
     judged = [row for row in rows if (config.workspace / "hours" / Hour.parse(str(row.hour)).compact
                                       / "scores.safetensors").exists()][-JUDGED_HOURS:]
     files = [load_file(config.workspace / "hours" / Hour.parse(str(row.hour)).compact / "scores.safetensors")

@@ -18,11 +18,13 @@ from typing import Any
 import yaml
 
 from benchmarks.record import Figures
+from saec.backfill import run_backfill
 from saec.config import Config, load_config
 from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
-from saec.ledger import HourRow
-from saec.pipeline import Pipeline
+from saec.ledger import Backfill, HourRow
+from saec.pipeline import NOBODY, Listener, Pipeline
+from saec.progress import ask
 from saec.workspace import Workspace
 
 HOURS = 8
@@ -32,15 +34,25 @@ MOST_SECONDS, MOST_SHARE = 3.0, 0.1
 
 
 class Laps:
-    """Seconds from each hour's end to the next one's."""
+    """Seconds from each hour's end to the next one's: a listener, before another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Listener = NOBODY) -> None:
+        self._then = then
         self.seconds: list[float] = []
         self.rows: list[HourRow] = []
         self._last = time.perf_counter()
 
-    def __call__(self, row: HourRow) -> None:
-        """Note that an hour has ended."""
+    def on_plan(self, done: int, left: int, seconds: float | None) -> None:
+        """Nothing to note."""
+        self._then.on_plan(done, left, seconds)
+
+    def on_step(self, hour: Hour, step: str) -> None:
+        """Nothing to note."""
+        self._then.on_step(hour, step)
+
+    def on_hour(self, row: HourRow) -> None:
+        """Note that an hour has ended, and was shown."""
+        self._then.on_hour(row)
         now = time.perf_counter()
         self.seconds.append(now - self._last)
         self.rows.append(row)
@@ -58,10 +70,8 @@ def configured(folder: Path, name: str) -> Config:
 
 def alone(config: Config, hours: int) -> Laps:
     """All hours through the library."""
-    pipeline = Pipeline(config, actor="benchmark")
-    with pipeline.leased() as lease:
-        laps = Laps()
-        pipeline.run(lease, pipeline.backfill(FIRST, FIRST + (hours - 1)), on_hour=laps)
+    laps = Laps()
+    run_backfill(Pipeline(config), _all(hours), listener=laps)
     return laps
 
 
@@ -69,17 +79,22 @@ def orchestrated(config: Config, hours: int) -> Laps:
     """All hours as subflow runs of one flow run."""
     from prefect import flow  # noqa: PLC0415 - Prefect reads its settings when it is imported: after PREFECT_HOME is set
 
-    from flows.hour import FlowPipeline, advance  # noqa: PLC0415
+    from flows.hour import FlowPipeline, run_hours  # noqa: PLC0415
 
-    laps = Laps()
+    pipeline = FlowPipeline(config, actor="benchmark")
+    laps = Laps(pipeline)
 
     @flow(name="benchmark", persist_result=False)
     def measured() -> Any:
-        pipeline = FlowPipeline(config, actor="benchmark")
-        return advance(pipeline, lambda: pipeline.backfill(FIRST, FIRST + (hours - 1)), on_hour=laps)
+        return run_hours(pipeline, lambda: run_backfill(pipeline, _all(hours), listener=laps)[1])
 
     measured(return_state=True)
     return laps
+
+
+def _all(hours: int) -> Backfill:
+    """Every hour there is."""
+    return ask(FIRST, FIRST + (hours - 1), "benchmark", stop_on_failure=False)
 
 
 def free_port() -> int:
@@ -114,7 +129,7 @@ def main() -> None:
         os.environ.setdefault("PREFECT_HOME", str(folder / "prefect"))
         from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
 
-        from flows.deploy import server  # noqa: PLC0415
+        from flows.server import server  # noqa: PLC0415
 
         simulate_hours(Simulation(rows_per_hour=ROWS), FIRST, hours, folder / "data")
         with server(free_port()) as url, temporary_settings({PREFECT_API_URL: url}):

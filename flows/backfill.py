@@ -21,7 +21,7 @@ from flows.commands import config_option, end, settled
 from flows.hour import FlowPipeline, run_hours
 from flows.pages import show_plan
 from saec.backfill import give_up, run_backfill
-from saec.config import load_config
+from saec.config import Config, load_config
 from saec.errors import ConfigError
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
@@ -36,26 +36,26 @@ log = logging.getLogger("saec.backfill")
 @flow(name="backfill", flow_run_name="backfill {action} {first} {last}", persist_result=False)
 def backfill(
     config: Path,
+    action: Action = "start",
     first: HourText = "",
     last: HourText = "",
     only: Only = "missing",
     promote: bool = False,
     stop_on_failure: bool = True,
     replace: bool = False,
-    action: Action = "start",
 ) -> State[Any]:
     """Do the hours of a range, oldest first, or turn to the backfill that is open.
 
     Args:
         config: YAML file with the pipeline's settings, as the worker sees it.
-        first: First hour of the range, UTC, as 2017-10-01T03; to start one.
+        action: Start one; dry run shows what would be done, as a table; pause, resume or cancel is
+            about the one that is open, and needs nothing below.
+        first: First hour of the range, UTC, as 2017-10-01T03.
         last: Last hour of the range, included.
         only: Which hours: those never done, those that failed, those whose data or past changed since, or all.
         promote: Whether versions that pass the gate go live; otherwise they are kept in the store.
         stop_on_failure: Whether an hour that fails or is quarantined stops the backfill.
         replace: Whether frozen hours are done too (data.frozen_after).
-        action: Start one; dry run shows what would be done, as the table backfill-plan; pause, resume or cancel is
-            about the one that is open.
     """
     pipeline = FlowPipeline(load_config(config), actor="backfill flow")
     backfills = pipeline.ledger.backfills
@@ -66,8 +66,9 @@ def backfill(
         return _run(pipeline, None)
     asked = ask(*_range(first, last), pipeline.actor, only=only, promote=promote, stop_on_failure=stop_on_failure,
                 replace=replace)
-    return _shown(look_ahead(pipeline.config, pipeline.ledger, asked).plan) if action == "dry run" else (
-        _run(pipeline, asked))
+    if action == "dry run":
+        return _shown(pipeline.config, look_ahead(pipeline.config, pipeline.ledger, asked).plan)
+    return _run(pipeline, asked)
 
 
 def _range(first: str, last: str) -> tuple[Hour, Hour]:
@@ -94,11 +95,11 @@ def _run(pipeline: FlowPipeline, asked: Backfill | None) -> State[Any]:
     return state
 
 
-def _shown(plan: list[PlannedHour]) -> State[Any]:
+def _shown(config: Config, plan: list[PlannedHour]) -> State[Any]:
     """Log and show a plan."""
     for planned in plan:
         log.info("%s %s: %s", planned.hour, planned.action, planned.why)
-    show_plan(plan)
+    show_plan(config, plan)
     actions = Counter(planned.action for planned in plan)
     said = ", ".join(f"{count} to {action}" for action, count in sorted(actions.items()))
     return Completed(name="Planned", message=said)
@@ -123,7 +124,8 @@ def command(config: Path, first: str, last: str, **how: Any) -> None:
         ends = _range(first, last) if first or last or how["action"] in ("start", "dry run") else ()
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    end(backfill(config, *map(str, ends), **how, return_state=True), settings, *ends)
+    range_ = dict(zip(("first", "last"), map(str, ends), strict=False))
+    end(backfill(config, **range_, **how, return_state=True), settings, *ends)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class FlowPipeline(Pipeline):
             """One hour of clicks: ingest, train, cluster, retrain, gate, publish."""
             row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, aside=aside, **how)
             with about(row.hour, row.version):
-                show_hour(row, self.ledger.rows(row.hour - CONTEXT_HOURS, row.hour))
+                show_hour(self.config, row, self.ledger.rows(row.hour - CONTEXT_HOURS, row.hour))
                 tag_hour(row)
             return hour_state(row)
 
@@ -64,7 +64,7 @@ class FlowPipeline(Pipeline):
 
     def on_plan(self, done: int, left: int, seconds: float | None) -> None:
         """Show how far a backfill has come."""
-        show_progress(done, left, seconds)
+        show_progress(self.config, done, left, seconds)
 
     def on_step(self, hour: Hour, step: str) -> None:
         """Each step is a task run, which shows itself."""
@@ -83,7 +83,7 @@ class FlowPipeline(Pipeline):
         except Exception:
             log.exception("the overview cannot be renewed")
             return []
-        show_overview(outlook, fired)
+        show_overview(self.config, outlook, fired)
         return fired
 
 

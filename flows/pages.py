@@ -1,12 +1,13 @@
 """What the Prefect UI shows beside the runs: the overview, a page and a table of each hour, a backfill's plan and bar.
 
-Decisions: pages are artifacts, made from the ledger's rows alone, under keys that say the hour (`hour-20171001t03`), so
-an hour that is done again gets a further version of its page. The overview is one artifact that is rewritten, so that
-its address can be kept and no versions pile up. A page that cannot be drawn or stored is logged and
-changes no outcome: the ledger has spoken before.
+Decisions: pages are artifacts, made from the ledger's rows alone, under keys that say pipeline and hour
+(`shop-hour-20171001t03`), so that pipelines share a server, and an hour that is done again gets a further version of
+its page. The overview is one artifact that is rewritten, so that its address can be kept and no versions pile up. A
+page that cannot be drawn or stored is logged and changes no outcome: the ledger has spoken before.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.runtime import flow_run
 
+from flows.events import pipeline_name
+from saec.config import Config
 from saec.hours import Hour
 from saec.ledger import HourRow, report_record
 from saec.monitoring.alarms import Alarm
@@ -27,32 +30,29 @@ from saec.report import text
 from saec.report.hour import hour_markdown, models_table
 from saec.report.overview import overview_markdown
 
-OVERVIEW_KEY = "overview"
-PLAN_KEY = "backfill-plan"
-PROGRESS_KEY = "backfill-progress"
+OVERVIEW = "overview"
+PLAN = "backfill-plan"
+PROGRESS = "backfill-progress"
 log = logging.getLogger("saec.pages")
 
 
-def hour_key(hour: Hour) -> str:
-    """The key of an hour's page; keys are lowercase letters, digits and dashes.
-
-    >>> hour_key(Hour.parse("2017-10-01T03"))
-    'hour-20171001t03'
-    """
-    return f"hour-{hour.compact.lower()}"
+def page_key(config: Config, page: str | Hour) -> str:
+    """The key of a pipeline's page, or of an hour's; keys are lowercase letters, digits and dashes."""
+    of = f"hour-{page.compact.lower()}" if isinstance(page, Hour) else page
+    return re.sub("[^a-z0-9]+", "-", f"{pipeline_name(config).lower()}-{of}").strip("-")
 
 
-def show_hour(row: HourRow, history: Sequence[HourRow]) -> None:
+def show_hour(config: Config, row: HourRow, history: Sequence[HourRow]) -> None:
     """Show an hour's page, with its figure among the hours before it, and its models in a table of their own."""
     record = report_record(row)
     with _tried(f"page of hour {row.hour}"):
         create_markdown_artifact(
-            key=hour_key(row.hour),
+            key=page_key(config, row.hour),
             markdown=hour_markdown(record, [report_record(other) for other in history]),
             description=f"Hour {row.hour}: {row.state}",
         )
         if models := models_table(record):
-            create_table_artifact(key=f"{hour_key(row.hour)}-models", table=models,
+            create_table_artifact(key=f"{page_key(config, row.hour)}-models", table=models,
                                   description=f"Hour {row.hour}: original, challenger and champion")
 
 
@@ -66,42 +66,42 @@ def tag_hour(row: HourRow) -> None:
         client.update_flow_run(UUID(flow_run.id), tags=["saec", row.state, *filter(None, [row.reason])])
 
 
-def show_overview(outlook: Outlook, fired: Sequence[Alarm]) -> None:
+def show_overview(config: Config, outlook: Outlook, fired: Sequence[Alarm]) -> None:
     """Show where the pipeline stands, on a page whose address stays the same: it is rewritten in place."""
     with _tried("overview"):
-        markdown = overview_markdown(outlook, fired, lambda hour: f"/artifacts/key/{hour_key(hour)}")
+        markdown = overview_markdown(outlook, fired, lambda hour: f"/artifacts/key/{page_key(config, hour)}")
         described = "Alarms: " + (", ".join(alarm.name for alarm in fired) or "none")
-        if (standing := overview_id()) is None:
-            create_markdown_artifact(key=OVERVIEW_KEY, markdown=markdown, description=described)
+        if (standing := overview_id(config)) is None:
+            create_markdown_artifact(key=page_key(config, OVERVIEW), markdown=markdown, description=described)
         else:
             with get_client(sync_client=True) as client:
                 client.update_artifact(standing, ArtifactUpdate(data=markdown, description=described))
 
 
-def overview_id() -> UUID | None:
+def overview_id(config: Config) -> UUID | None:
     """The id of the overview, which its address ends in; None before the first."""
-    wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[OVERVIEW_KEY]))
+    wanted = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[page_key(config, OVERVIEW)]))
     with get_client(sync_client=True) as client:
         found = client.read_latest_artifacts(artifact_filter=wanted)
     return found[0].latest_id if found else None
 
 
-def show_progress(done: int, left: int, seconds: float | None) -> None:
+def show_progress(config: Config, done: int, left: int, seconds: float | None) -> None:
     """Show how far a backfill has come, as a further version of the one progress bar."""
     with _tried("progress of the backfill"):
         estimate = f", about {text.duration(seconds)} left" if seconds else ""
-        create_progress_artifact(key=PROGRESS_KEY, progress=100.0 * done / max(done + left, 1),
+        create_progress_artifact(key=page_key(config, PROGRESS), progress=100.0 * done / max(done + left, 1),
                                  description=f"{done} of {text.plural(done + left, 'hour')} done{estimate}")
 
 
-def show_plan(plan: Iterable[PlannedHour]) -> None:
+def show_plan(config: Config, plan: Iterable[PlannedHour]) -> None:
     """Show what a backfill would do."""
     with _tried("plan of the backfill"):
         table: list[dict[str, Any]] = [
             {"hour (UTC)": str(planned.hour), "action": planned.action, "why": planned.why,
              "estimate": text.duration(planned.seconds)} for planned in plan
         ]
-        create_table_artifact(key=PLAN_KEY, table=table, description="What the backfill would do")
+        create_table_artifact(key=page_key(config, PLAN), table=table, description="What the backfill would do")
 
 
 @contextmanager

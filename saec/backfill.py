@@ -11,14 +11,13 @@ hour; an hour whose past came out on the branch as it was is left as it stands.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from saec.errors import StoreError
 from saec.failpoints import reached
 from saec.lease import at_work
 from saec.pipeline import NOBODY
-from saec.progress import FAILURES, look_ahead, own_work
+from saec.progress import FAILURES, as_begun, look_ahead, own_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,11 +41,8 @@ def begin(pipeline: Pipeline, lease: Lease, asked: Backfill, now: Hour | None = 
     current = pipeline.ledger.backfills.current()
     if current and _words(current) == _words(asked):
         return current
-    first = next((planned.hour for planned in look_ahead(pipeline.config, pipeline.ledger, asked, now).left), None)
-    trained, newest = pipeline.ledger.trained(1), pipeline.ledger.newest()
-    aside = bool(first and trained and trained[-1].hour >= first)
-    follow = aside and asked.last >= newest[-1].hour
-    return pipeline.ledger.backfills.start(lease, replace(asked, aside=aside, follow=follow))
+    wanted = look_ahead(pipeline.config, pipeline.ledger, asked, now)
+    return pipeline.ledger.backfills.start(lease, as_begun(pipeline.ledger, wanted))
 
 
 def run_backfill(
@@ -65,7 +61,7 @@ def run_backfill(
         listener: told how it goes.
 
     Returns:
-        How the backfill stands, and the hours that were done by this call as they ended.
+        How the backfill stands, and how the hours ended that were done by this call.
 
     Raises:
         LedgerError: reason busy, open-backfill or no-backfill.
@@ -83,7 +79,7 @@ def run_backfill(
             work = _Work(pipeline, lease, pipeline.ledger.backfills.turn(lease, "RUNNING"), now)
             rows += work.hours(listener)
             if not work.wanted:
-                return work.backfill, rows
+                return work.backfill, _as_they_ended(pipeline.ledger, rows)
         _hand_over(pipeline.ledger)
         asked, patience = None, PATIENCE
 
@@ -179,6 +175,12 @@ class _Work:
 
     def _turn(self, state: Any, message: str | None = None) -> Backfill:
         return self.pipeline.ledger.backfills.turn(self.lease, state, message)
+
+
+def _as_they_ended(ledger: Ledger, rows: list[HourRow]) -> list[HourRow]:
+    """The hours that were done as they are known by now: swapping in may have changed how they ended."""
+    known = {row.hour: row for row in ledger.aside.rows(rows[0].hour, rows[-1].hour)} if rows else {}
+    return [known[row.hour] if known[row.hour].fence == row.fence else row for row in rows]
 
 
 def _words(backfill: Backfill) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from saec.errors import LeaseLost, LedgerError, SaecError
+from saec.errors import IntegrityError, LeaseLost, LedgerError, SaecError
 from saec.failpoints import reached
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
     """
     workspace.mkdir(parents=True, exist_ok=True)
     with (workspace / LOCK).open("ab", buffering=0) as lock:
-        lease = _acquire(ledger, lock, actor, patience)
+        lease = _acquire(ledger, lock, actor, patience, above=_last_fence(store))
         reached("lease.taken")
         done = threading.Event()
         heart = threading.Thread(target=_renew, args=(ledger, lease, done), name="saec lease", daemon=True)
@@ -74,18 +74,18 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
 def at_work(ledger: Ledger, workspace: Path) -> Lease | None:
     """The lease of the run at work; None when none is, or the one that holds it is known to have died."""
     holder = ledger.holder()
-    if holder is None or not _here(holder) or not (workspace / LOCK).exists():
+    if holder is None or not is_here(holder) or not (workspace / LOCK).exists():
         return holder
     with (workspace / LOCK).open("rb", buffering=0) as lock:
         return None if _locked(lock) else holder
 
 
-def _here(holder: Lease) -> bool:
+def is_here(holder: Lease) -> bool:
     """Whether a run is one of this machine."""
     return f" on {socket.gethostname()}, process " in holder.owner
 
 
-def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float) -> Lease:
+def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float, above: int) -> Lease:
     """Take the lease, or wait for it."""
     deadline = time.monotonic() + patience
     owner = f"{actor} on {socket.gethostname()}, process {os.getpid()}"
@@ -93,13 +93,25 @@ def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float) -> Lease
         alone = _locked(lock)
         try:
             holder = ledger.holder()
-            dead = holder.fence if holder and alone and _here(holder) else None
-            return ledger.acquire(owner, LEASE_SECONDS, dead=dead)
+            dead = holder.fence if holder and alone and is_here(holder) else None
+            return ledger.acquire(owner, LEASE_SECONDS, dead=dead, above=above)
         except LedgerError as error:
             if error.reason != "busy" or time.monotonic() >= deadline:
                 raise
         ledger.want(2 * ASK_SECONDS)
         time.sleep(ASK_SECONDS)
+
+
+def _last_fence(store: ModelStore) -> int:
+    """Fencing number of the last release, of which a ledger restored from a copy may not know.
+
+    A release log that is damaged is told of by the hour.
+    """
+    try:
+        last = store.live()
+    except IntegrityError:
+        return 0
+    return last.fence if last else 0
 
 
 def _locked(lock: FileIO) -> bool:

@@ -20,7 +20,7 @@ from saec.lease import held
 from saec.ledger import HourRow, Lease, Ledger
 from saec.logs import ended, hour_logged, step_begun
 from saec.monitoring.metrics import write_metrics
-from saec.planner import PlannedHour, due_now
+from saec.planner import MOST_ATTEMPTS, PlannedHour, due_now
 from saec.retries import RETRIED
 from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
 from saec.workspace import Workspace
@@ -107,7 +107,7 @@ class Pipeline:
         late: Iterable[Hour] = (),
         listener: Listener = NOBODY,
     ) -> list[HourRow]:
-        """Do planned hours in order.
+        """Do planned hours in order, up to one that FAILED and may be tried again.
 
         Args:
             lease: from `leased`.
@@ -133,6 +133,8 @@ class Pipeline:
                 late = () if row.checkpoint else late
             finished.append(row)
             listener.on_hour(row)
+            if row.state == "FAILED" and row.attempts < MOST_ATTEMPTS:
+                break  # it is tried again later; once another hour has gone on without it, it would not be
         return finished
 
     @hour_logged
@@ -302,7 +304,7 @@ def _outcome(error: Exception) -> tuple[str, str]:
             return "QUARANTINED", error.reason
         case SaecError():
             return "FAILED", error.reason
-        case MemoryError():
+        case _ if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
             return "FAILED", "oom"
         case OSError():
             return "FAILED", REASONS.get(error.errno or 0, "io")

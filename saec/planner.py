@@ -3,8 +3,8 @@
 Decisions: hours are done oldest first, one at a time, since each goes on from the one before. A scheduled run does
 every hour since the newest one in the ledger, whatever was down meanwhile. An absent hour is waited for until its
 deadline, then stepped over as HELD(no-data); hours after the newest partition there is are not due, for nothing can be
-done about them. A failed hour is tried again by scheduled runs, after a pause that grows, as long as no later hour has
-gone on without it.
+done about them. A failed hour is tried again by scheduled runs, after a pause that grows; after `MOST_ATTEMPTS` the
+next one goes on without it.
 
 A backfill does the hours it is about and, where others of its range went on from one of those, these too: else they
 would stand on a past that is no more. Hours older than `data.frozen_after` are frozen: what was learnt from them stays,

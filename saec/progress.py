@@ -6,7 +6,7 @@ somebody asks, so a backfill that died tells the same as one at work.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from saec.data.partitions import available_hours
@@ -69,6 +69,13 @@ def ask(first: Hour, last: Hour, actor: str, **wanted: Any) -> Backfill:
     """What somebody wants of a backfill; the further arguments are fields of `Backfill`."""
     choices = {"only": "missing", "promote": False, "stop_on_failure": True, "replace": False, **wanted}
     return Backfill(first=first, last=last, actor=actor, aside=False, follow=False, **choices)
+
+
+def as_begun(ledger: Ledger, wanted: Progress) -> Backfill:
+    """A backfill as it would begin: aside, when a later hour has gone on from one that is to be done again."""
+    trained, newest = ledger.trained(1), ledger.newest()
+    aside = bool(wanted.left and trained and trained[-1].hour >= wanted.left[0].hour)
+    return replace(wanted.backfill, aside=aside, follow=aside and wanted.backfill.last >= newest[-1].hour)
 
 
 def own_work(ledger: Ledger, backfill: Backfill, rows: list[HourRow]) -> list[HourRow]:

@@ -1,7 +1,7 @@
 """What a scheduled run does: look for late data, do every hour that is due, replay what changed if that is wanted.
 
 Decisions: it is the same whoever starts it, Prefect, cron or a person. A backfill at work lets it go first, so it waits
-for that; another scheduled run does the same hours, so there is nothing to wait for.
+for that; another scheduled run at work does the same hours, so there is nothing to wait for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from saec.backfill import run_backfill
 from saec.late import note_late
+from saec.lease import LEASE_SECONDS, is_here
 from saec.pipeline import NOBODY
 from saec.progress import ask
 
@@ -40,7 +41,7 @@ def advance(pipeline: Pipeline, now: Hour | None = None, listener: Listener = NO
         LeaseLost: when this one was replaced.
     """
     config, ledger = pipeline.config, pipeline.ledger
-    with pipeline.leased(PATIENCE if _running(pipeline) else 0.0) as lease:
+    with pipeline.leased(_patience(pipeline)) as lease:
         folded = {late.row.hour: late for late in note_late(config, ledger, lease)}
         rows = pipeline.run(lease, pipeline.due(now), late=folded, listener=listener)
         for row in rows:
@@ -51,10 +52,17 @@ def advance(pipeline: Pipeline, now: Hour | None = None, listener: Listener = NO
     return rows
 
 
-def _running(pipeline: Pipeline) -> bool:
-    """Whether a backfill is at work, or was when it died."""
+def _patience(pipeline: Pipeline) -> float:
+    """How long to wait for the lease.
+
+    A backfill gives it up after the hour at work. A run on another machine may have died: then its lease expires, and
+    to wait for that beats leaving the hour to the next tick.
+    """
     current = pipeline.ledger.backfills.current()
-    return current is not None and current.state == "RUNNING"
+    if current and current.state == "RUNNING":
+        return PATIENCE
+    holder = pipeline.ledger.holder()
+    return 0.0 if holder is None or is_here(holder) else LEASE_SECONDS
 
 
 def _replay(pipeline: Pipeline, now: Hour | None, listener: Listener) -> list[HourRow]:

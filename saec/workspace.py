@@ -22,7 +22,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from saec.data.late import load_identities
-from saec.durable import make_folder, sha256_file, write_file
+from saec.durable import make_folder, sha256_file, sync_folder, write_file
 from saec.errors import IntegrityError
 from saec.failpoints import reached
 from saec.store.checkpoints import Checkpoints
@@ -151,13 +151,14 @@ class Workspace:
 
     def swap_in(self) -> None:
         """Put the folders of all hours that were done aside in the place of those that stand."""
-        for path in sorted((self.config.workspace / _ASIDE).glob(_HOUR_FOLDERS)):
-            target = self.config.workspace / _STANDING / path.name
-            shutil.rmtree(target, ignore_errors=True)
+        aside, standing = self.config.workspace / _ASIDE, self.config.workspace / _STANDING
+        for path in sorted(aside.glob(_HOUR_FOLDERS)):
+            make_folder(standing)
+            shutil.rmtree(standing / path.name, ignore_errors=True)
             reached("swap.old-folder-removed")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            path.replace(standing / path.name)
             reached("swap.folder-moved")
+            sync_folder(standing)
 
     def drop_aside(self) -> None:
         """Remove the folders of all hours that were done aside."""

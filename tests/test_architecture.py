@@ -12,10 +12,9 @@ SOURCES = sorted([*ROOT.glob("saec/**/*.py"), *ROOT.glob("flows/**/*.py")])
 LAYERS = (  # from the ground up; a module imports from its own layer and those below
     ("saec.errors", "saec.hours", "saec.config", "saec.durable", "saec.failpoints", "saec.plain_json"),
     ("saec.data",), ("saec.model",), ("saec.train",), ("saec.compress",), ("saec.gate",), ("saec.store",),
-    ("saec.ledger",), ("saec.workspace",), ("saec.space",), ("saec.steps",), ("saec.planner", "saec.logs"), ("saec.retries",),
-    ("saec.late",), ("saec.progress",), ("saec.lease",), ("saec.integrity",),
-    ("saec.monitoring",), ("saec.pipeline",), ("saec.backfill",),
-    ("saec.schedule",), ("saec.report",), ("saec.cli",), ("flows",),
+    ("saec.ledger",), ("saec.workspace",), ("saec.space",), ("saec.steps",), ("saec.planner", "saec.logs"),
+    ("saec.retries",), ("saec.late",), ("saec.progress",), ("saec.lease",), ("saec.integrity",), ("saec.monitoring",),
+    ("saec.pipeline",), ("saec.backfill",), ("saec.schedule",), ("saec.report",), ("saec.cli",), ("flows",),
 )
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 PICKLING_CALLS = {"torch.load", "torch.save", "np.load", "np.save", "numpy.load", "numpy.save", "pd.read_pickle"}
@@ -79,6 +78,7 @@ def test_arrows_go_one_way(source):
     assert not above, f"{module_name(source)} imports from a layer above it: {sorted(above)}"
 
 
+@pytest.mark.fault(71)
 def test_nothing_is_pickled(source):
     """No module imports a pickler or calls a loader that unpickles."""
     tree = ast.parse(source.read_text(encoding="utf-8"))

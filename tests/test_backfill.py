@@ -39,6 +39,7 @@ def dying(at: int) -> Steps:
     return Steps(retrain=retrain)
 
 
+@pytest.mark.fault(12)
 def test_backfill_without_promote_never_moves_live(fresh, undisturbed):
     """A backfill of everything trains, judges and keeps what passes, and releases none of it."""
     rows = fresh.backfill(fresh.hours[0], fresh.hours[3], "missing")
@@ -73,6 +74,7 @@ def test_same_data_again_is_no_change(site):
     (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
     assert (row.version, row.checkpoint, row.input_digest) == (
         before[2].version, before[2].checkpoint, before[2].input_digest)
+    assert (row.state, row.reason) == (before[2].state, before[2].reason), "it was released then"
     assert site.serving() == serving
     assert site.store.versions() == [row.version for row in before if row.version]
     assert [row.stale_because for row in site.rows()] == [None] * 5
@@ -129,6 +131,7 @@ def test_late_hour_is_swapped_in_with_its_successor(site):
     assert len(site.store.releases()) == releases + 1
 
 
+@pytest.mark.fault(11)
 def test_older_hour_after_newer_does_not_move_the_pointer_back(site):
     """An hour done again alone, to be promoted, is HELD(superseded): the live version is of a later hour and stays."""
     site.redeliver(site.hours[2])
@@ -149,6 +152,7 @@ def test_backfill_before_the_oldest_checkpoint_says_so(site):
     assert site.serving() == serving
 
 
+@pytest.mark.fault(12)
 def test_what_stands_is_untouched_until_all_is_swapped_in(site):
     """While hours are done aside, ledger, live version and the hours' files are as they were; then all change."""
     for hour in site.hours[1:3]:
@@ -186,6 +190,7 @@ def test_swapped_in_hours_are_those_of_a_pipeline_that_had_this_data_from_the_st
     assert site.rows()[-1].parent == site.hours[LAST]
 
 
+@pytest.mark.fault(1)
 @pytest.mark.parametrize("at", [1, 3])
 def test_killed_backfill_goes_on_where_it_was(site, at):
     """Killed mid-hour and begun again in the same words, it does the hours that are left, with the same bytes."""
@@ -267,6 +272,7 @@ def test_one_backfill_is_open_at_a_time(site):
         site.backfill(site.hours[2], site.hours[LAST], "all")
 
 
+@pytest.mark.fault(12, 19)
 def test_scheduled_run_goes_before_the_next_hour_of_a_backfill(site):
     """A scheduled run that finds a backfill at work gets the lease between two of its hours; its hour then follows."""
     site.redeliver(site.hours[2])

@@ -33,6 +33,7 @@ def test_write_replaces_and_reads_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.fault(70)
 def test_a_reader_keeps_the_file_it_opened(tmp_path):
     """Replacing a file never changes the bytes under a reader that has it open."""
     write_file(tmp_path / "a", b"old")
@@ -71,6 +72,7 @@ def test_create_has_one_winner_of_eight_threads(tmp_path):
     assert sorted(winners) == sorted((turn, (tmp_path / f"{turn}").read_text()) for turn in range(50))
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("write", [write_file, create_exclusively])
 def test_data_is_synced_before_its_name_and_the_name_after(tmp_path, monkeypatch, write):
     """The file's fsync, then the final name, then fsync of the folder: any other order can lose data."""
@@ -82,6 +84,7 @@ def test_data_is_synced_before_its_name_and_the_name_after(tmp_path, monkeypatch
     assert steps in (["fsync", "replace", "fsync"], ["fsync", "link", "fsync"])
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize("write", [write_file, create_exclusively])
 def test_failed_fsync_leaves_no_doubtful_file(tmp_path, monkeypatch, write, call):
@@ -116,6 +119,7 @@ def test_sha256_of_a_file(tmp_path):
     assert sha256_file(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
 
 
+@pytest.mark.fault(24, 25)
 @pytest.mark.parametrize(("code", "reason"), [(errno.ENOSPC, "disk-full"), (errno.EROFS, "permission"),
                                               (errno.EIO, "io"), (errno.EXDEV, "other-file-system"),
                                               (errno.ENOENT, "store")])

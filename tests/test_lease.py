@@ -46,6 +46,7 @@ def taken(tmp_path):
     return take
 
 
+@pytest.mark.fault(18)
 def test_run_that_was_killed_here_is_replaced_at_once(run, taken, tmp_path):
     """While it lives it is at work and nobody else gets in; killed, it is not, and its lease is taken over."""
     ledger = Ledger(url(tmp_path))
@@ -60,6 +61,7 @@ def test_run_that_was_killed_here_is_replaced_at_once(run, taken, tmp_path):
     assert (lease.fence, lease.taken_over) == (2, True)
 
 
+@pytest.mark.fault(18)
 def test_run_on_another_machine_is_waited_for(taken, tmp_path):
     """Whether a run elsewhere is alive cannot be told from here: it keeps its lease."""
     Ledger(url(tmp_path)).acquire("a run on elsewhere, process 7", 60)

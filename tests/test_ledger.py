@@ -172,6 +172,7 @@ def test_a_changed_hour_makes_the_later_ones_stale(ledger, lease):
     assert ledger.finish(lease, HOUR + 1, "PUBLISHED").stale_because is None
 
 
+@pytest.mark.fault(18)
 def test_a_lease_is_held_until_released_or_expired(ledger, clock):
     """While it is held others are told by whom and until when; each new lease has a higher fencing number."""
     first = ledger.acquire("run 1", seconds=60)
@@ -266,6 +267,7 @@ def test_processes_take_turns(tmp_path):
     assert Ledger(url).get(HOUR).attempts == 30
 
 
+@pytest.mark.fault(18)
 def test_a_killed_run_blocks_nobody_longer_than_its_lease(tmp_path):
     """A process killed in the middle of an hour leaves it RUNNING; when its lease expires the next run begins again."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"

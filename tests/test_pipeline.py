@@ -2,10 +2,13 @@
 
 import errno
 import json
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import torch
 
 from saec import steps
 from saec.errors import (
@@ -45,7 +48,7 @@ def raising(error: BaseException) -> Steps:
     (TrainingError("loss is nan"), "FAILED", "diverged"),
     (StoreError("bucket is gone"), "FAILED", "store"),
     (ReleaseConflict("another was first"), "FAILED", "conflict"),
-    (MemoryError(), "FAILED", "oom"),
+    pytest.param(MemoryError(), "FAILED", "oom", marks=pytest.mark.fault(8)),
     (OSError(errno.ENOSPC, "No space left on device"), "FAILED", "disk-full"),
     (OSError(errno.EDQUOT, "Quota exceeded"), "FAILED", "disk-full"),
     (PermissionError(errno.EACCES, "Permission denied", "/store"), "FAILED", "permission"),
@@ -76,6 +79,7 @@ def test_broken_store_is_an_outcome_too(site):
     assert newest.name in row.message
 
 
+@pytest.mark.fault(26)
 @pytest.mark.fault(67)
 def test_damaged_champion_is_replaced_by_the_last_sound_version(site, caplog):
     """Where the live version's files are damaged, the hour is judged against the one before, and said so loudly."""
@@ -88,6 +92,7 @@ def test_damaged_champion_is_replaced_by_the_last_sound_version(site, caplog):
     assert f"version {damaged} cannot be the champion" in caplog.text
 
 
+@pytest.mark.fault(4)
 def test_interrupted_run_gives_the_lease_back(site):
     """Being told to stop is no outcome: the hour stays RUNNING, the lease is free at once."""
     with pytest.raises(KeyboardInterrupt):
@@ -106,6 +111,7 @@ def test_failed_hour_is_retried_by_the_next_runs(site):
     assert (after.hour, after.state, after.parent) == (site.hours[NEXT + 1], "PUBLISHED", site.hours[LAST])
 
 
+@pytest.mark.fault(10, 17)
 def test_second_run_is_told_who_is_busy(site):
     """While a run holds the lease a second one gets LedgerError(busy) that names it."""
     with (
@@ -117,6 +123,19 @@ def test_second_run_is_told_who_is_busy(site):
     assert caught.value.reason == "busy"
 
 
+def test_a_ledger_restored_from_a_copy_can_release(site, tmp_path):
+    """A copy knows of fewer leases than were released under since; the next run's fencing number is above theirs."""
+    copy = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(site.folder / "workspace" / "ledger.db")) as ledger:
+        ledger.execute("VACUUM INTO ?", [str(copy)])
+    for _ in range(3):
+        with site.pipeline() as pipeline, pipeline.leased() as lease:
+            site.store.fence(actor="a later run", reason="a test", fence=lease.fence)
+    copy.replace(site.folder / "workspace" / "ledger.db")
+    assert [row.state for row in site.advance(site.hours[NEXT])] == ["PUBLISHED"]
+    assert site.store.live().fence > lease.fence
+
+
 def take_over(site) -> None:
     """Another run takes the lease, after the first has not renewed it for long enough."""
     later = datetime.now(UTC) + timedelta(seconds=2 * LEASE_SECONDS)
@@ -125,6 +144,20 @@ def take_over(site) -> None:
     ledger.close()
 
 
+@pytest.mark.fault(8)
+def test_torch_without_memory_is_out_of_memory(site):
+    """Torch raises an error of its own when memory runs out; FAILED(oom) for it too, live as before."""
+    live = site.serving()
+
+    def cluster(*_):
+        torch.empty(1 << 55, dtype=torch.uint8)
+
+    (row,) = site.advance(site.hours[NEXT], steps=Steps(cluster=cluster))
+    assert ends([row]) == [("FAILED", "oom")]
+    assert site.serving() == live
+
+
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("during", Steps._fields[:-1])
 def test_run_that_lost_its_lease_can_neither_write_nor_publish(site, undisturbed, during):
     """A run replaced during any step stops with LeaseLost: ledger and live version stay; the next run does the hour."""
@@ -190,6 +223,7 @@ def test_hour_stands_when_old_files_cannot_be_removed(site, monkeypatch, caplog)
     assert "was not removed: [Errno 5]" in caplog.text
 
 
+@pytest.mark.fault(68)
 def test_rollback_holds_until_released(site):
     """After a rollback the next hours train and are kept, HELD(held), until the hold ends; training lost nothing."""
     target = site.rows()[2].version

@@ -30,7 +30,11 @@ COLOURS = {
 }
 MARKERS = dict(zip(METHODS, "osD^vP", strict=True))
 TICKS = (3, 10, 30, 100, 300, 1000)
-DATA = {"compression": "The real log", "compression-simulated": "Simulated data with known truth"}
+DATA = {
+    "compression": "The real log",
+    "compression-simulated": "Simulated data with known truth",
+    "compression-many": "Simulated data with known truth, 20 million features seen",
+}
 
 
 def render(results: Path, name: str) -> None:

@@ -87,11 +87,12 @@ def backfill(
         raise ConfigError("name the range with --from HOUR and --to HOUR (UTC), or --resume the open backfill")
     if last < first:
         raise ConfigError(f"--to {last} is before --from {first}")
-    from saec.progress import ask, look_ahead
+    from saec.progress import as_begun, ask, look_ahead
 
     asked = ask(first, last, pipeline.actor, **wanted)
     if dry_run:
-        return _tell_plan(session, look_ahead(pipeline.config, pipeline.ledger, asked).plan)
+        ahead = look_ahead(pipeline.config, pipeline.ledger, asked)
+        return _tell_plan(session, ahead.plan, aside=as_begun(pipeline.ledger, ahead).aside)
     return _backfill(session, pipeline, asked)
 
 
@@ -146,7 +147,7 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
     if ended.open:
         give_up(pipeline)
         return Ended(rows, f"hour {hour} stands as it was" if ended.aside else None)
-    return Ended(_as_they_stand(pipeline, rows))
+    return Ended(rows)
 
 
 def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
@@ -175,7 +176,6 @@ def _backfill(session: Session, pipeline: Pipeline, asked: Backfill | None) -> i
 
     with HourBar(session.notes, total=None) as bar:
         ended, rows = run_backfill(pipeline, asked, listener=bar)
-    rows = _as_they_stand(pipeline, rows)
     nothing = "nothing was done; --dry-run says why, hour by hour"
     said = f"{ended} is {ended.state}" + (f": {ended.message}" if ended.message else "")
     if ended.state == "STOPPED":
@@ -198,12 +198,6 @@ def _turn(session: Session, pipeline: Pipeline, turn: str) -> int:
     return DONE
 
 
-def _as_they_stand(pipeline: Pipeline, rows: list[HourRow]) -> list[HourRow]:
-    """Hours as the ledger knows them by now: swapping in may have changed how the newest ended."""
-    known = {row.hour: row for row in pipeline.ledger.rows(rows[0].hour, rows[-1].hour)} if rows else {}
-    return [known[row.hour] if row.hour in known and known[row.hour].fence == row.fence else row for row in rows]
-
-
 def _tell(session: Session, ended: Ended) -> int:
     """Answer with the hours that were done, and say what to do next."""
     from saec.cli.outlook import look, next_words
@@ -221,20 +215,21 @@ def _tell(session: Session, ended: Ended) -> int:
     if ended.note:
         session.say(ended.note)
     if outlook.stale:
-        session.say(f"stale, as what it went on from was done again: {plural(len(outlook.stale), 'hour')}", "yellow")
+        session.say(f"stale, as its data or an hour before it changed: {plural(len(outlook.stale), 'hour')}", "yellow")
     if words:
         session.say(f"next: {session.command(words)}", style="dim")
     return exit_code(ended.rows)
 
 
-def _tell_plan(session: Session, plan: Sequence[PlannedHour]) -> int:
+def _tell_plan(session: Session, plan: Sequence[PlannedHour], *, aside: bool) -> int:
     """Answer with what would be done."""
     from saec.report.text import duration
 
     counts = {action: sum(planned.action == action for planned in plan) for action in get_args(Action)}
     timed = [planned.seconds for planned in plan if planned.seconds is not None]
     total: dict[str, Any] = {**counts, "seconds": sum(timed) if timed or not counts["do"] else None}
-    session.answer({"plan": [{**vars(planned), "hour": str(planned.hour)} for planned in plan], "total": total})
+    session.answer({"plan": [{**vars(planned), "hour": str(planned.hour)} for planned in plan], "total": total,
+                    "aside": aside})
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for heading in ("hour (UTC)", "action", "reason"):
         table.add_column(heading, no_wrap=heading != "reason")
@@ -247,4 +242,6 @@ def _tell_plan(session: Session, plan: Sequence[PlannedHour]) -> int:
     said = ", ".join(f"{count} to {action}" for action, count in counts.items())
     took = "no hour was timed yet" if total["seconds"] is None else f"about {duration(total['seconds'])} in all"
     session.say(f"{len(plan)} hours: {said}; {took}")
+    if aside:
+        session.say("later hours have gone on from these: they are done aside, and swapped in whole at the end")
     return DONE

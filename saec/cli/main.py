@@ -24,7 +24,7 @@ from saec.cli.models import hold, release, repair, rollback, verify, versions
 from saec.cli.score import score
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
 from saec.cli.watch import metrics, report, status
-from saec.errors import ConfigError, HourHeld, InputError, SaecError
+from saec.errors import ConfigError, HourHeld, SaecError
 from saec.logs import start as start_log
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         case click.ClickException():
             return {"kind": "UsageError", "reason": "usage", "message": error.format_message(), "exit": USAGE}
         case SaecError():
-            held = isinstance(error, HourHeld) or (isinstance(error, InputError) and error.reason == "conflict")
+            held = isinstance(error, HourHeld) or error.reason in ("busy", "conflict")
             code = USAGE if isinstance(error, ConfigError) else HELD if held else FAILED
             return {"kind": type(error).__name__, "reason": error.reason, "message": str(error), "exit": code}
         case OSError():

@@ -102,6 +102,8 @@ class Backfills:
                 stands = session.get(HourRecord, row.hour)
                 if stands and stands.state == "RUNNING":
                     before = None  # a run that died over it may have left anything to later ones
+                if stands and stands.version == row.version and row.reason == "not-promoted":
+                    row.state, row.reason, row.message = stands.state, stands.reason, stands.message
                 session.execute(delete(HourRecord).where(HourRecord.hour == row.hour))
                 session.add(HourRecord(**_values(row)))
                 session.delete(row)

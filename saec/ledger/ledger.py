@@ -70,13 +70,14 @@ class Ledger:
         """Close the connections."""
         self._engine.dispose()
 
-    def acquire(self, owner: str, seconds: float, dead: int | None = None) -> Lease:
+    def acquire(self, owner: str, seconds: float, dead: int | None = None, above: int = 0) -> Lease:
         """Take the lease, if it is free or its holder let it expire.
 
         Args:
             owner: Who asks, unique to this run.
             seconds: How long the lease lasts unless renewed.
             dead: Fencing number of a holder that is known to have died, whose lease need not expire first.
+            above: A fencing number that was given out before, which a ledger restored from a copy may not know of.
 
         Raises:
             LedgerError: reason "busy", naming the holder and when its lease expires.
@@ -86,7 +87,8 @@ class Ledger:
             if held.owner and held.expires_at > self._clock() and held.fence != dead:
                 raise LedgerError(f"the ledger is in use by {held.owner} until {_text(held.expires_at)}; wait for that "
                                   "run to end (saec status)", reason="busy")
-            lease = Lease(owner, held.fence + 1, self._clock() + timedelta(seconds=seconds), bool(held.owner))
+            fence, expires_at = max(held.fence, above) + 1, self._clock() + timedelta(seconds=seconds)
+            lease = Lease(owner, fence, expires_at, bool(held.owner))
             held.owner, held.fence, held.expires_at = lease.owner, lease.fence, lease.expires_at
             held.wanted_until = None
             return lease

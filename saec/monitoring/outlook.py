@@ -64,8 +64,11 @@ class Outlook:
 
     @property
     def unpublished(self) -> list[HourRow]:
-        """The newest hours that have ended, back to the last one that was published; oldest first."""
-        ended = [row for row in self.rows if row.state != "RUNNING"]
+        """The newest hours that have ended, back to the last one that was published; oldest first.
+
+        Hours of a backfill that was not to promote are passed over: nobody wanted them published.
+        """
+        ended = [row for row in self.rows if row.state != "RUNNING" and row.reason != "not-promoted"]
         places = (place for place in reversed(range(len(ended))) if ended[place].state == "PUBLISHED")
         return ended[next(places, -1) + 1 :]
 
@@ -140,7 +143,7 @@ def next_words(outlook: Outlook) -> str | None:
     elif newest is not None and newest.state in ("FAILED", "QUARANTINED"):
         words = f"run --hour {newest.hour}"
     elif outlook.stale:
-        words = f"backfill --only stale --from {outlook.stale[0]} --to {outlook.stale[-1]}"
+        words = f"backfill --only stale --from {outlook.stale[0]} --to {outlook.rows[-1].hour}"  # what went on follows
     elif outlook.live and outlook.live.held:
         words = 'release --reason "..."'
     return words

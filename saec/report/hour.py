@@ -34,6 +34,8 @@ from saec.report.records import (
 )
 
 CONTEXT_HOURS = 48
+HOUR_DOTS = 130
+"""Dots per inch of an hour's figure: as wide as half a page of the UI, and shrunk by a third on a telephone."""
 MODELS = {"original": "original", "compressed": "challenger (compressed)", "champion": "champion"}
 """How the records call each model, and how people do."""
 
@@ -66,22 +68,26 @@ def models_table(record: Record) -> list[dict[str, str]]:
 
 @settings()
 def hour_figure(records: Sequence[Record], record: Record) -> bytes:
-    """AUC and log loss of the last 48 hours up to this one, which is marked, as PNG bytes."""
+    """AUC and log loss of the last 48 hours up to this one, which is marked, as PNG bytes.
+
+    One above the other, so that a narrow window need not shrink them till they cannot be read.
+    """
     hour = hour_of(record)
     others = [other for other in records if hour_of(other) < hour]
     recent = last_hours([*others, record], CONTEXT_HOURS)
-    figure = Figure(figsize=(2 * PANEL_INCHES[0], PANEL_INCHES[1]))
+    width, height = PANEL_INCHES
+    figure = Figure(figsize=(width, 2 * height))
     FigureCanvasAgg(figure)
     titles = {"auc": "AUC on gate rows (higher is better)", "logloss": "Log loss on gate rows (lower is better)"}
-    for index, (metric, title) in enumerate(titles.items()):
-        left, bottom, width, height = PANEL_BOX
-        # A little narrower than a panel of its own, so that the labels beside the lines end inside the image.
-        axes = figure.add_axes(((left + index) / 2, bottom, width / 2 - 0.02, height))
+    for place, (metric, title) in enumerate(reversed(titles.items())):
+        left, bottom, across, up = PANEL_BOX
+        # A little narrower than a panel of the report, so that the labels beside the lines end inside the image.
+        axes = figure.add_axes((left, (bottom + place) / 2, across - 0.03, up / 2))
         axes.set_title(title, loc="left", pad=7)
         draw_metric(axes, recent, metric, ("original", "champion", "compressed"))
         if axes.lines:
             axes.axvspan(hour.index - 0.5, hour.index + 0.5, color=LIGHT["grid"], linewidth=0, zorder=0)
-    return png(figure)
+    return png(figure, HOUR_DOTS)
 
 
 def escape(value: object) -> str:

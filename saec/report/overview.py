@@ -1,6 +1,6 @@
 """The standing overview in markdown: is what is live fresh and sound, what comes next, and how the last hours went.
 
-Decisions: the answer comes first (what is live and how old, then every alarm with its first command), the evidence
+Decisions: the answer comes first (what is live and since when, then every alarm with its first command), the evidence
 after it; the strip's image travels inside the text; whatever came from outside is escaped. How an hour's page is linked
 is the caller's affair, since only Prefect's UI has such pages.
 """
@@ -17,7 +17,7 @@ from saec.monitoring.outlook import Outlook
 from saec.report import text
 from saec.report.hour import escape, markdown_table
 from saec.report.records import Record, hour_of, total_seconds
-from saec.report.standing import age, standing
+from saec.report.standing import standing
 from saec.report.strip import HOURS, last_outcomes, strip_words
 from saec.report.strip_figure import strip_image
 
@@ -37,12 +37,13 @@ def overview_markdown(outlook: Outlook, fired: Sequence[Alarm], page_of: Callabl
 
 
 def _headline(outlook: Outlook) -> str:
-    """What is live and how old it is."""
+    """What is live and since when: the page is read later than it is written, so its age would mislead."""
     seen = f"Seen {outlook.now:%Y-%m-%d %H:%M} UTC."
-    if not outlook.live_version:
+    if not outlook.live_version or not outlook.live_since:
         return f"# Nothing is live yet\n\n{seen}"
     held = " · HELD" if outlook.live and outlook.live.held else ""
-    return f"# Live for {age(outlook.live_seconds)}{held}\n\nVersion {escape(outlook.live_version)}. {seen}"
+    since = f"# Live since {outlook.live_since:%Y-%m-%d %H:%M} UTC{held}"
+    return f"{since}\n\nVersion {escape(outlook.live_version)}. {seen}"
 
 
 def _alarm(alarm: Alarm) -> str:

@@ -92,11 +92,11 @@ def test_a_damaged_hour_is_quarantined_with_exit_code_3(shell):
     assert "QUARANTINED" in result.stdout
 
 
-def test_a_run_that_finds_another_at_work_fails(shell):
+def test_a_run_that_finds_another_at_work_is_held(shell):
     """The ledger's lease lets one run in; the second says who holds it."""
     pipeline = Pipeline(shell.site.config(), actor="the other")
     with pipeline.leased():
-        result = shell("run", code=1)
+        result = shell("run", code=3)
     assert "in use by the other" in result.stderr
     assert len(shell.json("run")["hours"]) == 2
 

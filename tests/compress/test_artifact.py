@@ -170,6 +170,7 @@ def test_no_pickle_is_read(folder, monkeypatch):
     Artifact.read(folder)
 
 
+@pytest.mark.fault(71)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("data", [None, b"", b"\x80\x04N.", b"[]", b"\xff" * 200])
 def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):

@@ -81,6 +81,7 @@ def real_server(tmp_path, monkeypatch) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.fault(5)
 @pytest.mark.server
 @pytest.mark.usefixtures("real_server")
 def test_installed_twice_and_set_off(simulated, monkeypatch):

@@ -147,6 +147,7 @@ def test_a_store_that_overwrites_is_refused(settings_file, monkeypatch):
     assert "overwrite" in refused.output
 
 
+@pytest.mark.fault(4)
 @pytest.mark.server
 @pytest.mark.timeout(300)
 def test_a_scheduled_pipeline_on_one_machine(root, site, settings_file, port, tmp_path):

@@ -41,6 +41,7 @@ def overview(artifact) -> str:
         return client.request("GET", f"/artifacts/{artifact}").json()["data"]
 
 
+@pytest.mark.fault(34)
 def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, settings_file):
     """The hourly flow does both due hours in order, as subflow runs of six tasks, with the bytes of `Pipeline.run`."""
     state = hourly(settings_file, return_state=True)
@@ -54,13 +55,13 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     assert [sorted(run["tags"]) for run in hours] == [["PUBLISHED", "saec"]] * 2
     names = ("ingest", "train", "cluster", "retrain", "gate", "publish")
     assert [task["name"] for task in steps] == [f"{name} {hour}" for hour in site.hours[5:] for name in names]
-    assert {artifact["key"] for artifact in artifacts} - {"overview"} == {
-        "hour-20260301t17", "hour-20260301t17-models", "hour-20260301t18", "hour-20260301t18-models"}
-    standing = overview_id()
+    pages = {f"workspace-hour-20260301t{hour}{page}" for hour in (17, 18) for page in ("", "-models")}
+    assert {artifact["key"] for artifact in artifacts} - {"workspace-overview"} == pages
+    standing = overview_id(site.config())
     assert "**backlog**: nothing" in overview(standing)
     site.store.hold(actor="ann", reason="launch day", fence=100)
     assert exit_code(hourly(settings_file, return_state=True)) == 0, "nothing is due any more"
-    assert overview_id() == standing, "rewritten in place"
+    assert overview_id(site.config()) == standing, "rewritten in place"
     assert "launch day" in overview(standing)
 
 
@@ -74,7 +75,7 @@ def test_a_quarantined_and_a_failed_hour(site, settings_file, monkeypatch):
     assert [(row.state, row.reason) for row in site.rows()[5:]] == [("QUARANTINED", "corrupt"), ("FAILED", "bug")]
     hours, _, artifacts = runs_of(state)
     assert [run["state_name"] for run in hours] == ["QUARANTINED", "Failed"]
-    assert {"hour-20260301t17", "hour-20260301t18"} <= {artifact["key"] for artifact in artifacts}
+    assert {"workspace-hour-20260301t17", "workspace-hour-20260301t18"} <= {artifact["key"] for artifact in artifacts}
 
 
 def test_a_busy_pipeline_is_no_failure(site, settings_file):
@@ -89,21 +90,30 @@ def test_a_busy_pipeline_is_no_failure(site, settings_file):
 def test_backfill_shows_its_plan_and_does_it(site, settings_file):
     """A dry run shows what would be done; the backfill does it, and leaves the live version alone."""
     first, last, live = str(site.hours[4]), str(site.hours[5]), site.live
-    state = backfill(settings_file, first, last, action="dry run", return_state=True)
+    state = backfill(settings_file, first=first, last=last, action="dry run", return_state=True)
     assert (state.name, state.message, exit_code(state)) == ("Planned", "1 to do, 1 to skip", 0)
     assert len(site.rows()) == 5
-    state = backfill(settings_file, first, last, return_state=True)
+    state = backfill(settings_file, first=first, last=last, return_state=True)
     assert (state.name, exit_code(state)) == ("KEPT", 0)
     assert state.message == f"backfill {first} to {last} (missing) is DONE: 1 kept"
     assert site.rows()[-1].reason == "not-promoted"
     assert site.live == live
 
 
+def test_a_backfill_that_goes_live_says_so(site, settings_file):
+    """Of hours done aside the newest is released at the end, and the run is named after that."""
+    first, last = str(site.hours[3]), str(site.hours[4])
+    site.redeliver(site.hours[3])
+    state = backfill(settings_file, first=first, last=last, only="all", promote=True, return_state=True)
+    assert (state.name, exit_code(state)) == ("PUBLISHED", 0)
+    assert f"{site.live} is live" in state.message
+
+
 def test_what_a_form_gets_wrong_is_refused(settings_file):
     """An hour in another form never starts a run; a range the wrong way round fails by its message."""
     with pytest.raises(Exception, match="pattern"):
-        backfill(settings_file, "1 Oct 2017", "2017-10-01T05")
-    state = backfill(settings_file, "2017-10-01T05", "2017-10-01T03", return_state=True)
+        backfill(settings_file, first="1 Oct 2017", last="2017-10-01T05")
+    state = backfill(settings_file, first="2017-10-01T05", last="2017-10-01T03", return_state=True)
     assert state.is_failed()
     assert "swap them" in state.message
 

@@ -21,6 +21,12 @@ def row(state: str, reason: str | None = None, offset: int = 0, **known) -> Hour
 
 
 @pytest.fixture
+def config(click_hours):
+    """Settings of a pipeline that is called My_Shop."""
+    return click_hours.config(workspace="workspace/My_Shop")
+
+
+@pytest.fixture
 def shown(monkeypatch) -> list[dict]:
     """Every artifact that was made."""
     made: list[dict] = []
@@ -29,48 +35,49 @@ def shown(monkeypatch) -> list[dict]:
     return made
 
 
-def test_page_of_an_hour(shown):
-    """An hour's page stands under the hour's key, with its figure inside; keys are what Prefect accepts."""
+def test_page_of_an_hour(shown, config):
+    """An hour's page stands under pipeline's and hour's key, with its figure inside; keys are what Prefect accepts."""
     published = row("PUBLISHED", record={"auc_original": 0.7, "auc_compressed": 0.69, "rows": 100}, version="v-1")
-    pages.show_hour(published, [row("HELD", "empty", -1), published])
+    pages.show_hour(config, published, [row("HELD", "empty", -1), published])
     page, models = shown
-    assert models["key"] == "hour-20171001t03-models"
+    assert models["key"] == "my-shop-hour-20171001t03-models"
     assert models["table"][1]["AUC"] == "0.6900"
-    assert page["key"] == "hour-20171001t03"
+    assert page["key"] == "my-shop-hour-20171001t03"
     assert re.fullmatch(r"[a-z0-9-]+", page["key"])
     assert page["markdown"].startswith("# 2017-10-01T03 · PUBLISHED")
     assert "data:image/png;base64," in page["markdown"]
 
 
 @pytest.mark.parametrize(("state", "reason"), [("HELD", "empty"), ("QUARANTINED", "truncated"), ("FAILED", "oom")])
-def test_hours_that_came_to_nothing_have_a_page_too(shown, state, reason):
+def test_hours_that_came_to_nothing_have_a_page_too(shown, state, reason, config):
     """A held, quarantined or failed hour is shown with its reason and message."""
-    pages.show_hour(row(state, reason), [row(state, reason)])
+    pages.show_hour(config, row(state, reason), [row(state, reason)])
     assert f"{state} ({reason})" in shown[0]["markdown"]
     assert f"said of {state}" in shown[0]["markdown"]
 
 
-def test_a_page_that_cannot_be_made_changes_nothing(monkeypatch, caplog):
+def test_a_page_that_cannot_be_made_changes_nothing(monkeypatch, caplog, config):
     """A server that refuses an artifact is logged, and the hour's outcome stands."""
     def refused(**_):
         raise ConnectionError("no server")
     monkeypatch.setattr(pages, "create_markdown_artifact", refused)
-    pages.show_hour(row("PUBLISHED"), [])
+    pages.show_hour(config, row("PUBLISHED"), [])
     assert "the page of hour 2017-10-01T03 cannot be shown" in caplog.text
 
 
-def test_the_overview_stands_under_one_key(shown, troubled, monkeypatch):
+def test_the_overview_stands_under_one_key(shown, troubled, monkeypatch, config):
     """Its hours lead to their pages, and its description names the alarms."""
-    monkeypatch.setattr(pages, "overview_id", lambda: None)
-    pages.show_overview(troubled, alarms(troubled, AlarmsConfig()))
+    monkeypatch.setattr(pages, "overview_id", lambda _config: None)
+    pages.show_overview(config, troubled, alarms(troubled, AlarmsConfig()))
     (overview,) = shown
-    assert (overview["key"], overview["description"]) == ("overview", "Alarms: quiet, failed, held, old, disk")
-    assert "[2017-10-01T06](/artifacts/key/hour-20171001t06)" in overview["markdown"]
+    assert (overview["key"], overview["description"]) == ("my-shop-overview", "Alarms: quiet, failed, held, old, disk")
+    assert "[2017-10-01T06](/artifacts/key/my-shop-hour-20171001t06)" in overview["markdown"]
 
 
-def test_plan_of_a_backfill(shown):
+def test_plan_of_a_backfill(shown, config):
     """Each hour with what would be done and why."""
-    pages.show_plan([PlannedHour(HOUR, "do", "was never done", 63.0), PlannedHour(HOUR + 1, "skip", "is PUBLISHED")])
+    plan = [PlannedHour(HOUR, "do", "was never done", 63.0), PlannedHour(HOUR + 1, "skip", "is PUBLISHED")]
+    pages.show_plan(config, plan)
     assert shown[0]["table"] == [
         {"hour (UTC)": "2017-10-01T03", "action": "do", "why": "was never done", "estimate": "63 s"},
         {"hour (UTC)": "2017-10-01T04", "action": "skip", "why": "is PUBLISHED", "estimate": "–"},

@@ -35,6 +35,7 @@ def test_nothing_is_kept_or_cached_by_prefect():
     assert {task.cache_policy.compute_key(None, {}, {}) for task in TASKS} == {None}
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("error", LASTING, ids=repr)
 def test_what_would_fail_again_is_not_retried(error):
     """A full disk, missing rights, faulty data, broken bytes, a lost lease or a bug: one attempt."""

@@ -2,6 +2,7 @@
 
 from saec.hours import Hour
 from saec.monitoring.outlook import look
+from tests.conftest import ended_hour
 
 
 def test_what_is_seen_of_a_site(site, monkeypatch):
@@ -41,3 +42,10 @@ def test_hours_without_a_publication(outlook, troubled):
     assert outlook().unpublished == []
     assert [str(row.hour)[-2:] for row in troubled.unpublished] == ["01", "02", "03", "04", "05", "06"]
     assert len(outlook(rows=troubled.rows[1:]).unpublished) == 6
+
+
+def test_hours_that_were_not_to_be_published_are_no_streak(outlook):
+    """A backfill without --promote sets off no alarm, and hides no hour that the gate held."""
+    held = [ended_hour(10, "HELD", reason="undecided"), ended_hour(11, "HELD", reason="not-promoted")]
+    rows = [ended_hour(8), ended_hour(9, "HELD", reason="not-promoted"), *held]
+    assert outlook(rows=rows).unpublished == held[:1]

@@ -16,13 +16,12 @@ from typing import Any
 
 from prefect import serve
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.schedules import Cron
 
-import saec.pipeline
-from flows.deploy import RUNS_AT_ONCE, deployments
+import saec.lease
+from flows.deploy import CRON, RUNS_AT_ONCE, deployments
 from flows.hourly import hourly
 from flows.tasks import TASKS
-
-saec.pipeline.LEASE_SECONDS = float(os.environ.get("DRILL_LEASE", saec.pipeline.LEASE_SECONDS))
 
 
 def may_wait(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,14 +34,16 @@ def may_wait(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
     return step_or_wait
 
 
-for task in TASKS:
-    task.fn = may_wait(task.name, task.fn)
+if "DRILL_NAME" in os.environ:  # in the worker and its runs, not where pytest looks for tests
+    saec.lease.LEASE_SECONDS = float(os.environ.get("DRILL_LEASE", saec.lease.LEASE_SECONDS))
+    for task in TASKS:
+        task.fn = may_wait(task.name, task.fn)
 
 
 def main(settings: Path) -> None:
     """Serve the hourly flow until killed."""
-    deployment = deployments(settings)[0]
-    deployment.name, deployment.entrypoint = os.environ["DRILL_NAME"], f"drill.{hourly.fn.__name__}"
+    deployment = deployments(settings, os.environ["DRILL_NAME"], Cron(CRON))[0]
+    deployment.entrypoint = f"drill.{hourly.fn.__name__}"
     schedule = json.loads(os.environ["DRILL_SCHEDULE"])
     deployment.schedules = [DeploymentScheduleCreate.model_validate({"schedule": schedule})]
     serve(deployment, pause_on_shutdown=False, limit=RUNS_AT_ONCE)

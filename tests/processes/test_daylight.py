@@ -25,6 +25,7 @@ def ticks(zone: str, first: Hour, last: Hour) -> list[datetime]:
     return [date.astimezone(UTC) for date in dates]
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize(("zone", "switch", "tick_of_the_switch"), SWITCHES.values(), ids=SWITCHES)
 def test_no_hour_is_lost_or_doubled(zone, switch, tick_of_the_switch, simulated, tmp_path):
     """Each hour is done once, in order, by the first tick after its end; in autumn by the one after the skipped one."""

@@ -38,7 +38,7 @@ def overview(outlook) -> str:
 def test_a_pipeline_in_order(outlook):
     """What is live and how old comes first; no alarm; the newest hour's page is linked."""
     page = overview(outlook())
-    assert page.startswith("# Live for 24 min\n\nVersion 20171001T11\\-abc. Seen 2017-10-01 12:30 UTC.")
+    assert page.startswith("# Live since 2017-10-01 12:06 UTC\n\nVersion 20171001T11\\-abc. Seen 2017-10-01 12:30 UTC.")
     assert "ALARM" not in page
     assert page.index("[2017-10-01T11](page:2017-10-01T11)") < page.index("[2017-10-01T00](page:2017-10-01T00)")
     assert "Last 12 hours: 12 published \\(P\\)." in page
@@ -47,7 +47,7 @@ def test_a_pipeline_in_order(outlook):
 def test_a_pipeline_in_trouble(troubled):
     """The hold in the headline, every alarm with its first command, and all there is to know."""
     page = overview(troubled)
-    assert page.startswith("# Live for 13.0 h · HELD")
+    assert page.startswith("# Live since 2017-09-30 23:30 UTC · HELD")
     assert page.count("> **ALARM") == 5
     assert "First: saec run \\-\\-hour 2017\\-10\\-01T06" in page
     lines = said(troubled)

@@ -41,6 +41,7 @@ def calls_of_a_publication(tmp_path, monkeypatch, commit):
     return fault.trace
 
 
+@pytest.mark.fault(2, 21, 24, 25, 27)
 @pytest.mark.parametrize("error", [Killed, errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV],
                          ids=["kill", "ENOSPC", "EIO", "EACCES", "EXDEV"])
 def test_every_call_of_a_publication_may_fail(tmp_path, monkeypatch, commit, error):
@@ -70,6 +71,7 @@ def test_every_call_of_a_publication_may_fail(tmp_path, monkeypatch, commit, err
         assert list(store.objects.scratch.iterdir()) == [], f"something is left of the fault at call {at}"
 
 
+@pytest.mark.fault(7)
 def test_the_order_of_a_publication(tmp_path, monkeypatch, commit):
     """Each file is on the disk before it has its name, all names before the manifest's, and that before the release.
 
@@ -87,6 +89,7 @@ def test_the_order_of_a_publication(tmp_path, monkeypatch, commit):
             assert ("fsync", str(folder)) in trace[:index], f"{folder} may forget the folder of {target}"
 
 
+@pytest.mark.fault(21, 24)
 @pytest.mark.parametrize(("error", "reason"), [(errno.ENOSPC, "disk-full"), (errno.EROFS, "permission")])
 def test_a_full_or_read_only_disk_has_its_reason(local_store, commit, monkeypatch, error, reason):
     """The reason slug tells the ledger what to write beside FAILED."""

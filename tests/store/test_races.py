@@ -26,6 +26,7 @@ def race(writers, barrier, attempt):
     return results
 
 
+@pytest.mark.fault(10)
 @pytest.mark.parametrize("turns", [5])
 def test_one_of_eight_publishers_wins_each_turn(store, commit, turns):
     """8 threads publish 8 versions of an hour, all deciding on the same release: one release a turn, its winner's."""
@@ -71,6 +72,7 @@ def test_one_of_four_processes_wins(local_store, commit):
     assert [release.version for release in local_store.releases()] == [winner]
 
 
+@pytest.mark.fault(10)
 def test_eight_commits_of_the_same_content_make_one_whole_version(store, commit):
     """Two runs of one hour at once end with one version, whole, and the same id for both."""
 

@@ -45,6 +45,7 @@ def test_publishing_on_an_old_decision_is_refused(store, versions):
     assert store.live().version == versions[0]
 
 
+@pytest.mark.fault(11, 16)
 def test_an_older_hour_is_archived(store, versions, commit):
     """A version of an hour before the live one is not published; one of the same hour is."""
     store.publish(versions[1], **RUN, fence=1)
@@ -56,6 +57,7 @@ def test_an_older_hour_is_archived(store, versions, commit):
     assert store.publish(again, **RUN, fence=1).previous == versions[1]
 
 
+@pytest.mark.fault(68)
 def test_a_rollback_stays_until_released(store, versions):
     """After a rollback nothing is published until the hold ends; then the next hour's version is."""
     for version in versions[:2]:
@@ -86,6 +88,7 @@ def test_a_hold_keeps_what_is_live(store, versions):
     assert caught.value.reason == "not-held"
 
 
+@pytest.mark.fault(26)
 def test_damaged_or_absent_versions_never_go_live(store, versions):
     """Both publish and rollback read every stored byte first; the live version stays."""
     store.publish(versions[0], **RUN, fence=1)
@@ -99,6 +102,7 @@ def test_damaged_or_absent_versions_never_go_live(store, versions):
     assert store.live().sequence == 1
 
 
+@pytest.mark.fault(6)
 def test_a_run_that_lost_its_lease_cannot_release(store, versions):
     """After a release under lease 5, a run with lease 4 is refused everything; a person needs no lease."""
     store.publish(versions[0], **RUN, fence=5)
@@ -138,6 +142,7 @@ def test_a_damaged_last_release_is_an_error(store, versions):
         store.live()
 
 
+@pytest.mark.fault(31)
 def test_a_lost_answer_to_a_create_is_a_success(s3_url, tmp_path, monkeypatch, commit):
     """When S3 wrote the record but the answer was lost, the retry's "exists already" is told from a lost race."""
     from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415
@@ -182,4 +187,5 @@ def test_race_is_lost_to_a_record_of_any_length(store, reason):
     """Whoever comes second is told that another was first, however much longer that record is than its own."""
     store.hold(actor="first", reason=reason, fence=0)
     with pytest.raises(ReleaseConflict):
-        store._log.append(None, action="hold", version=None, held=True, actor="second", reason="y", fence=0, previous=None)
+        store._log.append(None, action="hold", version=None, held=True, actor="second", reason="y", fence=0,
+                          previous=None)

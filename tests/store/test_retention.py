@@ -19,6 +19,7 @@ HOUR = Hour.parse("2017-10-01T03")
 PERSON = {"actor": "ann", "reason": "test"}
 
 
+@pytest.mark.fault(69)
 def test_the_oldest_go_first(store, commit):
     """Of five versions, keeping two: the live, the previous and the protected one stay whatever their age."""
     versions = [commit(store, hour=HOUR + hour) for hour in range(6)]
@@ -54,6 +55,7 @@ def test_no_empty_folder_stays(local_store, commit):
     assert not folder.exists()
 
 
+@pytest.mark.fault(69)
 def test_a_rollback_while_retention_runs_is_seen(store, commit, monkeypatch):
     """A version that goes live after the list of old ones was made is not removed."""
     versions = [commit(store, hour=HOUR + hour) for hour in range(4)]

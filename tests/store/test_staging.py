@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from saec.store.staging import remove_orphan_folders, staging_folder
 
 
@@ -24,6 +26,7 @@ def test_a_live_folder_is_not_an_orphan(tmp_path):
         assert folder.is_dir()
 
 
+@pytest.mark.fault(3)
 def test_the_folder_of_a_killed_process_is_removed(tmp_path):
     """SIGKILL runs no clean-up, yet the kernel frees the lock and the next sweep finds the orphan."""
     script = ("import os, signal, sys; from pathlib import Path; from saec.store.staging import staging_folder\n"

@@ -46,6 +46,7 @@ def test_committed_files_come_back(store, commit):
         version, "2017-10-01T03", 1, 3)
 
 
+@pytest.mark.fault(16)
 def test_the_same_content_is_the_same_version(store, commit, tmp_path):
     """Committing again changes nothing; another store gives the same id; other bytes, fields or hour another id."""
     version = commit(store)
@@ -56,6 +57,7 @@ def test_the_same_content_is_the_same_version(store, commit, tmp_path):
     assert store.versions() == sorted(others | {version})
 
 
+@pytest.mark.fault(2)
 def test_a_version_without_manifest_is_invisible_and_completed_by_the_next_commit(store, commit):
     """What a killed commit leaves is not a version; committing the content again makes it one."""
     version = commit(store)
@@ -69,6 +71,7 @@ def test_a_version_without_manifest_is_invisible_and_completed_by_the_next_commi
     assert store.verify(version) == []
 
 
+@pytest.mark.fault(3)
 def test_an_unfinished_version_is_an_orphan(store, commit):
     """A sweep removes versions without a manifest and keeps the others."""
     kept, unfinished = commit(store), commit(store, content=b"other")
@@ -78,6 +81,7 @@ def test_an_unfinished_version_is_an_orphan(store, commit):
                                               for name in ("codes.bin", "manifest.json", "schema.json")]
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize(("name", "data", "problem"), [
     ("codes.bin", b"codez", "codes.bin was altered"),
     ("codes.bin", b"codes and more", "codes.bin was altered"),
@@ -151,6 +155,7 @@ def test_an_unfit_manifest_is_refused_before_anything_is_written(store, commit, 
     assert store.objects.list("versions") == []
 
 
+@pytest.mark.fault(71)
 def test_staged_folders_hold_plain_named_files_only(local_store, tmp_path):
     """Links, folders, hidden or oddly named files, a manifest of one's own and an empty folder are refused."""
     (tmp_path / "secret").write_bytes(b"x")
@@ -165,6 +170,7 @@ def test_staged_folders_hold_plain_named_files_only(local_store, tmp_path):
         assert caught.value.reason == "staged"
 
 
+@pytest.mark.fault(28)
 def test_published_files_are_readable_by_every_user(local_store):
     """Files that a library wrote with mode 0600 become 0644, folders 0755, whatever the umask."""
     previous = os.umask(0o077)
@@ -202,6 +208,7 @@ def test_links_in_a_local_store_are_never_followed(local_store, commit, tmp_path
     assert len(list(outside.iterdir())) == 3
 
 
+@pytest.mark.fault(71)
 def test_a_pipe_in_place_of_a_file_does_not_hang(local_store, commit):
     """Whatever is no plain file is refused without being opened."""
     version = commit(local_store)
