@@ -131,7 +131,7 @@ class LocalObjects:
             for folder, folders, files in os.walk(self.root / prefix, onerror=_raise_unless_absent):
                 links = [child for child in folders if Path(folder, child).is_symlink()]
                 within = Path(folder).relative_to(self.root).as_posix()  # once: a log of years has many records
-                names += [f"{within}/{child}" for child in (*files, *links)]
+                names += [f"{within}/{child}".removeprefix("./") for child in (*files, *links)]
         return sorted(names)
 
     def delete(self, name: str) -> None:
