@@ -304,8 +304,9 @@ def _outcome(error: Exception) -> tuple[str, str]:
             return "QUARANTINED", error.reason
         case SaecError():
             return "FAILED", error.reason
+        case _ if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
+            return "FAILED", "oom"
         case OSError():
             return "FAILED", REASONS.get(error.errno or 0, "io")
-        case _:  # torch has a MemoryError of its own
-            out_of_memory = isinstance(error, MemoryError) or "can't allocate memory" in str(error)
-            return "FAILED", "oom" if out_of_memory else "bug"
+        case _:
+            return "FAILED", "bug"

@@ -17,7 +17,7 @@ def test_nothing_is_found_where_all_is_well(site):
 
 
 def test_what_does_not_fit_is_told_by_kind(site):
-    """Missing and altered checkpoints and releases, an unfinished version, a stray file, an unknown one: by kind."""
+    """Checkpoints and releases missing or altered, a version and an hour unfinished, a stray file, an unknown one."""
     store, workspace = site.folder / "workspace" / "store", site.folder / "workspace"
     with site.store.stage() as staged:
         (staged / "x").write_bytes(b"x")

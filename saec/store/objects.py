@@ -130,7 +130,8 @@ class LocalObjects:
         with storage_errors(f"list {prefix}"):
             for folder, folders, files in os.walk(self.root / prefix, onerror=_raise_unless_absent):
                 links = [child for child in folders if Path(folder, child).is_symlink()]
-                names += [Path(folder, child).relative_to(self.root).as_posix() for child in (*files, *links)]
+                within = Path(folder).relative_to(self.root).as_posix()  # once: a log of years has many records
+                names += [f"{within}/{child}".removeprefix("./") for child in (*files, *links)]
         return sorted(names)
 
     def delete(self, name: str) -> None:
