@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from safetensors.numpy import load, save
 
-from saec.durable import make_folder, storage_errors, write_file
+from saec.durable import make_folder, storage_errors, sync_folder, write_file
 from saec.errors import IntegrityError, StoreError
 from saec.failpoints import reached
 
@@ -64,6 +64,7 @@ class Checkpoints:
         name = f"{hour.compact}-{kind}-{hashlib.sha256(data).hexdigest()[:_NAME_DIGITS]}"
         with storage_errors(f"write checkpoint {self._path(name)}"):
             make_folder(self.folder)
+            sync_folder(self.folder.parent)  # a killed run may have made the folder and not come to that
             write_file(self._path(name), data)  # also where there is such a file: doing an hour again heals it
         reached(f"checkpoint.{kind}-saved")
         return name

@@ -20,10 +20,10 @@ def test_every_disk_that_a_power_loss_may_leave_is_sound(name, tmp_path, monkeyp
 
 
 @pytest.mark.fault(2, 7)
-@pytest.mark.parametrize("kill_at", [8, 25])
-def test_a_power_loss_after_a_kill_is_survived_too(kill_at, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "kill_at"), [("publication", 8), ("publication", 25), ("first checkpoint", 2)])
+def test_a_power_loss_after_a_kill_is_survived_too(name, kill_at, tmp_path, monkeypatch):
     """What a killed run named and did not sync, a file or the release itself, is not relied on by the next run."""
-    wrong = [*power_losses(DRILLS["publication"], monkeypatch, tmp_path, random.Random(1), kill_at)]
+    wrong = [*power_losses(DRILLS[name], monkeypatch, tmp_path, random.Random(1), kill_at)]
     assert [problems for problems in wrong if problems] == []
 
 
