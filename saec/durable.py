@@ -25,7 +25,8 @@ FOLDER_MODE = 0o755
 _PART = 1 << 16
 """Most bytes a call of write is given."""
 REASONS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EACCES: "permission", errno.EPERM: "permission",
-           errno.EROFS: "permission", errno.EIO: "io", errno.EXDEV: "other-file-system"}
+           errno.EROFS: "permission", errno.EIO: "io", errno.EXDEV: "other-file-system",
+           errno.ENOMEM: "oom"}
 """What an operating system's error is called in the ledger."""
 
 
