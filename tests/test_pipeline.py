@@ -49,6 +49,7 @@ def raising(error: BaseException) -> Steps:
     (StoreError("bucket is gone"), "FAILED", "store"),
     (ReleaseConflict("another was first"), "FAILED", "conflict"),
     pytest.param(MemoryError(), "FAILED", "oom", marks=pytest.mark.fault(8)),
+    pytest.param(OSError(errno.ENOMEM, "Cannot allocate memory"), "FAILED", "oom", marks=pytest.mark.fault(8)),
     (OSError(errno.ENOSPC, "No space left on device"), "FAILED", "disk-full"),
     (OSError(errno.EDQUOT, "Quota exceeded"), "FAILED", "disk-full"),
     (PermissionError(errno.EACCES, "Permission denied", "/store"), "FAILED", "permission"),
