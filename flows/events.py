@@ -43,10 +43,9 @@ def resource(config: Config) -> dict[str, str]:
 
 def tell_hour(config: Config, row: HourRow) -> None:
     """Tell how an hour ended."""
-    outcome = f"{row.state}({row.reason})" if row.reason else row.state
     why = text.plain(explanation(report_record(row)))
     _tell(f"{HOUR_ENDED}{row.state.lower()}", config, row.hour, {
-        "message": f"hour {row.hour} {outcome}: {why}", "hour": str(row.hour), "outcome": row.state,
+        "message": f"hour {row.hour} {row.ending}: {why}", "hour": str(row.hour), "outcome": row.state,
         "reason": row.reason, "version": row.version, "attempts": row.attempts, "seconds": row.seconds,
     })
 

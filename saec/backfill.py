@@ -126,7 +126,7 @@ class _Work:
                                       listener=listener)
             yield row
             if row.state in FAILURES and self.backfill.stop_on_failure:
-                self.backfill = self._turn("STOPPED", f"hour {row.hour} is {row.state}({row.reason}): {row.message}")
+                self.backfill = self._turn("STOPPED", f"hour {row.hour} is {row.ending}: {row.message}")
                 return
 
     def cancel(self) -> Backfill:

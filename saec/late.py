@@ -16,7 +16,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from saec.data.ingest import read_rows
+from saec.data.ingest import good_rows
 from saec.data.late import Change, compare, identities
 from saec.data.partitions import available_hours, read_partition
 from saec.errors import HourHeld, InputError
@@ -89,9 +89,10 @@ def learners(rows: Iterable[HourRow], hour: Hour) -> tuple[Hour, ...]:
 def _measured(config: Config, ledger: Ledger, row: HourRow) -> Change | None:
     """How an hour's delivery differs from what was learnt; None where it does not, or is unfit to be learnt from."""
     try:
-        if read_partition(config, row.hour).sha256 == row.input_digest:
+        partition = read_partition(config, row.hour)
+        if partition.sha256 == row.input_digest:
             return None
-        rows = read_rows(config, row.hour)
+        rows = good_rows(config, partition)
     except (InputError, HourHeld) as error:
         log.warning("hour %s was delivered again and is unfit: %s; what was learnt from it stays", row.hour, error)
         return None

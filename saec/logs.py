@@ -101,8 +101,7 @@ def ended(row: HourRow) -> HourRow:
     token = _subject.set(subject)
     if row.record is not None:  # it ran through, so its last step did
         _step_finished(subject)
-    outcome = f"{row.state}({row.reason})" if row.reason else row.state
-    log.info("hour %s ended %s", row.hour, outcome,
+    log.info("hour %s ended %s", row.hour, row.ending,
              extra={"outcome": row.state, "reason": row.reason, "seconds": row.seconds})
     _subject.reset(token)
     return row

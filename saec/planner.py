@@ -50,6 +50,11 @@ class PlannedHour:
     chained: bool = False
     """Whether it is done only because one that it goes on from is."""
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to be done about it now."""
+        return self.action in ("do", "step-over")
+
 
 def due_now(config: Config, ledger: Ledger, now: Hour | None = None) -> list[PlannedHour]:
     """What a scheduled run would do now.
@@ -153,7 +158,7 @@ def backfill_hours(
             planned = _planned(hour, why, present, now, rules, seconds)
         elif redone and row and row.checkpoint:
             planned = _chained(hour, redone, frozen or ("" if hour in present else "its partition is absent"), seconds)
-        if waited and planned.action in ("do", "step-over"):
+        if waited and planned.pending:
             planned = PlannedHour(hour, "wait", f"comes after hour {waited}, which is waited for")
         waited = waited or (hour if planned.action == "wait" else None)
         redone = redone or (hour if planned.action == "do" else None)
@@ -173,7 +178,7 @@ def _wanted(row: HourRow | None, present: bool, only: Only) -> tuple[bool, str]:
     """Whether a backfill of this kind is about the hour, and why (not)."""
     if row is None:
         return only in ("missing", "all"), "was never done"
-    state = f"is {row.state}" + (f"({row.reason})" if row.reason else "")
+    state = f"is {row.ending}"
     if row.state == "RUNNING":
         return only != "stale", "was begun and not finished"
     if not present and (row.checkpoint or row.reason == "no-data"):

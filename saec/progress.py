@@ -36,7 +36,7 @@ class Progress:
     @property
     def left(self) -> list[PlannedHour]:
         """Hours that are yet to be done."""
-        return [planned for planned in self.plan if planned.action in ("do", "step-over")]
+        return [planned for planned in self.plan if planned.pending]
 
     @property
     def seconds_left(self) -> float | None:
@@ -98,9 +98,8 @@ def _as_it_stands(
     next_found = False
     for planned in plan:
         if planned.hour in mine:
-            row = mine[planned.hour]
-            said = f"is done: {row.state}" + (f"({row.reason})" if row.reason else "")
-            yield PlannedHour(row.hour, "skip", f"{said}, to be swapped in" if backfill.aside else said)
+            said = f"is done: {mine[planned.hour].ending}"
+            yield PlannedHour(planned.hour, "skip", f"{said}, to be swapped in" if backfill.aside else said)
         elif planned.chained and not next_found and _same_past(ledger, planned.hour):
             yield PlannedHour(planned.hour, "skip", "stays: what it went on from came out as it was")
         else:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from saec.backfill import run_backfill
+from saec.hours import Hour
 from saec.late import note_late
 from saec.lease import LEASE_SECONDS, is_here
 from saec.pipeline import NOBODY
 from saec.progress import ask
 
 if TYPE_CHECKING:
-    from saec.hours import Hour
     from saec.ledger import HourRow
     from saec.pipeline import Listener, Pipeline
 
@@ -45,7 +45,7 @@ def advance(pipeline: Pipeline, now: Hour | None = None, listener: Listener = NO
         folded = {late.row.hour: late for late in note_late(config, ledger, lease)}
         rows = pipeline.run(lease, pipeline.due(now), late=folded, listener=listener)
         for row in rows:
-            for hour in folded.keys() & {*map(type(row.hour).parse, (row.record or {}).get("late", {}))}:
+            for hour in folded.keys() & {*map(Hour.parse, (row.record or {}).get("late", {}))}:
                 ledger.delivered(lease, hour, folded[hour].delivery, folded_into=row.hour)
     if config.data.late == "replay":
         rows += _replay(pipeline, now, listener)

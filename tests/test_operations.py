@@ -131,22 +131,23 @@ def late(shop: Shop) -> None:
     shop.all("saec run")
 
 
-def stopped(shop: Shop) -> None:
-    """A backfill stopped at a damaged hour, which has been delivered again since."""
+def damaged_during(shop: Shop, command: str) -> None:
+    """The next hour's file is damaged while a command is typed, and whole again after it."""
     path = shop.site.file(shop.site.hours[LAST + 1])
     whole = path.read_bytes()
     path.write_bytes(b"PAR1 no more")
-    shop.all("saec backfill --from 2026-03-01T14 --to 2026-03-01T18")
+    shop.all(command)
     path.write_bytes(whole)
+
+
+def stopped(shop: Shop) -> None:
+    """A backfill stopped at a damaged hour, which has been delivered again since."""
+    damaged_during(shop, "saec backfill --from 2026-03-01T14 --to 2026-03-01T18")
 
 
 def delivered_again(shop: Shop) -> None:
     """An hour was quarantined, the next one done, and its files have come whole since."""
-    path = shop.site.file(shop.site.hours[LAST + 1])
-    whole = path.read_bytes()
-    path.write_bytes(b"PAR1 no more")
-    shop.all("saec run")
-    path.write_bytes(whole)
+    damaged_during(shop, "saec run")
 
 
 def held(shop: Shop) -> None:

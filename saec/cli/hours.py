@@ -116,7 +116,7 @@ def _run_due(session: Session, pipeline: Pipeline) -> Ended:
     from saec.cli.progress import HourBar
     from saec.schedule import advance
 
-    due = sum(planned.action in ("do", "step-over") for planned in pipeline.due())
+    due = sum(planned.pending for planned in pipeline.due())
     with HourBar(session.notes, total=due) as bar:
         rows = advance(pipeline, listener=bar)
     outlook = look(session)
@@ -140,8 +140,8 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
     if planned.action in ("wait", "skip"):
         raise HourHeld(f"nothing was done: hour {hour} {planned.why}")
     if not replace and (done := _unchanged(pipeline, hour)):
-        state = f"{done.state}({done.reason})" if done.reason else done.state
-        return Ended([], f"hour {hour} is {state} already, with the same rows and settings; --replace does it again")
+        return Ended([], f"hour {hour} is {done.ending} already, with the same rows and settings; --replace does it "
+                         "again")
     with HourBar(session.notes, total=1) as bar:
         ended, rows = run_backfill(pipeline, asked, listener=bar)
     if ended.open:

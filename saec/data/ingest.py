@@ -128,7 +128,12 @@ def ingest_hour(config: Config, hour: Hour, folder: Path, late: Mapping[Hour, Ke
 
 def read_rows(config: Config, hour: Hour) -> EncodedRows:
     """The good rows of an hour's delivery, encoded; errors as for `ingest_hour`."""
-    return _encode(check_hour(read_partition(config, hour), config).table, config)[0]
+    return good_rows(config, read_partition(config, hour))
+
+
+def good_rows(config: Config, partition: Partition) -> EncodedRows:
+    """The good rows of a delivery that was read, encoded; errors as for `ingest_hour`."""
+    return _encode(check_hour(partition, config).table, config)[0]
 
 
 def _encode(table: pa.Table, config: Config) -> tuple[EncodedRows, int]:

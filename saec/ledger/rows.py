@@ -69,6 +69,11 @@ class HourRow:
     """Everything the report shows of the hour."""
 
     @property
+    def ending(self) -> str:
+        """Its state with the reason beneath, for people: HELD(no-data)."""
+        return f"{self.state}({self.reason})" if self.reason else self.state
+
+    @property
     def learnt(self) -> tuple[str, str] | None:
         """The training state that the hour left to later ones, the original's and the challenger's; None without."""
         return (self.checkpoint, self.record["challenger"]) if self.checkpoint and self.record else None

@@ -62,10 +62,8 @@ def _held(outlook: Outlook, hours: int) -> Iterator[Alarm]:
     """Hours are done, and none is published."""
     streak = outlook.unpublished
     if len(streak) >= hours:
-        newest = streak[-1]
-        why = f"{newest.state}({newest.reason})" if newest.reason else newest.state
-        yield Alarm("held", f"{len(streak)} hours in a row published nothing, the newest is {why}; wanted fewer than "
-                            f"{hours}", f"report --from {streak[0].hour}")
+        yield Alarm("held", f"{len(streak)} hours in a row published nothing, the newest is {streak[-1].ending}; "
+                            f"wanted fewer than {hours}", f"report --from {streak[0].hour}")
 
 
 def _old(outlook: Outlook, hours: int) -> Iterator[Alarm]:

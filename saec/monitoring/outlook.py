@@ -105,7 +105,7 @@ def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
     return Outlook(
         now=datetime.now(UTC),
         rows=rows,
-        due=[planned for planned in plan if planned.action in ("do", "step-over")],
+        due=[planned for planned in plan if planned.pending],
         waiting=next((planned for planned in plan if planned.action == "wait"), None),
         has_data=bool(rows) or bool(available_hours(config.data.source)),
         lease=at_work(ledger, config.workspace),

@@ -111,5 +111,4 @@ def _backfill(progress: Progress, *, at_work: bool) -> Line:
 
 def _reasons(outlook: Outlook) -> str:
     """Why the newest hours published nothing, each reason once, the newest last."""
-    said = [f"{row.state}({row.reason})" if row.reason else row.state for row in outlook.unpublished]
-    return ", ".join(dict.fromkeys(said))
+    return ", ".join(dict.fromkeys(row.ending for row in outlook.unpublished))

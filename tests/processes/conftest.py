@@ -162,6 +162,12 @@ class Drill:
         path = self.folder / "wait-at"
         path.write_text(step or "")
 
+    def go_on(self, hours: int) -> None:
+        """Hours come, no step is waited at any more, and in the end all are done."""
+        self.arrive(hours)
+        self.wait_at(None)
+        until(self.done, "all hours are done")
+
     def reached(self, hour: Hour, step: str) -> HourRow | None:
         """The hour's row, if a run is at this step of it."""
         row = self.ledger.get(hour)

@@ -22,9 +22,7 @@ def test_an_hour_longer_than_its_period(scheduled):
     hour = scheduled.arrive(3) - 2
     until(lambda: scheduled.reached(hour, "gate"), "the first hour is being gated")
     until(lambda: len(busy(scheduled)) >= 3, "three runs have found it at work")
-    scheduled.arrive(2)
-    scheduled.wait_at(None)
-    until(scheduled.done, "all hours are done")
+    scheduled.go_on(2)
     until(lambda: not scheduled.overdue() and scheduled.states()["Running"] <= 1, "no runs have piled up")
     scheduled.check()
 

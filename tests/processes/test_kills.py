@@ -45,9 +45,7 @@ def test_only_the_flow_is_killed(scheduled, caught):
     """The worker reports the run as crashed, and a later one does the hour again."""
     hour, process, _ = caught("retrain")
     os.kill(process, signal.SIGKILL)
-    scheduled.arrive(2)
-    scheduled.wait_at(None)
-    until(scheduled.done, "all hours are done")
+    scheduled.go_on(2)
     scheduled.check(hour)
     until(lambda: scheduled.states()["Crashed"] == 1, "the killed run is known to have crashed")
 
@@ -57,9 +55,7 @@ def test_a_run_that_was_given_up_cannot_publish(scheduled, caught):
     """A process that stands still as it is about to publish is replaced; woken up, it finds its lease gone and ends."""
     hour, zombie, _ = caught("publish")
     os.kill(zombie, signal.SIGSTOP)
-    scheduled.arrive(2)
-    scheduled.wait_at(None)
-    until(scheduled.done, "all hours are done")
+    scheduled.go_on(2)
     os.kill(zombie, signal.SIGCONT)
     until(lambda: scheduled.states()["Failed"] == 1, "the zombie has ended")
     (ended,) = [run for run in scheduled.runs() if run["state_name"] == "Failed"]
