@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 120.0
 ASK_SECONDS = 1.0
 """How often a run that waits for the lease asks for it."""
+LOCK_SECONDS, LOCK_ASK_SECONDS = 5.0, 0.05
+"""How long the lock is waited for while the lease is free, and how often it is asked for."""
 LOCK = "run.lock"
 log = logging.getLogger(__name__)
 
@@ -90,16 +92,31 @@ def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float, above: i
     deadline = time.monotonic() + patience
     owner = f"{actor} on {socket.gethostname()}, process {os.getpid()}"
     while True:
-        alone = _locked(lock)
+        alone, holder = _alone(ledger, lock)
         try:
-            holder = ledger.holder()
-            dead = holder.fence if holder and alone and is_here(holder) else None
+            if holder and not alone:
+                raise holder.in_use()
+            dead = holder.fence if holder and is_here(holder) else None
             return ledger.acquire(owner, LEASE_SECONDS, dead=dead, above=above)
         except LedgerError as error:
             if error.reason != "busy" or time.monotonic() >= deadline:
                 raise
         ledger.want(2 * ASK_SECONDS)
         time.sleep(ASK_SECONDS)
+
+
+def _alone(ledger: Ledger, lock: FileIO) -> tuple[bool, Lease | None]:
+    """Whether this run has the lock, and who has the lease.
+
+    Nobody takes a lease that is free without the lock: the next run to get the lock would think its holder dead. While
+    the lease is free another run has the lock for the moment in which it begins or ends; for longer, it stands still.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        alone, holder = _locked(lock), ledger.holder()
+        if alone or holder or time.monotonic() >= deadline:
+            return alone, holder
+        time.sleep(LOCK_ASK_SECONDS)
 
 
 def _last_fence(store: ModelStore) -> int:

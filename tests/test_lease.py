@@ -1,9 +1,12 @@
 """The lease between processes: one that died here is replaced at once, one elsewhere when its lease expires."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,30 @@ def test_run_on_another_machine_is_waited_for(taken, tmp_path):
     assert at_work(Ledger(url(tmp_path)), tmp_path) is not None
     with pytest.raises(LedgerError, match="elsewhere"):
         taken()
+
+
+def test_runs_that_begin_and_end_at_once_never_take_each_other_for_dead(tmp_path):
+    """Many ask again and again for a lease that is often free: who gets it keeps it until it gives it back."""
+    leases = []
+
+    def ask(_: int) -> None:
+        for _ in range(25):
+            with suppress(LedgerError), held(Ledger(url(tmp_path)), store, tmp_path, "a run", 0.0) as lease:
+                leases.append(lease)
+
+    store = open_store(tmp_path / "store")
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(ask, range(6)))
+    assert len(leases) > 6
+    assert not any(lease.taken_over for lease in leases)
+
+
+def test_lock_of_a_run_that_stands_still_is_not_waited_for_long(taken, tmp_path, monkeypatch):
+    """A run without the lease that never lets go of the lock, stopped as it began, holds nobody up for ever."""
+    monkeypatch.setattr("saec.lease.LOCK_SECONDS", 0.2)
+    with (tmp_path / "run.lock").open("ab") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        assert taken().fence == 1
 
 
 def test_patience_is_rewarded_when_the_lease_is_free(taken, tmp_path, monkeypatch):

@@ -85,8 +85,7 @@ class Ledger:
         with self._writing() as session:
             held = session.get_one(LeaseRecord, 1, with_for_update=True)
             if held.owner and held.expires_at > self._clock() and held.fence != dead:
-                raise LedgerError(f"the ledger is in use by {held.owner} until {_text(held.expires_at)}; wait for that "
-                                  "run to end (saec status)", reason="busy")
+                raise Lease(held.owner, held.fence, held.expires_at).in_use()
             fence, expires_at = max(held.fence, above) + 1, self._clock() + timedelta(seconds=seconds)
             lease = Lease(owner, fence, expires_at, bool(held.owner))
             held.owner, held.fence, held.expires_at = lease.owner, lease.fence, lease.expires_at
@@ -307,8 +306,3 @@ def _check_lease(session: Session, lease: Lease) -> None:
     if (held.fence, held.owner) != (lease.fence, lease.owner):
         raise LeaseLost(f"{lease.owner} no longer holds lease {lease.fence}: the ledger is now held by "
                         f"{held.owner or 'nobody'} (lease {held.fence}); this run was replaced, stop it")
-
-
-def _text(moment: datetime) -> str:
-    """A moment for people."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
+from saec.errors import LedgerError
 from saec.hours import Hour
 
 OUTCOMES = ("PUBLISHED", "HELD", "QUARANTINED", "FAILED")
@@ -28,6 +29,11 @@ class Lease:
     """When another run may take over, UTC."""
     taken_over: bool = False
     """Whether the holder before let it expire, and so may still be alive and not know that it was replaced."""
+
+    def in_use(self) -> LedgerError:
+        """What another run is told that asks for it."""
+        return LedgerError(f"the ledger is in use by {self.owner} until {self.expires_at:%Y-%m-%dT%H:%M:%SZ}; wait for "
+                           "that run to end (saec status)", reason="busy")
 
 
 @dataclass(frozen=True, slots=True)
