@@ -24,7 +24,8 @@ def project(root):
 def direct(project):
     """All direct dependencies, those of the extras included."""
     extras = (line for extra in project["optional-dependencies"].values() for line in extra)
-    return [Requirement(line) for line in (*project["dependencies"], *extras)]
+    needs = [Requirement(line) for line in (*project["dependencies"], *extras)]
+    return [need for need in needs if need.name != project["name"]]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Scoring with a published version: numpy and safetensors only."""
