@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from saec.data.partitions import available_hours
+from saec.data.request_log import remove_log_files
 from saec.durable import REASONS, remove_temporaries
 from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
 from saec.failpoints import reached
@@ -278,6 +279,8 @@ class Pipeline:
             self.workspace.checkpoints.retain(names)
             reached("retention.checkpoints-removed")
             self.workspace.retain({row.hour for row in standing})
+            if self.config.serving.log and len(standing) == retention.checkpoints:  # younger ones could be done again
+                remove_log_files(self.config.serving.log, standing[0].hour - 1)
         except (StoreError, OSError) as error:
             log.warning("hour %s is done, but what is too old was not removed: %s", hour, error)
 

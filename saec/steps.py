@@ -31,13 +31,15 @@ from saec.compress.codes import HourCodes, code_hour
 from saec.compress.dial import warmed
 from saec.config import Config
 from saec.data.checks import check_click_rate
-from saec.data.ingest import IngestRecord, ingest_hour
+from saec.data.ingest import ROW_IDS_FILE, IngestRecord, ingest_hour
 from saec.data.late import IDENTITIES_FILE
+from saec.data.rows import EncodedRows
 from saec.errors import StoreError
 from saec.failpoints import reached
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, row_losses
 from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
+from saec.served import served_figures
 from saec.space import require_space
 from saec.train.original import Untouched
 from saec.train.tensors import Arrays
@@ -93,6 +95,8 @@ class Trained:
     features: int
     new_features: int
     progressive: dict[str, float]
+    served: dict[str, Any]
+    """What the request log says of the hour, see `saec.served`; nothing without one."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
         features=original.vocabulary.admitted,
         new_features=new_features,
         progressive=_metrics(rows.labels_B, scores),
+        served=_served(plan, ingested, rows),
     )
 
 
@@ -411,6 +416,15 @@ def _champion_scores(
     return {"champion": Artifact.read(workspace.store().open(plan.champion)).score(keys_BS)}
 
 
+def _served(plan: HourPlan, ingested: IngestRecord, rows: EncodedRows) -> dict[str, Any]:
+    """What was served of the hour, by the request log; nothing without one."""
+    folder, workspace = plan.config.serving.log, plan.workspace
+    if folder is None or not ingested.row_ids_sha256:
+        return {}
+    ids_N = workspace.read(plan.hour, FileDigest(ROW_IDS_FILE, ingested.row_ids_sha256))["ids_B"]
+    return served_figures(folder, plan.hour, plan.config.data, rows, ids_N, workspace.store().versions())
+
+
 def _challenger(plan: HourPlan, workspace: Workspace) -> Challenger:
     assert plan.challenger is not None
     return Challenger.restore(plan.config, workspace.checkpoints.load(plan.challenger), f"checkpoint {plan.challenger}")
@@ -451,4 +465,5 @@ def _training_figures(trained: Trained) -> dict[str, Any]:
         "features": trained.features,
         "new_features": trained.new_features,
         **{f"progressive_{name}": value for name, value in trained.progressive.items()},
+        **trained.served,
     }

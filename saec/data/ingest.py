@@ -1,23 +1,25 @@
 """The first step of an hour: from the producers' files to encoded rows, with an account of every row.
 
 Writes into the hour's folder `rows.safetensors`, `quarantine.parquet` where rows were set aside,
-`identities.safetensors` by which rows that come later are told from these, and `ingest.json`, which names the rows with
-their digest. Rows of earlier hours that came late may be learnt with the hour: they come before its own, as their times
+`identities.safetensors` by which rows that come later are told from these, with a request log `row_ids.safetensors` by
+which it is joined, and `ingest.json`, which names the rows with their digest. Rows of earlier hours that came late may be learnt with the hour: they come before its own, as their times
 do. Decisions: `ingest.json` goes first and comes last, so that a folder with one is
 whole; nothing in the files depends on the clock or the machine, so the same delivery gives the same bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.numpy import save
 
 from saec.config import Config
 from saec.data.checks import CheckedHour, check_hour, times_ms
@@ -27,6 +29,7 @@ from saec.data.hashing import Keys
 from saec.data.late import identities, only_late, save_identities
 from saec.data.part_files import PartFile
 from saec.data.partitions import Partition, read_partition
+from saec.data.request_log import row_ids
 from saec.data.rows import EncodedRows
 from saec.durable import write_file
 from saec.errors import IntegrityError
@@ -34,6 +37,7 @@ from saec.hours import Hour
 
 ROWS_FILE = "rows.safetensors"
 QUARANTINE_FILE = "quarantine.parquet"
+ROW_IDS_FILE = "row_ids.safetensors"
 RECORD_FILE = "ingest.json"
 
 
@@ -73,6 +77,8 @@ class IngestRecord:
     """Name of the file of encoded rows, in the record's folder."""
     rows_sha256: str
     """Its sha256."""
+    row_ids_sha256: str = ""
+    """sha256 of the file of row ids, of the hour's own rows alone; empty when there is no request log to join."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -121,6 +127,10 @@ def ingest_hour(config: Config, hour: Hour, folder: Path, late: Mapping[Hour, Ke
     save_identities(folder, {source: identities(config, part) for source, part in parts.items()})
     counts = {str(early): len(part) for early, part in parts.items() if early != hour}
     record = _record(partition, checked, rows, truncated, counts, rows.save(folder / ROWS_FILE))
+    if config.serving.log and config.data.row_id_columns:
+        data = save({"ids_B": row_ids(checked.table, config.data)})
+        write_file(folder / ROW_IDS_FILE, data)
+        record = replace(record, row_ids_sha256=hashlib.sha256(data).hexdigest())
     text = json.dumps(asdict(record), indent=1, sort_keys=True)
     write_file(folder / RECORD_FILE, f"{text}\n".encode())
     return record
