@@ -13,6 +13,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.errors", "saec.hours", "saec.config", "saec.durable", "saec.failpoints", "saec.plain_json"),
     ("saec.data",), ("saec.model",), ("saec.train",), ("saec.compress",), ("saec.gate",), ("saec.store",),
     ("saec.ledger",), ("saec.workspace",), ("saec.space",), ("saec.steps",), ("saec.planner", "saec.logs"),
+    ("saec.server",),
     ("saec.retries",), ("saec.late",), ("saec.progress",), ("saec.lease",), ("saec.integrity",), ("saec.monitoring",),
     ("saec.pipeline",), ("saec.backfill",), ("saec.schedule",), ("saec.report",), ("saec.cli",), ("flows",),
 )
