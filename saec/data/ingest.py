@@ -1,10 +1,11 @@
 """The first step of an hour: from the producers' files to encoded rows, with an account of every row.
 
 Writes into the hour's folder `rows.safetensors`, `quarantine.parquet` where rows were set aside,
-`identities.safetensors` by which rows that come later are told from these, with a request log `row_ids.safetensors` by
-which it is joined, and `ingest.json`, which names the rows with their digest. Rows of earlier hours that came late may be learnt with the hour: they come before its own, as their times
-do. Decisions: `ingest.json` goes first and comes last, so that a folder with one is
-whole; nothing in the files depends on the clock or the machine, so the same delivery gives the same bytes.
+`identities.safetensors` by which rows that come later are told from these, where there is a request log
+`row_ids.safetensors` by which it is joined, and `ingest.json`, which names rows and row ids with their digests. Rows of
+earlier hours that came late may be learnt with the hour: they come before its own, as their times do. Decisions:
+`ingest.json` goes first and comes last, so that a folder with one is whole; nothing in the files depends on the clock
+or the machine, so the same delivery gives the same bytes.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     <serving.log>/20261121T10.host-123.jsonl     one file a process and hour of the server's clock, a line a scored row:
     {"at":"2026-11-21T10:20:30.123Z","request":"…","version":"20261121T09-0123456789ab","id":{"impression_id":7},"score":0.12}
 
-Decisions: rows are matched by the values of `data.row_id_columns` as text, so a client may write a large id as a string;
-the event's time may be ISO 8601 or milliseconds. Where a row was scored more than once, the newest score that is not
+Decisions: rows are matched by the values of `data.row_id_columns` as text, so a client may write a large id as a
+string; the event's time may be ISO 8601 or milliseconds. Where a row was scored more than once, the newest score that is not
 after its event counts, for that is what could be shown; where all came after it (another clock, or an event stamped
 when the page was asked for), the first one. Ties go to the line read last. So the server's files of the hour, the one
 before and the one after are read. They are read as a stream and only the hour's own rows are kept, so memory grows with
@@ -38,6 +38,7 @@ from saec.hours import Hour
 LONGEST_LINE = 1 << 16
 """Bytes of a line; a longer one is unreadable, in as many pieces."""
 _CHUNK = 50_000
+_BETWEEN = pa.scalar(b"\x1f", pa.large_binary())
 _AFTER = np.int64(1 << 62)
 """Added to the distance of scores that came after the event, so that any score before it is nearer."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -105,7 +106,7 @@ def row_ids(table: pa.Table, data: DataConfig) -> Keys:
     parts = [np.empty(0, np.uint64)]
     for batch in columns.to_batches(max_chunksize=1 << 20):
         texts = [_texts(batch.column(index)) for index in range(batch.num_columns)]
-        joined = pc.binary_join_element_wise(*texts, b"\x1f", null_handling="replace", null_replacement=b"null")
+        joined = pc.binary_join_element_wise(*texts, _BETWEEN, null_handling="replace", null_replacement=b"null")
         parts.append(hash_bytes(joined.to_pylist(), key))
     return np.concatenate(parts)
 
@@ -183,16 +184,21 @@ def _read(piece: bytes, reading: _Reading) -> tuple[bytes, int, float, int] | No
         reading.counts["torn"] += 1
         return None
     try:
-        line = orjson.loads(piece)
-        version, score, at = line["version"], line["score"], _milliseconds(line["at"])
-        message = b"\x1f".join(_text(_plain_id(line["id"][name], name, reading.data))
-                               for name in reading.data.row_id_columns)
-        if not _VERSION.fullmatch(version) or type(score) not in (float, int) or not 0.0 <= score <= 1.0:
-            raise ValueError(version)
+        message, at, score, version = _parsed(piece, reading.data)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         reading.counts["unreadable"] += 1
         return None
-    return message, at, float(score), reading.versions.setdefault(version, len(reading.versions))
+    return message, at, score, reading.versions.setdefault(version, len(reading.versions))
+
+
+def _parsed(piece: bytes, data: DataConfig) -> tuple[bytes, int, float, str]:
+    """The same of a whole line, the version by its name; fails in many ways on a line that is none of ours."""
+    line = orjson.loads(piece)
+    version, score = line["version"], line["score"]
+    if not _VERSION.fullmatch(version) or type(score) not in (float, int) or not 0.0 <= score <= 1.0:
+        raise ValueError(f"no version or no probability: {version!r}, {score!r}")
+    message = b"\x1f".join(_text(_plain_id(line["id"][name], name, data)) for name in data.row_id_columns)
+    return message, _milliseconds(line["at"]), float(score), version
 
 
 def _plain_id(value: Any, name: str, data: DataConfig) -> Any:
