@@ -296,6 +296,12 @@ class Config(Section):
                 raise ValueError(f"field {field.name!r} reads the label column {self.data.label_column!r}")
         return self
 
+    @model_validator(mode="after")
+    def _log_can_be_joined(self) -> Self:
+        if self.serving.log and not self.data.row_id_columns:
+            raise ValueError("serving.log is joined with labels by data.row_id_columns, which names no column")
+        return self
+
     @property
     def store_url(self) -> str:
         """Where versions and releases live."""

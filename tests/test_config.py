@@ -12,7 +12,7 @@ from saec.errors import ConfigError
 
 GOOD = {
     "workspace": "w",
-    "data": {"source": "d", "time_column": "time", "label_column": "clicked"},
+    "data": {"source": "d", "time_column": "time", "label_column": "clicked", "row_id_columns": ["id"]},
     "fields": [
         {"name": "user"},
         {"name": "tags", "kind": "list", "max_values": 3},
@@ -160,6 +160,11 @@ def test_an_absent_file_says_what_to_pass(tmp_path):
         load_config(tmp_path / "absent.yaml")
 
 
+def test_a_log_needs_rows_that_can_be_told_apart(refused):
+    """Without row ids a request log could never be joined."""
+    assert "data.row_id_columns" in refused(changed("data.row_id_columns", []) | {"serving": {"log": "log"}})
+
+
 def test_settings_are_frozen():
     """A loaded configuration cannot drift from its digest."""
     config = Config.model_validate(GOOD)
@@ -172,7 +177,7 @@ WITHOUT_EFFECT = {"workspace", "store", "ledger", "data.source", "data.absent_af
                   "alarms.quiet_minutes", "alarms.held_hours", "alarms.live_hours", "alarms.disk_free_gb",
                   *(f"serving.{name}" for name in ServingConfig.model_fields)}
 OTHER = {
-    "data.time_column": "t", "data.label_column": "c", "data.row_id_columns": ["id"], "data.hash_key": "k",
+    "data.time_column": "t", "data.label_column": "c", "data.row_id_columns": ["row"], "data.hash_key": "k",
     "data.source": "elsewhere", "fields": GOOD["fields"][:1] + GOOD["fields"][2:], "crosses": [],
     "model.network": "deepfm", "model.hidden": [8], "training.precision": "bfloat16", "workspace": "w2",
     "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",

@@ -128,7 +128,7 @@ def ingest_hour(config: Config, hour: Hour, folder: Path, late: Mapping[Hour, Ke
     save_identities(folder, {source: identities(config, part) for source, part in parts.items()})
     counts = {str(early): len(part) for early, part in parts.items() if early != hour}
     record = _record(partition, checked, rows, truncated, counts, rows.save(folder / ROWS_FILE))
-    if config.serving.log and config.data.row_id_columns:
+    if config.serving.log:
         data = save({"ids_B": row_ids(checked.table, config.data)})
         write_file(folder / ROW_IDS_FILE, data)
         record = replace(record, row_ids_sha256=hashlib.sha256(data).hexdigest())

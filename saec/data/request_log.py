@@ -4,12 +4,12 @@
     {"at":"2026-11-21T10:20:30.123Z","request":"…","version":"20261121T09-0123456789ab","id":{"impression_id":7},"score":0.12}
 
 Decisions: rows are matched by the values of `data.row_id_columns` as text, so a client may write a large id as a
-string; the event's time may be ISO 8601 or milliseconds. Where a row was scored more than once, the newest score that is not
-after its event counts, for that is what could be shown; where all came after it (another clock, or an event stamped
-when the page was asked for), the first one. Ties go to the line read last. So the server's files of the hour, the one
-before and the one after are read. They are read as a stream and only the hour's own rows are kept, so memory grows with
-the hour, not with the log, which also holds candidates that nobody was shown. Whatever a line holds, it is at most
-counted as unreadable: the log is written by another process, perhaps at this moment.
+string; the event's time may be ISO 8601 or milliseconds. Where a row was scored more than once, the newest score that
+is not after its event counts, for that is what could be shown; where all came after it (another clock, or an event
+stamped when the page was asked for), the first one. Ties go to the line read last. So the server's files of the hour,
+the one before and the one after are read. They are read as a stream and only the hour's own rows are kept, so memory
+grows with the hour, not with the log, which also holds candidates that nobody was shown. Whatever a line holds, it is
+at most counted as unreadable: the log is written by another process, perhaps at this moment.
 
 Shapes: B rows of the hour, L lines of a chunk.
 """

@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 FILE = "metrics.prom"
 MODELS = {"original": "original", "challenger": "compressed", "champion": "champion"}
 """The label of each model, and how the ledger's records call it."""
+SERVED = (
+    ("rows", "rows", "Rows with labels that were served"),
+    ("coverage_ratio", "coverage", "Their share of all rows with labels"),
+    ("auc", "auc", "AUC of the scores that were served"),
+    ("logloss", "logloss", "Log loss of the scores that were served, in nats a row"),
+    ("calibration_ratio", "calibration", "Mean score that was served to click rate"),
+    ("calibration_error", "ece", "Expected calibration error of the scores that were served, over ten bins"),
+)
+"""Metrics of what was served: name, the record's key, and what it is."""
 Samples = Iterable[tuple[Mapping[str, str], float | None]]
 log = logging.getLogger(__name__)
 
@@ -62,7 +71,7 @@ class _Collected:
         """Every family that has a sample."""
         from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
-        for name, described, samples in (*self._standing(), *self._judged()):
+        for name, described, samples in (*self._standing(), *self._judged(), *self._served()):
             known = [(labels, value) for labels, value in samples if value is not None]
             if known:
                 family = GaugeMetricFamily(name, described, labels=list(known[0][0]))
@@ -122,6 +131,21 @@ class _Collected:
         yield "saec_new_features", f"Features never seen before, {of}.", _one(known.get("new_features"))
         yield "saec_step_seconds", f"Seconds by step, {of}.", [
             ({"step": step}, seconds) for step, seconds in (known.get("seconds") or {}).items()]
+
+
+    def _served(self) -> Iterator[tuple[str, str, Samples]]:
+        """The newest hour that knows what was served, by the request log."""
+        row = next((row for row in reversed(self._outlook.rows) if _known(row, "served_rows") is not None), None)
+        if row is None:
+            return
+        known = report_record(row)
+        of = "of the newest hour with a request log, see saec_served_hour_timestamp_seconds"
+        yield ("saec_served_hour_timestamp_seconds", "First instant of the newest hour with a request log.",
+               _one(row.hour.start.timestamp()))
+        for name, key, described in SERVED:
+            yield f"saec_served_{name}", f"{described}, {of}.", _one(known.get(f"served_{key}"))
+        yield "saec_served_log_lines", f"Lines of the request log that count for nothing, {of}.", [
+            ({"problem": key}, (known.get("served_log") or {}).get(key)) for key in ("unreadable", "torn")]
 
 
 def _one(value: float | None) -> Samples:

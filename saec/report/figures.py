@@ -67,7 +67,7 @@ def reduction_figure(records: Sequence[Record], hours: int = 24) -> Figure:
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}×"))
-        _label_lines(axes, recent, lines, text.times)
+        label_lines(axes, recent, lines, text.times)
     return figure
 
 
@@ -91,7 +91,7 @@ def life_figure(records: Sequence[Record]) -> Figure:
     lines = (Line("code_churn", "changed", "part4"), Line("error", "error", "part5"), Line("drift", "drift", "part3"))
     if draw_lines(axes, lived, lines):
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-        _label_lines(axes, lived, lines, text.percent)
+        label_lines(axes, lived, lines, text.percent)
     return figure
 
 
@@ -123,17 +123,10 @@ def draw_metric(axes: Axes, records: Sequence[Record], metric: str, models: Sequ
     """Draw a metric of several models, with their newest values beside the panel."""
     lines = metric_lines(metric, models)
     if draw_lines(axes, records, lines):
-        _label_lines(axes, ordered(records), lines, text.decimal)
+        label_lines(axes, ordered(records), lines, text.decimal)
 
 
-def _metric_figure(records: Sequence[Record], title: str, metric: str, models: Sequence[str]) -> Figure:
-    """A figure of one metric of several models."""
-    figure, axes = panel(title)
-    draw_metric(axes, records, metric, models)
-    return figure
-
-
-def _label_lines(axes: Axes, records: Sequence[Record], lines: Sequence[Line], style: Callable[[float], str]) -> None:
+def label_lines(axes: Axes, records: Sequence[Record], lines: Sequence[Line], style: Callable[[float], str]) -> None:
     """Name each line beside the panel, with its newest value."""
     labels = []
     for line in lines:
@@ -142,6 +135,13 @@ def _label_lines(axes: Axes, records: Sequence[Record], lines: Sequence[Line], s
         if len(known):
             labels.append(EndLabel(float(known[-1]), f"{line.name} {style(known[-1])}", LIGHT[line.role]))
     label_ends(axes, labels)
+
+
+def _metric_figure(records: Sequence[Record], title: str, metric: str, models: Sequence[str]) -> Figure:
+    """A figure of one metric of several models."""
+    figure, axes = panel(title)
+    draw_metric(axes, records, metric, models)
+    return figure
 
 
 def _stack_figure(

@@ -32,6 +32,8 @@ from saec.report.records import (
     verdict_status,
     verdict_text,
 )
+from saec.report.served import HEAD as SERVED_HEAD
+from saec.report.served import log_text, reliability_figure, served_text, version_rows
 
 CONTEXT_HOURS = 48
 HOUR_DOTS = 130
@@ -47,8 +49,9 @@ def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
         record: the hour.
         history: records to draw the figure from (those of later hours are left out); no figure when empty.
     """
-    figure = _image(hour_figure(history, record)) if history else ""
-    tables = [_facts(record), _shares(record), _fields(record)]
+    described = f"AUC and log loss of the last {CONTEXT_HOURS} hours"
+    figure = _image(hour_figure(history, record), described) if history else ""
+    tables = [_facts(record), _served(record), _shares(record), _fields(record)]
     blocks = [_headline(record), _metrics(record), _verdict(record), figure, *tables]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -150,6 +153,16 @@ def _facts(record: Record) -> str:
     ]))
 
 
+def _served(record: Record) -> str:
+    """What was served by the request log, by version, and whether scores meant what they said."""
+    if not (said := served_text(record)):
+        return ""
+    read = f" Read: {escape(log_text(record))}." if log_text(record) else ""
+    table = markdown_table(SERVED_HEAD, [[escape(name), *cells] for name, *cells in version_rows(record)])
+    figure = _image(png(reliability_figure([record]), HOUR_DOTS), "Click rate by mean score") if table else ""
+    return "\n\n".join(block for block in (f"Served: {escape(said)}.{read}", table, figure) if block)
+
+
 def _shares(record: Record) -> str:
     """Bytes by part and seconds by step."""
     sizes = [[f"file: {escape(name)}", text.size(value)] for name, value in parts(record, "sizes", PARTS).items()]
@@ -165,10 +178,9 @@ def _fields(record: Record) -> str:
     return "\n\n".join(block for block in (dropped, table) if block)
 
 
-def _image(figure: bytes) -> str:
+def _image(figure: bytes, described: str) -> str:
     """A PNG as a markdown image."""
-    encoded = base64.b64encode(figure).decode()
-    return f"![AUC and log loss of the last {CONTEXT_HOURS} hours](data:image/png;base64,{encoded})"
+    return f"![{described}](data:image/png;base64,{base64.b64encode(figure).decode()})"
 
 
 def _known(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:

@@ -31,6 +31,15 @@ from saec.report.records import (
     verdict_status,
     verdict_text,
 )
+from saec.report.served import HEAD as SERVED_HEAD
+from saec.report.served import (
+    log_text,
+    newest_served,
+    reliability_figure,
+    served_auc_figure,
+    served_text,
+    version_rows,
+)
 from saec.report.summary import summarise
 
 OPEN_HOURS = 48
@@ -55,6 +64,14 @@ _LIFE = (figures.life_figure, "Figure 6", "How codebooks live",
          "Codes that changed within the hour; error and drift of clusters, means over fields.")
 
 
+_SERVED = (
+    (reliability_figure, "Figure 7", "Whether scores mean what they say",
+     "A dot a tenth of the rows, by score; above the line more was clicked than promised."),
+    (served_auc_figure, "Figure 8", "The live model as users met it",
+     "Scores of the request log against labels; beside them the champion, had it served every row."),
+)
+
+
 def render_report(records: Iterable[Record], title: str, live: str | None = None) -> str:
     """The report of a range of hours as one HTML page.
 
@@ -69,7 +86,7 @@ def render_report(records: Iterable[Record], title: str, live: str | None = None
     return _environment().get_template("page.html.j2").render(
         title=text.plain(title), span=_span(summary), tiles=_tiles(summary, live), days=_days(rows),
         figures=[_figure(*drawn, in_order) for drawn in _FIGURES] if in_order else [],
-        codebooks=_codebooks(in_order),
+        codebooks=_codebooks(in_order), served=_served(in_order),
         row_groups=[rows[:OPEN_HOURS], rows[OPEN_HOURS:]], light=LIGHT, dark=DARK,
     )
 
@@ -96,6 +113,15 @@ def _codebooks(records: Sequence[Record]) -> dict[str, Any]:
     said = f"Retraining was dropped in {dropped} of {text.plural(len(records), 'hour')}."
     return {"hour": str(hour_of(newest)), "head": HEAD, "rows": field_rows(newest), "figure": _figure(*_LIFE, records),
             "dropped": said if dropped else ""}
+
+
+def _served(records: Sequence[Record]) -> dict[str, Any]:
+    """What the request log says of the newest hour that knows of it, and all hours in a figure; nothing without."""
+    newest = newest_served(records)
+    if newest is None:
+        return {}
+    return {"hour": str(hour_of(newest)), "said": served_text(newest), "read": log_text(newest), "head": SERVED_HEAD,
+            "rows": version_rows(newest), "figures": [_figure(*drawn, records) for drawn in _SERVED]}
 
 
 def _span(summary: dict[str, Any]) -> str:
@@ -204,6 +230,8 @@ def _details(record: Record) -> list[tuple[str, str]]:
         ("codes", (f"share changed {text.decimal(record.get('code_churn'), 3)}, "
                   f"share of clusters used {text.decimal(record.get('utilisation'), 3)}")),
     ]
+    if served := served_text(record):
+        pairs.append(("served", served))
     if retraining_dropped(record):
         pairs.append(("retraining", DROPPED))
     return [("verdict", said), *pairs] if said and said != text.plain(explanation(record)) else pairs

@@ -31,6 +31,8 @@ FURTHER_KEYS = (
     "progressive_auc_original", "progressive_logloss_original", "progressive_auc_champion",
     "progressive_logloss_champion", "normalised_entropy_compressed", "calibration_compressed", "sizes", "verdict",
     "code_churn", "utilisation", "retraining_kept", "fields",
+    "served_rows", "served_coverage", "served_auc", "served_logloss", "served_mean_score", "served_click_rate",
+    "served_calibration", "served_ece", "served_bins", "served_versions", "served_log", "served_problem",
 )
 
 

@@ -1,7 +1,8 @@
 """The hours as a flat table, for notebooks and dashboards: a column a figure, `sizes.index` and the like for parts.
 
-Decisions: the columns are those of `saec report --json`, in its order; the gate's single comparisons stay out, since
-they are lists and are in every version's manifest; the ending of the file's name says how it is written.
+Decisions: the columns are those of `saec report --json`, in its order; what is a list, or a mapping by names that
+differ from hour to hour, stays out (the gate's single comparisons are in every version's manifest); the ending of the
+file's name says how it is written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from saec.report.records import Record
 from saec.report.summary import report_rows
 
 ENDINGS = (".csv", ".parquet")
+_NESTED = ("fields", "served_bins", "served_versions")
 
 
 def hours_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -25,11 +27,11 @@ def hours_frame(records: Iterable[Record]) -> pd.DataFrame:
                          hour  rows
     2017-10-01 03:00:00+00:00     7
     """
-    frame = pd.json_normalize(report_rows(list(records)))
+    rows = report_rows(records)
+    frame = pd.json_normalize([{key: value for key, value in row.items() if key not in _NESTED} for row in rows])
     if "hour" in frame:
         frame["hour"] = pd.to_datetime(frame["hour"], utc=True, format="%Y-%m-%dT%H")
-    nested = [name for name in map(str, frame) if name == "verdict.comparisons" or name.startswith("fields")]
-    return frame.drop(columns=nested)
+    return frame.drop(columns="verdict.comparisons", errors="ignore")
 
 
 def encode_table(records: Iterable[Record], path: Path) -> bytes:

@@ -20,6 +20,7 @@ from saec.monitoring.alarms import Alarm
 from saec.monitoring.outlook import Outlook
 from saec.report import text
 from saec.report.records import Record, explanation, hour_of, ordered, total_seconds
+from saec.report.served import newest_served, served_text
 from saec.report.standing import standing
 from saec.report.strip import SIGNS, last_outcomes
 from saec.report.summary import summarise
@@ -28,8 +29,12 @@ COLOURS = {"PUBLISHED": "green", "HELD": "yellow", "QUARANTINED": "magenta", "FA
 LETTERS = {"PUBLISHED": "■"}
 """The strip's sign of an outcome where it is not that of `SIGNS`: what is usual should not have to be read."""
 TONES = {"good": "bold green", "plain": "", "attention": "yellow"}
+SERVED = "served"
+"""Heading of the AUC of what was served."""
 WIDE = 132
-"""Columns of a terminal from which the hours' table shows everything."""
+"""Columns of a terminal from which the hours' table shows everything but what only a request log tells."""
+WIDER = 140
+"""Columns from which it shows that too, where there is a log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ COLUMNS = (
     Column("AUC orig.", _metric("auc_original")),
     Column("compr.", _metric("auc_compressed")),
     Column("champ.", _metric("auc_champion"), only_wide=True),
+    Column(SERVED, _metric("served_auc"), only_wide=True),
     Column("loss orig.", _metric("logloss_original")),
     Column("compr.", _metric("logloss_compressed")),
     Column("champ.", _metric("logloss_champion"), only_wide=True),
@@ -69,13 +75,16 @@ def hours_table(records: Iterable[Record], width: int = WIDE) -> Table:
         records: the ledger's records, in any order.
         width: columns of the terminal; below `WIDE` the less needed figures are left out.
     """
-    shown = [column for column in COLUMNS if width >= WIDE or not column.only_wide]
+    known = ordered(records)
+    logged = width >= WIDER and any(served_text(record) for record in known)
+    shown = [column for column in COLUMNS if (width >= WIDE or not column.only_wide)
+             and (logged or column.heading != SERVED)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, int(width >= WIDE), 0, 0), header_style="dim")
     table.add_column("hour (UTC)", no_wrap=True)
     table.add_column("outcome", no_wrap=width >= WIDE, min_width=max(map(len, COLOURS)))
     for column in shown:
         table.add_column(column.heading, justify="right", no_wrap=True)
-    for record in ordered(records):
+    for record in known:
         table.add_row(str(hour_of(record)), _outcome(record), *(Text(column.cell(record)) for column in shown))
     return table
 
@@ -92,6 +101,8 @@ def summary_panel(records: Sequence[Record]) -> Panel:
                                 f"({text.signed(pooled[f'{metric}_difference'])})"))
     grid.add_row("vectors", Text(f"{text.times(medians['ratio_vectors'])} fewer, now {text.vectors(latest)}"))
     grid.add_row("bytes", Text(f"{text.times(medians['ratio_total'])} fewer, keys counted, now {text.stored(latest)}"))
+    if newest := newest_served(records):
+        grid.add_row("served", Text(f"{hour_of(newest)}: {served_text(newest)}"))
     grid.add_row("time", Text(f"{text.duration(medians['seconds'])} an hour (median)"))
     grid.add_row("published", Text(text.plain(summary["version"] or "nothing yet")))
     gated = text.plural(pooled["hours"], "hour")

@@ -85,3 +85,26 @@ def ledger_record(index: int) -> dict[str, Any]:
 def records() -> list[dict[str, Any]]:
     """Sixty hours from 2017-10-01T00, fresh for each test."""
     return [ledger_record(index) for index in range(60)]
+
+
+def served_figures(index: int) -> dict[str, Any]:
+    """What a request log told of an hour: two versions, ten bins, a few lines that were no lines."""
+    rows, swing = 9_000 + 11 * index, 0.01 * math.sin(index)
+    auc, rate = 0.731 + swing, 0.27
+    bins = [{"rows": rows // 10, "mean_score": 0.04 + 0.055 * place, "click_rate": 0.05 + 0.05 * place + swing / 2}
+            for place in range(10)]
+    known = {"rows": rows, "auc": auc, "logloss": 0.57 - swing, "mean_score": 0.2875, "click_rate": rate,
+             "calibration": 0.2875 / rate}
+    versions = {(FIRST + index - age).compact + f"-{age:012x}": known | {"rows": rows * (3 - age) // 3}
+                for age in (2, 1)}
+    return {**{f"served_{name}": value for name, value in known.items()},
+            "served_coverage": 0.912, "served_ece": 0.0213, "served_bins": bins, "served_versions": versions | ({HOSTILE: known} if index == 59 else {}),
+            "served_log": {"files": 3, "lines": 30_000, "unreadable": 2, "torn": 1, "unknown_versions": index % 2}}
+
+
+@pytest.fixture
+def served_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same hours, of which the last twenty know what was served; the second to last could not read its log."""
+    served = [record | served_figures(index) if index >= 40 else record for index, record in enumerate(records)]
+    served[58] = records[58] | {"served_problem": "the request log /log cannot be read: Permission denied"}
+    return served
