@@ -33,7 +33,7 @@ SERVED = "served"
 """Heading of the AUC of what was served."""
 WIDE = 132
 """Columns of a terminal from which the hours' table shows everything but what only a request log tells."""
-WIDER = 140
+WIDER = 160
 """Columns from which it shows that too, where there is a log."""
 
 

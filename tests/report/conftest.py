@@ -97,9 +97,10 @@ def served_figures(index: int) -> dict[str, Any]:
              "calibration": 0.2875 / rate}
     versions = {(FIRST + index - age).compact + f"-{age:012x}": known | {"rows": rows * (3 - age) // 3}
                 for age in (2, 1)}
-    return {**{f"served_{name}": value for name, value in known.items()},
-            "served_coverage": 0.912, "served_ece": 0.0213, "served_bins": bins, "served_versions": versions | ({HOSTILE: known} if index == 59 else {}),
-            "served_log": {"files": 3, "lines": 30_000, "unreadable": 2, "torn": 1, "unknown_versions": index % 2}}
+    figures = known | {"coverage": 0.912, "ece": 0.0213, "bins": bins}
+    log = {"files": 3, "lines": 30_000, "unreadable": 2, "torn": 1, "unknown_versions": index % 2}
+    return {**{f"served_{name}": value for name, value in figures.items()}, "served_log": log,
+            "served_versions": versions | ({HOSTILE: known} if index == 59 else {})}
 
 
 @pytest.fixture
