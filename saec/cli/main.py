@@ -22,6 +22,7 @@ from saec.cli.deploy import deploy
 from saec.cli.hours import backfill, run
 from saec.cli.models import hold, release, repair, rollback, verify, versions
 from saec.cli.score import score
+from saec.cli.serve import serve
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
 from saec.cli.watch import metrics, report, status
 from saec.errors import ConfigError, HourHeld, SaecError
@@ -34,7 +35,7 @@ SECTIONS = {
     "Data": (simulate, import_group),
     "Hours": (run, backfill, deploy),
     "What happened": (status, report, metrics),
-    "Models": (versions, verify, repair, rollback, hold, release, score),
+    "Models": (versions, verify, repair, rollback, hold, release, score, serve),
 }
 
 
