@@ -40,7 +40,7 @@ def test_the_newest_hour_is_summed_up_in_a_line(served_records: list[dict[str, A
     assert newest is not None
     assert newest["hour"] == served_records[-1]["hour"]
     assert served_text(newest) == SAID
-    assert log_text(newest) == "30,000 lines in 3 files, 2 unreadable, 1 torn, 1 versions not in the store"
+    assert log_text(newest) == "30,000 lines in 3 files, 2 unreadable, 1 torn, 1 of its versions not in the store"
     assert [row[1] for row in version_rows(newest)] == ["3,216", "6,432", "9,649"]
 
 
