@@ -53,6 +53,8 @@ lock: $(INSTALLED) ## renew requirements/ from pyproject.toml; UPGRADE=--upgrade
 	$(COMPILE) --all-extras --no-emit-package torch --output-file requirements/lock.txt pyproject.toml
 	echo "torch==$(TORCH)" | $(COMPILE) --no-config --constraints requirements/lock.txt \
 		--output-file requirements/torch-registry.txt -
+	$(COMPILE) --no-config --extra serving --constraints requirements/lock.txt --output-file requirements/serving.txt \
+		pyproject.toml
 
 # One lock for every Python from 3.11 on and every system: --universal writes markers, `fewest` one version of each.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \

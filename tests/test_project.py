@@ -1,5 +1,6 @@
 """The project's own files: the lock, the reasons for dependencies, the compose installation."""
 
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 LOCKS = ("lock.txt", "torch-cpu.txt", "torch-registry.txt")
+HASHED = (*LOCKS, "serving.txt")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def locked(root):
 
 
 @pytest.mark.fault(74)
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", HASHED)
 def test_every_locked_package_has_a_hash(root, name):
     """No entry of a lock file can be installed unchecked."""
     unhashed = [str(requirement) for requirement, hashes in entries(root, name).items() if not hashes]
@@ -63,7 +65,7 @@ def test_every_locked_package_has_a_hash(root, name):
     assert not unhashed
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", HASHED)
 def test_a_lock_names_no_host_and_no_path(root, name):
     """Where packages come from is the installing machine's affair."""
     assert not re.search(r"://|^-|file:|(?<!\S)/\w", (root / "requirements" / name).read_text(), flags=re.MULTILINE)
@@ -73,6 +75,15 @@ def test_the_lock_satisfies_every_direct_dependency(direct, locked):
     """Ranges of pyproject.toml and the lock agree, so `make lock` was not forgotten."""
     assert {str(need): locked.get(canonicalize_name(need.name)) for need in direct
             if not need.specifier.contains(locked.get(canonicalize_name(need.name), Version("0")))} == {}
+
+
+def test_the_serving_lock_is_the_locks_own_part(root, project, locked):
+    """The model server's image holds what is tested, all that the extra wants, and neither torch nor Prefect."""
+    pins = {canonicalize_name(need.name): need.specifier for need in entries(root, "serving.txt")}
+    assert {name: str(pin) for name, pin in pins.items()} == {name: f"=={locked[name]}" for name in pins}
+    wanted = (*project["dependencies"], *project["optional-dependencies"]["serving"])
+    assert {canonicalize_name(Requirement(line).name) for line in wanted} <= set(pins)
+    assert not {"torch", "prefect", "pandas", "pyarrow"} & set(pins)
 
 
 @pytest.mark.parametrize(("package", "below"), [("fastapi", "0.151"), ("sqlalchemy", "2.1")])
@@ -128,7 +139,7 @@ def test_every_image_has_a_version(root, compose):
     """An image that is pulled, or built upon, is named with its tag, and with no tag that moves on its own."""
     pulled = [service["image"] for service in compose["services"].values() if "build" not in service]
     pulled += re.findall(r"^FROM (\S+)", (root / "Dockerfile").read_text(), flags=re.MULTILINE)
-    assert len(pulled) == 4
+    assert len(pulled) == 6
     assert not [image for image in pulled if not re.fullmatch(r"[\w/-]+:\d[\w.-]*", image)]
 
 
@@ -165,9 +176,38 @@ def test_secrets_are_read_from_files(root, tmp_path):
         assert (ended.returncode, ended.stdout) == (code, said)
 
 
+def test_the_model_server_may_only_read(root, compose, tmp_path):
+    """The store's identities: the pipeline's, and the server's, which cannot write; their file is the store's alone."""
+    path = tmp_path / "identities.json"
+    keys = {"AWS_ACCESS_KEY_ID": "saec", "AWS_SECRET_ACCESS_KEY": "w" * 48, "STORE_READER_KEY": "r" * 48}
+    subprocess.run([root / "store-identities.sh", "true"], check=True,
+                   env={"PATH": "/usr/bin:/bin", "STORE_IDENTITIES": str(path), **keys})
+    assert path.stat().st_mode & 0o777 == 0o600
+    pipeline, serving = json.loads(path.read_text())["identities"]
+    assert pipeline["credentials"] == [{"accessKey": "saec", "secretKey": "w" * 48}]
+    assert serving["credentials"] == [{"accessKey": "serving", "secretKey": "r" * 48}]
+    assert serving["actions"] == ["Read:models", "List:models"]
+    assert "-s3.config=/tmp/identities.json" in compose["services"]["store"]["command"]
+    model = compose["services"]["model"]
+    assert model["environment"]["AWS_ACCESS_KEY_ID"] == "serving"
+    assert "store_key" not in model["secrets"]
+    assert not any(volume.startswith(("workspace", "models")) for volume in model["volumes"])
+
+
+def test_the_model_server_answers_from_the_standard_pipeline(root, compose):
+    """Its store, row ids and log are those of configs/standard.yaml."""
+    settings = yaml.safe_load((root / "configs" / "standard.yaml").read_text())
+    model = {name: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", str(value))
+             for name, value in compose["services"]["model"]["environment"].items()}
+    assert model["SAEC_SERVER_STORE"] == settings["store"]
+    assert model["SAEC_SERVER_ROW_IDS"].split() == settings["data"]["row_id_columns"]
+    assert model["SAEC_SERVER_LOG"] == f"/app/{settings['serving']['log']}"
+    assert f"scored:{model['SAEC_SERVER_LOG']}" in compose["services"]["worker"]["volumes"]
+
+
 def test_every_secret_of_the_compose_file_is_read(root, compose):
     """`with-secrets.sh` knows each NAME_FILE that a service is given, and each service may read its files."""
-    known = re.search(r"^for name in (.*); do", (root / "with-secrets.sh").read_text(), flags=re.MULTILINE)[1].split()
+    known = re.search(r"^for name in ([^;]*); do", (root / "with-secrets.sh").read_text(), flags=re.MULTILINE)[1].split()
     for name, service in compose["services"].items():
         files = {key: value for key, value in service["environment"].items() if key.endswith("_FILE")}
         assert {value.removeprefix("/run/secrets/") for value in files.values()} == set(service["secrets"]), name
