@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 
-from saec.config import nearest
+from saec.errors import nearest
 from saec.server.refusals import JSON, Refusal
 
 BODY_SECONDS = 10.0

@@ -42,7 +42,7 @@ class LastGood:
             StoreError: when the disk does not take it; what was kept before still is.
         """
         version = files.name
-        if version not in self._versions.versions():
+        if self._versions.verify(version):  # something is missing or damaged
             self._copy(files)
         with storage_errors(f"keep version {version} as the last good one"):
             write_file(self._objects.root / _LAST, release.model_dump_json(indent=2).encode())

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from saec import __version__
-from saec.serving import Model
+from saec.serving import Field, Model
 
 _INTEGER = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 _VALUES: dict[str, dict[str, Any]] = {
@@ -68,32 +68,29 @@ def document(model: Model, max_rows: int, row_ids: tuple[str, ...] = ()) -> byte
 
 def example_row(model: Model) -> dict[str, Any]:
     """A row that the version takes: every column, with some value."""
-    row: dict[str, Any] = {}
-    for field in model.schema.fields:
-        if field.source_column is None:
-            row[model.schema.time_column] = _TIME_EXAMPLE
-        else:
-            value = _EXAMPLES[field.type]
-            row[field.source_column] = [value] if field.kind == "list" else value
-    return row
+    return {name: _example(field) for name, field in model.schema.readers.items()}
+
+
+def _example(field: Field | None) -> Any:
+    """A value of a column."""
+    if field is None:
+        return _TIME_EXAMPLE
+    value = _EXAMPLES[field.type]
+    return [value] if field.kind == "list" else value
 
 
 def _row_schema(model: Model, row_ids: tuple[str, ...]) -> dict[str, Any]:
     """What a row may hold."""
     columns: dict[str, Any] = {name: {"type": ["integer", "string", "null"], "description": "Identifies the row."}
                                for name in row_ids}
-    required = []
-    for field in model.schema.fields:
-        name = field.source_column or model.schema.time_column
-        columns[name] = _column_schema(field)
-        if not field.nullable:
-            required.append(name)
-    return {"type": "object", "additionalProperties": False, "required": sorted(set(required)), "properties": columns}
+    columns |= {name: _column_schema(field) for name, field in model.schema.readers.items()}
+    required = [name for name, field in model.schema.readers.items() if field is None or not field.nullable]
+    return {"type": "object", "additionalProperties": False, "required": required, "properties": columns}
 
 
-def _column_schema(field: Any) -> dict[str, Any]:
-    """What the column of a field may hold."""
-    if field.source_column is None:
+def _column_schema(field: Field | None) -> dict[str, Any]:
+    """What a column may hold."""
+    if field is None:
         return _TIME
     value = _VALUES[field.type]
     if field.kind == "list":
