@@ -56,6 +56,15 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """Prefect's test server; it takes about ten seconds to start, so once a session and only where it is asked for."""
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - seconds, for the tests that need it
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
 FIRST = Hour.parse("2026-03-01T12")
 SIMULATED, DONE = 7, 5
 _SETTINGS = {

@@ -207,7 +207,8 @@ def test_the_model_server_answers_from_the_standard_pipeline(root, compose):
 
 def test_every_secret_of_the_compose_file_is_read(root, compose):
     """`with-secrets.sh` knows each NAME_FILE that a service is given, and each service may read its files."""
-    known = re.search(r"^for name in ([^;]*); do", (root / "with-secrets.sh").read_text(), flags=re.MULTILINE)[1].split()
+    script = (root / "with-secrets.sh").read_text()
+    known = re.search(r"^for name in ([^;]*); do", script, flags=re.MULTILINE)[1].split()
     for name, service in compose["services"].items():
         files = {key: value for key, value in service["environment"].items() if key.endswith("_FILE")}
         assert {value.removeprefix("/run/secrets/") for value in files.values()} == set(service["secrets"]), name

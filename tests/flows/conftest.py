@@ -1,20 +1,11 @@
-"""A Prefect server for the whole session, and a small pipeline that a flow can be pointed at."""
+"""A small pipeline that a flow can be pointed at."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from prefect.testing.utilities import prefect_test_harness
 
 from saec.hours import Hour
-
-
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """Prefect's test server; it takes about ten seconds to start, so once a session and only where it is asked for."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture
