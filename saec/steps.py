@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from saec.compress.artifact import Artifact, compression_figures, write_artifact
 from saec.compress.auto import Auto
 from saec.compress.challenger import Challenger
-from saec.compress.codebooks import DEFAULT
 from saec.compress.codes import HourCodes, code_hour
 from saec.compress.dial import warmed
+from saec.compress.places import DEFAULT
 from saec.config import Config
 from saec.data.checks import check_click_rate
 from saec.data.ingest import IngestRecord, ingest_hour

@@ -25,9 +25,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from saec.compress.codebooks import CLUSTERS, DEFAULT, Centroids, places
+from saec.compress.codebooks import Centroids
 from saec.compress.dial import KEY_BYTES
 from saec.compress.index import RetrievalIndex
+from saec.compress.places import CLUSTERS, DEFAULT, places
 from saec.config import Config
 from saec.errors import IntegrityError, TrainingError
 from saec.model.networks import CtrNetwork, build_network

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 import pyarrow.types as t
 
-from saec.config import Config, nearest
+from saec.config import Config
 from saec.data.partitions import Partition, wanted_columns
-from saec.errors import InputError
+from saec.errors import InputError, nearest
 
 _UTC = (None, "UTC", "Etc/UTC", "+00:00", "Z")
 _SHOWN = 5  # names in a message: enough to recognise the feed
