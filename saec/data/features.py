@@ -119,7 +119,8 @@ class FeatureEncoder:
                 texts[field.name] = columns[field.name].values  # type: ignore[assignment]  # by the contract
             elif field.name in columns:
                 words[field.name] = _words(field, columns[field.name].values)[:, None]
-        return self._hashed(texts, hash_bytes, lambda texts: list(chain.from_iterable(texts))) | self._hashed(words, hash_words, np.concatenate)
+        keys = self._hashed(texts, hash_bytes, lambda parts: list(chain.from_iterable(parts)))
+        return keys | self._hashed(words, hash_words, np.concatenate)
 
     def _cross_keys(self, keys: dict[str, Keys]) -> dict[str, Keys]:
         """Keys of the crosses, [B, 1], or [1, 1] of parts that have a single row."""

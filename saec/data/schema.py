@@ -84,16 +84,22 @@ class Schema:
         return tuple(index for index, count in enumerate(slots) for _ in range(count))
 
     @cached_property
-    def columns(self) -> dict[str, str]:
-        """The columns that a row is read from, and in words what is wanted of each."""
-        wanted = {}
+    def readers(self) -> dict[str, Field | None]:
+        """The columns that a row is read from, each with the field that says what it must be; None for the time."""
+        readers: dict[str, Field | None] = {}
         for field in self.fields:
             if field.source_column is None:
-                wanted[self.time_column] = "a timestamp in UTC"
-            else:
-                kind = f"list of {field.type}" if field.kind == "list" else field.type
-                wanted[field.source_column] = f"{kind}{' or null' * field.nullable}"
-        return wanted
+                readers[self.time_column] = None
+            elif field.nullable or field.source_column not in readers:
+                readers[field.source_column] = field
+        return readers
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """The columns that a row is read from, and in words what is wanted of each."""
+        return {name: "a timestamp in UTC" if field is None else
+                f"{'list of ' * (field.kind == 'list')}{field.type}{' or null' * field.nullable}"
+                for name, field in self.readers.items()}
 
 
 def parse_schema(data: bytes) -> Schema:
