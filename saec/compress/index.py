@@ -230,7 +230,7 @@ class RetrievalIndex:
     def unpacked(self) -> NDArray[np.unsignedinteger[Any]]:
         """All cells, one an element of the narrowest type that holds them."""
         width = self.layouts[0].width
-        cells_C = self._read(np.arange(self.cells)) & (2**width - 1)
+        cells_C: NDArray[np.unsignedinteger[Any]] = self._read(np.arange(self.cells)) & (2**width - 1)
         return cells_C.astype(np.min_scalar_type(2**width - 1))
 
     @property

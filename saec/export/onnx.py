@@ -167,15 +167,15 @@ class _NetworkGraph:
 
     def logits(self, vectors_BFD: str) -> str:
         """Logits of a click, shape (B,)."""
-        op, parameters = self._graph.op, self._parameters
-        weights = self._graph.constant(parameters["first_order_FD"].reshape(-1, 1))
-        flat = op("Reshape", vectors_BFD, self._graph.constant(np.array([0, len(parameters["first_order_FD"].ravel())])))
+        op = self._graph.op
+        weights = self._graph.constant(self._parameters["first_order_FD"].reshape(-1, 1))
+        flat = op("Flatten", vectors_BFD)
         interaction = self._pairs(vectors_BFD) if self._layout.network == "deepfm" else self._crossed(flat)
         logits = op("Add", op("Add", op("MatMul", flat, weights), interaction), self._deep(flat))
         if self._layout.logit_cap:
             cap = self._graph.constant(np.float32(self._layout.logit_cap))
             logits = op("Mul", cap, op("Tanh", op("Div", logits, cap)))
-        return op("Squeeze", op("Add", logits, self._graph.constant(parameters["bias"])), self._axes(1))
+        return op("Squeeze", op("Add", logits, self._graph.constant(self._parameters["bias"])), self._axes(1))
 
     def _pairs(self, vectors_BFD: str) -> str:
         op = self._graph.op

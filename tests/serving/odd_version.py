@@ -35,7 +35,7 @@ def odd_config(network: str = "dcnv2", precision: str = "int8", logit_cap: float
             {"name": "user"}, {"name": "count", "column": "visits", "cap": 50},
             {"name": "site", "type": "string", "nullable": True},
             {"name": "tags", "kind": "list", "max_values": 3, "nullable": True},
-            {"name": "words", "kind": "list", "type": "string", "max_values": 2},
+            {"name": "words", "kind": "list", "type": "string", "max_values": 2, "nullable": True},
             {"name": "price", "kind": "numeric", "type": "float", "nullable": True},
             {"name": "age", "kind": "numeric", "boundaries": [-1.5, 0.0, 50.0]},
             {"name": "mobile", "type": "bool"}, {"name": "hour", "kind": "hour_of_day"},
@@ -65,7 +65,7 @@ def odd_rows(count: int, seed: int = 0) -> pa.Table:
         "visits": pa.array(some(ODD_INTEGERS), pa.int64()),
         "site": pa.array(some(ODD_TEXTS), pa.string()),
         "tags": pa.array(lists([*range(9), None], 5), pa.list_(pa.int32())),
-        "words": pa.array([each or [] for each in lists(ODD_TEXTS, 4)], pa.list_(pa.string())),
+        "words": pa.array(lists(ODD_TEXTS, 4), pa.list_(pa.string())),
         "price": pa.array(some([*ODD_NUMBERS, None]), pa.float64()),
         "age": pa.array(some(ODD_INTEGERS), pa.int64()),
         "mobile": pa.array(some([True, False]), pa.bool_()),
@@ -85,9 +85,9 @@ def write_odd_version(folder: Path, config: Config, known: pa.Table, seed: int =
     rng = np.random.default_rng(seed)
     width = config.model.width
     challenger = Challenger(config)
-    centroids = Centroids.joined([rng.normal(size=(count, width)).astype(np.float32) for count in COUNTS])
+    centroids = Centroids.joined([rng.normal(scale=0.4, size=(count, width)).astype(np.float32) for count in COUNTS])
     challenger.standards = dataclasses.replace(challenger.standards, centroids=centroids)
-    codebooks = Codebooks.start(rng.normal(size=(len(COUNTS), width)).astype(np.float32), centroids)
+    codebooks = Codebooks.start(rng.normal(scale=0.4, size=(len(COUNTS), width)).astype(np.float32), centroids)
     codebooks.vectors_TD[centroids.starts_F + 1] += 0.5
     challenger.codebooks = codebooks
     with torch.no_grad():
