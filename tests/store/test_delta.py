@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -60,6 +62,13 @@ def test_a_delta_is_smaller_than_the_version(versions, delta):
     assert about["methods"]["network.safetensors"] == "words4"
     assert payloads["network.safetensors"].size < 0.85 * len(contents(versions[-1])["network.safetensors"])
     assert len(delta) < 0.9 * sum(map(len, contents(versions[-1]).values()))
+
+
+def test_a_servers_host_can_apply_deltas():
+    """The module loads with numpy and safetensors alone: nothing of training, pydantic or Arrow comes with it."""
+    said = subprocess.run([sys.executable, "-c", "import sys, saec.store.delta; print(*sys.modules)"], check=True,
+                          capture_output=True, text=True).stdout
+    assert not {"torch", "pydantic", "pyarrow", "obstore", "click"} & {*said.split()}
 
 
 def test_applying_again_changes_nothing(versions, delta, tmp_path):
