@@ -7,11 +7,9 @@ else (not the paths), so that two workspaces agree on version ids. docs/configur
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -20,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from saec.errors import ConfigError
+from saec.errors import ConfigError, nearest
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _LOGIN = re.compile(r"://[^\s/@]*@")
@@ -284,6 +282,11 @@ class Config(Section):
         """SQLAlchemy URL of the ledger."""
         return self.ledger or f"sqlite:///{self.workspace / 'ledger.db'}"
 
+    @property
+    def hash_key(self) -> str:
+        """Key of the feature hash."""
+        return self.data.hash_key
+
     @cached_property
     def field_names(self) -> tuple[str, ...]:
         """Names of all F fields of the model: the declared ones, then the crosses."""
@@ -302,12 +305,6 @@ class Config(Section):
             "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True,
             "data": {"source", *_SCHEDULING}})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint `; did you mean 'x'?` when one of the known names is close, else nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def load_config(path: str | Path) -> Config:

@@ -18,6 +18,9 @@ Messages say what, which field or hour or file, what was wanted, what was found 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class SaecError(Exception):
     """Base of all errors that saec raises on purpose.
@@ -90,3 +93,9 @@ class LeaseLost(LedgerError):
     """A newer run holds this hour's lease; this run may not publish."""
 
     default_reason = "lease-lost"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint `; did you mean 'x'?` when one of the known names is close, else nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from saec.compress.artifact import Artifact, compression_figures, write_artifact
+from saec.compress.artifact import compression_figures, write_artifact, write_recorded
 from saec.compress.auto import Auto
 from saec.compress.challenger import Challenger
-from saec.compress.codebooks import DEFAULT
 from saec.compress.codes import HourCodes, code_hour
 from saec.compress.dial import warmed
+from saec.compress.places import DEFAULT
 from saec.config import Config
 from saec.data.checks import check_click_rate
 from saec.data.ingest import IngestRecord, ingest_hour
@@ -38,6 +38,7 @@ from saec.failpoints import reached
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, row_losses
 from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
+from saec.serving import Model
 from saec.space import require_space
 from saec.train.original import Untouched
 from saec.train.tensors import Arrays
@@ -133,6 +134,8 @@ class Judged:
     metrics: dict[str, float]
     files: tuple[FileDigest, ...]
     """The candidate's files that were judged; only these bytes are published."""
+    recorded: tuple[float, ...]
+    """The scores of the rows that the candidate brings along."""
 
 
 @dataclass(frozen=True)
@@ -276,10 +279,11 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     rows = ingested.load_rows(folder)
     labels_B, keys_BS = rows.labels_B[trained.cut :], rows.keys_BS[trained.cut :]
     original = workspace.original(trained.original)
+    recorded_R = write_recorded(folder / CANDIDATE, keys_BS)
     files = workspace.describe(plan.hour, CANDIDATE)
     scores = {
         "original": original.score(original.prepare(rows), trained.cut),
-        "compressed": Artifact.read(folder / CANDIDATE).score(keys_BS),
+        "compressed": Model.read(folder / CANDIDATE).score_keys(keys_BS),
         **_champion_scores(plan, workspace, keys_BS),
     }
     verdict = judge(labels_B, scores["compressed"], scores["original"], scores.get("champion"), plan.config.gate)
@@ -289,7 +293,7 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     metrics["calibration_compressed"] = calibration_ratio(labels_B, scores["compressed"])
     arrays: Arrays = {"labels_B": labels_B, **{f"{name}_B": scores_B for name, scores_B in scores.items()}}
     workspace.write(plan.hour, SCORES, arrays)
-    return Judged(verdict, metrics, files)
+    return Judged(verdict, metrics, files, tuple(scores["compressed"][recorded_R].tolist()))
 
 
 def publish(
@@ -408,7 +412,8 @@ def _champion_scores(
     """The champion's scores under its name; nothing when there is no champion."""
     if plan.champion is None:
         return {}
-    return {"champion": Artifact.read(workspace.store().open(plan.champion)).score(keys_BS)}
+    champion = Model.open(workspace.store().open(plan.champion), verify=False)  # the store has just done so
+    return {"champion": champion.score_keys(keys_BS)}
 
 
 def _challenger(plan: HourPlan, workspace: Workspace) -> Challenger:
@@ -430,6 +435,7 @@ def _manifest(
         "progressive": trained.progressive,
         "verdict": judged.verdict.as_dict(),
         "compression": retrained.figures,
+        "recorded": {"scores": list(judged.recorded)},
     }
 
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from saec.compress.artifact import Artifact
 from saec.data.columns import encoder_columns
 from saec.data.features import FeatureEncoder
 from saec.data.hourly_files import write_hour
 from saec.pipeline import NOBODY
+from saec.serving import Model
 from saec.train.original import Original
 from saec.workspace import Workspace
 
@@ -269,8 +269,8 @@ def test_odd_texts_have_one_key_in_training_and_serving(site):
     times_B = rows["event_time"].cast(pa.int64()).to_numpy()
     columns = encoder_columns(rows.drop_columns(["impression_id", "clicked", "event_time"]))
     training_BS = FeatureEncoder(site.config()).encode(columns, times_B)
-    artifact = Artifact.read(site.store.open(site.live))
-    serving_BS = FeatureEncoder(artifact.config).encode(columns, times_B)
+    artifact = Model.read(site.store.open(site.live))
+    serving_BS = FeatureEncoder(artifact.schema).encode(columns, times_B)
     np.testing.assert_array_equal(serving_BS, training_BS)
     slot = site.config().slot_fields.index(site.config().field_names.index("site_domain"))
     assert len(set(serving_BS[:, slot].tolist())) == len(ODD), "NFC and NFD are two texts"

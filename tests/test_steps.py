@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from saec import steps
-from saec.compress.artifact import Artifact
 from saec.data.hourly_files import write_hour
 from saec.pipeline import NOBODY
+from saec.serving import Model
 from saec.steps import KEPT_FILES, Steps
 from saec.train.learner import Learner
 from saec.workspace import Workspace
@@ -216,7 +216,7 @@ class Spy:
         """Rows that were scored at once, and the labels that the original had learnt by then."""
         self.judged: list[tuple[bytes, int, int]] = []
         """Labels that were judged on, and how many the original and the challenger had learnt by then."""
-        fit, score, judge = Learner.fit, Learner.score, steps.judge
+        fit, score, score_keys, judge = Learner.fit, Learner.score, Model.score_keys, steps.judge
 
         def spied_fit(learner, working, places_BS, labels_B, **options):
             model = "challenger" if options.get("dropped_to_S") is None else "original"
@@ -227,12 +227,17 @@ class Spy:
             self.scored.append((len(places_BS), len(self.learnt["original"])))
             return score(learner, vectors_UD, places_BS)
 
+        def spied_score_keys(model, keys_BS):
+            self.scored.append((len(keys_BS), len(self.learnt["original"])))
+            return score_keys(model, keys_BS)
+
         def spied_judge(labels_B, *args):
             self.judged.append((labels_B.tobytes(), *map(len, self.learnt.values())))
             return judge(labels_B, *args)
 
         monkeypatch.setattr(Learner, "fit", spied_fit)
         monkeypatch.setattr(Learner, "score", spied_score)
+        monkeypatch.setattr(Model, "score_keys", spied_score_keys)
         monkeypatch.setattr(steps, "judge", spied_judge)
 
     def steps(self) -> Steps:
@@ -347,11 +352,11 @@ def test_no_code_has_seen_the_label_of_a_row_it_is_retrained_on(site, tmp_path):
 
 def test_champion_is_scored_as_it_is_served(site):
     """The champion's progressive figures are those of the live version's files on the hour as it comes."""
-    champion, figures = Artifact.read(site.store.open(site.live)), []
+    champion, figures = Model.open(site.store.open(site.live)), []
 
     def publish(plan, ingested, *args):
         rows = ingested.load_rows(Workspace(plan.config).folder(plan.hour))
-        figures.append(steps.auc(rows.labels_B, champion.score(rows.keys_BS)))
+        figures.append(steps.auc(rows.labels_B, champion.score_keys(rows.keys_BS)))
         return steps.publish(plan, ingested, *args)
 
     (row,) = site.advance(site.hours[NEXT], steps=Steps(publish=publish))

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.compression.stretch import HourRows, Served
-from saec.compress.artifact import Artifact, compression_figures, write_artifact
+from saec.compress.artifact import compression_figures, write_artifact
 from saec.compress.challenger import Challenger
 from saec.compress.codes import HourCodes, code_hour
 from saec.compress.dial import warmed
 from saec.config import Config
+from saec.serving import Model
 from saec.train.original import Original, Untouched
 
 
@@ -52,7 +53,7 @@ class SaecBeside:
         assert self.codes is not None, "learn an hour first"
         with tempfile.TemporaryDirectory() as folder:
             sizes = write_artifact(Path(folder), self.challenger, self.codes.head_keys_H, self.codes.head_codes_H)
-            scores_G = Artifact.read(Path(folder)).score(keys_GS)
+            scores_G = Model.read(Path(folder)).score_keys(keys_GS)
         figures = compression_figures(
             rows=rows,
             width=self.config.model.width,

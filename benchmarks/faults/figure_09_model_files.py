@@ -25,8 +25,9 @@ from safetensors.numpy import load_file, save
 
 from benchmarks.faults.mutations import BLIND, mutated
 from benchmarks.record import Figures
-from saec.compress.artifact import CODEBOOKS, INDEX, NETWORK, SCHEMA, Artifact
 from saec.errors import SaecError
+from saec.serving import Model
+from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA
 from saec.store.manifest import MANIFEST
 from saec.store.model_store import ModelStore
 from tests.conftest import Site
@@ -168,7 +169,7 @@ def forge(site: Site) -> Iterator[tuple[str, bool]]:
             for file, data in forged.items():
                 (staged / file).write_bytes(data)
             version = site.store.commit(staged, hour, {"forged": name})
-        through = not refused(lambda version=version: Artifact.read(site.store.open(version)))
+        through = not refused(lambda version=version: Model.read(site.store.open(version)))
         yield name, through
 
 

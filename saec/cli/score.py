@@ -1,6 +1,6 @@
 """`saec score`: probabilities for a file of rows, by a published version."""
 
-# ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
+# ruff: noqa: PLC0415 - numpy and pyarrow take a while to import, so command bodies import what they need
 from __future__ import annotations
 
 from pathlib import Path
@@ -22,19 +22,16 @@ def score(session: Session, source: Path, out: Path, version: str | None) -> Non
     The file needs the columns of the version's fields, no label. All its columns are written, with `score` (probability
     of a click) and `version` added.
     """
-    import torch
-
     from saec.cli.progress import Bar
     from saec.cli.scoring import score_file
-    from saec.compress.artifact import Artifact
+    from saec.serving import Model
 
     if out.resolve() == source.resolve():
         raise ConfigError(f"--out {out} is the file that --in names; name another")
-    torch.set_num_threads(session.config.threads)
     name = version or _live(session)
-    artifact = Artifact.read(session.store.open(name))
+    model = Model.open(session.store.open(name), verify=False)  # the store has just done so
     with Bar(session.notes, unit="rows") as bar:
-        scored = score_file(source, out, artifact, name, bar.show)
+        scored = score_file(source, out, model, bar.show)
     session.answer({"version": name, "out": str(out), **vars(scored)})
     mean = "" if scored.mean_score is None else f", mean {scored.mean_score:.4f}"
     session.say(f"{scored.rows:,} rows scored with {name}{mean}: {out}")

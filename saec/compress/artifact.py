@@ -1,39 +1,27 @@
-"""The published model: four files that score raw features without anything of training.
+"""Writing the published model: the files that `saec.serving` scores raw features with, without anything of training.
 
-    index.safetensors      keyless index from feature key to code, all fields together
-    codebooks.safetensors  codewords of all fields, the default codewords among them
-    network.safetensors    parameters of the network
-    schema.json            fields, crosses, hash key and network layout: how a row becomes keys and a score
+Decisions: the index holds codes less one, newcomers as 0; features of the tail are not in it. What is not finite is
+never written. The gate judges what `saec.serving` reads back from these files, and a few of its rows go along, as keys
+only, so that every server can see that it scores as the gate did.
 
-Decisions: a feature that is not in the index, of the tail or unknown, falls on its field's default codeword, code 0, as
-in training; so the index holds codes less one, newcomers as 0. An unknown key that the fingerprint lets through (one in
-2^bits) gets some code, and one beyond its field's codebook counts as unknown. The gate judges what is read back from
-these files.
-
-Shapes: B rows, S slots, F fields, N indexed features, T codewords of all fields, D width.
+Shapes: B rows, S slots, R recorded rows, N indexed features, T codewords of all fields, D width.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from saec.compress.codebooks import CLUSTERS, DEFAULT, Centroids, places
+from saec.compress.codebooks import Centroids
 from saec.compress.dial import KEY_BYTES
 from saec.compress.index import RetrievalIndex
-from saec.config import Config
-from saec.errors import IntegrityError, TrainingError
-from saec.model.networks import CtrNetwork, build_network
-from saec.train.batches import Pooling
-from saec.train.learner import Learner
-from saec.train.tensors import Arrays, check_parameters, load_network, network_arrays
+from saec.data.schema import FORMAT
+from saec.errors import TrainingError
+from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
+from saec.train.tensors import Arrays, network_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,55 +30,16 @@ if TYPE_CHECKING:
 
     from saec.compress.challenger import Challenger
 
-INDEX, CODEBOOKS, NETWORK, SCHEMA = "index.safetensors", "codebooks.safetensors", "network.safetensors", "schema.json"
+MOST_RECORDED = 16
+"""Rows of the gate that a version brings along, with their scores, to be checked by whoever serves it."""
 REPLACES_TABLE = (INDEX, CODEBOOKS)
 """The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
-FORMAT = 2
-HEADER_LIMIT = 1 << 20
-"""Most bytes of a file's header, and of the schema."""
 _SCHEMA_SECTIONS: dict[str, bool | set[str]] = {
     "data": {"time_column", "label_column", "hash_key"},
     "fields": True,
     "crosses": True,
     "model": True,
 }
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A version's files, read and ready to score."""
-
-    config: Config
-    """What the schema tells: fields, crosses, hash key, network layout."""
-    index: RetrievalIndex
-    counts_F: NDArray[np.int64]
-    """Clusters of each field."""
-    codewords_TD: NDArray[np.float32]
-    learner: Learner
-
-    @classmethod
-    def read(cls, folder: Path) -> Artifact:
-        """Read a version's files; their bytes are checked by the store before, their meaning here.
-
-        Raises:
-            IntegrityError: naming the file that does not fit.
-        """
-        config = _read_schema(folder / SCHEMA)
-        counts_F, codewords_TD = _read_codebooks(folder / CODEBOOKS, config)
-        network = _read_network(folder / NETWORK, config)
-        learner = Learner(network, Pooling.of(config.slot_fields), config.training)
-        return cls(config, _read_index(folder / INDEX), counts_F, codewords_TD, learner)
-
-    def codes(self, keys_BS: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """The code of each feature in its field's codebook: 0 for the default codeword, -1 for padding."""
-        codes_BS = self.index.lookup(keys_BS).astype(np.int64) + 1
-        known_BS = codes_BS < self.counts_F[np.array(self.config.slot_fields)] + CLUSTERS
-        return np.where(keys_BS == 0, -1, np.where(known_BS, codes_BS, DEFAULT))
-
-    def score(self, keys_BS: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """Probability of a click for each row of feature keys."""
-        places_BS = places(self.codes(keys_BS), self.counts_F, self.config.slot_fields)
-        return self.learner.score(torch.from_numpy(self.codewords_TD), torch.from_numpy(places_BS))
 
 
 def write_artifact(
@@ -119,6 +68,17 @@ def write_artifact(
     schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}
     (folder / SCHEMA).write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
+
+
+def write_recorded(folder: Path, keys_BS: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Write the keys of a few of the gate's rows, evenly chosen, beside the files of a version.
+
+    Returns:
+        Which rows were chosen, [R].
+    """
+    chosen_R = np.unique(np.linspace(0, len(keys_BS) - 1, min(len(keys_BS), MOST_RECORDED)).astype(np.int64))
+    save_file({"keys_RS": np.ascontiguousarray(keys_BS[chosen_R])}, folder / RECORDED)
+    return chosen_R
 
 
 def compression_figures(rows: int, width: int, codewords: int, head: int, sizes: dict[str, int]) -> dict[str, float]:
@@ -188,63 +148,3 @@ def _quantised(vectors_TD: NDArray[np.float32], precision: str) -> Arrays:
 def _dequantised(codebooks: Arrays) -> NDArray[np.float32]:
     vectors_TD: NDArray[np.float32] = codebooks["codewords_TD"].astype(np.float32)
     return vectors_TD * codebooks["scale_T"][:, None] if "scale_T" in codebooks else vectors_TD
-
-
-def _read_arrays(path: Path) -> Arrays:
-    """The tensors of a file whose header is of a sensible length; the library itself would parse 100 MB of it."""
-    try:
-        with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-        if header > HEADER_LIMIT:
-            raise IntegrityError(f"{path} has a header of {header:,} bytes, over the {HEADER_LIMIT:,} allowed; "
-                                 "run saec verify")
-        arrays: Arrays = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{path} is not a readable safetensors file: {error}; run saec verify") from None
-    return arrays
-
-
-def _read_network(path: Path, config: Config) -> CtrNetwork:
-    """The network of the schema with its parameters; their shapes are compared before memory is taken for it."""
-    arrays, layout = _read_arrays(path), (config.model, len(config.field_names), config.seed)
-    with torch.device("meta"):
-        check_parameters(build_network(*layout), arrays, str(path))
-    if broken := [name for name, values in arrays.items() if not np.isfinite(values).all()]:
-        raise IntegrityError(f"{path} has network parameters {broken} that are not finite; run saec verify")
-    network = build_network(*layout)
-    load_network(network, arrays, str(path))
-    return network
-
-
-def _read_codebooks(path: Path, config: Config) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Codewords of each field, and all codewords as numbers."""
-    arrays = _read_arrays(path)
-    try:
-        counts_F, codewords_TD = arrays["counts_F"].astype(np.int64), _dequantised(arrays)
-    except (KeyError, ValueError) as error:
-        raise IntegrityError(f"{path} holds no codebooks: {error}; run saec verify {path.parent.name}") from None
-    wanted = (int((counts_F + CLUSTERS).sum()), config.model.width)
-    if len(counts_F) != len(config.field_names) or codewords_TD.shape != wanted or not np.isfinite(codewords_TD).all():
-        raise IntegrityError(
-            f"{path} holds codewords {codewords_TD.shape} for {len(counts_F)} fields, wanted {wanted}, all finite, for "
-            f"the {len(config.field_names)} fields of the schema; run saec verify {path.parent.name}"
-        )
-    return counts_F, codewords_TD
-
-
-def _read_index(path: Path) -> RetrievalIndex:
-    try:
-        return RetrievalIndex.from_tensors(_read_arrays(path))
-    except IntegrityError as error:
-        raise IntegrityError(f"{path}: {error}") from None
-
-
-def _read_schema(path: Path) -> Config:
-    try:
-        with path.open("rb") as file:
-            schema = json.loads(file.read(HEADER_LIMIT))
-        if schema.pop("format") != FORMAT:
-            raise IntegrityError(f"{path} is of another format than {FORMAT}; score it with the saec that published it")
-        return Config.model_validate({**schema, "data": {**schema["data"], "source": ""}})
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
-        raise IntegrityError(f"{path} is not a schema that this saec reads: {error}; run saec verify") from None

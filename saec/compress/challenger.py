@@ -23,8 +23,9 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from saec.compress.auto import Auto
-from saec.compress.codebooks import CLUSTERS, DEFAULT, NEWCOMER, Codebooks, places
+from saec.compress.codebooks import Codebooks
 from saec.compress.codes import Standards
+from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER, places
 from saec.model.networks import build_network
 from saec.model.table import WorkingSet
 from saec.train.batches import Pooling

@@ -21,15 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saec.compress.clustering import assign, means
+from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER, starts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
-
-
-DEFAULT, NEWCOMER, CLUSTERS = 0, 1, 2
-"""Code of the tail and the unknown, code of newcomers, first code of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Centroids:
     @property
     def starts_F(self) -> NDArray[np.int64]:
         """Place of each field's default codeword among all T codewords."""
-        return _starts(self.counts_F)
+        return starts(self.counts_F)
 
     @property
     def codewords(self) -> int:
@@ -165,23 +160,3 @@ class Succession:
         weight_T = np.bincount(self.new_P, self.weight_P, count)
         columns = [np.bincount(self.new_P, self.weight_P * column_T[self.old_P], count) for column_T in values_TX.T]
         return (np.stack(columns, axis=1) / np.maximum(weight_T, 1e-30)[:, None]).astype(np.float32)
-
-
-def places(
-    codes_BS: NDArray[np.signedinteger], counts_F: NDArray[np.int64], slot_fields: Sequence[int]
-) -> NDArray[np.int64]:
-    """Codes within fields as places among all T codewords, -1 for padding.
-
-    Args:
-        codes_BS: the code of each slot in its field's codebook, negative for padding.
-        counts_F: clusters of each field.
-        slot_fields: the field of each slot.
-    """
-    starts_S = _starts(counts_F)[np.array(slot_fields)]
-    return np.where(codes_BS < 0, -1, codes_BS + starts_S)
-
-
-def _starts(counts_F: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each field's codewords start among all T."""
-    starts_F: NDArray[np.int64] = np.cumsum(counts_F + CLUSTERS) - (counts_F + CLUSTERS)
-    return starts_F

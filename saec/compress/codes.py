@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compress.codebooks import CLUSTERS, DEFAULT, NEWCOMER, Centroids, Succession
+from saec.compress.codebooks import Centroids, Succession
 from saec.compress.dial import Allowance
 from saec.compress.fields import cluster_fields
 from saec.compress.heads import Candidates, Returns, Worth, limits, scores
+from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER
 from saec.data.vocabulary import HourFeatures
 from saec.train.tensors import section
 

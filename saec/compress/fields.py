@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from saec.compress.clustering import assign, cluster
-from saec.compress.codebooks import CLUSTERS, Centroids
+from saec.compress.codebooks import Centroids
+from saec.compress.places import CLUSTERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,8 +22,8 @@ import pyarrow.types as t
 from numpy.typing import NDArray
 
 from saec.config import Config
-from saec.data.columns import list_lengths, own_values, value_codes
-from saec.data.contract import check_contract, is_list
+from saec.data.columns import TICKS, integers, is_list, list_lengths, own_values, value_codes
+from saec.data.contract import check_contract
 from saec.data.partitions import Partition
 from saec.errors import HourHeld, InputError
 from saec.hours import Hour
@@ -32,7 +32,6 @@ ROW_RULES = ("nulls", "non-finite", "labels", "timestamps")
 FEWEST_RATES = 12
 """Click rates of earlier hours from which a shift is looked for."""
 _ADDED = ("rule", "hour", "row")
-_TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _SECONDS = 3600
 
 Mask = NDArray[np.bool_]
@@ -101,13 +100,6 @@ def check_click_rate(hour: Hour, clicks: int, rows: int, rates: Sequence[float],
                        reason="label-shift")
 
 
-def times_ms(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Timestamps without nulls as whole milliseconds since the epoch, rounded down."""
-    ticks = _TICKS[column.type.unit]
-    values_B = _integers(column)
-    return values_B * (1_000 // ticks) if ticks < 1_000 else values_B // (ticks // 1_000)
-
-
 def _check_null_shares(table: pa.Table, config: Config, hour: Hour) -> None:
     """Hour rule: a nullable column may lack some values, not most of them."""
     for field in config.fields:
@@ -151,10 +143,10 @@ def _row_rules(table: pa.Table, config: Config, hour: Hour) -> Iterator[tuple[st
         if t.is_floating(table[name].type):
             yield "non-finite", name, _mask(pc.invert(pc.fill_null(pc.is_finite(table[name]), fill_value=True)))
     if not t.is_boolean(table[data.label_column].type):
-        label_B = _integers(table[data.label_column])
+        label_B = integers(table[data.label_column])
         yield "labels", data.label_column, (label_B != 0) & (label_B != 1)
-    ticks = _TICKS[table[data.time_column].type.unit]
-    time_B = _integers(table[data.time_column])
+    ticks = TICKS[table[data.time_column].type.unit]
+    time_B = integers(table[data.time_column])
     start = hour.index * _SECONDS * ticks
     yield "timestamps", data.time_column, (time_B < start) | (time_B >= start + _SECONDS * ticks)
 
@@ -201,7 +193,7 @@ def _check_labels_differ(label: pa.ChunkedArray, hour: Hour) -> None:
 
 def _in_order(table: pa.Table, time_column: str) -> pa.Table:
     """Rows in the order of their time; the sort is stable and skipped where there is nothing to do."""
-    time_B = _integers(table[time_column])
+    time_B = integers(table[time_column])
     if np.all(time_B[1:] >= time_B[:-1]):
         return table
     return table.take(pa.array(np.argsort(time_B, kind="stable")))
@@ -218,12 +210,6 @@ def _set_aside(table: pa.Table, rule_B: NDArray[np.int8], hour: Hour) -> pa.Tabl
     for name, values in zip(_ADDED, (rules, hours, pa.array(rows)), strict=True):
         aside = aside.append_column(name, values)
     return aside
-
-
-def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Integers or the ticks of timestamps; null becomes 0, which other rules have already caught."""
-    kind = pa.int64() if t.is_timestamp(column.type) else column.type
-    return np.asarray(pc.fill_null(column.cast(kind), 0).to_numpy())
 
 
 def _mask(values: pa.ChunkedArray) -> Mask:

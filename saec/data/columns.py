@@ -1,11 +1,14 @@
-"""Arrow columns as the distinct values and index that the feature encoder takes.
+"""Arrow columns as the distinct values and index that the feature encoder takes, and which types will do.
 
-The encoder itself knows only numpy, so that serving needs no Arrow; this is the pipeline's thin side of it.
+The encoder itself knows only numpy, so that serving needs no Arrow; this is the thin side that does.
+
+Decisions: nothing is cast in silence. Any integer width will do for `int`, any float width for `float`, text or binary
+(also dictionary-encoded) for `string`; a timestamp may have any unit, and the zone UTC or none, which is read as UTC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +16,37 @@ import pyarrow.compute as pc
 import pyarrow.types as t
 from numpy.typing import NDArray
 
-from saec.data.contract import is_list
 from saec.data.features import Column
+
+TypeRule = Callable[[pa.DataType], bool]
+_UTC = (None, "UTC", "Etc/UTC", "+00:00", "Z")
+TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+"""Ticks of a second in each unit of timestamps."""
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Whether values are byte strings."""
+    return any(test(kind) for test in (t.is_string, t.is_large_string, t.is_binary, t.is_large_binary))
+
+
+def is_utc(kind: pa.DataType) -> bool:
+    """Whether values are timestamps of the zone UTC, or of none."""
+    return bool(t.is_timestamp(kind) and kind.tz in _UTC)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds lists."""
+    return bool(t.is_list(kind) or t.is_large_list(kind))
+
+
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a column's values, whether dictionary-encoded or not."""
+    return kind.value_type if t.is_dictionary(kind) else kind
+
+
+TYPE_RULES: dict[str, TypeRule] = {"int": t.is_integer, "float": t.is_floating, "bool": t.is_boolean,
+                                   "string": is_string}
+"""Which types will do for each type of a field."""
 
 
 def encoder_columns(table: pa.Table) -> dict[str, Column]:
@@ -36,6 +68,24 @@ def value_codes(array: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:
 def list_lengths(array: pa.Array) -> NDArray[np.int64]:
     """Length of each list; -1 is null in place of a list."""
     return np.asarray(pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def times_ms(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Timestamps without nulls as whole milliseconds since the epoch, rounded down."""
+    ticks = TICKS[column.type.unit]
+    values_B = integers(column)
+    return values_B * (1_000 // ticks) if ticks < 1_000 else values_B // (ticks // 1_000)
+
+
+def integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Integers or the ticks of timestamps; null becomes 0, which other rules have already caught."""
+    kind = pa.int64() if t.is_timestamp(column.type) else column.type
+    return np.asarray(pc.fill_null(column.cast(kind), 0).to_numpy())
+
+
+def has_nulls(column: pa.ChunkedArray) -> bool:
+    """Whether a value is null; of lists, also a value in them."""
+    return bool(column.null_count or (is_list(column.type) and pc.list_flatten(column).null_count))
 
 
 def own_values(array: pa.Array) -> pa.Array:

@@ -8,26 +8,36 @@ How values become features:
 - a cross by the keys of its parts.
 
 Decisions: null is a reserved feature of its field. An empty list is another one, so that "nothing there" is learnt and
-no field is ever all padding. Only distinct values are hashed; a `Column` carries them with an index.
+no field is ever all padding. Only distinct values are hashed; a `Column` carries them with an index. The values of all
+fields are hashed in one call, the crosses of as many parts in another, each under its field's key: a request of few
+rows costs calls, not values (of an hour, each on its own: the values of one field are many enough, and memory counts).
 
-Shapes: B rows, S slots, U distinct values, E values of all lists together.
+Shapes: B rows, S slots, F fields, U distinct values, N values of several fields, E values of all lists together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saec.config import Config, FieldConfig
-from saec.data.hashing import Keys, SipKey, field_key, hash_bytes, hash_int64, hash_words, reserved_feature
+from saec.data.hashing import Keys, field_key, hash_bytes, hash_int64, hash_words, reserved_feature
 from saec.errors import InputError
 from saec.hours import HOUR_MS
 
+if TYPE_CHECKING:
+    from saec.config import Config, FieldConfig
+    from saec.data.schema import Field, Schema
+
+Values = TypeVar("Values", bound=Sized)
 _DAY_MS = 24 * HOUR_MS
+_CLOCKS = {"hour_of_day": 24, "day_of_week": 7}
 _THURSDAY = 3  # 1970-01-01, counted from Monday
+_TOGETHER = 65_536  # values of all fields together that are hashed in one call: more than any request has
 _ZERO_BUCKET = 0
 _BUCKET_SHIFT = 4096  # more than the logarithms of all doubles, so that a shifted bucket carries the sign
 
@@ -36,7 +46,7 @@ _BUCKET_SHIFT = 4096  # more than the logarithms of all doubles, so that a shift
 class Column:
     """Values of one column: the distinct ones, and for each row which.
 
-    Values need not be distinct: `Column(values, np.arange(len(values)))` is a column too, only slower to encode.
+    Values need not be distinct: `Column(values)` is a column too, slower to encode where many are alike.
 
     >>> Column(np.array([7, 9]), np.array([0, 0, -1, 1])).index.tolist()  # 7, 7, null, 9
     [0, 0, -1, 1]
@@ -44,8 +54,8 @@ class Column:
 
     values: NDArray[np.generic] | Sequence[bytes]
     """[U] integers, floats or booleans, or a sequence of byte strings."""
-    index: NDArray[np.integer]
-    """Which value each row has, [B], or each place in the lists, [E]; -1 is null."""
+    index: NDArray[np.integer] | None = None
+    """Which value each row has, [B], or each place in the lists, [E]; -1 is null. None: the values as they stand."""
     lengths_B: NDArray[np.int64] | None = None
     """Lengths of the rows' lists, -1 for a null in place of a list; None when the column holds no lists."""
 
@@ -57,13 +67,15 @@ class FeatureEncoder:
     >>> encoder = FeatureEncoder(load_config("configs/globo.yaml"))
     """
 
-    def __init__(self, config: Config) -> None:
-        secret = config.data.hash_key
-        self._fields = config.fields
-        self._crosses = config.crosses
-        self._keys = {name: field_key(secret, name) for name in config.field_names}
-        self._null = {name: reserved_feature(secret, name, "null") for name in config.field_names}
-        self._empty = {name: reserved_feature(secret, name, "empty") for name in config.field_names}
+    def __init__(self, rules: Config | Schema) -> None:
+        secret, names = rules.hash_key, rules.field_names
+        self._fields = rules.fields
+        self._crosses = {"&".join(cross): cross for cross in rules.crosses}
+        self._keys = {name: np.array([[half] for half in field_key(secret, name)], np.uint64) for name in names}
+        self._null = {name: np.uint64(reserved_feature(secret, name, "null")) for name in names}
+        self._empty = {name: np.uint64(reserved_feature(secret, name, "empty")) for name in names}
+        self._clock = {field.name: hash_int64(np.arange(_CLOCKS[field.kind]), self._keys[field.name])
+                       for field in rules.fields if field.kind in _CLOCKS}
 
     def encode(self, columns: Mapping[str, Column], times_B: NDArray[np.int64]) -> Keys:
         """The key matrix of some rows.
@@ -78,12 +90,19 @@ class FeatureEncoder:
         Raises:
             InputError: reason non-finite, when a numeric field has NaN or infinity.
         """
-        keys = {field.name: self._field_keys(field, columns, times_B) for field in self._fields}
-        for cross in self._crosses:
-            name = "&".join(cross)
-            parts_BC = np.concatenate([keys[part] for part in cross], axis=1)
-            keys[name] = hash_words(parts_BC, self._keys[name])[:, None]
-        return np.concatenate(list(keys.values()), axis=1)
+        return np.concatenate(self.encode_fields(columns, times_B), axis=1)
+
+    def encode_fields(self, columns: Mapping[str, Column], times_B: NDArray[np.int64]) -> list[Keys]:
+        """Keys of each field and cross, [B, its slots]; [1, its slots] where all that it reads has a single row."""
+        keys_of = self._value_keys({field.name: columns[field.source_column] for field in self._fields
+                                    if field.source_column is not None})
+        keys: dict[str, Keys] = {}
+        for field in self._fields:
+            if field.source_column is None:
+                keys[field.name] = self._clock[field.name][_on_the_clock(field.kind, times_B)][:, None]
+            else:
+                keys[field.name] = self._row_keys(field, columns[field.source_column], keys_of[field.name])
+        return list((keys | self._cross_keys(keys)).values())
 
     def truncated(self, columns: Mapping[str, Column]) -> int:
         """How many values of lists go unused, being beyond their field's `max_values`."""
@@ -91,21 +110,52 @@ class FeatureEncoder:
                  for field in self._fields if field.source_column and field.kind == "list")
         return sum(int(np.maximum(lengths_B - limit, 0).sum()) for limit, lengths_B in lists if lengths_B is not None)
 
-    def _field_keys(self, field: FieldConfig, columns: Mapping[str, Column], times_B: NDArray[np.int64]) -> Keys:
+    def _value_keys(self, columns: dict[str, Column]) -> dict[str, Keys]:
+        """Key of each value of each field's column, [U]."""
+        texts: dict[str, Sequence[bytes]] = {}
+        words: dict[str, Keys] = {}
+        for field in self._fields:
+            if field.name in columns and field.type == "string":
+                texts[field.name] = columns[field.name].values  # type: ignore[assignment]  # by the contract
+            elif field.name in columns:
+                words[field.name] = _words(field, columns[field.name].values)[:, None]
+        keys = self._hashed(texts, hash_bytes, lambda parts: list(chain.from_iterable(parts)))
+        return keys | self._hashed(words, hash_words, np.concatenate)
+
+    def _cross_keys(self, keys: dict[str, Keys]) -> dict[str, Keys]:
+        """Keys of the crosses, [B, 1], or [1, 1] of parts that have a single row."""
+        found: dict[str, Keys] = {}
+        for width in {len(cross) for cross in self._crosses.values()}:
+            parts = {name: np.concatenate(np.broadcast_arrays(*(keys[part] for part in cross)), axis=1)
+                     for name, cross in self._crosses.items() if len(cross) == width}
+            found |= self._hashed(parts, hash_words, np.concatenate)
+        return {name: found[name][:, None] for name in self._crosses}
+
+    def _hashed(self, values: dict[str, Values], rule: Callable[..., Keys],
+                joined: Callable[[list[Values]], object]) -> dict[str, Keys]:
+        """Keys of the values of several fields: by one call for all of them where they are few."""
+        counts = [len(messages) for messages in values.values()]
+        if sum(counts) > _TOGETHER:
+            return {name: rule(messages, self._keys[name]) for name, messages in values.items()}
+        if not values:
+            return {}
+        key_2N = np.repeat(np.concatenate([self._keys[name] for name in values], axis=1), counts, axis=1)
+        keys_N = rule(joined(list(values.values())), key_2N)
+        return {name: keys_N[end - count:end]
+                for name, count, end in zip(values, counts, accumulate(counts), strict=True)}
+
+    def _row_keys(self, field: FieldConfig | Field, column: Column, keys_U: Keys) -> Keys:
         """Keys of one field, [B, its slots]."""
-        key = self._keys[field.name]
-        if field.source_column is None:
-            return _clock_keys(field, times_B, key)[:, None]
-        column = columns[field.source_column]
-        keys_U = np.append(_value_keys(field, column.values, key), np.uint64(self._null[field.name]))
-        found: Keys = keys_U[column.index]  # -1 takes the last one: null
+        found = keys_U
+        if column.index is not None:
+            found = np.append(keys_U, self._null[field.name])[column.index]  # -1 takes the last one: null
         if field.kind != "list":
             return found[:, None]
         if column.lengths_B is None:
             raise InputError(f"field {field.name!r} wants lists, {field.source_column!r} has none", reason="dtype")
         return self._list_keys(field, found, column.lengths_B)
 
-    def _list_keys(self, field: FieldConfig, keys_E: Keys, lengths_B: NDArray[np.int64]) -> Keys:
+    def _list_keys(self, field: FieldConfig | Field, keys_E: Keys, lengths_B: NDArray[np.int64]) -> Keys:
         """The first values of each list, then padding; a reserved feature where there is no value at all."""
         held_B = np.maximum(lengths_B, 0)
         starts_B = np.cumsum(held_B) - held_B
@@ -144,22 +194,19 @@ def buckets(values_U: NDArray[np.float64], boundaries: Sequence[float]) -> NDArr
     return np.where(values_U == 0, _ZERO_BUCKET, signed_U)
 
 
-def _value_keys(field: FieldConfig, values: NDArray[np.generic] | Sequence[bytes], key: SipKey) -> Keys:
-    """Key of each value of a field, [U]."""
-    if field.type == "string":
-        return hash_bytes(values, key)  # type: ignore[arg-type]  # the contract holds strings to be bytes
+def _words(field: FieldConfig | Field, values: NDArray[np.generic] | Sequence[bytes]) -> Keys:
+    """The 64 bits of each value that a field of numbers hashes, [U]."""
     values_U = np.asarray(values)
     if field.kind == "numeric":
         numbers_U = values_U.astype(np.float64)
         if not np.isfinite(numbers_U).all():
             raise InputError(f"field {field.name!r} wants finite numbers, found NaN or infinity", reason="non-finite")
-        return hash_int64(buckets(numbers_U, field.boundaries), key)
+        return buckets(numbers_U, field.boundaries).view(np.uint64)
     integers_U = values_U.astype(np.uint64 if values_U.dtype == np.uint64 else np.int64)
-    return hash_int64(integers_U if field.cap is None else np.minimum(integers_U, field.cap), key)
+    capped_U = integers_U if field.cap is None else np.minimum(integers_U, field.cap)
+    return capped_U.astype(integers_U.dtype, copy=False).view(np.uint64)
 
 
-def _clock_keys(field: FieldConfig, times_B: NDArray[np.int64], key: SipKey) -> Keys:
-    """Keys of a field that is derived from the event's time, [B]."""
-    if field.kind == "hour_of_day":
-        return hash_int64(np.arange(24), key)[times_B % _DAY_MS // HOUR_MS]
-    return hash_int64(np.arange(7), key)[(times_B // _DAY_MS + _THURSDAY) % 7]
+def _on_the_clock(kind: str, times_B: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Hour of the day (0 to 23) or day of the week (Monday is 0) of each time."""
+    return times_B % _DAY_MS // HOUR_MS if kind == "hour_of_day" else (times_B // _DAY_MS + _THURSDAY) % 7

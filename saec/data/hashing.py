@@ -21,12 +21,19 @@ from numpy.typing import NDArray
 
 Keys = NDArray[np.uint64]
 SipKey = tuple[int, int]
+HashKey = SipKey | Keys
+"""The key of all messages, or [2, N]: one for each."""
 
 LONG_BYTES = 256
 """Strings above this length are hashed by their digest."""
 
-_CHUNK = 8192  # messages at a time: the five working arrays then stay in the processor's cache
+_CHUNK = 8192  # messages at a time: the six working arrays then stay in the processor's cache
 _BLAKE2_KEY_BYTES = 64
+_START_EVEN = np.array([[0x736F6D6570736575], [0x6C7967656E657261]], np.uint64)
+_START_ODD = np.array([[0x646F72616E646F6D], [0x7465646279746573]], np.uint64)
+_FIRST_TURN = np.array([[13], [16]], np.uint64), np.array([[51], [48]], np.uint64)
+_SECOND_TURN = np.array([[17], [21]], np.uint64), np.array([[47], [43]], np.uint64)
+_HALF_TURN = np.uint64(32), np.uint64(32)
 
 
 def field_key(hash_key: str, field_name: str) -> SipKey:
@@ -52,12 +59,12 @@ def reserved_feature(hash_key: str, field_name: str, meaning: str) -> int:
     return int.from_bytes(digest, "little") or 1
 
 
-def hash_int64(values_N: NDArray[np.integer], key: SipKey) -> Keys:
+def hash_int64(values_N: NDArray[np.integer], key: HashKey) -> Keys:
     """Keys of integers, each an 8-byte message.
 
     Args:
         values_N: integers; uint64 is taken by its 64 bits, other widths are widened to int64.
-        key: the field's key.
+        key: the field's key; for messages of several fields, one a message.
 
     Returns:
         uint64 [N], never 0.
@@ -66,12 +73,12 @@ def hash_int64(values_N: NDArray[np.integer], key: SipKey) -> Keys:
     return hash_words(wide_N.view(np.uint64)[:, None], key)
 
 
-def hash_words(words_NW: Keys, key: SipKey) -> Keys:
+def hash_words(words_NW: Keys, key: HashKey) -> Keys:
     """SipHash of N messages of W little-endian words each.
 
     Args:
         words_NW: uint64 [N, W].
-        key: the field's key.
+        key: the field's key; for messages of several fields, one a message.
 
     Returns:
         uint64 [N], never 0.
@@ -84,17 +91,20 @@ def hash_words(words_NW: Keys, key: SipKey) -> Keys:
     return _siphash(words_NW, last_N, key)
 
 
-def hash_bytes(messages: Sequence[bytes], key: SipKey) -> Keys:
+def hash_bytes(messages: Sequence[bytes], key: HashKey) -> Keys:
     """Keys of byte strings: SipHash, of the keyed digest where a string is longer than `LONG_BYTES`.
 
     Args:
         messages: N byte strings; text is its UTF-8 bytes, whatever they are.
-        key: the field's key.
+        key: the field's key; for messages of several fields, one a message.
 
     Returns:
         uint64 [N], never 0.
     """
-    messages = [message if len(message) <= LONG_BYTES else _shortened(message, key) for message in messages]
+    key_2N = np.empty((2, len(messages)), np.uint64)
+    key_2N[0], key_2N[1] = key
+    messages = [message if len(message) <= LONG_BYTES else _shortened(message, key_2N[:, number])
+                for number, message in enumerate(messages)]
     lengths_N = np.fromiter(map(len, messages), np.int64, len(messages))
     words_N = lengths_N // 8
     keys_N = np.empty(len(messages), np.uint64)
@@ -104,7 +114,7 @@ def hash_bytes(messages: Sequence[bytes], key: SipKey) -> Keys:
         padded = b"".join(messages[row].ljust(size, b"\0") for row in rows)
         blocks = np.frombuffer(padded, "<u8").reshape(len(rows), -1)
         last = blocks[:, -1] | ((lengths_N[rows].astype(np.uint64) & np.uint64(0xFF)) << np.uint64(56))
-        keys_N[rows] = _siphash(blocks[:, :-1], last, key)
+        keys_N[rows] = _siphash(blocks[:, :-1], last, key_2N[:, rows])
     return keys_N
 
 
@@ -116,58 +126,57 @@ def _blake2(hash_key: str, text: str, *, purpose: bytes, size: int) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=size, key=secret, person=purpose).digest()
 
 
-def _shortened(message: bytes, key: SipKey) -> bytes:
+def _shortened(message: bytes, key_2: Keys) -> bytes:
     """Keyed 32-byte digest of a long message."""
-    secret = key[0].to_bytes(8, "little") + key[1].to_bytes(8, "little")
-    return hashlib.blake2b(message, digest_size=32, key=secret, person=b"saec long").digest()
+    return hashlib.blake2b(message, digest_size=32, key=key_2.astype("<u8").tobytes(), person=b"saec long").digest()
 
 
-def _siphash(words_NW: Keys, last_N: Keys, key: SipKey) -> Keys:
+def _siphash(words_NW: Keys, last_N: Keys, key: HashKey) -> Keys:
     """SipHash-2-4 from whole words and the final word, which holds the spare bytes and the length."""
     keys_N = np.empty(len(last_N), np.uint64)
+    key_2N = np.empty((2, len(last_N)), np.uint64)
+    key_2N[0], key_2N[1] = key
     for start in range(0, len(last_N), _CHUNK):
         part = slice(start, start + _CHUNK)
-        keys_N[part] = _siphash_chunk(words_NW[part], last_N[part], key)
+        keys_N[part] = _siphash_chunk(words_NW[part], last_N[part], key_2N[:, part])
     return np.maximum(keys_N, np.uint64(1))
 
 
-def _siphash_chunk(words_NW: Keys, last_N: Keys, key: SipKey) -> Keys:
-    """SipHash-2-4 of one chunk of messages."""
-    low, high = key
-    start = (low ^ 0x736F6D6570736575, high ^ 0x646F72616E646F6D, low ^ 0x6C7967656E657261, high ^ 0x7465646279746573)
-    state = [np.full(len(last_N), value, np.uint64) for value in start]
-    spare = np.empty(len(last_N), np.uint64)
+def _siphash_chunk(words_NW: Keys, last_N: Keys, key_2N: Keys) -> Keys:
+    """SipHash-2-4 of one chunk of messages; the algorithm's v0, v2 are the rows of one array, v1, v3 of another."""
+    even_2N, odd_2N = key_2N[:1] ^ _START_EVEN, key_2N[1:] ^ _START_ODD
+    spare_2N = np.empty_like(even_2N)
     for word_N in (*words_NW.T, last_N):
-        state[3] ^= word_N
-        _rounds(2, state, spare)
-        state[0] ^= word_N
-    state[2] ^= np.uint64(0xFF)
-    _rounds(4, state, spare)
-    return np.asarray(state[0] ^ state[1] ^ state[2] ^ state[3])
+        odd_2N[1] ^= word_N
+        _rounds(2, even_2N, odd_2N, spare_2N)
+        even_2N[0] ^= word_N
+    even_2N[1] ^= np.uint64(0xFF)
+    _rounds(4, even_2N, odd_2N, spare_2N)
+    even_2N ^= odd_2N
+    return np.asarray(even_2N[0] ^ even_2N[1])
 
 
-def _rounds(count: int, state: list[Keys], spare: Keys) -> None:
-    """SipRounds in place; array addition wraps modulo 2**64 as the algorithm wants."""
-    a, b, c, d = state
+def _rounds(count: int, even_2N: Keys, odd_2N: Keys, spare_2N: Keys) -> None:
+    """SipRounds in place; array addition wraps modulo 2**64 as the algorithm wants.
+
+    The two halves of a round do the same to two pairs of words, so each operation takes both at once: few long
+    operations instead of many short ones, which is what counts for the handful of messages of a request.
+    """
+    v0_N, v2_N, spare_N = even_2N[0], even_2N[1], spare_2N[0]
+    even_crossed_2N, odd_crossed_2N = even_2N[::-1], odd_2N[::-1]
     for _ in range(count):
-        a += b
-        _rotate(b, 13, spare)
-        b ^= a
-        _rotate(a, 32, spare)
-        c += d
-        _rotate(d, 16, spare)
-        d ^= c
-        a += d
-        _rotate(d, 21, spare)
-        d ^= a
-        c += b
-        _rotate(b, 17, spare)
-        b ^= c
-        _rotate(c, 32, spare)
+        even_2N += odd_2N
+        _rotate(odd_2N, *_FIRST_TURN, spare_2N)
+        odd_2N ^= even_2N
+        _rotate(v0_N, *_HALF_TURN, spare_N)
+        even_2N += odd_crossed_2N
+        _rotate(odd_2N, *_SECOND_TURN, spare_2N)
+        odd_2N ^= even_crossed_2N
+        _rotate(v2_N, *_HALF_TURN, spare_N)
 
 
-def _rotate(word: Keys, bits: int, spare: Keys) -> None:
-    """Rotate each word left, in place."""
-    np.left_shift(word, np.uint64(bits), out=spare)
-    np.right_shift(word, np.uint64(64 - bits), out=word)
-    word |= spare
+def _rotate(words: Keys, left: Keys | np.uint64, right: Keys | np.uint64, spare: Keys) -> None:
+    """Rotate words to the left, in place."""
+    np.left_shift(words, left, out=spare)
+    np.right_shift(words, right, out=words)
+    np.bitwise_or(words, spare, out=words)

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saec.config import Config
-from saec.data.checks import CheckedHour, check_hour, times_ms
-from saec.data.columns import encoder_columns
+from saec.data.checks import CheckedHour, check_hour
+from saec.data.columns import encoder_columns, times_ms
 from saec.data.features import FeatureEncoder
 from saec.data.hashing import Keys
 from saec.data.late import identities, only_late, save_identities

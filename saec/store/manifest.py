@@ -2,7 +2,8 @@
 
 Decisions: the version id ends in the sha256 of the manifest's content, which names the sha256 of every file; so the id
 covers every byte, the same content always has the same id, and nothing in it comes from the wall clock. A manifest is
-small JSON of known shape; names of versions and files match patterns that leave no way out of their folder.
+small JSON of known shape; names of versions and files match patterns that leave no way out of their folder. It is
+checked with the standard library alone, since serving reads it too.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from saec.errors import IntegrityError, StoreError
 from saec.hours import Hour
@@ -25,24 +24,8 @@ MANIFEST_LIMIT = 1 << 20
 FORMAT = 1
 
 _VERSION = re.compile(r"(\d{8}T\d{2})-[0-9a-f]{12}", re.ASCII)
-_FILE = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
-
-
-class _Entry(BaseModel):
-    """What is asked of a file's entry."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    bytes: Annotated[int, Field(ge=0)]
-
-
-class _Shape(BaseModel):
-    """What is asked of any manifest; the fields of the caller pass unchecked."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-    format: Literal[1]
-    version: str
-    files: Annotated[dict[Annotated[str, Field(pattern=_FILE)], _Entry], Field(min_length=1)]
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def compose(hour: Hour, fields: Mapping[str, Any], files: Mapping[str, FileEntry]) -> dict[str, Any]:
@@ -82,15 +65,18 @@ def parse(data: bytes, version: str) -> dict[str, Any]:
         IntegrityError: when it is not a manifest, or not this version's.
     """
     try:
-        shape = _Shape.model_validate_json(data)
-        manifest: dict[str, Any] = json.loads(data)
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"{MANIFEST} of version {version} is not a manifest: {_first_problem(error)}") from None
+        manifest = json.loads(data, parse_constant=_refuse)
+        problem = _problem(manifest)
+    except (ValueError, RecursionError) as error:
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
+    if problem:
+        raise IntegrityError(f"{MANIFEST} of version {version} is not a manifest: {problem}")
     content = {key: value for key, value in manifest.items() if key != "version"}
-    if shape.version != version or _identify(version_hour(version), content) != version or encode(manifest) != data:
+    if manifest["version"] != version or _identify(version_hour(version), content) != version or (
+            encode(manifest) != data):
         raise IntegrityError(f"{MANIFEST} of version {version} was altered: it does not give that id; "
                              "roll back to another version (saec versions)")
-    return manifest
+    return dict(manifest)
 
 
 def entries(manifest: Mapping[str, Any]) -> dict[str, FileEntry]:
@@ -113,7 +99,7 @@ def version_hour(version: str) -> Hour:
 
 def bad_file_names(names: Iterator[str]) -> list[str]:
     """Those names that a version's files may not have."""
-    return [name for name in names if re.fullmatch(_FILE, name) is None or name == MANIFEST]
+    return [name for name in names if _FILE.fullmatch(name) is None or name == MANIFEST]
 
 
 def _identify(hour: Hour, content: Mapping[str, Any]) -> str:
@@ -122,9 +108,29 @@ def _identify(hour: Hour, content: Mapping[str, Any]) -> str:
     return f"{hour.compact}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
 
-def _first_problem(error: Exception) -> str:
-    """The first complaint, without the input that caused it."""
-    if isinstance(error, ValidationError):
-        problem = error.errors(include_input=False, include_url=False)[0]
-        return f"{'.'.join(str(part)[:64] for part in problem['loc'])}: {problem['msg'][:200]}"
-    return type(error).__name__
+def _problem(manifest: object) -> str:
+    """What keeps something from being a manifest, "" when nothing does; the fields of the caller pass unchecked."""
+    if not isinstance(manifest, dict):
+        return f"wanted an object, found {type(manifest).__name__}"
+    if type(manifest.get("format")) is not int or manifest["format"] != FORMAT:
+        return f"format: wanted {FORMAT}"
+    if not isinstance(manifest.get("version"), str):
+        return "version: wanted text"
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not files:
+        return "files: wanted an object of at least one file"
+    bad = [name for name, entry in files.items() if _FILE.fullmatch(name) is None or not _is_entry(entry)]
+    return f"files.{bad[0][:64]}: wanted a plain name, a sha256 in hex and a number of bytes" if bad else ""
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether something is a file's entry and nothing more."""
+    if not isinstance(entry, dict) or entry.keys() != {"sha256", "bytes"}:
+        return False
+    sha256, size = entry["sha256"], entry["bytes"]
+    return isinstance(sha256, str) and bool(_SHA256.fullmatch(sha256)) and type(size) is int and size >= 0
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and infinity, which JSON does not know."""
+    raise ValueError(f"{constant} is no JSON number")

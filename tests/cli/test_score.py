@@ -8,8 +8,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from saec.cli import scoring
-from saec.compress.artifact import Artifact
-from saec.data.features import FeatureEncoder
 
 LAST = 4
 
@@ -93,14 +91,3 @@ def test_nothing_live_nothing_scored(fresh_shell):
     file = fresh_shell.site.file(fresh_shell.site.hours[0])
     said = fresh_shell("score", "--in", file, "--out", fresh_shell.site.folder / "out.parquet", code=1).stderr
     assert "no version is live yet" in said
-
-
-def test_times_are_needed_by_fields_of_the_clock_alone(shell, rows):
-    """A null time is refused where a field is derived from it."""
-    artifact = Artifact.read(shell.site.store.open(shell.site.live))
-    times = pa.array([None] * len(rows), pa.timestamp("ms", "UTC"))
-    spoilt = replaced(rows, "event_time", times)
-    encoder = FeatureEncoder(artifact.config)
-    assert len(scoring.score_rows(spoilt.drop_columns("event_time"), artifact, encoder)) == len(rows)
-    with pytest.raises(scoring.InputError, match="event_time"):
-        scoring.score_rows(spoilt, artifact, encoder)

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from saec.compress.artifact import CODEBOOKS, INDEX, NETWORK, SCHEMA, Artifact, compression_figures, write_artifact
+from saec.compress.artifact import compression_figures, write_artifact
 from saec.compress.challenger import Challenger
 from saec.compress.codebooks import Centroids, Codebooks
 from saec.errors import IntegrityError, TrainingError
+from saec.serving import Model
+from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA, map_file, tensors
 
 FILES = [CODEBOOKS, INDEX, NETWORK, SCHEMA]
 
@@ -74,7 +76,7 @@ def test_codewords_come_back_within_their_rounding(click_hours, tmp_path, precis
     challenger.codebooks.vectors_TD[5] = 0.0
     write_artifact(tmp_path, challenger, keys_N, codes_N)
     vectors_TD = challenger.codebooks.vectors_TD
-    off_T = np.abs(Artifact.read(tmp_path).codewords_TD - vectors_TD).max(1)
+    off_T = np.abs(Model.read(tmp_path).codewords_TD - vectors_TD).max(1)
     assert (off_T <= 0.51 * rounding * np.abs(vectors_TD).max(1)).all()
 
 
@@ -84,7 +86,7 @@ def test_int8_scales_of_any_size_hold_their_codeword(click_hours, tmp_path, size
     challenger, keys_N, codes_N = challenger_of(click_hours, "int8")
     challenger.codebooks.vectors_TD[5] = [size, -size, size / 3, 0.0]
     write_artifact(tmp_path, challenger, keys_N, codes_N)
-    found_D = Artifact.read(tmp_path).codewords_TD[5]
+    found_D = Model.read(tmp_path).codewords_TD[5]
     step = float(load_file(tmp_path / CODEBOOKS)["scale_T"][5])
     assert 0 < step < max(1.001 * size / 127, 1e-7)
     # Where the scale was rounded down, the largest numbers are cut off at 127 steps.
@@ -97,11 +99,11 @@ def test_newcomers_score_with_the_newcomers_codeword(click_hours, tmp_path):
     (newcomer, *_), (known, *_) = keys_N[:20][codes_N[:20] == 1], keys_N[:20][codes_N[:20] == 2]
     keys_BS = np.array([[newcomer, 0, 0, 0, 0], [known, 0, 0, 0, 0], [10**12, 0, 0, 0, 0]], np.uint64)
     write_artifact(tmp_path, challenger, keys_N, codes_N)
-    before = Artifact.read(tmp_path)
+    before = Model.read(tmp_path)
     assert before.codes(keys_BS)[:, 0].tolist() == [1, 2, 0]
     challenger.codebooks.vectors_TD[challenger.standards.centroids.starts_F[0] + 1] += 1.0
     write_artifact(tmp_path, challenger, keys_N, codes_N)
-    changed_B = Artifact.read(tmp_path).score(keys_BS) != before.score(keys_BS)
+    changed_B = Model.read(tmp_path).score_keys(keys_BS) != before.score_keys(keys_BS)
     assert changed_B.tolist() == [True, False, False]
 
 
@@ -110,13 +112,13 @@ def test_codes_beyond_a_byte_are_indexed(click_hours, tmp_path):
     challenger, _, _ = challenger_of(click_hours, "int8", clusters=300)
     keys_N, codes_N = click_hours.keys(0, np.arange(301)), np.arange(1, 302, dtype=np.int16)
     write_artifact(tmp_path, challenger, keys_N, codes_N)
-    artifact = Artifact.read(tmp_path)
+    artifact = Model.read(tmp_path)
     keys_BS = np.zeros((301, 5), np.uint64)
     keys_BS[:, 0] = keys_N
     assert artifact.counts_F.tolist() == [300] * 3
     assert artifact.codes(keys_BS)[:, 0].tolist() == codes_N.tolist()
     wanted_B = challenger.score(np.where(np.arange(5) == 0, codes_N[:, None], -1))
-    np.testing.assert_allclose(artifact.score(keys_BS), wanted_B, atol=2e-2)
+    np.testing.assert_allclose(artifact.score_keys(keys_BS), wanted_B, atol=2e-2)
     assert np.ptp(wanted_B) > 0.2
 
 
@@ -124,7 +126,7 @@ def test_an_empty_head_is_an_artifact_too(click_hours, tmp_path):
     """Before any feature has a code, every key falls on the default codeword."""
     challenger = Challenger(click_hours.config())
     write_artifact(tmp_path, challenger, np.zeros(0, np.uint64), np.zeros(0, np.int16))
-    assert not Artifact.read(tmp_path).codes(np.arange(1, 11, dtype=np.uint64).reshape(2, 5)).any()
+    assert not Model.read(tmp_path).codes(np.arange(1, 11, dtype=np.uint64).reshape(2, 5)).any()
 
 
 @pytest.mark.parametrize(
@@ -144,13 +146,12 @@ def test_codewords_that_cannot_be_stored_are_not_published(click_hours, tmp_path
 def test_the_files_alone_score_in_a_fresh_process(click_hours, folder, tmp_path):
     """Moved elsewhere, with no checkpoint and no workspace, another process gives the same scores to the bit."""
     keys_BS = click_hours.rows(click_hours.first).keys_BS
-    wanted = Artifact.read(folder).score(keys_BS)
+    wanted = Model.read(folder).score_keys(keys_BS)
     shutil.move(folder, tmp_path / "moved")
     np.save(tmp_path / "keys.npy", keys_BS)
     script = (
-        "import torch, numpy as np; from pathlib import Path; from saec.compress.artifact import Artifact\n"
-        "torch.set_num_threads(1)\n"
-        "scores = Artifact.read(Path('moved')).score(np.load('keys.npy')); np.save('scores.npy', scores)\n"
+        "import numpy as np; from pathlib import Path; from saec.serving import Model\n"
+        "scores = Model.read(Path('moved')).score_keys(np.load('keys.npy')); np.save('scores.npy', scores)\n"
     )
     script = f"import sys; sys.path[:] = {sys.path!r}\n{script}"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
@@ -167,7 +168,7 @@ def test_no_pickle_is_read(folder, monkeypatch):
 
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, fail)
-    Artifact.read(folder)
+    Model.read(folder)
 
 
 @pytest.mark.fault(71)
@@ -179,7 +180,7 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
     if data is not None:
         (folder / name).write_bytes(data)
     with pytest.raises(IntegrityError, match=name):
-        Artifact.read(folder)
+        Model.read(folder)
 
 
 @pytest.mark.fault(60, 71)
@@ -207,7 +208,7 @@ def test_arrays_that_do_not_fit_are_refused_by_file(folder, name, changed):
     """Missing arrays, wrong shapes, counts that do not add up: an integrity error that names the file."""
     alter(folder / name, **changed)
     with pytest.raises(IntegrityError, match=name):
-        Artifact.read(folder)
+        Model.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -229,19 +230,19 @@ def test_a_schema_that_does_not_fit_is_refused(folder, change):
     change(schema)
     (folder / SCHEMA).write_text(json.dumps(schema))
     with pytest.raises(IntegrityError, match=SCHEMA):
-        Artifact.read(folder)
+        Model.read(folder)
 
 
 @pytest.mark.fault(71)
 def test_a_header_longer_than_any_of_ours_is_not_parsed(folder, monkeypatch):
-    """Over a megabyte of header, or of schema, is refused before the library, or the parser, sees it."""
-    (folder / CODEBOOKS).write_bytes((2 << 20).to_bytes(8, "little") + b"{" + b" " * (3 << 20))
-    monkeypatch.setattr("saec.compress.artifact.load_file", lambda path: pytest.fail("was parsed"))
-    with pytest.raises(IntegrityError, match="header of 2,097,152 bytes"):
-        Artifact.read(folder)
+    """Over a megabyte of header, or of schema, is refused before the parser sees it."""
     (folder / SCHEMA).write_bytes(b"[" * (2 << 20))
+    monkeypatch.setattr("saec.serving.model.parse_schema", lambda data: pytest.fail("was parsed"))
     with pytest.raises(IntegrityError, match=SCHEMA):
-        Artifact.read(folder)
+        Model.read(folder)
+    (folder / INDEX).write_bytes((2 << 20).to_bytes(8, "little") + b"{" + b" " * (3 << 20))
+    with pytest.raises(IntegrityError, match="header of 2,097,152 bytes"):
+        tensors(map_file(folder / INDEX), folder / INDEX)
 
 
 @pytest.mark.fault(71)
@@ -251,7 +252,7 @@ def test_no_memory_is_taken_for_a_network_that_the_file_does_not_hold(folder):
     schema["model"]["hidden"] = [10**6, 10**6]
     (folder / SCHEMA).write_text(json.dumps(schema))
     with pytest.raises(IntegrityError, match=r"wanted shape \(1000000, "):
-        Artifact.read(folder)
+        Model.read(folder)
 
 
 @pytest.mark.parametrize("change", [{"width": 8}, {"hidden": [9]}, {"network": "deepfm"}])
@@ -261,7 +262,7 @@ def test_a_schema_of_another_network_is_refused(folder, change):
     schema["model"].update(change)
     (folder / SCHEMA).write_text(json.dumps(schema))
     with pytest.raises(IntegrityError, match=r"network\.safetensors|codebooks\.safetensors"):
-        Artifact.read(folder)
+        Model.read(folder)
 
 
 def test_ratios_are_plain_arithmetic():

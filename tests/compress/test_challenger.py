@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from saec.compress.artifact import Artifact, write_artifact
+from saec.compress.artifact import write_artifact
 from saec.compress.challenger import Challenger
 from saec.compress.codebooks import Centroids, Codebooks, Succession
 from saec.compress.codes import HourCodes, Standards, code_hour
+from saec.serving import Model
 from saec.train.original import Original
 
 
@@ -40,7 +41,7 @@ def last_hour(click_hours, config):
 
 def written(folder, challenger, codes):
     write_artifact(folder, challenger, codes.head_keys_H, codes.head_codes_H)
-    return Artifact.read(folder)
+    return Model.read(folder)
 
 
 def state(challenger):
@@ -286,7 +287,7 @@ def test_its_files_score_as_it_does(click_hours, tmp_path, precision, tolerance)
     challenger, rows, codes = last_hour(click_hours, click_hours.config(compression=compression))
     artifact = written(tmp_path, challenger, codes)
     assert np.array_equal(artifact.codes(rows.keys_BS[105:]), codes.fresh_BS)
-    found, wanted = artifact.score(rows.keys_BS[105:]), challenger.score(codes.fresh_BS)
+    found, wanted = artifact.score_keys(rows.keys_BS[105:]), challenger.score(codes.fresh_BS)
     np.testing.assert_allclose(found, wanted, atol=tolerance)
     assert np.ptp(wanted) > 10 * tolerance
 
@@ -299,7 +300,7 @@ def test_unknown_features_are_scored_as_in_training(click_hours, tmp_path):
     unknown_BS[:, 3:] = 0
     wanted_BS = np.repeat([[0, 0, 0, -1, -1]], 10, axis=0)
     assert artifact.codes(unknown_BS).tolist() == wanted_BS.tolist()
-    np.testing.assert_allclose(artifact.score(unknown_BS), challenger.score(wanted_BS.astype(np.int16)), atol=1e-3)
+    np.testing.assert_allclose(artifact.score_keys(unknown_BS), challenger.score(wanted_BS.astype(np.int16)), atol=1e-3)
 
 
 def test_a_code_beyond_its_fields_codebook_is_unknown(click_hours, tmp_path):
@@ -313,7 +314,7 @@ def test_a_code_beyond_its_fields_codebook_is_unknown(click_hours, tmp_path):
         def lookup(self, keys_BS):
             return keys_BS.astype(np.int32) - 1
 
-    artifact = dataclasses.replace(artifact, index=Careless(), counts_F=np.array([2, 4, 3]))
+    artifact.index, artifact.counts_F = Careless(), np.array([2, 4, 3])
     assert artifact.codes(np.array([[1, 5, 3, 5, 0], [4, 6, 255, 2, 1]], np.uint64)).tolist() == [
         [1, 5, 3, 0, -1],
         [0, 0, 0, 2, 1],
@@ -324,6 +325,6 @@ def test_rows_are_scored_alike_in_any_company(click_hours, tmp_path):
     """Row by row, or all at once: the same scores."""
     challenger, rows, codes = last_hour(click_hours, click_hours.config())
     artifact = written(tmp_path, challenger, codes)
-    alone = np.concatenate([artifact.score(row[None]) for row in rows.keys_BS[:20]])
-    np.testing.assert_allclose(alone, artifact.score(rows.keys_BS)[:20], rtol=1e-6)
-    assert artifact.score(rows.keys_BS[:0]).shape == (0,)
+    alone = np.concatenate([artifact.score_keys(row[None]) for row in rows.keys_BS[:20]])
+    np.testing.assert_allclose(alone, artifact.score_keys(rows.keys_BS)[:20], rtol=1e-6)
+    assert artifact.score_keys(rows.keys_BS[:0]).shape == (0,)

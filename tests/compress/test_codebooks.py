@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from saec.compress.codebooks import Centroids, Codebooks, Succession, places
+from saec.compress.codebooks import Centroids, Codebooks, Succession
+from saec.compress.places import places
 
 
 def points(*values):

@@ -10,10 +10,10 @@ import pytest
 from saec import steps
 from saec.compress import codes as hour_codes
 from saec.compress.challenger import Challenger
-from saec.compress.codebooks import CLUSTERS, DEFAULT, NEWCOMER
 from saec.compress.codes import HourCodes, Standards, code_hour
 from saec.compress.dial import Allowance
 from saec.compress.heads import Worth
+from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER
 from saec.data.rows import EncodedRows
 from saec.train.original import Original, PreparedRows
 from saec.workspace import Workspace

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from saec.compress import fields as fields_module
-from saec.compress.codebooks import CLUSTERS, DEFAULT, Centroids
+from saec.compress.codebooks import Centroids
 from saec.compress.fields import REBUILD, cluster_fields
+from saec.compress.places import CLUSTERS, DEFAULT
 
 NEVER = np.full(3, np.inf)
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saec.data.checks import check_click_rate, check_hour, times_ms
+from saec.data.checks import check_click_rate, check_hour
+from saec.data.columns import times_ms
 from saec.data.partitions import Partition, read_partition
 from saec.errors import HourHeld, InputError
 

@@ -1,0 +1,230 @@
+"""The schema of a version: how a raw row becomes keys, and the layout of the network that scores them.
+
+Decisions: it says what `saec.config` said when the version was trained, as plain frozen dataclasses, so that serving
+needs no pydantic; but the file is as little trusted as any other, so names, kinds and numbers are checked one by one.
+
+Shapes: S slots.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+FORMAT = 2
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}", re.ASCII)
+_KINDS = ("categorical", "numeric", "list", "hour_of_day", "day_of_week")
+_TYPES = ("int", "string", "float", "bool")
+_NETWORKS = ("deepfm", "dcnv2")
+_MOST_UNITS = 1 << 24
+"""Most units of a layer; more than any file of ours could hold."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the model; `saec.config.FieldConfig` says what each setting means."""
+
+    name: str
+    kind: str
+    column: str | None
+    type: str
+    nullable: bool
+    cap: int | None
+    boundaries: tuple[float, ...]
+    max_values: int
+
+    @property
+    def source_column(self) -> str | None:
+        """The column this field reads, or None for a field derived from the event's time."""
+        return None if self.kind in ("hour_of_day", "day_of_week") else (self.column or self.name)
+
+    @property
+    def slots(self) -> int:
+        """Columns this field takes in the key matrix."""
+        return self.max_values if self.kind == "list" else 1
+
+
+@dataclass(frozen=True)
+class NetworkLayout:
+    """Kind and sizes of the network; `saec.config.ModelConfig` says what each setting means."""
+
+    network: str
+    width: int
+    hidden: tuple[int, ...]
+    logit_cap: float
+    cross_layers: int
+    cross_rank: int
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a version's `schema.json` says."""
+
+    fields: tuple[Field, ...]
+    crosses: tuple[tuple[str, ...], ...]
+    hash_key: str
+    time_column: str
+    label_column: str
+    model: NetworkLayout
+
+    @cached_property
+    def field_names(self) -> tuple[str, ...]:
+        """Names of all fields of the model: the declared ones, then the crosses."""
+        return (*(field.name for field in self.fields), *("&".join(cross) for cross in self.crosses))
+
+    @cached_property
+    def slot_fields(self) -> tuple[int, ...]:
+        """For each of the S columns of the key matrix, the index of its field."""
+        slots = [field.slots for field in self.fields] + [1] * len(self.crosses)
+        return tuple(index for index, count in enumerate(slots) for _ in range(count))
+
+    @cached_property
+    def readers(self) -> dict[str, Field | None]:
+        """The columns that a row is read from, each with the field that says what it must be; None for the time."""
+        readers: dict[str, Field | None] = {}
+        for field in self.fields:
+            if field.source_column is None:
+                readers[self.time_column] = None
+            elif field.nullable or field.source_column not in readers:
+                readers[field.source_column] = field
+        return readers
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """The columns that a row is read from, and in words what is wanted of each."""
+        return {name: "a timestamp in UTC" if field is None else
+                f"{'list of ' * (field.kind == 'list')}{field.type}{' or null' * field.nullable}"
+                for name, field in self.readers.items()}
+
+
+def parse_schema(data: bytes) -> Schema:
+    """Read a schema, trusting nothing in it.
+
+    Raises:
+        ValueError: saying what is wrong with it.
+    """
+    try:
+        raw = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    _only(raw, "schema", {"format", "data", "fields", "crosses", "model"})
+    if type(raw["format"]) is not int or raw["format"] != FORMAT:
+        raise ValueError(f"it is of another format than {FORMAT}; score it with the saec that published it")
+    data_section = _only(raw["data"], "data", {"time_column", "label_column", "hash_key"})
+    fields = tuple(_field(entry) for entry in _checked(raw, "fields", list))
+    schema = Schema(
+        fields=fields,
+        crosses=tuple(tuple(cross) for cross in _checked(raw, "crosses", list) if _is_list_of(cross, str, "crosses")),
+        hash_key=_checked(data_section, "hash_key", str),
+        time_column=_name(data_section, "time_column"),
+        label_column=_name(data_section, "label_column"),
+        model=_layout(raw["model"]),
+    )
+    _check_names(schema)
+    return schema
+
+
+def _field(entry: object) -> Field:
+    """One field."""
+    raw = _only(entry, "field", {"name", "kind", "column", "type", "nullable", "cap", "boundaries", "max_values"})
+    boundaries = _checked(raw, "boundaries", list)
+    _is_list_of(boundaries, (int, float), "boundaries")
+    field = Field(
+        name=_name(raw, "name"),
+        kind=_one_of(raw, "kind", _KINDS),
+        column=None if raw["column"] is None else _name(raw, "column"),
+        type=_one_of(raw, "type", _TYPES),
+        nullable=_checked(raw, "nullable", bool),
+        cap=None if raw["cap"] is None else _number(raw, "cap", 0, 2**63 - 1),
+        boundaries=tuple(float(edge) for edge in boundaries),
+        max_values=_number(raw, "max_values", 1, 256),
+    )
+    _check_field(field)
+    return field
+
+
+def _check_field(field: Field) -> None:
+    """Refuse settings that do not go together; the same as in the configuration."""
+    if field.kind == "numeric" and field.type not in ("int", "float"):
+        raise ValueError(f"numeric field {field.name!r} needs type int or float, got {field.type}")
+    if field.kind in ("categorical", "list") and field.type == "float":
+        raise ValueError(f"field {field.name!r} of floats must be numeric, got {field.kind}")
+    if not all(map(math.isfinite, field.boundaries)) or list(field.boundaries) != sorted(set(field.boundaries)):
+        raise ValueError(f"boundaries of field {field.name!r} must ascend without repeats")
+    if field.cap is not None and field.type != "int":
+        raise ValueError(f"cap of field {field.name!r} needs type int, got {field.type}")
+
+
+def _layout(entry: object) -> NetworkLayout:
+    """The network's layout."""
+    raw = _only(entry, "model", {"network", "width", "hidden", "logit_cap", "cross_layers", "cross_rank"})
+    hidden = _checked(raw, "hidden", list)
+    cap = raw["logit_cap"]
+    if type(cap) not in (int, float) or not 0 <= cap < math.inf:
+        raise ValueError(f"model.logit_cap: wanted a number of at least 0, found {cap!r}")
+    return NetworkLayout(
+        network=_one_of(raw, "network", _NETWORKS),
+        width=_number(raw, "width", 2, 256),
+        hidden=tuple(_number({"hidden": units}, "hidden", 1, _MOST_UNITS) for units in hidden),
+        logit_cap=float(cap),
+        cross_layers=_number(raw, "cross_layers", 1, 8),
+        cross_rank=_number(raw, "cross_rank", 1, _MOST_UNITS),
+    )
+
+
+def _check_names(schema: Schema) -> None:
+    """Refuse names that stand for two things, and crosses of what is not there."""
+    kinds = {field.name: field.kind for field in schema.fields}
+    if not kinds or len(set(schema.field_names)) != len(schema.fields) + len(schema.crosses):
+        raise ValueError("it has no fields, or two of the same name")
+    for cross in schema.crosses:
+        if not 2 <= len(cross) <= 8 or any(kinds.get(name, "list") == "list" for name in cross):
+            raise ValueError(f"cross {'&'.join(cross)[:200]!r} wants 2 to 8 fields that are no lists")
+
+
+def _only(raw: object, where: str, keys: set[str]) -> dict[str, Any]:
+    """An object of exactly these keys."""
+    if not isinstance(raw, dict) or raw.keys() != keys:
+        found = sorted(map(str, raw))[:9] if isinstance(raw, dict) else type(raw).__name__
+        raise ValueError(f"{where}: wanted {', '.join(sorted(keys))}, found {found}")
+    return raw
+
+
+def _checked(raw: Mapping[str, Any], key: str, kind: type) -> Any:
+    """The value of a key, of exactly this type."""
+    if type(raw[key]) is not kind:
+        raise ValueError(f"{key}: wanted {kind.__name__}, found {type(raw[key]).__name__}")
+    return raw[key]
+
+
+def _is_list_of(values: object, kind: type | tuple[type, ...], where: str) -> bool:
+    """True for a list of such values; anything else raises."""
+    if not isinstance(values, list) or any(not isinstance(value, kind) or value is True for value in values):
+        raise ValueError(f"{where}: wanted lists of {kind}")
+    return True
+
+
+def _number(raw: Mapping[str, Any], key: str, least: int, most: int) -> int:
+    value: int = _checked(raw, key, int)
+    if not least <= value <= most:
+        raise ValueError(f"{key}: wanted {least} to {most}, found {value}")
+    return value
+
+
+def _name(raw: Mapping[str, Any], key: str) -> str:
+    value: str = _checked(raw, key, str)
+    if _NAME.fullmatch(value) is None:
+        raise ValueError(f"{key}: {value[:64]!r} is no name")
+    return value
+
+
+def _one_of(raw: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
+    value: str = _checked(raw, key, str)
+    if value not in choices:
+        raise ValueError(f"{key}: wanted one of {', '.join(choices)}, found {value[:64]!r}")
+    return value

@@ -1,0 +1,264 @@
+"""A published version, opened and ready to score: what the gate judges with, `saec score` and every server.
+
+Decisions: a feature that is not in the index, of the tail or unknown, falls on its field's default codeword, code 0, as
+in training; so the index holds codes less one, newcomers as 0. An unknown key that the fingerprint lets through (one in
+2^bits) gets some code, and one beyond its field's codebook counts as unknown. A null and an empty list are features
+too. Rows are scored some at a time, so that memory does not grow with them.
+
+Shapes: B rows, S slots, F fields, T codewords of all fields, D width, R recorded rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saec.compress.index import RetrievalIndex
+from saec.compress.places import CLUSTERS, DEFAULT, places
+from saec.data.features import FeatureEncoder
+from saec.data.hashing import Keys
+from saec.data.schema import Schema, parse_schema
+from saec.errors import IntegrityError
+from saec.serving.files import (
+    CODEBOOKS,
+    HEADER_LIMIT,
+    INDEX,
+    NETWORK,
+    RECORDED,
+    SCHEMA,
+    Buffer,
+    map_file,
+    read_manifest,
+    tensors,
+)
+from saec.serving.files import (
+    verify as check_files,
+)
+from saec.serving.network import Network, mismatches, parameter_shapes, sigmoid
+from saec.serving.rows import Rows, columns_of
+
+SCORED_AT_ONCE = 1024
+"""Rows that go through the network together: their arrays then stay in the processor's cache."""
+TOLERANCE = 1e-6
+"""How far scores of the recorded rows may be from the recorded ones: other processors round differently."""
+
+
+class Model:
+    """A version, ready to score.
+
+    Examples:
+        >>> model = Model.open("store/versions/20171001T03-0123456789ab")  # doctest: +SKIP
+        >>> model.score([{"user_id": 7, "article_id": 9}])  # doctest: +SKIP
+        array([0.31])
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], files: Mapping[str, Buffer]) -> None:
+        """Read mapped files; see `open` and `read`."""
+        self.folder = folder
+        self.manifest = manifest
+        self.schema = _schema(files[SCHEMA], folder / SCHEMA)
+        self.index = _index(files[INDEX], folder / INDEX)
+        self.counts_F, self.codewords_TD = _codebooks(files[CODEBOOKS], folder / CODEBOOKS, self.schema)
+        self.network = _network(files[NETWORK], folder / NETWORK, self.schema)
+        self.encoder = FeatureEncoder(self.schema)
+        self._slot_fields_S = np.array(self.schema.slot_fields)
+        # A row of zeros at the end is what padding takes, since its place is -1.
+        self._vectors_TD = np.concatenate([self.codewords_TD, np.zeros_like(self.codewords_TD[:1])])
+        self._recorded = files.get(RECORDED)
+
+    @classmethod
+    def open(cls, folder: Path | str, verify: bool = True) -> Model:
+        """Open a version.
+
+        Args:
+            folder: `versions/<id>` of a store, with its manifest.
+            verify: whether every file is compared with its sha256; the caller may have just done so.
+
+        Raises:
+            IntegrityError: naming the file that is not as published.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        files = {name: map_file(folder / name) for name in manifest["files"]}
+        if verify:
+            check_files(folder, manifest, files.__getitem__)
+        return cls(folder, manifest, _complete(folder, files))
+
+    @classmethod
+    def read(cls, folder: Path) -> Model:
+        """The files of what is no version yet, without manifest: the gate's candidate."""
+        names = [INDEX, CODEBOOKS, NETWORK, SCHEMA, *([RECORDED] if (folder / RECORDED).exists() else [])]
+        return cls(folder, {}, {name: map_file(folder / name) for name in names})
+
+    @property
+    def version(self) -> str:
+        """The version's id; "" for what is none yet."""
+        return str(self.manifest.get("version", ""))
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that a row may have, and in words what is wanted of each."""
+        return self.schema.columns
+
+    def score(self, rows: Rows) -> NDArray[np.float64]:
+        """Probability of a click for each of B rows.
+
+        Args:
+            rows: a sequence of dicts, a dict of columns (lists or arrays), or an Arrow table or record batch.
+
+        Raises:
+            InputError: naming the column that is missing, unknown, or holds something else than it should.
+        """
+        return self.score_keys(self.encode(rows))
+
+    def score_candidates(self, user: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """Probability of a click for each of B candidates of one user.
+
+        Args:
+            user: the columns that all rows share.
+            candidates: the columns of each; a column may be on one side only.
+        """
+        keys = self.encoder.encode_fields(*columns_of(candidates, self.schema, shared=user))
+        own_F = np.array([len(keys_BL) == len(candidates) for keys_BL in keys])
+        if own_F.all() or not own_F.any():  # nothing to share, or nothing that differs
+            return np.array(np.broadcast_to(self.score_keys(np.concatenate(keys, axis=1)), len(candidates)))
+        own_S = own_F[self._slot_fields_S]
+        own_BS, shared_1S = (np.concatenate([keys_BL for keys_BL, own in zip(keys, own_F, strict=True) if own == side],
+                                            axis=1) for side in (True, False))
+        shared_1FD = self._field_vectors(shared_1S, self._slot_fields_S[~own_S])
+
+        def vectors(part: slice) -> NDArray[np.float32]:
+            own_BFD = self._field_vectors(own_BS[part], self._slot_fields_S[own_S])
+            vectors_BFD = np.empty((len(own_BFD), len(own_F), own_BFD.shape[2]), np.float32)
+            vectors_BFD[:, own_F], vectors_BFD[:, ~own_F] = own_BFD, shared_1FD
+            return vectors_BFD
+
+        return self._scored(len(candidates), vectors, ~own_F)
+
+    def encode(self, rows: Rows) -> Keys:
+        """The key matrix (B, S) of B rows; arguments and errors as of `score`."""
+        return self.encoder.encode(*columns_of(rows, self.schema))
+
+    def codes(self, keys_BS: Keys) -> NDArray[np.int64]:
+        """The code of each feature in its field's codebook: 0 for the default codeword, -1 for padding."""
+        return self._codes(keys_BS, self._slot_fields_S)
+
+    def score_keys(self, keys_BS: Keys) -> NDArray[np.float64]:
+        """Probability of a click for each row of feature keys."""
+        return self._scored(len(keys_BS), lambda part: self._field_vectors(keys_BS[part], self._slot_fields_S))
+
+    def _scored(
+        self, rows: int, vectors: Callable[[slice], NDArray[np.float32]], shared_F: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """Scores of so many rows, some at a time; `vectors` gives the field vectors of a part of them."""
+        scores_B = np.empty(rows)
+        for start in range(0, rows, SCORED_AT_ONCE):
+            part = slice(start, start + SCORED_AT_ONCE)
+            scores_B[part] = sigmoid(self.network.logits(vectors(part), shared_F))
+        return scores_B
+
+    def check(self) -> None:
+        """Score the version's recorded rows and compare; a version from before there were any passes.
+
+        Raises:
+            IntegrityError: when they do not give the recorded scores.
+        """
+        if self._recorded is None and "recorded" not in self.manifest:
+            return
+        keys_RS, wanted_R = self._recorded_rows()
+        off_R = np.abs(self.score_keys(keys_RS) - wanted_R)
+        if not (off_R <= TOLERANCE).all():
+            raise IntegrityError(
+                f"version {self.version} scores a recorded row {off_R.max():.3g} away from its recorded score, over "
+                f"{TOLERANCE:g}; do not serve it: run saec verify, roll back to another version (saec versions)"
+            )
+
+    def _recorded_rows(self) -> tuple[Keys, NDArray[np.float64]]:
+        """Keys and scores of the recorded rows."""
+        origin, arrays = self.folder / RECORDED, {}
+        if self._recorded is not None:
+            arrays = tensors(self._recorded, origin)
+        try:
+            keys_RS, scores_R = arrays["keys_RS"], np.array(self.manifest["recorded"]["scores"], np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{origin} or the scores for it in the manifest are missing: {error}") from None
+        if keys_RS.dtype != np.uint64 or keys_RS.shape != (*scores_R.shape, len(self._slot_fields_S)):
+            raise IntegrityError(f"{origin} has keys {keys_RS.dtype} {keys_RS.shape} for {scores_R.shape} scores")
+        return keys_RS, scores_R
+
+    def _codes(self, keys_BS: Keys, fields_S: NDArray[np.int64]) -> NDArray[np.int64]:
+        codes_BS = self.index.lookup(keys_BS).astype(np.int64) + 1
+        known_BS = codes_BS < self.counts_F[fields_S] + CLUSTERS
+        return np.where(keys_BS == 0, -1, np.where(known_BS, codes_BS, DEFAULT))
+
+    def _field_vectors(self, keys_BS: Keys, fields_S: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors of some fields (B, F, D): a codeword, or of a list the mean of its values' codewords.
+
+        Args:
+            keys_BS: keys in the slots of these fields.
+            fields_S: the field of each slot.
+        """
+        places_BS = places(self._codes(keys_BS, fields_S), self.counts_F, fields_S)
+        vectors_BSD = self._vectors_TD.take(places_BS, axis=0, mode="wrap")
+        first_F = np.flatnonzero(np.diff(fields_S, prepend=-1))
+        if len(first_F) == len(fields_S):
+            return vectors_BSD
+        used_BF = np.add.reduceat(places_BS >= 0, first_F, axis=1, dtype=np.float32)
+        sums_BFD: NDArray[np.float32] = np.add.reduceat(vectors_BSD, first_F, axis=1)
+        sums_BFD /= np.maximum(used_BF, np.float32(1))[:, :, None]
+        return sums_BFD
+
+
+def _complete(folder: Path, files: dict[str, Buffer]) -> dict[str, Buffer]:
+    """The files of a version, all there."""
+    for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA):
+        if name not in files:
+            raise IntegrityError(f"{folder / name} is not in the manifest: this is no version that saec can serve")
+    return files
+
+
+def _schema(data: Buffer, origin: Path) -> Schema:
+    if len(data) > HEADER_LIMIT:
+        raise IntegrityError(f"{origin} has {len(data):,} bytes, over the {HEADER_LIMIT:,} allowed; run saec verify")
+    try:
+        return parse_schema(bytes(data))
+    except ValueError as error:
+        raise IntegrityError(f"{origin} is not a schema that this saec reads: {error}; run saec verify") from None
+
+
+def _index(data: Buffer, origin: Path) -> RetrievalIndex:
+    arrays = tensors(data, origin)
+    try:
+        return RetrievalIndex.from_tensors(arrays)
+    except IntegrityError as error:
+        raise IntegrityError(f"{origin}: {error}") from None
+
+
+def _codebooks(data: Buffer, origin: Path, schema: Schema) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Clusters of each field, and the codewords of all as numbers."""
+    arrays, fields = tensors(data, origin), len(schema.field_names)
+    try:
+        counts_F, codewords_TD = arrays["counts_F"].astype(np.int64), arrays["codewords_TD"].astype(np.float32)
+        if "scale_T" in arrays:
+            codewords_TD *= arrays["scale_T"].astype(np.float32)[:, None]
+    except (KeyError, ValueError, IndexError) as error:
+        raise IntegrityError(f"{origin} holds no codebooks: {error}; run saec verify {origin.parent.name}") from None
+    wanted = (int((counts_F + CLUSTERS).sum()), schema.model.width)
+    if counts_F.shape != (fields,) or codewords_TD.shape != wanted or not np.isfinite(codewords_TD).all():
+        raise IntegrityError(
+            f"{origin} holds codewords {codewords_TD.shape} for {counts_F.shape} fields, wanted {wanted}, all finite, "
+            f"for the {fields} fields of the schema; run saec verify {origin.parent.name}"
+        )
+    return counts_F, codewords_TD
+
+
+def _network(data: Buffer, origin: Path, schema: Schema) -> Network:
+    arrays, fields = tensors(data, origin), len(schema.field_names)
+    for problem in mismatches(arrays, parameter_shapes(schema.model, fields)):
+        raise IntegrityError(f"{origin} {problem}; it was written with another model section of the configuration, or "
+                             f"altered: run saec verify {origin.parent.name}")
+    return Network(schema.model, fields, arrays)
