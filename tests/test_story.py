@@ -52,7 +52,7 @@ class Server:
                  "serve", "--config", str(settings), "--port", "0"],
                 stdout=file, stderr=file, start_new_session=True, cwd=folder,
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)})
-        self.address = until(lambda: re.search(r"serving on (http://127\.0\.0\.1:\d+)", log.read_text()))[1]
+        self.address = until(lambda: re.search(r"serving on (\S+)", log.read_text()))[1]
         until(self.version)
 
     def ask(self, path: str, body: Any = None) -> Any:
