@@ -146,6 +146,17 @@ def test_an_answer_does_not_wait_for_an_acknowledgement():
         assert caller
 
 
+@pytest.mark.parametrize("imports", ["saec.server.__main__", "saec.cli.main, saec.config, saec.server.serve"])
+def test_matrix_products_take_one_thread(imports):
+    """Threads for products as small as a request's cost far more than they save."""
+    script = (f"import {imports}, os, numpy; square = numpy.ones((999, 999)); square @ square;"
+              "print(len(os.listdir('/proc/self/task')))")
+    free = {name: text for name, text in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=free | {"PYTHONPATH": str(ROOT)},
+                           capture_output=True, text=True, check=True)
+    assert ended.stdout == "1\n"
+
+
 def test_the_server_needs_no_pipeline():
     """All of it is imported without anything of the pipeline's installation."""
     script = ("import sys, importlib, pkgutil, saec.server\n"
