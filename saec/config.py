@@ -243,7 +243,7 @@ class ServingConfig(Section):
     cache: Path | None = None
     """Folder of this server alone that keeps the last good version, so that a restart answers with the store away."""
     api_key_file: Path | None = None
-    """File whose first line is the key that requests must bear, if `SAEC_API_KEY` does not say; none is asked without."""
+    """File whose first line is the key that requests must bear, if `SAEC_API_KEY` has none; without, none is asked."""
 
 
 class Config(Section):

@@ -2,9 +2,11 @@
 
 Decisions: the port is bound before anything else that takes time, and its address is said once it is; the last good
 version is recalled by the thread that follows the store. A request that has begun is finished when the server is told
-to stop (SIGTERM, Ctrl-C), for at most ten seconds. More cores are used by more processes, each with a port (and a
-cache) of its own, behind a balancer that asks /readyz; they map the same files of a local store, so its bytes are in
-memory once. That clients may not dribble their request's head for hours is also the balancer's affair.
+to stop (SIGTERM, Ctrl-C), for at most ten seconds. Matrix products take one thread: a request's are too small to share
+out (on two busy cores a hundred candidates took 25 ms with a thread a core, 1.4 with one). More cores are used by more
+processes, each with a port (and a cache) of its own, behind a balancer that asks /readyz; they map the same files of a
+local store, so its bytes are in memory once. That clients may not dribble their request's head for hours is also the
+balancer's affair.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ from saec.server.follow import Follower
 from saec.server.last_good import LastGood
 from saec.server.live import Standing
 from saec.server.request_log import RequestLog
+from saec.serving.threads import limit_threads
 from saec.store.model_store import open_store
 
 KEY_VARIABLE = "SAEC_API_KEY"
 _SHORTEST_KEY = 16
+_BACKLOG = 1024
 _KEEP_ALIVE_SECONDS = 75
 _LAST_WORDS_SECONDS = 10
 log = logging.getLogger(__name__)
@@ -50,11 +54,12 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
         ConfigError: when the address cannot be listened on, the key cannot be read, or rows are to be logged that
             nothing identifies.
     """
+    limit_threads(1)
     key, names, standing = read_key(settings.api_key_file), tuple(row_ids), Standing()
     if settings.log and not names:
         raise ConfigError(f"scored rows cannot be logged in {settings.log}: no columns identify them; name those "
                           "that do in data.row_id_columns (--row-id)")
-    with contextlib.ExitStack() as open_:
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as open_:  # being told to stop is no error
         listening = open_.enter_context(_bound(settings.host, settings.port))
         cache = open_.enter_context(_cache(store, settings.cache))
         request_log = open_.enter_context(RequestLog(settings.log)) if settings.log else None
@@ -63,7 +68,6 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
         app = build_app(Api(standing, settings, names, request_log), key)
         open_.enter_context(follower)
         _announce(listening, key)
-        open_.enter_context(contextlib.suppress(KeyboardInterrupt))  # uvicorn's way of saying that it was told to stop
         uvicorn.Server(uvicorn.Config(
             app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
@@ -92,16 +96,20 @@ def read_key(file: Path | None) -> str | None:
 
 def _bound(host: str, port: int) -> socket.socket:
     """A socket that listens."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family, backlog=1024)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
+                                                                proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE)[0]
+        # Only with the protocol named does asyncio set TCP_NODELAY; without, answers wait 40 ms for an acknowledgement.
+        with contextlib.ExitStack() as closed_on_error:
+            listening = closed_on_error.enter_context(socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+            closed_on_error.pop_all()
+            return listening
     except (OSError, OverflowError) as error:
         raise ConfigError(f"cannot listen on {host} port {port}: {error}; choose another with --host and --port, or "
                           "stop what listens there") from None
-    # Connections inherit it. asyncio sets it only on sockets that say TCP, which these do not; without it an answer's
-    # body waits for the client's acknowledgement of its head, 40 ms.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
 
 
 @contextlib.contextmanager

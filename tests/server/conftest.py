@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import httpx
 import numpy as np
@@ -28,7 +29,7 @@ from tests.store.drills import HOUR, commit_version
 class StandIn:
     """Scores every row with the number that its manifest gives as `level`."""
 
-    columns = {"user_id": "int", "site": "string or null"}
+    columns: ClassVar = {"user_id": "int", "site": "string or null"}
     schema = SimpleNamespace(readers={
         "user_id": SimpleNamespace(kind="categorical", type="int", nullable=False),
         "site": SimpleNamespace(kind="categorical", type="string", nullable=True)})

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).parents[2]
 JSON = {"content-type": "application/json"}
@@ -101,7 +101,7 @@ def running(store: Path, *words: str, **environment: str) -> Iterator[Server]:
     try:
         yield server
     finally:
-        if server._process.poll() is None:  # noqa: SLF001 - its own context manager
+        if server._process.poll() is None:
             server.kill()
 
 
@@ -122,7 +122,7 @@ class Load:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

@@ -114,7 +114,7 @@ def application(live):
 
 @pytest.mark.fault(72)
 def test_a_large_body_is_not_read(application):
-    """413 for its length alone; without a length, reading ends where the limit is passed, and so does the connection."""
+    """413 for its length alone; without one, reading ends where the limit is passed, and so does the connection."""
     status, body, read, head = ask_raw(application, JSON | {"content-length": "2001"}, [b"x" * 2001])
     assert (status, body["error"]["reason"], read) == (413, "too-large", 0)
     status, _, read, head = ask_raw(application, JSON, [b" " * 500] * 1000)

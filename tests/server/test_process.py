@@ -4,19 +4,21 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
 
 import pytest
 
-from saec.server.serve import _bound
-from saec.serving import Model
+from saec.config import ServingConfig
+from saec.errors import ConfigError
+from saec.server.serve import serve
 from saec.store.model_store import open_store
-from tests.server.process import ROOT, Load, running
-from tests.server.versions import commit, publish, rows
+from tests.server.process import ROOT, running
+from tests.server.swaps import BODIES, scores, swapped_under_load
+from tests.server.versions import publish, rows
 
-BODIES = [json.dumps({"rows": rows(5, seed)}).encode() for seed in range(6)]
 SWAPS, ROLLBACKS = 100, 10
 
 
@@ -28,35 +30,16 @@ def store(tmp_path):
     return store
 
 
-def scores(store, version: str) -> list[list[float]]:
-    """What a version must answer to each body."""
-    model = Model.open(store.open(version))
-    return [model.score(json.loads(body)["rows"]).tolist() for body in BODIES]
-
-
 @pytest.mark.server
 @pytest.mark.fault(70)
-def test_swaps_and_rollbacks_under_load(store, tmp_path):
+def test_swaps_and_rollbacks_under_load(tmp_path):
     """Of all answers during swaps and rollbacks none fails, none is mixed, and each rollback is obeyed within 1 s."""
-    versions = [*store.versions(), *(commit(store, seed) for seed in range(1, SWAPS + 1))]
-    expected = {version: scores(store, version) for version in versions}
-    with (running(tmp_path / "store", "--poll-seconds", "0.05", "--cache", str(tmp_path / "cache")) as server,
-          Load(server, BODIES, expected, callers=3) as load):
-        server.wait_for(versions[0])
-        for version in versions[1:]:
-            store.publish(version, actor="run", reason="passed", fence=1)
-            server.wait_for(version)
-        taken = []
-        for version in versions[-ROLLBACKS:]:
-            store.rollback(version, actor="ann", reason="drill")
-            taken.append(server.wait_for(version))
-        model = json.loads(server.ask("GET", "/v1/model")[1])
-        memory = server.memory()
-    assert (load.failed[:3], load.mixed[:3]) == ([], [])
-    assert max(taken) < 1
-    assert model["release"]["held"] is True
-    assert len(load.answers) > SWAPS / 2, "too few versions met a request"
-    assert memory < 300 << 20
+    drill = swapped_under_load(tmp_path, SWAPS, ROLLBACKS)
+    assert (drill.load.failed[:3], drill.load.mixed[:3]) == ([], [])
+    assert max(drill.rollback_seconds) < 1
+    assert len(drill.load.answers) > SWAPS / 2, "too few versions met a request"
+    assert statistics.median(drill.load.seconds) < 0.03, "answers wait for something"
+    assert drill.grown < 50 << 20
 
 
 @pytest.mark.server
@@ -87,7 +70,7 @@ def test_a_killed_server_answers_again_with_the_store_away(store, tmp_path):
 @pytest.mark.server
 @pytest.mark.fault(72)
 def test_large_and_slow_bodies_on_the_wire(store, tmp_path):
-    """A body too large is refused while it is still being sent, chunked or not; a connection that dawdles harms nobody."""
+    """A body too large is refused while it is being sent, chunked or not; connections that dawdle harm nobody."""
     with running(tmp_path / "store", "--max-body-bytes", "65536") as server:
         server.wait_for(store.versions()[0])
         head = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -138,23 +121,13 @@ def test_what_cannot_be_served_is_said_at_once(tmp_path, words, said):
     assert "Traceback" not in ended.stderr
 
 
-def test_an_answer_does_not_wait_for_an_acknowledgement():
-    """Connections send at once what they have; else the body of an answer comes 40 ms after its head."""
-    with _bound("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()) as caller:
-        with listening.accept()[0] as accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert caller
-
-
-@pytest.mark.parametrize("imports", ["saec.server.__main__", "saec.cli.main, saec.config, saec.server.serve"])
-def test_matrix_products_take_one_thread(imports):
+def test_matrix_products_take_one_thread(tmp_path, monkeypatch):
     """Threads for products as small as a request's cost far more than they save."""
-    script = (f"import {imports}, os, numpy; square = numpy.ones((999, 999)); square @ square;"
-              "print(len(os.listdir('/proc/self/task')))")
-    free = {name: text for name, text in os.environ.items() if not name.endswith("_NUM_THREADS")}
-    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=free | {"PYTHONPATH": str(ROOT)},
-                           capture_output=True, text=True, check=True)
-    assert ended.stdout == "1\n"
+    told = []
+    monkeypatch.setattr("saec.server.serve.limit_threads", told.append)
+    with pytest.raises(ConfigError, match="API key"):
+        serve(str(tmp_path), ServingConfig(api_key_file=tmp_path / "absent"))
+    assert told == [1]
 
 
 def test_the_server_needs_no_pipeline():

@@ -62,7 +62,8 @@ def write_version(folder: Path, seed: int) -> list[float]:
     fields = len(schema.field_names)
     (folder / SCHEMA).write_text(json.dumps(CONTENT))
     shapes = parameter_shapes(schema.model, fields)
-    save_file({name: np.asarray(draw.normal(scale=0.3, size=shape), np.float32) for name, shape in shapes.items()}, folder / NETWORK)
+    save_file({name: np.asarray(draw.normal(scale=0.3, size=shape), np.float32) for name, shape in shapes.items()},
+              folder / NETWORK)
     codewords_TD = draw.normal(size=(fields * (_CLUSTERS + CLUSTERS), _WIDTH)).astype(np.float16)
     save_file({"counts_F": np.full(fields, _CLUSTERS, np.uint16), "codewords_TD": codewords_TD}, folder / CODEBOOKS)
     keys_BS = FeatureEncoder(schema).encode(*columns_of(rows(200), schema))
