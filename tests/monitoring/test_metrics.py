@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from saec.monitoring.metrics import FILE, metrics_text, write_metrics
+from tests.conftest import OUTLOOK_FIRST, ended_hour
 
 
 def read(text: bytes) -> dict[str, dict[tuple, float]]:
@@ -51,6 +52,27 @@ def test_figures_of_the_newest_judged_hour(config, site):
     assert found["saec_judged_hour_timestamp_seconds"][()] == site.rows()[-1].hour.start.timestamp()
 
 
+@pytest.fixture
+def served(outlook):
+    """An hour with a request log, and a newer one that could not read it."""
+    figures = {"rows": 90, "coverage": 0.9, "auc": 0.7, "logloss": 0.5, "calibration": 1.1, "ece": 0.02,
+               "log": {"lines": 120, "unreadable": 3, "torn": 1}}
+    known = {f"served_{name}": value for name, value in figures.items()}
+    return outlook(rows=[ended_hour(0, record=known), ended_hour(1, record={"served_problem": "no such folder"})])
+
+
+def test_what_was_served(config, served, outlook):
+    """Figures of the newest hour that knows them; nothing without a request log."""
+    found = read(metrics_text(config, served))
+    single = {name: samples[()] for name, samples in found.items() if name.startswith("saec_served") and () in samples}
+    assert single == {
+        "saec_served_hour_timestamp_seconds": OUTLOOK_FIRST.start.timestamp(), "saec_served_rows": 90,
+        "saec_served_coverage_ratio": 0.9, "saec_served_auc": 0.7, "saec_served_logloss": 0.5,
+        "saec_served_calibration_ratio": 1.1, "saec_served_calibration_error": 0.02}
+    assert found["saec_served_log_lines"] == {("unreadable",): 3, ("torn",): 1}
+    assert not [name for name in read(metrics_text(config, outlook())) if name.startswith("saec_served")]
+
+
 def test_what_is_not_known_is_left_out(config, outlook):
     """No version, no hours: no figure that could be mistaken for a zero."""
     found = read(metrics_text(config, outlook(rows=[], live=None, live_since=None)))
@@ -69,11 +91,12 @@ def test_every_family_says_what_it_is(config, site):
     assert all(name.startswith("saec_") and line.endswith(".") for name, line in helps.items())
 
 
-def test_every_family_is_documented(config, site, troubled, root):
+def test_every_family_is_documented(config, site, troubled, served, root):
     """docs/monitoring.md lists the metrics that there are, and no others."""
     with site.pipeline() as pipeline:
         write_metrics(pipeline.config, pipeline.ledger, site.store)
     families = set(read((site.config().workspace / FILE).read_bytes())) | set(read(metrics_text(config, troubled)))
+    families |= set(read(metrics_text(config, served)))
     page = (root / "docs" / "monitoring.md").read_text().partition("## Metrics")[2]
     assert set(re.findall(r"\bsaec_\w+", page)) == families
 
