@@ -54,7 +54,7 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         raise InputError(f"rows must be a list of dicts, a dict of columns or an Arrow table, got "
                          f"{type(rows).__name__}", reason="schema")
-    names = _names(rows)
+    names = _names(rows) if len(rows) else schema.columns.keys() - (shared or {}).keys()  # of no rows, all columns
     _check_names(names | (shared or {}).keys(), schema)
     given = {name: [row.get(name) for row in rows] for name in names}
     if shared is None:
