@@ -5,7 +5,8 @@
 
 Decisions: every engine is a process on one core and one thread; they take turns, a round of each size at a time, so
 that a busy machine is busy for all. A request is one user with 1, 100 or 1,000 candidates, as dicts, and counts whole:
-from values to keys to rows or codes to scores. Memory is what a process holds more than after its imports, once it has scored 1,000 rows.
+from values to keys to rows or codes to scores. Memory is what a process holds more than after its imports, once it has
+scored 1,000 rows.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.serving.engines ENGINE FOLDER FEATURES
 
-Decisions: an engine is a process of its own, on one thread, so that its memory is its own; it takes orders as JSON lines
-from `benchmarks.serving` and answers seconds a request. All make keys by the same encoder from the same values. The
-uncompressed ones find rows by the trainer's open-addressing map, the quickest that we have in numpy.
+Decisions: an engine is a process of its own, on one thread, so that its memory is its own; it takes orders as JSON
+lines from `benchmarks.serving` and answers seconds a request. All make keys by the same encoder from the same values.
+The uncompressed ones find rows by the trainer's open-addressing map, the quickest that we have in numpy.
 
 Shapes: B rows, S slots, F fields, V features, D width.
 """
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.traffic import Request, requests
 from saec.serving import Model
+from saec.serving.rows import columns_of
 
 if TYPE_CHECKING:
     from saec.config import Config
@@ -61,9 +62,40 @@ def in_torch(folder: Path) -> Score:
     return score
 
 
+def in_onnxruntime(folder: Path) -> Score:
+    """The network as an ONNX graph; the table goes in by reference, for a graph holds 2 GB at most."""
+    import onnxruntime
+
+    from saec.export.graph import Graph
+    from saec.export.onnx import NetworkGraph
+
+    version = _version(folder)
+    _, original, arrays = _uncompressed(folder)
+    rows_VD, graph = original["rows_VD"], Graph()
+    places_BS = graph.input("places", np.int64, ["B", len(version.schema.slot_fields)])
+    vectors_BFD = graph.op("Gather", graph.input("rows", np.float32, ["V", rows_VD.shape[1]]), places_BS)
+    logits_B = NetworkGraph(graph, version.schema.model, arrays).logits(vectors_BFD)
+    model = graph.finish(graph.op("Sigmoid", graph.cast(logits_B, np.float64)), "score", np.float64, {})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    places = _places(folder, original["keys_V"])
+    rows = onnxruntime.OrtValue.ortvalue_from_numpy(rows_VD)
+
+    def score(request: Request) -> NDArray[np.float64]:
+        (scores,) = session.run_with_ort_values(
+            ["score"], {"places": onnxruntime.OrtValue.ortvalue_from_numpy(places(request)), "rows": rows}
+        )
+        scores_B: NDArray[np.float64] = scores.numpy()
+        return scores_B
+
+    return score
+
+
 ENGINES: dict[str, tuple[tuple[str, ...], Callable[[Path], Score]]] = {
     "saec": ((), ours),
     "torch": (("torch", "saec.train.tensors", "saec.model.networks"), in_torch),
+    "onnxruntime": (("onnxruntime", "saec.export.onnx"), in_onnxruntime),
 }
 """What each engine imports, and how it is loaded."""
 
@@ -88,11 +120,13 @@ def _places(folder: Path, keys_V: NDArray[np.uint64]) -> Callable[[Request], NDA
     """What gives the rows of the uncompressed table for a request."""
     from saec.data.keymap import KeyMap
 
-    encode, keymap = _version(folder).encode_candidates, KeyMap(keys_V)
+    version, keymap = _version(folder), KeyMap(keys_V)
+    fields = len(version.schema.field_names)
 
     def places(request: Request) -> NDArray[np.int64]:
-        keys_BS = encode(*request)
-        fields = keys_BS.shape[1]
+        user, candidates = request
+        of_fields = version.encoder.encode_fields(*columns_of(candidates, version.schema, shared=user))
+        keys_BS = np.concatenate([np.broadcast_to(keys_B1, (len(candidates), 1)) for keys_B1 in of_fields], axis=1)
         found_BS = keymap.find(keys_BS.ravel()).reshape(keys_BS.shape)
         return np.where(found_BS < 0, np.arange(fields), found_BS + fields)
 

@@ -1,9 +1,9 @@
 """A model of any size to serve, compressed and uncompressed: no training, for neither bytes nor speed know the truth.
 
-Decisions: fields and network are those of configs/globo.yaml; features are real values of those fields with the keys that
-the encoder would make, so that a request takes the whole way from values to scores. Vectors and weights are random. The
-compressed version has the head and the codebooks that the dial allows at `compression.ratio`, popular features first,
-and is written by the code that publishes.
+Decisions: fields and network are those of configs/globo.yaml; features are real values of those fields with the keys
+that the encoder would make, so that a request takes the whole way from values to scores. Vectors and weights are
+random. The compressed version has the head and the codebooks that the dial allows at `compression.ratio`, popular
+features first, and is written by the code that publishes.
 
 Shapes: V features with a row, D width, F fields, H features with a code.
 """

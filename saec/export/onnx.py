@@ -43,10 +43,10 @@ def export_onnx(model: Model, inputs: Inputs = "keys") -> ModelProto:
     given = graph.input(inputs, np.uint64 if inputs == "keys" else np.int64, ["B", slots])
     codes_BS = _codes(graph, model, given) if inputs == "keys" else given
     vectors_BFD = _field_vectors(graph, model, codes_BS)
-    network = _NetworkGraph(graph, model.schema.model, load_file(model.folder / NETWORK))
+    network = NetworkGraph(graph, model.schema.model, load_file(model.folder / NETWORK))
     scores_B = graph.op("Sigmoid", graph.cast(network.logits(vectors_BFD), np.float64))
     schema = (model.folder / SCHEMA).read_text(encoding="utf-8")
-    return graph.finish(scores_B, "score", np.float64, {"saec.version": model.version, "saec.schema": schema})
+    return graph.finish(scores_B, "score", np.float64, {"saec_version": model.version, "saec_schema": schema})
 
 
 def _codes(graph: Graph, model: Model, keys_BS: str) -> str:
@@ -157,7 +157,7 @@ def _field_vectors(graph: Graph, model: Model, codes_BS: str) -> str:
     return graph.op("Div", sums_BFD, graph.op("Unsqueeze", counts_BF, graph.constant(np.array([2]))))
 
 
-class _NetworkGraph:
+class NetworkGraph:
     """The network as operations on float32; see `saec.model.networks`."""
 
     def __init__(self, graph: Graph, layout: NetworkLayout, parameters: dict[str, NDArray[np.float32]]) -> None:
