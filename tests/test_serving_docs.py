@@ -35,8 +35,8 @@ ELSEWHERE = {
     "python -m pip install --require-hashes --no-deps --requirement requirements/serving.txt": "the image's recipe",
     SERVE: "what the other lines ask", SERVE_ALONE: "the same",
 }
-ANSWERS = ('"ready":true', r'"scores":\[0\.\d+\]', r'"scores":\[0\.\d+,0\.\d+\]', "did you mean 'user_id'", "held: nothing is published",
-           "fixed in the app", "report.html", '"failed": 0', "as ONNX", "hour.delta", "workspace/far")
+ANSWERS = ('"ready":true', r'"scores":\[0\.\d+\]', r'"scores":\[0\.\d+,0\.\d+\]', "did you mean 'user_id'",
+           "held: nothing is published", "fixed in the app", "report.html", '"failed": 0', "as ONNX", "hour.delta", "workspace/far")
 """What each line answers, in the document's order."""
 
 
@@ -79,6 +79,16 @@ def test_the_snippets_run(shop):
     assert columns == arrow
     firsts = [float(scores.split()[0]) for scores in (rows, candidates, columns)]
     assert firsts == pytest.approx([model.score([row])[0]] * 3, abs=1e-6)
+
+
+def test_the_readmes_snippet_runs(shop):
+    """One user's candidate has a score."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    snippet = snippet.replace("20260301T16-0123456789ab", versions(shop)[-1])
+    exec(snippet.replace("model.score", "scores = model.score"), names)
+    assert len(names["scores"]) == 1
 
 
 def environment(shop: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from saec.report.figures import NO_DATA, Line, draw_lines, label_lines
 from saec.report.palette import LIGHT
 from saec.report.records import Record, finite, ordered
 
-HEAD = ("version", "rows", "AUC", "log loss", "calibration")
+HEAD = ("version", "rows", "AUC", "log loss", "mean score", "click rate", "calibration")
 _COUNTED = (("unreadable", "unreadable"), ("torn", "torn"), ("unknown_versions", "of its versions not in the store"))
 _LINES = (Line("served_auc", "served", "compressed"), Line("progressive_auc_champion", "champion", "champion"))
 
@@ -58,7 +58,8 @@ def version_rows(record: Record) -> list[list[str]]:
     found = versions if isinstance(versions, Mapping) else {}
     return [
         [text.plain(name), text.count(known.get("rows")), text.decimal(known.get("auc")),
-         text.decimal(known.get("logloss")), text.decimal(known.get("calibration"), 3)]
+         text.decimal(known.get("logloss")), text.percent(known.get("mean_score")),
+         text.percent(known.get("click_rate")), text.decimal(known.get("calibration"), 3)]
         for name, known in found.items()
     ]
 
