@@ -39,6 +39,7 @@ from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entrop
 from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
 from saec.serving import Model
+from saec.serving.threads import limit_threads
 from saec.space import require_space
 from saec.train.original import Untouched
 from saec.train.tensors import Arrays
@@ -393,6 +394,7 @@ def _settled(plan: HourPlan) -> Workspace:
     Each step does this: torch's thread count is per thread, and a flow may run each step in a thread of its own.
     """
     torch.set_num_threads(plan.config.threads)
+    limit_threads(plan.config.threads)
     torch.use_deterministic_algorithms(mode=True)
     return plan.workspace
 

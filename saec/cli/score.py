@@ -25,9 +25,11 @@ def score(session: Session, source: Path, out: Path, version: str | None) -> Non
     from saec.cli.progress import Bar
     from saec.cli.scoring import score_file
     from saec.serving import Model
+    from saec.serving.threads import limit_threads
 
     if out.resolve() == source.resolve():
         raise ConfigError(f"--out {out} is the file that --in names; name another")
+    limit_threads(session.config.threads)
     name = version or _live(session)
     model = Model.open(session.store.open(name), verify=False)  # the store has just done so
     with Bar(session.notes, unit="rows") as bar:

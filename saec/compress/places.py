@@ -18,7 +18,7 @@ DEFAULT, NEWCOMER, CLUSTERS = 0, 1, 2
 
 
 def places(
-    codes_BS: NDArray[np.signedinteger], counts_F: NDArray[np.int64], slot_fields: Sequence[int]
+    codes_BS: NDArray[np.signedinteger], counts_F: NDArray[np.int64], slot_fields: Sequence[int] | NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Codes within fields as places among all T codewords, -1 for padding.
 
@@ -27,7 +27,7 @@ def places(
         counts_F: clusters of each field.
         slot_fields: the field of each slot.
     """
-    starts_S = starts(counts_F)[np.array(slot_fields)]
+    starts_S = starts(counts_F)[np.asarray(slot_fields)]
     return np.where(codes_BS < 0, -1, codes_BS + starts_S)
 
 

@@ -10,7 +10,7 @@ Shapes: B rows, S slots, F fields, T codewords of all fields, D width, R recorde
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,6 @@ class Model:
         self.network = _network(files[NETWORK], folder / NETWORK, self.schema)
         self.encoder = FeatureEncoder(self.schema)
         self._slot_fields_S = np.array(self.schema.slot_fields)
-        self._first_slots_F = np.searchsorted(self._slot_fields_S, np.arange(len(self.schema.field_names)))
         # A row of zeros at the end is what padding takes, since its place is -1.
         self._vectors_TD = np.concatenate([self.codewords_TD, np.zeros_like(self.codewords_TD[:1])])
         self._recorded = files.get(RECORDED)
@@ -123,10 +122,22 @@ class Model:
             user: the columns that all rows share.
             candidates: the columns of each; a column may be on one side only.
         """
-        columns, times_B = columns_of(candidates, self.schema, shared=user)
-        keys = self.encoder.encode_fields(columns, times_B)
-        keys_BS = np.concatenate([np.broadcast_to(keys_BL, (len(candidates), keys_BL.shape[1])) for keys_BL in keys], 1)
-        return self.score_keys(keys_BS)
+        keys = self.encoder.encode_fields(*columns_of(candidates, self.schema, shared=user))
+        own_F = np.array([len(keys_BL) == len(candidates) for keys_BL in keys])
+        if own_F.all() or not own_F.any():  # nothing to share, or nothing that differs
+            return np.array(np.broadcast_to(self.score_keys(np.concatenate(keys, axis=1)), len(candidates)))
+        own_S = own_F[self._slot_fields_S]
+        own_BS, shared_1S = (np.concatenate([keys_BL for keys_BL, own in zip(keys, own_F, strict=True) if own == side],
+                                            axis=1) for side in (True, False))
+        shared_1FD = self._field_vectors(shared_1S, self._slot_fields_S[~own_S])
+
+        def vectors(part: slice) -> NDArray[np.float32]:
+            own_BFD = self._field_vectors(own_BS[part], self._slot_fields_S[own_S])
+            vectors_BFD = np.empty((len(own_BFD), len(own_F), own_BFD.shape[2]), np.float32)
+            vectors_BFD[:, own_F], vectors_BFD[:, ~own_F] = own_BFD, shared_1FD
+            return vectors_BFD
+
+        return self._scored(len(candidates), vectors, ~own_F)
 
     def encode(self, rows: Rows) -> Keys:
         """The key matrix (B, S) of B rows; arguments and errors as of `score`."""
@@ -134,16 +145,20 @@ class Model:
 
     def codes(self, keys_BS: Keys) -> NDArray[np.int64]:
         """The code of each feature in its field's codebook: 0 for the default codeword, -1 for padding."""
-        codes_BS = self.index.lookup(keys_BS).astype(np.int64) + 1
-        known_BS = codes_BS < self.counts_F[self._slot_fields_S] + CLUSTERS
-        return np.where(keys_BS == 0, -1, np.where(known_BS, codes_BS, DEFAULT))
+        return self._codes(keys_BS, self._slot_fields_S)
 
     def score_keys(self, keys_BS: Keys) -> NDArray[np.float64]:
         """Probability of a click for each row of feature keys."""
-        scores_B = np.empty(len(keys_BS))
-        for start in range(0, len(keys_BS), SCORED_AT_ONCE):
+        return self._scored(len(keys_BS), lambda part: self._field_vectors(keys_BS[part], self._slot_fields_S))
+
+    def _scored(
+        self, rows: int, vectors: Callable[[slice], NDArray[np.float32]], shared_F: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """Scores of so many rows, some at a time; `vectors` gives the field vectors of a part of them."""
+        scores_B = np.empty(rows)
+        for start in range(0, rows, SCORED_AT_ONCE):
             part = slice(start, start + SCORED_AT_ONCE)
-            scores_B[part] = sigmoid(self.network.logits(self._field_vectors(keys_BS[part])))
+            scores_B[part] = sigmoid(self.network.logits(vectors(part), shared_F))
         return scores_B
 
     def check(self) -> None:
@@ -175,14 +190,25 @@ class Model:
             raise IntegrityError(f"{origin} has keys {keys_RS.dtype} {keys_RS.shape} for {scores_R.shape} scores")
         return keys_RS, scores_R
 
-    def _field_vectors(self, keys_BS: Keys) -> NDArray[np.float32]:
-        """The vector of each field (B, F, D): a codeword, or of a list the mean of its values' codewords."""
-        places_BS = places(self.codes(keys_BS), self.counts_F, self.schema.slot_fields)
+    def _codes(self, keys_BS: Keys, fields_S: NDArray[np.int64]) -> NDArray[np.int64]:
+        codes_BS = self.index.lookup(keys_BS).astype(np.int64) + 1
+        known_BS = codes_BS < self.counts_F[fields_S] + CLUSTERS
+        return np.where(keys_BS == 0, -1, np.where(known_BS, codes_BS, DEFAULT))
+
+    def _field_vectors(self, keys_BS: Keys, fields_S: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors of some fields (B, F, D): a codeword, or of a list the mean of its values' codewords.
+
+        Args:
+            keys_BS: keys in the slots of these fields.
+            fields_S: the field of each slot.
+        """
+        places_BS = places(self._codes(keys_BS, fields_S), self.counts_F, fields_S)
         vectors_BSD = self._vectors_TD.take(places_BS, axis=0, mode="wrap")
-        if len(self._first_slots_F) == len(self._slot_fields_S):
+        first_F = np.flatnonzero(np.diff(fields_S, prepend=-1))
+        if len(first_F) == len(fields_S):
             return vectors_BSD
-        used_BF = np.add.reduceat(places_BS >= 0, self._first_slots_F, axis=1, dtype=np.float32)
-        sums_BFD: NDArray[np.float32] = np.add.reduceat(vectors_BSD, self._first_slots_F, axis=1)
+        used_BF = np.add.reduceat(places_BS >= 0, first_F, axis=1, dtype=np.float32)
+        sums_BFD: NDArray[np.float32] = np.add.reduceat(vectors_BSD, first_F, axis=1)
         sums_BFD /= np.maximum(used_BF, np.float32(1))[:, :, None]
         return sums_BFD
 

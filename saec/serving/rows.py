@@ -45,32 +45,33 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
         InputError: reason schema, dtype or nulls, naming the column.
     """
     if isinstance(rows, Mapping):
+        _check_names(rows.keys(), schema)
         return _converted(rows, _count(rows), schema)
     if any(hasattr(rows, name) for name in _ARROW):
         from saec.serving.arrow import arrow_columns  # noqa: PLC0415 - whoever has an Arrow object has pyarrow
 
         return arrow_columns(rows, schema)
-    _check_rows(rows, schema, shared or {})
-    given = {name: [row.get(name) for row in rows] for name in schema.columns if any(name in row for row in rows)}
-    if shared is None:
-        return _converted(given, len(rows), schema)
-    return _converted(given | {name: [value] for name, value in shared.items()}, 1, schema)
-
-
-def _check_rows(rows: Any, schema: Schema, shared: Mapping[str, Any]) -> None:
-    """Refuse what is no sequence of dicts, names that no field reads, and those that are there twice."""
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         raise InputError(f"rows must be a list of dicts, a dict of columns or an Arrow table, got "
                          f"{type(rows).__name__}", reason="schema")
-    known = schema.columns.keys()
-    for row in (shared, *rows):
-        if not isinstance(row, Mapping):
-            raise InputError(f"a row must be a dict of columns, got {type(row).__name__}", reason="schema")
-        if not row.keys() <= known:
-            raise _unknown(row, known)
-    if shared and (twice := shared.keys() & set().union(*(row.keys() for row in rows))):
-        raise InputError(f"column {min(twice)!r} is given for all rows and for single ones; give it once",
+    names = _names(rows) if len(rows) else schema.columns.keys() - (shared or {}).keys()  # of no rows, all columns
+    _check_names(names | (shared or {}).keys(), schema)
+    given = {name: [row.get(name) for row in rows] for name in names}
+    if shared is None:
+        return _converted(given, len(rows), schema)
+    if twice := sorted(map(str, names & shared.keys())):
+        raise InputError(f"column {twice[0][:64]!r} is given for all rows and for single ones; give it once",
                          reason="schema")
+    return _converted(given | {name: [value] for name, value in shared.items()}, 1, schema)
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The columns that some rows have; most often all have the same, in the same order."""
+    try:
+        return set(chain.from_iterable({tuple(row.keys()) for row in rows}))
+    except AttributeError:
+        wrong = next(row for row in rows if not isinstance(row, Mapping))
+        raise InputError(f"a row must be a dict of columns, got {type(wrong).__name__}", reason="schema") from None
 
 
 def _count(columns: Mapping[str, Any]) -> int:
@@ -89,8 +90,6 @@ def _count(columns: Mapping[str, Any]) -> int:
 
 def _converted(given: Mapping[str, Any], count: int, schema: Schema) -> tuple[dict[str, Column], Times]:
     """Columns of values as the encoder's; where one is left out, `count` nulls."""
-    if not given.keys() <= schema.columns.keys():
-        raise _unknown(given, schema.columns.keys())
     columns: dict[str, Column] = {}
     times_B = np.zeros(1, np.int64)
     for name, field in schema.readers.items():
@@ -204,8 +203,8 @@ def _wrong(name: str, wanted: str, types: Iterable[type]) -> InputError:
     return InputError(f"column {name!r} wants {wanted}, found {found}; nothing is cast", reason="dtype")
 
 
-def _unknown(given: Mapping[str, Any], known: Iterable[str]) -> InputError:
-    name = next(name for name in given if name not in set(known))
-    shown = str(name)[:64]
-    return InputError(f"no field of the version reads column {shown!r}{nearest(shown, known)}; leave it out",
-                      reason="schema")
+def _check_names(names: Iterable[Any], schema: Schema) -> None:
+    """Refuse a column that no field reads, before anything is made of its values."""
+    if unknown := sorted(str(name)[:64] for name in names if name not in schema.columns):
+        raise InputError(f"no field of the version reads column {unknown[0]!r}{nearest(unknown[0], schema.columns)}; "
+                         "leave it out", reason="schema")
