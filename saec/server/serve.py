@@ -4,7 +4,8 @@ Decisions: the port is bound before anything else that takes time, and its addre
 version is recalled by the thread that follows the store. A request that has begun is finished when the server is told
 to stop (SIGTERM, Ctrl-C), for at most ten seconds. More cores are used by more processes, each with a port (and a
 cache) of its own, behind a balancer that asks /readyz; they map the same files of a local store, so its bytes are in
-memory once. The log (`SAEC_LOG`) is on standard error as text unless told otherwise. That clients may not dribble their request's head for hours is also the balancer's affair.
+memory once. The log (`SAEC_LOG`) is on standard error as text unless told otherwise. That clients may not dribble
+their request's head for hours is also the balancer's affair.
 """
 
 from __future__ import annotations
