@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from saec.cli.session import Session, example, shared_options
-from saec.errors import ConfigError, StoreError
+from saec.errors import ConfigError
 
 
 @click.command(epilog=example("saec score --in rows.parquet --out scores.parquet"))
@@ -30,18 +30,10 @@ def score(session: Session, source: Path, out: Path, version: str | None) -> Non
     if out.resolve() == source.resolve():
         raise ConfigError(f"--out {out} is the file that --in names; name another")
     limit_threads(session.config.threads)
-    name = version or _live(session)
+    name = version or session.live()
     model = Model.open(session.store.open(name), verify=False)  # the store has just done so
     with Bar(session.notes, unit="rows") as bar:
         scored = score_file(source, out, model, bar.show)
     session.answer({"version": name, "out": str(out), **vars(scored)})
     mean = "" if scored.mean_score is None else f", mean {scored.mean_score:.4f}"
     session.say(f"{scored.rows:,} rows scored with {name}{mean}: {out}")
-
-
-def _live(session: Session) -> str:
-    """The live version."""
-    live = session.store.live()
-    if live is None or live.version is None:
-        raise StoreError(f"no version is live yet; publish one with {session.command('run')}", reason="no-version")
-    return live.version

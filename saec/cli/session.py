@@ -19,6 +19,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from saec.errors import StoreError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,6 +62,17 @@ class Session:
         from saec.store.model_store import open_store
 
         return open_store(self.config.store_url)
+
+    def live(self) -> str:
+        """The live version.
+
+        Raises:
+            StoreError: reason "no-version", when nothing was published yet.
+        """
+        live = self.store.live()
+        if live is None or live.version is None:
+            raise StoreError(f"no version is live yet; publish one with {self.command('run')}", reason="no-version")
+        return live.version
 
     def say(self, text: str, style: str = "") -> None:
         """Tell people something, each line whole however wide the terminal."""

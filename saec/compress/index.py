@@ -37,11 +37,12 @@ Keys: TypeAlias = NDArray[np.uint64]
 Cells: TypeAlias = NDArray[np.intp]
 Words: TypeAlias = NDArray[np.uint32]
 
-_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: steps and multipliers that leave no pattern
+GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: steps and multipliers that leave no pattern
+MIXERS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)  # multipliers of murmur3's finaliser
 _MAX_SEGMENT = 1 << 18  # a hash has 18 bits for the place in a segment
 _MAX_KEYS = 1 << 30
 _SHARD_KEYS = 1 << 20
-_SHARD_SEED = 0xD1B54A32D192ED03  # of the hash that tells shards apart; any constant that is no seed of a layout
+SHARD_SEED = 0xD1B54A32D192ED03  # of the hash that tells shards apart; any constant that is no seed of a layout
 _ALONE = 1 << 48  # peeling state of a cell: keys in it above bit 48, sum of their numbers below
 _CHUNK = 1 << 14  # keys looked up at once: the intermediate arrays stay in the processor's cache
 _ATTEMPTS = 2000
@@ -50,7 +51,7 @@ _ATTEMPTS = 2000
 def _mixed(keys_N: Keys, seed: np.uint64 | Keys) -> Keys:
     """Hash of keys with one seed or one a key (murmur3's finaliser, a bijection: distinct keys stay distinct)."""
     hash_N = keys_N + seed
-    for multiplier in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+    for multiplier in MIXERS:
         hash_N ^= hash_N >> 33
         hash_N *= np.uint64(multiplier)
     hash_N ^= hash_N >> 33
@@ -115,7 +116,7 @@ class Layout:
         """The fingerprint of each hash: top bits of a product, which depend on all bits of the hash."""
         if self.fingerprint_bits == 0:
             return np.zeros_like(hash_N)
-        return (hash_N * np.uint64(_GOLDEN)) >> np.uint64(64 - self.fingerprint_bits)
+        return (hash_N * np.uint64(GOLDEN)) >> np.uint64(64 - self.fingerprint_bits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,6 +227,12 @@ class RetrievalIndex:
         joined_N: Keys = (high_N.astype(np.uint64) << np.uint64(32)) | low_N
         return joined_N >> (bits_N & 31).view(np.uint64)
 
+    def unpacked(self) -> NDArray[np.unsignedinteger[Any]]:
+        """All cells, one an element of the narrowest type that holds them."""
+        width = self.layouts[0].width
+        cells_C: NDArray[np.unsignedinteger[Any]] = self._read(np.arange(self.cells)) & (2**width - 1)
+        return cells_C.astype(np.min_scalar_type(2**width - 1))
+
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors, in memory and on disk alike."""
@@ -301,7 +308,7 @@ def _parts(count: int) -> Iterator[slice]:
 
 def _shards_of(keys_N: Keys, shards: int) -> NDArray[np.uint16]:
     """The shard of each key, by a hash of its own: one that a layout uses would leave cells of the shard empty."""
-    hash_N = _mixed(keys_N, np.uint64(_SHARD_SEED)) >> np.uint64(32)
+    hash_N = _mixed(keys_N, np.uint64(SHARD_SEED)) >> np.uint64(32)
     return ((hash_N * np.uint64(shards)) >> np.uint64(32)).astype(np.uint16)
 
 
@@ -342,7 +349,7 @@ def _layout_of_attempt(attempt: int, keys: int, empty: Layout) -> Layout:
     first = max(1, math.ceil(keys * (1.085 + keys**-0.25) / length) - 2)
     seeds_a_size = min(16, 1 + 200_000 // keys)
     segments = first + (attempt // seeds_a_size) * (1 + first // 256)
-    return Layout((empty.seed + attempt * _GOLDEN) % 2**64, keys, length, segments,
+    return Layout((empty.seed + attempt * GOLDEN) % 2**64, keys, length, segments,
                   empty.code_bits, empty.fingerprint_bits)
 
 

@@ -3,12 +3,14 @@
 Decisions: SQLite writes begin with the write lock (BEGIN IMMEDIATE), so that reading the lease and writing under it is
 one step; commits are fsynced (synchronous=FULL), because a fencing number that went back after a power loss would let
 two runs write. The schema has a version: an older database is brought up to date when it is opened, in one transaction;
-one of a newer saec is refused rather than misread.
+one of a newer saec is refused rather than misread. A database server that was reached once is waited for when it
+restarts: a pooled connection is tried before it is used (`pool_pre_ping`), and opened again for half a minute.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +45,7 @@ from saec.plain_json import plain_json
 
 SCHEMA_VERSION = 2
 _BUSY_SECONDS = 30
+_RESTART_SECONDS = 30.0
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -162,6 +165,8 @@ def open_engine(url: str) -> Engine:
             _create_tables(engine)
         except (IntegrityError, ProgrammingError):  # another process was creating them at the same moment
             _create_tables(engine)
+        if engine.dialect.name != "sqlite":
+            event.listen(engine, "do_connect", _connect_again)
     except ImportError as error:
         raise LedgerError(f"the driver of ledger {name} is not installed: {error.name}; "
                           "install saec[postgres]") from None
@@ -215,6 +220,20 @@ def _begin_sqlite(connection: Connection) -> None:
     """A transaction that will write takes the write lock at once: a later upgrade could fail or see old rows."""
     write = connection.get_execution_options().get("write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _connect_again(
+    dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]
+) -> DBAPIConnection:
+    """Wait for a database that was there before and restarts."""
+    deadline = time.monotonic() + _RESTART_SECONDS
+    while True:
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_RESTART_SECONDS / 100)
 
 
 def _create_tables(engine: Engine) -> None:

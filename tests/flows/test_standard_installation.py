@@ -14,12 +14,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ import pytest
 import yaml
 
 from saec.ledger import Ledger
+from saec.steps import Steps, train
 from saec.store.model_store import open_store
 
 SECONDS = 150
@@ -147,8 +150,9 @@ class Installation:
         subprocess.run([BINARIES / "initdb", f"--pgdata={data / 'db'}", f"--username={settings['POSTGRES_USER']}",
                         f"--pwfile={password}", *settings["POSTGRES_INITDB_ARGS"].split(), "--no-sync"],
                        check=True, stdout=subprocess.DEVNULL, cwd=data, **account)
-        self.start("postgres", [BINARIES / "postgres", "-D", data / "db", "-p", port, "-k", data, "-h", "127.0.0.1"],
-                   cwd=data, **account)
+        command = [BINARIES / "postgres", "-D", data / "db", "-p", port, "-k", data, "-h", "127.0.0.1"]
+        self.database = partial(self.start, "postgres", command, cwd=data, **account)
+        self.database()
         admin = f"host=127.0.0.1 port={port} user=saec password={SECRETS['postgres_password']} dbname=postgres"
         found = {"PATH": f"{BINARIES}:{os.environ['PATH']}", "PGPORT": port}
         until(lambda: self.check("postgres", **found)[0], "PostgreSQL", self.gone)
@@ -177,15 +181,21 @@ class Installation:
 
 
 @pytest.fixture
-def installation(root, tmp_path) -> Iterator[Installation]:
-    """PostgreSQL and the store at work."""
+def database(root, tmp_path) -> Iterator[Installation]:
+    """PostgreSQL at work."""
     if BINARIES is None:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
     with ExitStack() as stack:
         made = Installation(root, tmp_path / "installation", stack)
         made.postgres()
-        made.store()
         yield made
+
+
+@pytest.fixture
+def installation(database) -> Installation:
+    """PostgreSQL and the store at work."""
+    database.store()
+    return database
 
 
 @pytest.fixture
@@ -197,6 +207,25 @@ def settings_file(installation, fresh) -> Path:
     path = installation.folder / "shop.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+@pytest.mark.server
+@pytest.mark.fault(33)
+def test_the_database_restarts_in_the_middle_of_an_hour(database, fresh, monkeypatch):
+    """The run waits for it and goes on: the hour is done at the first attempt."""
+    def while_it_restarts(*args: object) -> object:
+        database.stop("postgres")
+        later = threading.Timer(2.0, database.database)
+        later.start()
+        database.stack.callback(later.join)
+        return train(*args)
+
+    monkeypatch.setenv("PGPASSWORD", SECRETS["postgres_password"])
+    url = f"postgresql+psycopg://saec@127.0.0.1:{database.ports['postgres']}/ledger"
+    config = fresh.config().model_copy(update={"ledger": url})
+    fresh.advance(fresh.hours[0], config=config)
+    rows = fresh.advance(fresh.hours[1], config=config, steps=Steps(train=while_it_restarts))
+    assert [(row.hour, row.state, row.attempts) for row in rows] == [(fresh.hours[1], "HELD", 1)], rows
 
 
 @pytest.mark.server
