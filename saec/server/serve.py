@@ -2,10 +2,10 @@
 
 Decisions: the port is bound before anything else that takes time, and its address is said once it is; the last good
 version is recalled by the thread that follows the store. A request that has begun is finished when the server is told
-to stop (SIGTERM, Ctrl-C), for at most ten seconds. More cores are used by more processes, each with a port (and a
-cache) of its own, behind a balancer that asks /readyz; they map the same files of a local store, so its bytes are in
-memory once. The log (`SAEC_LOG`) is on standard error as text unless told otherwise. That clients may not dribble
-their request's head for hours is also the balancer's affair.
+to stop (SIGTERM, Ctrl-C), for at most ten seconds. A process uses one core to score: more cores are used by more
+processes, each with a port (and a cache) of its own, behind a balancer that asks /readyz; they map the same files of
+a local store, so its bytes are in memory once. The log (`SAEC_LOG`) is on standard error as text unless told
+otherwise. That clients may not dribble their request's head for hours is also the balancer's affair.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from saec.server.follow import Follower
 from saec.server.last_good import LastGood
 from saec.server.live import Standing
 from saec.server.request_log import RequestLog
+from saec.serving.threads import limit_threads
 from saec.store.model_store import open_store
 
 KEY_VARIABLE = "SAEC_API_KEY"
@@ -53,6 +54,7 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
             nothing identifies.
     """
     start_log("text")
+    limit_threads(1)
     key, names, standing = read_key(settings.api_key_file), tuple(row_ids), Standing()
     if settings.log and not names:
         raise ConfigError(f"scored rows cannot be logged in {settings.log}: no columns identify them; name those "
