@@ -36,7 +36,7 @@ SECTIONS = {
     "Data": (simulate, import_group),
     "Hours": (run, backfill, deploy),
     "What happened": (status, report, metrics),
-    "Models": (versions, verify, repair, rollback, hold, release, score, serve, export, delta_group),
+    "Models": (versions, verify, repair, rollback, hold, release, score, export, delta_group, serve),
 }
 
 

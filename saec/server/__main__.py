@@ -5,7 +5,6 @@ It does what `saec serve` does, with the settings as options in place of a file.
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ from pydantic import ValidationError
 
 from saec.config import ServingConfig
 from saec.errors import SaecError
-from saec.logs import start as start_log
 from saec.server.serve import serve
 
 
@@ -43,9 +41,7 @@ def main(store: str, row_ids: tuple[str, ...], **given: Any) -> None:
     Every option can be set as SAEC_SERVER_<OPTION> instead.
     """
     signal.signal(signal.SIGTERM, _stop)
-    logging.getLogger("saec").addHandler(logging.NullHandler())
     try:
-        start_log()
         settings = ServingConfig.model_validate({name: value for name, value in given.items() if value is not None})
         serve(store, settings, row_ids)
     except ValidationError as error:

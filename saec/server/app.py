@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -98,7 +99,7 @@ class Api:
 
     async def show_metrics(self, _request: Request) -> Response:
         """Prometheus' text."""
-        return Response(self.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     def _live(self) -> Live:
         """What is live at this moment; to be asked for once a request."""

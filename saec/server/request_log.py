@@ -29,7 +29,7 @@ from typing import Any, Self
 
 import orjson
 
-from saec.durable import make_folder
+from saec.durable import make_folder, storage_errors
 from saec.hours import Hour
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,8 @@ class RequestLog:
         self._writer = threading.Thread(target=self._run, name="request-log", daemon=True)
 
     def __enter__(self) -> Self:
-        make_folder(self.folder)
+        with storage_errors(f"make the folder {self.folder} of the log of scored rows"):
+            make_folder(self.folder)
         self._writer.start()
         return self
 

@@ -2,11 +2,10 @@
 
 Decisions: the port is bound before anything else that takes time, and its address is said once it is; the last good
 version is recalled by the thread that follows the store. A request that has begun is finished when the server is told
-to stop (SIGTERM, Ctrl-C), for at most ten seconds. Matrix products take one thread: a request's are too small to share
-out (on two busy cores a hundred candidates took 25 ms with a thread a core, 1.4 with one). More cores are used by more
-processes, each with a port (and a cache) of its own, behind a balancer that asks /readyz; they map the same files of a
-local store, so its bytes are in memory once. That clients may not dribble their request's head for hours is also the
-balancer's affair.
+to stop (SIGTERM, Ctrl-C), for at most ten seconds. A process uses one core to score: more cores are used by more
+processes, each with a port (and a cache) of its own, behind a balancer that asks /readyz; they map the same files of
+a local store, so its bytes are in memory once. The log (`SAEC_LOG`) is on standard error as text unless told
+otherwise. That clients may not dribble their request's head for hours is also the balancer's affair.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import ipaddress
 import logging
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ import uvicorn
 
 from saec.config import ServingConfig
 from saec.errors import ConfigError
+from saec.logs import start as start_log
 from saec.server.app import Api, build_app
 from saec.server.follow import Follower
 from saec.server.last_good import LastGood
@@ -54,6 +53,7 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
         ConfigError: when the address cannot be listened on, the key cannot be read, or rows are to be logged that
             nothing identifies.
     """
+    start_log("text")
     limit_threads(1)
     key, names, standing = read_key(settings.api_key_file), tuple(row_ids), Standing()
     if settings.log and not names:
@@ -125,8 +125,6 @@ def _cache(store: str, folder: Path | None) -> Iterator[Path | None]:
 def _announce(listening: socket.socket, key: str | None) -> None:
     """Say where the server is, and warn of an open door."""
     host, port = listening.getsockname()[:2]
-    sys.stderr.write(f"saec: serving on http://{f'[{host}]' if ':' in host else host}:{port}\n")
-    sys.stderr.flush()
-    log.info("serving on %s port %d", host, port)
+    log.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     if key is None and not ipaddress.ip_address(host).is_loopback:
         log.warning("%s is reachable from other machines and no API key is asked for; set %s", host, KEY_VARIABLE)

@@ -27,6 +27,7 @@ from typing import Any
 
 import boto3
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -36,7 +37,8 @@ from saec.store.model_store import open_store
 
 SECONDS = 150
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-SECRETS = {"postgres_password": "postgres-canary", "store_key": "store-canary", "prefect_auth": "admin:auth-canary"}
+SECRETS = {"postgres_password": "postgres-canary", "store_key": "store-canary", "store_reader_key": "reader-canary",
+           "prefect_auth": "admin:auth-canary", "api_key": "api-key-canary-00"}
 EVERY_20_SECONDS = "'* * * * * */20'"
 
 
@@ -64,7 +66,7 @@ class Installation:
     def __init__(self, root: Path, folder: Path, stack: ExitStack) -> None:
         self.root, self.folder, self.stack = root, folder, stack
         self.services = yaml.safe_load((root / "docker-compose.yml").read_text())["services"]
-        self.ports = {name: free_port() for name in ("postgres", "store", "server")}
+        self.ports = {name: free_port() for name in ("postgres", "store", "server", "model")}
         self.running: dict[str, subprocess.Popen] = {}
         for name in ("secrets", "bin"):
             (folder / name).mkdir(parents=True)
@@ -77,7 +79,9 @@ class Installation:
         """A piece of the compose file with this machine's ports and folders."""
         at = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
         inside = {"postgres:5432": at["postgres"], "store:8333": at["store"], "server:4200": at["server"],
-                  "127.0.0.1:4200": at["server"], "0.0.0.0": "127.0.0.1", "/run/secrets": str(self.folder / "secrets"),
+                  "127.0.0.1:4200": at["server"], "127.0.0.1:8080": at["model"], "0.0.0.0": "127.0.0.1",
+                  "/tmp/identities.json": str(self.folder / "identities.json"),
+                  "/app/scored": str(self.folder / "scored"), "/app/cache": str(self.folder / "cache"), "/run/secrets": str(self.folder / "secrets"),
                   "/tmp/prefect": str(self.folder / "prefect"), "/app/workspace": str(self.folder), "$$": "$"}
         told = "|".join(re.escape(name) for name in inside)
         text = re.sub(rf"({told})(?!\d)", lambda match: inside[match[0]], str(text))
@@ -131,6 +135,13 @@ class Installation:
         with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=10) as answer:
             return json.loads(answer.read() or b"null")
 
+    def score(self, rows: list[dict], key: str) -> Any:
+        """The model server's answer."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        url, body = f"http://127.0.0.1:{self.ports['model']}/v1/score", json.dumps({"rows": rows}).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as answer:
+            return json.loads(answer.read())
+
     def gone(self) -> None:
         """Fail, with its log, when a service has ended."""
         for name, process in self.running.items():
@@ -170,7 +181,9 @@ class Installation:
             command = self.here(self.services["store"]["command"]).replace("s3.port=8333", f"s3.port={port}")
             command = command.replace("/models", str(self.folder / "models")).split()
             (self.folder / "models").mkdir()
-            self.start("store", ["with-secrets.sh", *command, *others], env=self.environment("store"))
+            identities = {"STORE_IDENTITIES": str(self.folder / "identities.json")}
+            self.start("store", ["with-secrets.sh", "store-identities.sh", *command, *others],
+                       env=self.environment("store", **identities))
         else:
             self.start("store", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
         until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), "the store", self.gone)
@@ -273,6 +286,15 @@ def test_the_standard_installation(installation, settings_file, fresh, monkeypat
         healthy, said = until(lambda service=service: (found := installation.check(service, **config))[0] and found,
                               f"a healthy {service}", installation.gone)
         assert "hourly/shop runs next at" in said
+
+    installation.compose("model", SAEC_SERVER_STORE=settings["store"], SAEC_SERVER_ROW_IDS="impression_id",
+                         SAEC_SERVER_PORT=str(installation.ports["model"]))
+    until(lambda: installation.check("model")[0], "the model server", installation.gone)
+    row = pq.read_table(fresh.file(fresh.hours[-1]), partitioning=None).slice(0, 1).drop(["event_time", "clicked"])
+    assert installation.score(row.to_pylist(), SECRETS["api_key"])["version"] == store.live().version
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        installation.score(row.to_pylist(), "another key, as long as it")
+    until(lambda: any(path.stat().st_size for path in (installation.folder / "scored").iterdir()), "a line of the log")
 
     installation.stop("worker")
     healthy, said = until(lambda: not (found := installation.check("worker", "--late", "5", **config))[0] and found,

@@ -11,13 +11,11 @@ import time
 
 import pytest
 
-from saec.config import ServingConfig
-from saec.errors import ConfigError
-from saec.server.serve import serve
+from benchmarks.faults.figure_18_listeners import beyond, listeners
 from saec.store.model_store import open_store
-from tests.server.process import ROOT, running
+from tests.server.process import ROOT, Load, running
 from tests.server.swaps import BODIES, scores, swapped_under_load
-from tests.server.versions import publish, rows
+from tests.server.versions import commit, publish, rows
 
 SWAPS, ROLLBACKS = 100, 10
 
@@ -100,9 +98,25 @@ def test_the_command_serves_as_well(store, tmp_path):
     process = subprocess.Popen([sys.executable, "-m", "saec.cli.main", "serve", "--config", str(settings)], cwd=ROOT,
                                stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert "serving on http://127.0.0.1:" in process.stderr.readline()
+    assert listeners(process.pid)
+    assert not any(beyond(address) for address in listeners(process.pid))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 0
     process.stderr.close()
+
+
+def test_callers_notice_what_is_wrong(store):
+    """An answer with another version's scores, or under another version's name, counts as mixed; so the drill can fail."""
+    other = commit(store, 1)
+    expected = {version: scores(store, version) for version in store.versions()}
+    load, (version, _) = Load(None, BODIES, expected), store.versions()
+    load._judge({"version": version, "scores": expected[version][0]}, 0, version)
+    assert (load.mixed, load.answers[version]) == ([], 1)
+    load._judge({"version": version, "scores": expected[other][0]}, 0, version)
+    load._judge({"version": version, "scores": expected[version][0]}, 0, other)
+    load._judge({"version": version, "scores": expected[version][0][:-1]}, 0, version)
+    load._judge({"version": "unknown", "scores": expected[version][0]}, 0, "unknown")
+    assert len(load.mixed) == 4
 
 
 @pytest.mark.parametrize(("words", "said"), [
@@ -119,15 +133,6 @@ def test_what_cannot_be_served_is_said_at_once(tmp_path, words, said):
     assert ended.returncode in (1, 2)
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_matrix_products_take_one_thread(tmp_path, monkeypatch):
-    """Threads for products as small as a request's cost far more than they save."""
-    told = []
-    monkeypatch.setattr("saec.server.serve.limit_threads", told.append)
-    with pytest.raises(ConfigError, match="API key"):
-        serve(str(tmp_path), ServingConfig(api_key_file=tmp_path / "absent"))
-    assert told == [1]
 
 
 def test_the_server_needs_no_pipeline():
