@@ -106,7 +106,7 @@ def row_ids(table: pa.Table, data: DataConfig) -> Keys:
     parts = [np.empty(0, np.uint64)]
     for batch in columns.to_batches(max_chunksize=1 << 20):
         texts = [_texts(batch.column(index)) for index in range(batch.num_columns)]
-        joined = pc.binary_join_element_wise(*texts, _BETWEEN, null_handling="replace", null_replacement=b"null")
+        joined = pc.binary_join_element_wise(*texts, _BETWEEN, null_handling="replace", null_replacement=b"None")
         parts.append(hash_bytes(joined.to_pylist(), key))
     return np.concatenate(parts)
 
@@ -213,10 +213,10 @@ def _milliseconds(text: str) -> int:
 
 
 def _text(value: Any) -> bytes:
-    """A plain value as text.
+    """A plain value as text; equal numbers are equal texts, whether they are written as 7 or as 7.0.
 
-    >>> [_text(value) for value in (7, "7", None, True)]
-    [b'7', b'7', b'null', b'true']
+    >>> [_text(value) for value in (7, 7.0, "7", None, True)]
+    [b'7', b'7', b'7', b'None', b'True']
 
     Raises:
         TypeError: for a list or an object.
@@ -225,4 +225,4 @@ def _text(value: Any) -> bytes:
         return value.encode()
     if value is not None and not isinstance(value, bool | int | float):
         raise TypeError(f"an id's values are plain, found {type(value).__name__}")
-    return orjson.dumps(value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).encode()

@@ -118,8 +118,9 @@ def test_no_bytes_are_fatal(tmp_path_factory, noise):
     (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
     (pa.array([b"a", b"b"]), ["a", "b"]),
     (pa.array([1.0, 0.1]), [1.0, 0.1]),
+    (pa.array([1.0, 2e15]), [1, 2e15]),
     (pa.array([True, None]), [True, None]),
-], ids=["int", "int as text", "uint64", "text", "dictionary", "binary", "float", "bool and null"])
+], ids=["int", "int as text", "uint64", "text", "dictionary", "binary", "float", "whole float", "bool and null"])
 def test_ids_of_any_plain_type_match(tmp_path, column, logged):
     """What a client sends as JSON is the same id as what comes in Parquet."""
     write(tmp_path, line(logged[0], 0.25), line(logged[1], 0.75))

@@ -81,8 +81,9 @@ class Installation:
         inside = {"postgres:5432": at["postgres"], "store:8333": at["store"], "server:4200": at["server"],
                   "127.0.0.1:4200": at["server"], "127.0.0.1:8080": at["model"], "0.0.0.0": "127.0.0.1",
                   "/tmp/identities.json": str(self.folder / "identities.json"),
-                  "/app/scored": str(self.folder / "scored"), "/app/cache": str(self.folder / "cache"), "/run/secrets": str(self.folder / "secrets"),
-                  "/tmp/prefect": str(self.folder / "prefect"), "/app/workspace": str(self.folder), "$$": "$"}
+                  "/app/scored": str(self.folder / "scored"), "/app/cache": str(self.folder / "cache"),
+                  "/run/secrets": str(self.folder / "secrets"), "/tmp/prefect": str(self.folder / "prefect"),
+                  "/app/workspace": str(self.folder), "$$": "$"}
         told = "|".join(re.escape(name) for name in inside)
         text = re.sub(rf"({told})(?!\d)", lambda match: inside[match[0]], str(text))
         return {"4200": str(self.ports["server"])}.get(text, text)
