@@ -25,7 +25,7 @@ from tests.server.nasty import MAX_BODY, MAX_ROWS, REQUESTS
 from tests.server.process import Server, running
 from tests.server.versions import publish
 
-GENERATED, SHORT, AT_ONCE = 20_000, 200, 500
+GENERATED, SHORT, AT_ONCE = 20_000, 150, 500
 BODY_BYTES, GROWN_BYTES = 4096, 50_000_000
 
 

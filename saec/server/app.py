@@ -8,10 +8,10 @@
     GET  /metrics       for Prometheus               (no API key)
 
 Decisions: scores are computed in the event loop. They take a millisecond or two for a hundred candidates, and handing
-them to a thread costs more latency under load than it saves (docs/LOG.md); only requests of many rows go to a thread,
-so that health checks do not wait for them. Each answer names its version in the body and in `saec-version`, and its
-request in `x-request-id` (the caller's, where it sent a sound one). Probes and metrics need no key, since what asks
-for them seldom can hold one; they tell of versions and counts, never of columns or rows.
+them to a thread gains nothing that can be measured (docs/LOG.md); only requests of many rows go to a thread, so that
+health checks do not wait for them. Each answer names its version in the body and in `saec-version`, and its request in
+`x-request-id` (the caller's, where it sent a sound one). Probes and metrics need no key, since what asks for them
+seldom can hold one; they tell of versions and counts, never of columns or rows.
 """
 
 from __future__ import annotations

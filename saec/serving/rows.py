@@ -44,15 +44,16 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
     Raises:
         InputError: reason schema, dtype or nulls, naming the column.
     """
-    if isinstance(rows, Mapping):
+    if isinstance(rows, Mapping) and shared is None:
         _check_names(rows.keys(), schema)
         return _converted(rows, _count(rows), schema)
-    if any(hasattr(rows, name) for name in _ARROW):
+    if shared is None and any(hasattr(rows, name) for name in _ARROW):
         from saec.serving.arrow import arrow_columns  # noqa: PLC0415 - whoever has an Arrow object has pyarrow
 
         return arrow_columns(rows, schema)
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
-        raise InputError(f"rows must be a list of dicts, a dict of columns or an Arrow table, got "
+        wanted = "rows must be a list of dicts, a dict of columns or an Arrow table"
+        raise InputError(f"{wanted if shared is None else 'candidates must be a list of dicts'}, got "
                          f"{type(rows).__name__}", reason="schema")
     names = _names(rows) if len(rows) else schema.columns.keys() - (shared or {}).keys()  # of no rows, all columns
     _check_names(names | (shared or {}).keys(), schema)
@@ -78,11 +79,9 @@ def _count(columns: Mapping[str, Any]) -> int:
     """How many rows some columns have."""
     counts: dict[str, int] = {}
     for name, values in columns.items():
-        try:
-            counts[name] = len(values)
-        except TypeError:
-            raise InputError(f"column {str(name)[:64]!r} must be a list or an array, got {type(values).__name__}",
-                             reason="dtype") from None
+        if isinstance(values, str | bytes | Mapping) or not (hasattr(values, "__len__") and getattr(values, "ndim", 1)):
+            raise InputError(f"column {name!r} must be a list or an array, got {type(values).__name__}", reason="dtype")
+        counts[name] = len(values)
     if len(set(counts.values())) != 1:
         raise InputError(f"all columns must have as many rows, got {counts or 'no column'}"[:500], reason="schema")
     return next(iter(counts.values()))
@@ -182,7 +181,10 @@ def _times(name: str, values: Any) -> Times:
         if not isinstance(moment, datetime):
             raise _wrong(name, "datetime or ISO 8601 text", {type(value)})
         moments.append((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH)
-    return np.array([moment // _MILLISECOND for moment in moments], np.int64)
+    try:
+        return np.array([moment // _MILLISECOND for moment in moments], np.int64)
+    except (TypeError, ValueError):  # pandas' NaT is a datetime too
+        raise _no_time(name) from None
 
 
 def _listed(values: Any) -> list[Any]:

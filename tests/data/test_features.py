@@ -42,6 +42,28 @@ def test_width_of_integers_does_not_matter(kind):
         assert np.array_equal(encode(config_of(field), u=values), encode(config_of(field), u=values.cast(kind)))
 
 
+def test_many_values_are_hashed_field_by_field(monkeypatch):
+    """Whether the values of all fields go through one call or one each, which is a matter of memory: the same keys."""
+    config = config_of({"name": "u"}, {"name": "s", "type": "string"}, {"name": "r", "type": "string"}, {"name": "v"},
+                       crosses=[["u", "s"], ["u", "v"], ["u", "s", "v"]])
+    columns = {"u": pa.array([1, 2, None]), "s": pa.array(["a", "b", "a"]), "r": pa.array(["a", "", "c"]),
+               "v": pa.array([1, 1, 3])}
+    together = encode(config, **columns)
+    monkeypatch.setattr("saec.data.features._TOGETHER", 0)
+    assert np.array_equal(encode(config, **columns), together)
+    assert len(np.unique(together)) == 3 + 2 + 3 + 2 + 3 + 3 + 3
+
+
+def test_a_single_row_stands_for_all():
+    """Columns of one row beside columns of many: each field has as many rows as what it reads."""
+    encoder = FeatureEncoder(config_of({"name": "u"}, {"name": "i"}, {"name": "h", "kind": "hour_of_day"},
+                                       crosses=[["u", "i"], ["u", "h"]]))
+    keys = encoder.encode_fields({"u": Column(np.array([7])), "i": Column(np.array([1, 2, 3]))}, np.array([HOUR_MS]))
+    assert [len(keys_BL) for keys_BL in keys] == [1, 3, 1, 3, 1]
+    whole = encoder.encode({"u": Column(np.array([7] * 3)), "i": Column(np.array([1, 2, 3]))}, np.full(3, HOUR_MS))
+    assert np.array_equal(np.concatenate([np.broadcast_to(keys_BL, (3, 1)) for keys_BL in keys], axis=1), whole)
+
+
 def test_cap():
     """Integers above the cap are one feature, the cap's; 2**64-1 is above it too."""
     keys = encode(config_of({"name": "u", "cap": 50}), u=pa.array([49, 50, 51, 2**64 - 1], pa.uint64()))[:, 0]

@@ -61,6 +61,18 @@ def test_batch_equals_one_by_one(messages, key):
     assert hash_bytes(messages, key).tolist() == [sip_reference(message, key) for message in messages]
 
 
+def test_each_message_may_have_a_key_of_its_own():
+    """Messages of several fields in one call, long ones and whole words too, as if each field was hashed alone."""
+    messages = [b"a", b"b" * 300, b"c" * 300, b"", b"d" * 8]
+    key_2N = np.array([[1, 3, 5, 2**64 - 1, 0], [2, 4, 6, 7, 0]], np.uint64)
+    alone = [int(hash_bytes([message], (int(low), int(high)))[0])
+             for message, (low, high) in zip(messages, key_2N.T, strict=True)]
+    assert hash_bytes(messages, key_2N).tolist() == alone
+    numbers = np.arange(5)
+    assert hash_int64(numbers, key_2N).tolist() == [
+        int(hash_int64(numbers[at:at + 1], key_2N[:, at:at + 1])[0]) for at in range(5)]
+
+
 def test_words_are_their_bytes():
     """Words hash like their little-endian bytes, over several chunks and a ragged last one."""
     words = np.random.default_rng(0).integers(0, 2**64, (2 * hashing._CHUNK + 5, 3), np.uint64)

@@ -106,7 +106,7 @@ def test_the_command_serves_as_well(store, tmp_path):
 
 
 def test_callers_notice_what_is_wrong(store):
-    """An answer with another version's scores, or under another version's name, counts as mixed; so the drill can fail."""
+    """An answer with another version's scores, or under another's name, counts as mixed; so the drill can fail."""
     other = commit(store, 1)
     expected = {version: scores(store, version) for version in store.versions()}
     load, (version, _) = Load(None, BODIES, expected), store.versions()

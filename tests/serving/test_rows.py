@@ -78,6 +78,20 @@ def test_what_is_no_rows_is_refused(model, rows):
         model.score(rows)
 
 
+@pytest.mark.parametrize("candidates", [{"item": [1, 2]}, pa.table({"item": [1, 2]}), None, "items", 3], ids=repr)
+def test_candidates_are_dicts(model, row, candidates):
+    """What else is taken for rows would leave the user's columns out."""
+    with pytest.raises(InputError, match="candidates must be a list of dicts"):
+        model.score_candidates({name: value for name, value in row.items() if name != "item"}, candidates)
+
+
+@pytest.mark.parametrize("column", ["abc", b"abc", {7: 8}, 7, None, np.array(7), iter([7]), object()], ids=repr)
+def test_a_column_is_a_list_or_an_array(model, row, column):
+    """A text is no column of letters, a dict no column of its keys."""
+    with pytest.raises(InputError, match="'user' must be a list or an array"):
+        model.score({name: [value] for name, value in row.items()} | {"user": column})
+
+
 def test_a_column_is_given_once(model, row):
     """For the user or with each candidate, not both."""
     with pytest.raises(InputError, match="'user' is given for all rows and for single ones"):
@@ -101,6 +115,15 @@ def test_nulls_in_lists_need_a_nullable_field(click_hours, model, row):
     """A null among a list's values is the field's null."""
     assert (model.encode([row | {"tags": ["red", None]}])[0, 2:4] == [
         model.encode([row])[0, 2], model.encode([row | {"tags": None}])[0, 2]]).all()
+
+
+def test_pandas_knows_nulls_of_its_own(model, row):
+    """Its null time is one, and its columns are taken like lists."""
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(InputError, match="'at'"):
+        model.score([row | {"at": pandas.NaT}])
+    frame = pandas.DataFrame({name: [value, value] for name, value in row.items()})
+    np.testing.assert_array_equal(model.encode({name: frame[name] for name in frame}), model.encode([row, row]))
 
 
 @pytest.mark.parametrize("given", [

@@ -1,0 +1,25 @@
+"""How many threads numpy multiplies matrices on."""
+
+import pytest
+
+from saec.serving import threads
+
+
+def test_the_library_that_numpy_brings_is_told():
+    """What is asked for is what OpenBLAS says it will do."""
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    libraries = threadpoolctl.threadpool_info
+    if not any(found["internal_api"] == "openblas" for found in libraries()):
+        pytest.skip("this numpy multiplies with another library")
+    try:
+        for count in (2, 1):
+            assert threads.limit_threads(count)
+            assert {found["num_threads"] for found in libraries() if found["internal_api"] == "openblas"} == {count}
+    finally:
+        threads.limit_threads(1)
+
+
+def test_without_it_nothing_happens(monkeypatch):
+    """Another library, or another system, is left as it is."""
+    monkeypatch.setattr(threads, "_loaded", set)
+    assert not threads.limit_threads(1)
