@@ -143,6 +143,16 @@ def test_every_image_has_a_version(root, compose):
     assert not [image for image in pulled if not re.fullmatch(r"[\w/-]+:\d[\w.-]*", image)]
 
 
+def test_docker_sees_all_that_is_copied(root):
+    """Whatever the Dockerfile copies from the checkout is there, and `.dockerignore` lets it through."""
+    lines = re.findall(r"^COPY (?!--from)(.*) \S+$", (root / "Dockerfile").read_text(), flags=re.MULTILINE)
+    copied = {name.partition("/")[0] for line in lines for name in line.split()}
+    let_through = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {"saec", "store-identities.sh"} <= copied
+    assert copied == let_through
+    assert all((root / name).exists() for name in copied)
+
+
 def test_health_checks_ask_whether_hours_are_scheduled(compose):
     """Prefect's own /health is green while its scheduler stands still, so server and worker are asked for more."""
     for name in ("server", "worker"):
