@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -119,7 +120,7 @@ class Layout:
         return (hash_N * np.uint64(GOLDEN)) >> np.uint64(64 - self.fingerprint_bits)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class RetrievalIndex:
     """A static function from 64-bit keys to small codes, without the keys.
 
@@ -181,14 +182,14 @@ class RetrievalIndex:
         flat_N = np.ascontiguousarray(keys, np.uint64).reshape(-1)
         codes_N = np.full(flat_N.size, -1, np.int32)
         if self.keys:
-            find = self._finder()
             for start in range(0, flat_N.size, _CHUNK):
                 chunk = slice(start, start + _CHUNK)
-                hash_N, places = find(flat_N[chunk])
+                hash_N, places = self._find(flat_N[chunk])
                 codes_N[chunk] = self._codes(hash_N, places)
         return codes_N.reshape(np.shape(keys))
 
-    def _finder(self) -> Callable[[Keys], tuple[Keys, tuple[Cells, Cells, Cells]]]:
+    @cached_property
+    def _find(self) -> Callable[[Keys], tuple[Keys, tuple[Cells, Cells, Cells]]]:
         """What gives the hashes of keys and the places of their three cells among all cells."""
         if len(self.layouts) == 1:
             return lambda keys_N: ((hash_N := self.layouts[0].hash(keys_N)), self.layouts[0].places(hash_N))

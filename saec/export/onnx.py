@@ -46,7 +46,7 @@ def export_onnx(model: Model, inputs: Inputs = "keys") -> ModelProto:
     network = NetworkGraph(graph, model.schema.model, load_file(model.folder / NETWORK))
     scores_B = graph.op("Sigmoid", graph.cast(network.logits(vectors_BFD), np.float64))
     schema = (model.folder / SCHEMA).read_text(encoding="utf-8")
-    return graph.finish(scores_B, "score", np.float64, {"saec.version": model.version, "saec.schema": schema})
+    return graph.finish(scores_B, "score", np.float64, {"saec_version": model.version, "saec_schema": schema})
 
 
 def _codes(graph: Graph, model: Model, keys_BS: str) -> str:

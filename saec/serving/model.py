@@ -10,7 +10,7 @@ Shapes: B rows, S slots, F fields, T codewords of all fields, D width, R recorde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from saec.serving.files import (
 from saec.serving.files import (
     verify as check_files,
 )
-from saec.serving.network import Network, mismatches, parameter_shapes, sigmoid
+from saec.serving.network import Network, Shared, mismatches, parameter_shapes, sigmoid
 from saec.serving.rows import Rows, columns_of
 
 SCORED_AT_ONCE = 1024
@@ -129,15 +129,8 @@ class Model:
         own_S = own_F[self._slot_fields_S]
         own_BS, shared_1S = (np.concatenate([keys_BL for keys_BL, own in zip(keys, own_F, strict=True) if own == side],
                                             axis=1) for side in (True, False))
-        shared_1FD = self._field_vectors(shared_1S, self._slot_fields_S[~own_S])
-
-        def vectors(part: slice) -> NDArray[np.float32]:
-            own_BFD = self._field_vectors(own_BS[part], self._slot_fields_S[own_S])
-            vectors_BFD = np.empty((len(own_BFD), len(own_F), own_BFD.shape[2]), np.float32)
-            vectors_BFD[:, own_F], vectors_BFD[:, ~own_F] = own_BFD, shared_1FD
-            return vectors_BFD
-
-        return self._scored(len(candidates), vectors, ~own_F)
+        shared = self.network.share(self._field_vectors(shared_1S, self._slot_fields_S[~own_S])[0], ~own_F)
+        return self._scored(own_BS, self._slot_fields_S[own_S], shared)
 
     def encode(self, rows: Rows) -> Keys:
         """The key matrix (B, S) of B rows; arguments and errors as of `score`."""
@@ -149,16 +142,16 @@ class Model:
 
     def score_keys(self, keys_BS: Keys) -> NDArray[np.float64]:
         """Probability of a click for each row of feature keys."""
-        return self._scored(len(keys_BS), lambda part: self._field_vectors(keys_BS[part], self._slot_fields_S))
+        return self._scored(keys_BS, self._slot_fields_S)
 
     def _scored(
-        self, rows: int, vectors: Callable[[slice], NDArray[np.float32]], shared_F: NDArray[np.bool_] | None = None
+        self, keys_BS: Keys, fields_S: NDArray[np.int64], shared: Shared | None = None
     ) -> NDArray[np.float64]:
-        """Scores of so many rows, some at a time; `vectors` gives the field vectors of a part of them."""
-        scores_B = np.empty(rows)
-        for start in range(0, rows, SCORED_AT_ONCE):
+        """Scores of rows of keys of all fields, or of those that are not shared; some rows at a time."""
+        scores_B = np.empty(len(keys_BS))
+        for start in range(0, len(keys_BS), SCORED_AT_ONCE):
             part = slice(start, start + SCORED_AT_ONCE)
-            scores_B[part] = sigmoid(self.network.logits(vectors(part), shared_F))
+            scores_B[part] = sigmoid(self.network.logits(self._field_vectors(keys_BS[part], fields_S), shared))
         return scores_B
 
     def check(self) -> None:

@@ -1,17 +1,20 @@
 """The CTR networks in numpy: what `saec.model.networks` computes, for reading only.
 
 Decisions: everything that is linear in the field vectors (first layer of the deep part, `down` of the first cross
-layer, first order) is one matrix product; the part of it that belongs to fields which all rows of a request share is
-computed once for all of them. Logits are float32, as in training; their sigmoid is float64.
+layer, first order) is one matrix product. What fields contribute that all rows of a request share is computed once: in
+the cross layers x_l = x_0 * c_l, so their part of `down` is a constant of the request and a matrix of rank times rank
+for each earlier layer; of the vectors, rows need their own only. Logits are float32, as in training; their sigmoid is
+float64.
 
-Shapes: B rows, F fields, D width, H units of the first deep layer, L columns of all that is linear.
+Shapes: B rows, F fields, O fields of a row's own, D width, X numbers of some fields, H units of the first deep layer,
+L columns of all that is linear, R rank of a cross layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,36 @@ def parameter_shapes(layout: NetworkLayout, fields: int) -> dict[str, tuple[int,
 
 
 @dataclass(frozen=True)
+class _Weights:
+    """The weights of some fields' numbers."""
+
+    linear_XL: Floats
+    ups: tuple[Floats, ...]
+    """[R, X] of each cross layer."""
+    biases: tuple[Floats, ...]
+    """[X] of each cross layer."""
+    downs: tuple[Floats, ...]
+    """[X, R] of each cross layer from the second on, then [X, 1] of the cross layers' output."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the fields that all rows share come to, and the weights of the others."""
+
+    own: _Weights
+    linear_L: Floats
+    """Their part of all that is linear, biases included."""
+    downs: tuple[Floats, ...]
+    """Their constant part of each of `_Weights.downs`."""
+    between: tuple[tuple[Floats, ...], ...]
+    """For each of `_Weights.downs`, what each earlier cross layer's inner part is multiplied with; empty for none."""
+    total_D: Floats
+    """Sum of their vectors, for the factorisation machine."""
+    squares: np.float32
+    """Sum of all their numbers' squares."""
+
+
+@dataclass(frozen=True)
 class Network:
     """The parameters of a network, ready to score."""
 
@@ -47,62 +80,98 @@ class Network:
     parameters: Mapping[str, NDArray[Any]]
     """As `parameter_shapes` wants them."""
 
-    def logits(self, vectors_BFD: Floats, shared_F: NDArray[np.bool_] | None = None) -> Floats:
+    def logits(self, vectors_BOD: Floats, shared: Shared | None = None) -> Floats:
         """Logits of a click, shape (B,).
 
         Args:
-            vectors_BFD: the vectors of each row's fields.
-            shared_F: which fields have the same vector in all rows; none when left out.
+            vectors_BOD: the vectors of each row's own fields; of all fields when none is shared.
+            shared: the other fields, from `share`.
         """
-        linear_BL = self._linear(vectors_BFD, shared_F)
+        shared = shared or self._nothing
+        own_BX = vectors_BOD.reshape(len(vectors_BOD), -1)
+        linear_BL = own_BX @ shared.own.linear_XL
+        linear_BL += shared.linear_L
         first = len(self.parameters["deep.0.bias"])
         logits_B = linear_BL[:, -1] + self._deep(linear_BL[:, :first])
-        logits_B += (self._pairs(vectors_BFD) if self.layout.network == "deepfm"
-                     else self._crossed(vectors_BFD.reshape(len(vectors_BFD), -1), linear_BL[:, first:-1]))
+        logits_B += (self._pairs(vectors_BOD, shared) if self.layout.network == "deepfm"
+                     else self._crossed(own_BX, linear_BL[:, first:-1], shared))
         if cap := np.float32(self.layout.logit_cap):
             logits_B = cap * np.tanh(logits_B / cap)
         return np.asarray(logits_B + self.parameters["bias"])
 
+    def share(self, vectors_SD: Floats, shared_F: NDArray[np.bool_]) -> Shared:
+        """Compute once what some fields come to that are the same in all rows.
+
+        Args:
+            vectors_SD: their vectors.
+            shared_F: which fields they are.
+        """
+        theirs, own = self._split(shared_F.tobytes())
+        shared_X, factor_X = vectors_SD.reshape(-1), np.ones(vectors_SD.size, np.float32)
+        linear_L = shared_X @ theirs.linear_XL
+        linear_L[: len(self.parameters["deep.0.bias"])] += self.parameters["deep.0.bias"]
+        downs, between = [], []
+        for layer, down_XR in enumerate(theirs.downs):
+            factor_X = factor_X + theirs.biases[layer]
+            down_XR = down_XR * shared_X[:, None]  # noqa: PLW2901 - from here on with the vectors in it
+            downs.append(factor_X @ down_XR)
+            between.append(tuple(up_RX @ down_XR for up_RX in theirs.ups[: layer + 1]) if shared_X.size else ())
+        squares = np.float32(np.square(vectors_SD).sum())
+        return Shared(own, linear_L, tuple(downs), tuple(between), vectors_SD.sum(0), squares)
+
     @cached_property
-    def _weights_FDL(self) -> Floats:
-        """Weights of all that is linear: first deep layer, `down` of the first cross layer, first order."""
-        parts = [self.parameters["deep.0.weight"], self.parameters["first_order_FD"].reshape(1, -1)]
-        if self.layout.network == "dcnv2":
-            parts.insert(1, self.parameters["interaction.down.0.weight"])
-        joined = np.ascontiguousarray(np.concatenate(parts).T)
-        return joined.reshape(self.fields, self.layout.width, -1)
+    def _nothing(self) -> Shared:
+        """No field is shared."""
+        return self.share(np.zeros((0, self.layout.width), np.float32), np.zeros(self.fields, bool))
 
-    def _linear(self, vectors_BFD: Floats, shared_F: NDArray[np.bool_] | None) -> Floats:
-        rows, columns = len(vectors_BFD), self._weights_FDL.shape[2]
-        weights = self._weights_FDL.reshape(-1, columns)
-        if shared_F is None:
-            return vectors_BFD.reshape(rows, -1) @ weights
-        own_BL = vectors_BFD[:, ~shared_F].reshape(rows, -1) @ self._weights_FDL[~shared_F].reshape(-1, columns)
-        own_BL += np.where(shared_F[:, None], vectors_BFD[0], np.float32(0)).reshape(-1) @ weights
-        return own_BL
+    @cached_property
+    def _split(self) -> Callable[[bytes], tuple[_Weights, _Weights]]:
+        """What gives the weights of the fields that are shared, as a mask's bytes, and of the others."""
 
-    def _pairs(self, vectors_BFD: Floats) -> Floats:
-        total_BD = vectors_BFD.sum(1)
-        return np.asarray(np.float32(0.5) * (np.square(total_BD) - np.square(vectors_BFD).sum(1)).sum(1))
+        def split(mask: bytes) -> tuple[_Weights, _Weights]:
+            shared_X = np.repeat(np.frombuffer(mask, bool), self.layout.width)
+            return self._weights(shared_X), self._weights(~shared_X)
 
-    def _crossed(self, flat: Floats, inner: Floats) -> Floats:
-        """The cross layers, the first of which has its rank-deep inner part already."""
-        crossed, named = flat, self.parameters
-        for layer in range(self.layout.cross_layers):
-            if layer:
-                inner = crossed @ named[f"interaction.down.{layer}.weight"].T
-            outer = inner @ named[f"interaction.up.{layer}.weight"].T
-            outer += named[f"interaction.up.{layer}.bias"]
-            outer *= flat
-            outer += crossed
-            crossed = outer
-        return np.asarray(crossed @ named["interaction.out.weight"][0] + named["interaction.out.bias"])
+        return lru_cache(maxsize=8)(split)
+
+    def _weights(self, chosen_X: NDArray[np.bool_]) -> _Weights:
+        """The weights of some of all numbers of a row."""
+        named = self.parameters
+        linear = [named["deep.0.weight"], named["first_order_FD"].reshape(1, -1)]
+        layers = range(self.layout.cross_layers) if self.layout.network == "dcnv2" else ()
+        downs = [named[f"interaction.down.{layer}.weight"] for layer in layers]
+        if downs:
+            linear.insert(1, downs.pop(0))
+            downs.append(named["interaction.out.weight"])
+        return _Weights(
+            np.ascontiguousarray(np.concatenate(linear)[:, chosen_X].T),
+            tuple(np.ascontiguousarray(named[f"interaction.up.{layer}.weight"][chosen_X].T) for layer in layers),
+            tuple(named[f"interaction.up.{layer}.bias"][chosen_X] for layer in layers),
+            tuple(np.ascontiguousarray(down[:, chosen_X].T) for down in downs),
+        )
+
+    def _pairs(self, vectors_BOD: Floats, shared: Shared) -> Floats:
+        total_BD = vectors_BOD.sum(1) + shared.total_D
+        squares_B = np.square(vectors_BOD).sum((1, 2)) + shared.squares
+        return np.asarray(np.float32(0.5) * (np.square(total_BD).sum(1) - squares_B))
+
+    def _crossed(self, own_BX: Floats, inner_BR: Floats, shared: Shared) -> Floats:
+        """The cross layers' output, from the inner part of the first one on."""
+        own, inners = shared.own, [inner_BR]
+        factor_BX: NDArray[Any] = np.ones((1, own_BX.shape[1]), np.float32)
+        for layer, down_XR in enumerate(own.downs):
+            factor_BX = factor_BX + own.biases[layer] + inners[-1] @ own.ups[layer]
+            inner_BR = (own_BX * factor_BX) @ down_XR
+            inner_BR += shared.downs[layer]
+            for earlier_BR, matrix_RR in zip(inners, shared.between[layer], strict=False):
+                inner_BR += earlier_BR @ matrix_RR
+            inners.append(inner_BR)
+        return np.asarray(inners[-1][:, 0] + self.parameters["interaction.out.bias"])
 
     def _deep(self, units: Floats) -> Floats:
         """The deep part from the product of its first layer on; a row's last unit is its logit."""
-        units = units + self.parameters["deep.0.bias"]
         for layer in range(1, len(self.layout.hidden) + 1):
-            np.maximum(units, 0, out=units)
+            units = np.maximum(units, 0)
             units = units @ self.parameters[f"deep.{2 * layer}.weight"].T
             units += self.parameters[f"deep.{2 * layer}.bias"]
         return units[:, 0]

@@ -53,7 +53,7 @@ def test_a_published_version_of_the_site(done):
     graph = export_onnx(model)
     onnx.checker.check_model(graph, full_check=True)
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    assert metadata == {"saec.version": done.live, "saec.schema": (folder / SCHEMA).read_text()}
+    assert metadata == {"saec_version": done.live, "saec_schema": (folder / SCHEMA).read_text()}
     rng = np.random.default_rng(0)
     for rows in (1, 500):
         check_agreement(model, rng.integers(1, 2**64, (rows, len(model.schema.slot_fields)), np.uint64))

@@ -14,8 +14,9 @@ from saec.compress import index as indexes
 from saec.compress.index import RetrievalIndex
 from saec.serving import Model
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA
+from saec.store.delta import make_delta
 from tests.serving.odd_version import odd_config, odd_rows, write_odd_version
-from tests.serving.reader import Reader, live, open_manifest
+from tests.serving.reader import Reader, apply_delta, live, open_manifest, tensors
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 DTYPES = {"layout": np.uint64, "cells": np.uint32, "counts_F": np.uint16, "codewords_TD": np.int8,
@@ -53,6 +54,23 @@ def test_a_published_version_of_the_site(done):
     rows = pq.read_table(done.file(done.hours[5]), partitioning=None).slice(0, 60)
     codes_BS = check_agreement(folder, rows.drop_columns(["impression_id", "clicked", "event_time"]))
     assert {-1, 0, 2, 3} <= {*codes_BS.ravel().tolist()}, "padding, unknown features and clusters all occur"
+
+
+def test_the_recorded_rows_give_their_scores(done):
+    """Of the keys that a version records, the probabilities are those in its manifest."""
+    folder = done.folder / "workspace" / "store" / "versions" / done.live
+    reader, recorded = Reader(folder), open_manifest(folder)["recorded"]["scores"]
+    (rows, slots), keys = tensors(folder / "recorded.safetensors")["keys_RS"]
+    assert rows == len(recorded) > 9
+    scores = [reader.probability(reader.codes(keys[row * slots : (row + 1) * slots])) for row in range(rows)]
+    np.testing.assert_allclose(scores, recorded, rtol=0, atol=1e-6)
+
+
+def test_a_delta_is_applied_as_the_page_says(done):
+    """From every method's payload come the files of the full version, to the byte."""
+    *_, base, new = sorted((done.folder / "workspace" / "store" / "versions").iterdir())
+    files = apply_delta(base, make_delta(base, new))
+    assert files == {path.name: path.read_bytes() for path in new.iterdir()}
 
 
 def test_the_manifest_is_read_as_the_page_says(site):
