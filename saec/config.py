@@ -2,7 +2,8 @@
 
 Decisions: one YAML file, one pydantic model a section, frozen; an unknown key is refused with the nearest right one;
 relative paths are taken from the current directory; `digest` covers what changes the bytes of a version and nothing
-else (not the paths), so that two workspaces agree on version ids. docs/configuration.md is generated from this file.
+else (not the paths), so that two workspaces agree on version ids. The YAML reader is imported only to read a file: the
+model server takes its section without one. docs/configuration.md is generated from this file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
@@ -225,6 +225,27 @@ class AlarmsConfig(Section):
     """Free space where the workspace is, in GB; below it the disk counts as low."""
 
 
+class ServingConfig(Section):
+    """The model server, `saec serve`."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """Address to listen on; beyond loopback, set an API key."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one and says which."""
+    log: Path | None = None
+    """Folder of the log of scored rows, one file an hour, to be joined with their labels; nothing is logged without."""
+    poll_seconds: float = Field(default=0.5, ge=0.05, le=60)
+    """Seconds between two looks at the store's releases."""
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, le=1 << 26)
+    """Most bytes of a request's body."""
+    max_rows: int = Field(default=10_000, ge=1)
+    """Most rows, or candidates, of a request."""
+    cache: Path | None = None
+    """Folder of this server alone that keeps the last good version, so that a restart answers with the store away."""
+    api_key_file: Path | None = None
+    """File whose first line is the key that requests must bear, if `SAEC_API_KEY` has none; without, none is asked."""
+
+
 class Config(Section):
     """Everything one pipeline needs to know."""
 
@@ -249,6 +270,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
     alarms: AlarmsConfig = AlarmsConfig()
+    serving: ServingConfig = ServingConfig()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -302,7 +324,7 @@ class Config(Section):
     def digest(self) -> str:
         """sha256 (hex) of the settings that change the bytes of a version."""
         settings = self.model_dump(mode="json", exclude={
-            "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True,
+            "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True, "serving": True,
             "data": {"source", *_SCHEDULING}})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
@@ -313,6 +335,8 @@ def load_config(path: str | Path) -> Config:
     Raises:
         ConfigError: naming the file, the knob, what was wanted and what was found.
     """
+    import yaml  # noqa: PLC0415 - not installed beside the model server, which reads no file of settings
+
     path = Path(path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -347,5 +371,6 @@ def _known_keys(location: tuple[object, ...]) -> list[str]:
     sections: dict[str, type[Section]] = {"data": DataConfig, "fields": FieldConfig, "vocabulary": VocabularyConfig,
                                           "model": ModelConfig, "training": TrainingConfig,
                                           "compression": CompressionConfig, "gate": GateConfig,
-                                          "retention": RetentionConfig, "alarms": AlarmsConfig}
+                                          "retention": RetentionConfig, "alarms": AlarmsConfig,
+                                          "serving": ServingConfig}
     return list((sections[str(location[0])] if location else Config).model_fields)

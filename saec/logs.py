@@ -1,6 +1,6 @@
 """The log: what an hour does, line by line, on standard error, as text or as one JSON object a line.
 
-    SAEC_LOG=json saec run          # or text; nothing is written when it is unset
+    SAEC_LOG=json saec run          # or text; nothing is written when it is unset, save by the model server
 
 Decisions: an environment variable, because plain cron, a flow by hand and a served flow all inherit it. Which hour a
 line is about (and which version, once there is one) is a context variable rather than an argument of every function, so
@@ -46,13 +46,16 @@ _subject: ContextVar[_Subject | None] = ContextVar("saec_log_subject", default=N
 P = ParamSpec("P")
 
 
-def start() -> None:
-    """Write saec's log as `SAEC_LOG` says, from INFO on; calling it again changes nothing.
+def start(form: str = "") -> None:
+    """Write saec's log as `SAEC_LOG` says, from INFO on; once it is written, calling it again changes nothing.
+
+    Args:
+        form: "text" or "json" where the variable is unset; nothing is written otherwise.
 
     Raises:
         ConfigError: when the variable holds something else.
     """
-    form = os.environ.get(VARIABLE, "")
+    form = os.environ.get(VARIABLE, form)
     if form not in ("", *FORMS):
         raise ConfigError(f"{VARIABLE} must be {' or '.join(FORMS)}, or unset, got {form[:80]!r}")
     logger = logging.getLogger("saec")
@@ -133,7 +136,10 @@ class _Handler(logging.StreamHandler[Any]):
 
 def _json_formatter() -> logging.Formatter:
     """Timestamp, level, logger, message, hour and version, then what else a line knows (step, seconds, outcome)."""
-    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only who asked for JSON pays for it
-
+    try:
+        from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only who asked for JSON pays for it
+    except ImportError:
+        raise ConfigError(f"{VARIABLE}=json needs the package python-json-logger, which is not installed beside the "
+                          "model server alone: pip install python-json-logger") from None
     return JsonFormatter(["levelname", "name", "message", "hour", "version"], timestamp=True,
                          rename_fields={"levelname": "level", "name": "logger"})

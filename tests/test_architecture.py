@@ -17,6 +17,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.serving",), ("saec.export",),
     ("saec.model",), ("saec.train",), ("saec.compress",), ("saec.gate",), ("saec.store",),
     ("saec.ledger",), ("saec.workspace",), ("saec.space",), ("saec.steps",), ("saec.planner", "saec.logs"),
+    ("saec.server",),
     ("saec.retries",), ("saec.late",), ("saec.progress",), ("saec.lease",), ("saec.integrity",), ("saec.monitoring",),
     ("saec.pipeline",), ("saec.backfill",), ("saec.schedule",), ("saec.report",), ("saec.cli",), ("flows",),
 )

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from saec.config import Config, Section, load_config
+from saec.config import Config, Section, ServingConfig, load_config
 from saec.errors import ConfigError
 
 GOOD = {
@@ -169,7 +169,8 @@ def test_settings_are_frozen():
 
 WITHOUT_EFFECT = {"workspace", "store", "ledger", "data.source", "data.absent_after", "data.due_after", "data.late",
                   "data.frozen_after", "retention.versions", "retention.checkpoints", "alarms.notify",
-                  "alarms.quiet_minutes", "alarms.held_hours", "alarms.live_hours", "alarms.disk_free_gb"}
+                  "alarms.quiet_minutes", "alarms.held_hours", "alarms.live_hours", "alarms.disk_free_gb",
+                  *(f"serving.{name}" for name in ServingConfig.model_fields)}
 OTHER = {
     "data.time_column": "t", "data.label_column": "c", "data.row_id_columns": ["id"], "data.hash_key": "k",
     "data.source": "elsewhere", "fields": GOOD["fields"][:1] + GOOD["fields"][2:], "crosses": [],
@@ -177,6 +178,7 @@ OTHER = {
     "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",
     "data.late": "fold",
     "alarms.notify": "slack-webhook/on-call",
+    "serving.host": "0.0.0.0", "serving.log": "l", "serving.cache": "c", "serving.api_key_file": "k",
 }
 
 

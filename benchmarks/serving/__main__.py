@@ -62,7 +62,10 @@ class Engine:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("an engine has ended; it says why above")
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 

@@ -10,6 +10,7 @@ Shapes: V features with a row, D width, F fields, H features with a code.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,7 +38,7 @@ SPREAD = np.float32(0.1)
 
 
 def write(folder: Path, features: int) -> dict[str, float]:
-    """Write both models into a folder: a store with one version, and the original's rows, keys and network.
+    """Write both models into a folder, anew: a store with one version, and the original's rows, keys and network.
 
     Returns:
         What they weigh: features, those with a code, codewords, and bytes.
@@ -49,7 +50,8 @@ def write(folder: Path, features: int) -> dict[str, float]:
     rows_VD = draw.standard_normal((fields + len(keys_V), width), np.float32) * SPREAD
     network = build_network(config.model, fields, config.seed)
     torch.nn.init.normal_(network.first_order_FD, std=float(SPREAD))
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     save_file({"keys_V": keys_V, "rows_VD": rows_VD}, folder / ORIGINAL)
     save_file(network_arrays(network), folder / NETWORK)
 

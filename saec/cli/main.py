@@ -23,6 +23,7 @@ from saec.cli.formats import delta_group, export
 from saec.cli.hours import backfill, run
 from saec.cli.models import hold, release, repair, rollback, verify, versions
 from saec.cli.score import score
+from saec.cli.serve import serve
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
 from saec.cli.watch import metrics, report, status
 from saec.errors import ConfigError, HourHeld, SaecError
@@ -35,7 +36,7 @@ SECTIONS = {
     "Data": (simulate, import_group),
     "Hours": (run, backfill, deploy),
     "What happened": (status, report, metrics),
-    "Models": (versions, verify, repair, rollback, hold, release, score, export, delta_group),
+    "Models": (versions, verify, repair, rollback, hold, release, score, export, delta_group, serve),
 }
 
 

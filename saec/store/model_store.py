@@ -35,6 +35,10 @@ class ModelStore(VersionStore):
         """The last release: its `version` is live, its `held` says whether publishing is refused; None before it."""
         return self._log.last()
 
+    def live_after(self, known: Release | None) -> Release | None:
+        """The same for who knows what was live a moment ago: one request to the store while nothing was released."""
+        return self._log.after(known)
+
     def made_live(self) -> Release | None:
         """The release by which the live version became live, which a hold after it does not change."""
         return self._log.newest("publish", "rollback")

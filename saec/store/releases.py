@@ -63,6 +63,15 @@ class ReleaseLog:
         sequences = self._sequences()
         return self._read(sequences[-1]) if sequences else None
 
+    def after(self, known: Release | None) -> Release | None:
+        """The last record, asked for by who knows one: as long as none follows it, nothing is listed."""
+        if known is not None:
+            try:
+                self._objects.get(_name(known.sequence + 1), _LIMIT)
+            except FileNotFoundError:
+                return known
+        return self.last()
+
     def all(self) -> list[Release]:
         """Every record, oldest first."""
         return [self._read(sequence) for sequence in self._sequences()]

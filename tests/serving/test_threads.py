@@ -10,7 +10,7 @@ def test_the_library_that_numpy_brings_is_told():
     threadpoolctl = pytest.importorskip("threadpoolctl")
 
     def numbers() -> set[int]:
-        """Threads of the library that came with numpy; others may be loaded by now, and others may have limited them."""
+        """Threads of the library that came with numpy; others may be loaded too, with limits of their own."""
         return {found["num_threads"] for found in threadpoolctl.threadpool_info()
                 if found["internal_api"] == "openblas" and "numpy" in found["filepath"]}
 

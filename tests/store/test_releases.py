@@ -30,6 +30,19 @@ def test_publishing_makes_a_version_live(store, versions):
     assert store.releases() == [first, second]
 
 
+def test_who_knows_what_was_live_asks_for_no_more_than_the_next_record(store, versions, monkeypatch):
+    """Nothing new: what was known, and nothing is listed; else the last record, however many came in between."""
+    assert store.live_after(None) is None
+    first = store.publish(versions[0], actor="run", reason="better", fence=1)
+    assert store.live_after(None) == first
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.objects), "list", lambda *_: pytest.fail("listed"))
+        assert store.live_after(first) == first
+    store.hold(actor="ann", reason="launch")
+    last = store.unhold(actor="ann", reason="over")
+    assert store.live_after(first) == last
+
+
 def test_publishing_the_live_version_again_changes_nothing(store, versions):
     """A run that died after publishing is repeated without a second release, whatever it expected."""
     first = store.publish(versions[0], **RUN, fence=1, expected=0)

@@ -1,0 +1,173 @@
+"""The HTTP API as an ASGI application.
+
+    POST /v1/score      {"user": {…}, "candidates": [{…}, …]} or {"rows": [{…}, …]}  ->  {"version": …, "scores": […]}
+    GET  /v1/model      what answers, which columns it takes, since when, held or not
+    GET  /openapi.json  this API with the live version's columns
+    GET  /healthz       the process is alive         (no API key)
+    GET  /readyz        200 when a version is loaded (no API key)
+    GET  /metrics       for Prometheus               (no API key)
+
+Decisions: scores are computed in the event loop. They take a millisecond or two for a hundred candidates, and handing
+them to a thread gains nothing that can be measured (docs/LOG.md); only requests of many rows go to a thread, so that
+health checks do not wait for them. Each answer names its version in the body and in `saec-version`, and its request in
+`x-request-id` (the caller's, where it sent a sound one). Probes and metrics need no key, since what asks for them
+seldom can hold one; they tell of versions and counts, never of columns or rows.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from saec.config import ServingConfig
+from saec.errors import InputError
+from saec.server import refusals
+from saec.server.asked import Asked, parse, read_body
+from saec.server.guard import Guard
+from saec.server.live import Live, Standing
+from saec.server.metrics import ServerMetrics
+from saec.server.refusals import JSON, Refusal
+from saec.server.request_log import RequestLog
+
+THREAD_ROWS = 1_000
+"""Rows from which a request is scored in a thread."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+
+
+class Api:
+    """The endpoints, over what the server stands at."""
+
+    def __init__(
+        self, standing: Standing, settings: ServingConfig, row_ids: tuple[str, ...] = (),
+        request_log: RequestLog | None = None,
+    ) -> None:
+        self._standing, self._settings, self._row_ids = standing, settings, row_ids
+        self._request_log = request_log
+        self.metrics = ServerMetrics(standing, request_log)
+
+    async def score(self, request: Request) -> Response:
+        """Scores of the rows that a request holds."""
+        started = time.perf_counter()
+        body = await read_body(request, self._settings.max_body_bytes)
+        live = self._live()
+        asked = parse(body, self._settings.max_rows)
+        ids = asked.take_ids(self._row_ids, live.model.columns.keys())
+        scores_B = (await run_in_threadpool(_scores, live, asked) if len(asked.rows) >= THREAD_ROWS
+                    else _scores(live, asked))
+        name, version = _request_id(request), live.model.version
+        self._log(name, version, ids, scores_B)
+        answer = orjson.dumps({"version": version, "scores": scores_B}, option=orjson.OPT_SERIALIZE_NUMPY)
+        self.metrics.rows.inc(len(asked.rows))
+        self.metrics.seconds.observe(time.perf_counter() - started)
+        return Response(answer, headers={"saec-version": version, "x-request-id": name}, media_type=JSON)
+
+    async def model(self, _request: Request) -> Response:
+        """What answers."""
+        refused, seen = self._standing.refused, self._standing.seen_at
+        return _json(self._live().described() | {
+            "row_ids": self._row_ids,
+            "refused": dict(zip(("version", "why"), refused, strict=True)) if refused else None,
+            "store_seen": seen.isoformat(timespec="milliseconds") if seen else None,
+        })
+
+    async def openapi(self, _request: Request) -> Response:
+        """The document of the live version."""
+        return Response(self._live().openapi, media_type=JSON)
+
+    async def health(self, _request: Request) -> Response:
+        """The process answers."""
+        return _json({"alive": True})
+
+    async def ready(self, _request: Request) -> Response:
+        """A version is loaded."""
+        return _json({"ready": True, "version": self._live().model.version})
+
+    async def show_metrics(self, _request: Request) -> Response:
+        """Prometheus' text."""
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    def _live(self) -> Live:
+        """What is live at this moment; to be asked for once a request."""
+        live = self._standing.live
+        if live is None:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", f"no version is loaded: "
+                          f"{self._standing.waiting_for}", {"retry-after": "1"})
+        return live
+
+    def _log(self, name: str, version: str, ids: list[dict[str, Any]], scores_B: NDArray[np.float64]) -> None:
+        """Have those rows logged that can be joined with their labels."""
+        if self._request_log is None:
+            return
+        known = [(row, score) for row, score in zip(ids, scores_B.tolist(), strict=True)
+                 if len(row) == len(self._row_ids)]
+        if known:
+            rows, scores = zip(*known, strict=True)
+            self._request_log.add(name, version, rows, scores)
+
+
+def build_app(api: Api, key: str | None = None) -> ASGIApp:
+    """The application.
+
+    Args:
+        api: the endpoints.
+        key: what requests must bear; None asks for nothing.
+    """
+    app = Starlette(
+        routes=[
+            Route("/v1/score", api.score, methods=["POST"]),
+            Route("/v1/model", api.model),
+            Route("/openapi.json", api.openapi),
+            Route("/healthz", api.health),
+            Route("/readyz", api.ready),
+            Route("/metrics", api.show_metrics),
+        ],
+        exception_handlers={HTTPException: _refuse, InputError: _refuse, ClientDisconnect: _gone,
+                            Exception: refusals.internal},
+    )
+    app.router.redirect_slashes = False
+    return Guard(app, api.metrics, key)
+
+
+def _scores(live: Live, asked: Asked) -> NDArray[np.float64]:
+    """Probability of a click for each row."""
+    if not asked.rows:
+        return np.zeros(0)
+    scores_B: NDArray[np.float64] = (live.model.score(asked.rows) if asked.user is None
+                                     else live.model.score_candidates(asked.user, asked.rows))
+    return scores_B
+
+
+def _request_id(request: Request) -> str:
+    """The caller's name for the request, or one of our own."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _json(value: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(value), media_type=JSON)
+
+
+def _refuse(_request: Request, error: Exception) -> Response:
+    """A refusal as an answer."""
+    assert isinstance(error, HTTPException | InputError)
+    return refusals.answer(error)
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    """The answer that nobody reads, the client having left in the middle of its body."""
+    return refusals.answer(Refusal(HTTPStatus.BAD_REQUEST, "gone", "the connection closed before the body was whole"))

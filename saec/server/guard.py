@@ -1,0 +1,64 @@
+"""What every request passes before anything is read of it: the number at work, the API key; and the count of answers.
+
+Decisions: an ASGI layer around the whole application, so that errors of the application are counted too. Beyond
+`AT_WORK` requests at once the answer is 429, which bounds the memory that slow bodies can hold. The key comes as
+`Authorization: Bearer KEY` and is compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from saec.server.metrics import ServerMetrics
+from saec.server.refusals import Refusal, answer
+
+AT_WORK = 128
+"""Most requests at once; further ones are told to come back."""
+OPEN = ("/healthz", "/readyz", "/metrics")
+PATHS = ("/v1/score", "/v1/model", "/openapi.json", *OPEN)
+
+
+class Guard:
+    """The application behind its guard."""
+
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics, key: str | None) -> None:
+        self._app, self._metrics = app, metrics
+        self._bearer = f"Bearer {key}".encode() if key else None
+        self._at_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = scope["path"] if scope["path"] in PATHS else "other"
+                self._metrics.requests.labels(path, str(message["status"])).inc()
+            await send(message)
+
+        self._at_work += 1
+        self._metrics.at_work.set(self._at_work)
+        try:
+            refusal = self._refusal(scope)
+            await (answer(refusal) if refusal else self._app)(scope, receive, counting)
+        finally:
+            self._at_work -= 1
+            self._metrics.at_work.set(self._at_work)
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        """Why a request goes no further, None when it may."""
+        if scope["path"] in OPEN:
+            return None
+        if self._at_work > AT_WORK:
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "busy", f"more than {AT_WORK} requests are being answered",
+                           {"retry-after": "1"})
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if self._bearer and not hmac.compare_digest(given, self._bearer):
+            return Refusal(HTTPStatus.UNAUTHORIZED, "key", "wanted the API key in the header Authorization: Bearer KEY",
+                           {"www-authenticate": "Bearer"})
+        return None
