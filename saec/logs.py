@@ -136,10 +136,7 @@ class _Handler(logging.StreamHandler[Any]):
 
 def _json_formatter() -> logging.Formatter:
     """Timestamp, level, logger, message, hour and version, then what else a line knows (step, seconds, outcome)."""
-    try:
-        from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only who asked for JSON pays for it
-    except ImportError:
-        raise ConfigError(f"{VARIABLE}=json needs the package python-json-logger, which is not installed beside the "
-                          "model server alone: pip install python-json-logger") from None
+    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only who asked for JSON pays for it
+
     return JsonFormatter(["levelname", "name", "message", "hour", "version"], timestamp=True,
                          rename_fields={"levelname": "level", "name": "logger"})

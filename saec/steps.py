@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from saec.compress.artifact import compression_figures, write_artifact, write_recorded
 from saec.compress.auto import Auto
@@ -41,7 +42,6 @@ from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
 from saec.served import served_figures
 from saec.serving import Model
-from saec.serving.threads import limit_threads
 from saec.space import require_space
 from saec.train.original import Untouched
 from saec.train.tensors import Arrays
@@ -399,7 +399,7 @@ def _settled(plan: HourPlan) -> Workspace:
     Each step does this: torch's thread count is per thread, and a flow may run each step in a thread of its own.
     """
     torch.set_num_threads(plan.config.threads)
-    limit_threads(plan.config.threads)
+    threadpool_limits(plan.config.threads, user_api="blas")
     torch.use_deterministic_algorithms(mode=True)
     return plan.workspace
 

@@ -22,14 +22,15 @@ def score(session: Session, source: Path, out: Path, version: str | None) -> Non
     The file needs the columns of the version's fields, no label. All its columns are written, with `score` (probability
     of a click) and `version` added.
     """
+    from threadpoolctl import threadpool_limits
+
     from saec.cli.progress import Bar
     from saec.cli.scoring import score_file
     from saec.serving import Model
-    from saec.serving.threads import limit_threads
 
     if out.resolve() == source.resolve():
         raise ConfigError(f"--out {out} is the file that --in names; name another")
-    limit_threads(session.config.threads)
+    threadpool_limits(session.config.threads, user_api="blas")
     name = version or session.live()
     model = Model.open(session.store.open(name), verify=False)  # the store has just done so
     with Bar(session.notes, unit="rows") as bar:

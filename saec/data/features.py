@@ -71,6 +71,8 @@ class FeatureEncoder:
         secret, names = rules.hash_key, rules.field_names
         self._fields = rules.fields
         self._crosses = {"&".join(cross): cross for cross in rules.crosses}
+        lengths = sorted({len(cross) for cross in rules.crosses})
+        self._alike = [[name for name, cross in self._crosses.items() if len(cross) == length] for length in lengths]
         self._keys = {name: np.array([[half] for half in field_key(secret, name)], np.uint64) for name in names}
         self._null = {name: np.uint64(reserved_feature(secret, name, "null")) for name in names}
         self._empty = {name: np.uint64(reserved_feature(secret, name, "empty")) for name in names}
@@ -125,9 +127,10 @@ class FeatureEncoder:
     def _cross_keys(self, keys: dict[str, Keys]) -> dict[str, Keys]:
         """Keys of the crosses, [B, 1], or [1, 1] of parts that have a single row."""
         found: dict[str, Keys] = {}
-        for width in {len(cross) for cross in self._crosses.values()}:
-            parts = {name: np.concatenate(np.broadcast_arrays(*(keys[part] for part in cross)), axis=1)
-                     for name, cross in self._crosses.items() if len(cross) == width}
+        rows = max(map(len, keys.values()))
+        for names in self._alike if rows * len(self._crosses) <= _TOGETHER else ([name] for name in self._crosses):
+            parts = {name: np.concatenate(np.broadcast_arrays(*(keys[part] for part in self._crosses[name])), axis=1)
+                     for name in names}
             found |= self._hashed(parts, hash_words, np.concatenate)
         return {name: found[name][:, None] for name in self._crosses}
 

@@ -101,8 +101,7 @@ def hash_bytes(messages: Sequence[bytes], key: HashKey) -> Keys:
     Returns:
         uint64 [N], never 0.
     """
-    key_2N = np.empty((2, len(messages)), np.uint64)
-    key_2N[0], key_2N[1] = key
+    key_2N = _spread(key, len(messages))
     messages = [message if len(message) <= LONG_BYTES else _shortened(message, key_2N[:, number])
                 for number, message in enumerate(messages)]
     lengths_N = np.fromiter(map(len, messages), np.int64, len(messages))
@@ -131,11 +130,15 @@ def _shortened(message: bytes, key_2: Keys) -> bytes:
     return hashlib.blake2b(message, digest_size=32, key=key_2.astype("<u8").tobytes(), person=b"saec long").digest()
 
 
+def _spread(key: HashKey, count: int) -> Keys:
+    """A key for each of so many messages."""
+    return np.broadcast_to(np.asarray(key, np.uint64).reshape(2, -1), (2, count))
+
+
 def _siphash(words_NW: Keys, last_N: Keys, key: HashKey) -> Keys:
     """SipHash-2-4 from whole words and the final word, which holds the spare bytes and the length."""
     keys_N = np.empty(len(last_N), np.uint64)
-    key_2N = np.empty((2, len(last_N)), np.uint64)
-    key_2N[0], key_2N[1] = key
+    key_2N = _spread(key, len(last_N))
     for start in range(0, len(last_N), _CHUNK):
         part = slice(start, start + _CHUNK)
         keys_N[part] = _siphash_chunk(words_NW[part], last_N[part], key_2N[:, part])

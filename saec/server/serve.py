@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from saec.config import ServingConfig
 from saec.errors import ConfigError
@@ -30,7 +31,6 @@ from saec.server.follow import Follower
 from saec.server.last_good import LastGood
 from saec.server.live import Standing
 from saec.server.request_log import RequestLog
-from saec.serving.threads import limit_threads
 from saec.store.model_store import open_store
 
 KEY_VARIABLE = "SAEC_API_KEY"
@@ -54,7 +54,7 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
             nothing identifies.
     """
     start_log("text")
-    limit_threads(1)
+    threadpool_limits(1, user_api="blas")
     key, names, standing = read_key(settings.api_key_file), tuple(row_ids), Standing()
     if settings.log and not names:
         raise ConfigError(f"scored rows cannot be logged in {settings.log}: no columns identify them; name those "

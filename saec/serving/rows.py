@@ -79,7 +79,8 @@ def _count(columns: Mapping[str, Any]) -> int:
     """How many rows some columns have."""
     counts: dict[str, int] = {}
     for name, values in columns.items():
-        if isinstance(values, str | bytes | Mapping) or not (hasattr(values, "__len__") and getattr(values, "ndim", 1)):
+        listed = hasattr(values, "__len__") and getattr(values, "ndim", 1) > 0
+        if isinstance(values, str | bytes | Mapping) or not listed:
             raise InputError(f"column {name!r} must be a list or an array, got {type(values).__name__}", reason="dtype")
         counts[name] = len(values)
     if len(set(counts.values())) != 1:
