@@ -29,13 +29,13 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from benchmarks.record import ROOT, Figures
-from saec.backfill import run_backfill
 from saec.compress import clustering, fields
 from saec.config import Config, load_config
 from saec.gate.comparison import compare, score
 from saec.hours import Hour
-from saec.pipeline import Pipeline
-from saec.progress import ask
+from saec.schedule.backfill import run_backfill
+from saec.schedule.pipeline import Pipeline
+from saec.schedule.progress import ask
 
 FIRST, LAST = Hour.parse("2017-10-01T03"), Hour.parse("2017-10-03T14")
 JUDGED_HOURS = 24

@@ -20,17 +20,17 @@ from pydantic import Field
 from flows.commands import config_option, end, settled
 from flows.hour import FlowPipeline, run_hours
 from flows.pages import show_plan
-from saec.backfill import give_up, run_backfill
 from saec.config import Config, load_config
 from saec.errors import ConfigError
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
-from saec.planner import Only, PlannedHour
-from saec.progress import ask, look_ahead
+from saec.schedule.backfill import give_up, run_backfill
+from saec.schedule.planner import Only, PlannedHour
+from saec.schedule.progress import ask, look_ahead
 
 HourText = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2}T\d{2})?$", examples=["2017-10-01T03"])]
 Action = Literal["start", "dry run", "pause", "resume", "cancel"]
-log = logging.getLogger("saec.backfill")
+log = logging.getLogger("saec.schedule.backfill")
 
 
 @flow(name="backfill", flow_run_name="backfill {action} {first} {last}", persist_result=False)

@@ -1,8 +1,8 @@
 """Hours as Prefect runs: a pipeline that does each hour in a subflow run with six task runs, and what runs end as.
 
-Decisions: order, lease, ledger and outcomes are those of `saec.pipeline.Pipeline`; what is added is only how an hour is
-run and shown. A held hour is no failure: its run is Completed, under the outcome's name. Only FAILED is Failed, by that
-very name, so that alerts and filters made for Prefect's own states find it.
+Decisions: order, lease, ledger and outcomes are those of `saec.schedule.pipeline.Pipeline`; what is added is only how
+an hour is run and shown. A held hour is no failure: its run is Completed, under the outcome's name. Only FAILED is
+Failed, by that very name, so that alerts and filters made for Prefect's own states find it.
 """
 
 import logging
@@ -24,8 +24,8 @@ from saec.ledger import HourRow, Lease
 from saec.logs import about
 from saec.monitoring.alarms import Alarm, alarms
 from saec.monitoring.outlook import look
-from saec.pipeline import Pipeline
 from saec.report.hour import CONTEXT_HOURS
+from saec.schedule.pipeline import Pipeline
 
 log = logging.getLogger("saec.hour")
 WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED", "KEPT")

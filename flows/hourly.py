@@ -18,7 +18,7 @@ from flows.commands import config_option, end, settled
 from flows.hour import FlowPipeline, run_hours
 from saec.config import load_config
 from saec.hours import Hour
-from saec.schedule import advance
+from saec.schedule.advance import advance
 
 
 @flow(name="hourly", flow_run_name=lambda: f"hourly {Hour.now()}", persist_result=False)

@@ -25,10 +25,10 @@ from saec.hours import Hour
 from saec.ledger import HourRow, report_record
 from saec.monitoring.alarms import Alarm
 from saec.monitoring.outlook import Outlook
-from saec.planner import PlannedHour
 from saec.report import text
 from saec.report.hour import hour_markdown, models_table
 from saec.report.overview import overview_markdown
+from saec.schedule.planner import PlannedHour
 
 OVERVIEW = "overview"
 PLAN = "backfill-plan"

@@ -2,8 +2,8 @@
 
 Decisions: a task is the step itself, for what steps hand each other is small (names, digests, figures), so Prefect may
 look through it and draw which task fed which. Nothing is cached or kept by Prefect: a step that is run again reads the
-same files and writes the same bytes. Only what may pass by itself is tried again (`saec.retries`). Tasks carry no tags:
-for each tag Prefect asks the server for a slot before the task starts, which took 2 s a task.
+same files and writes the same bytes. Only what may pass by itself is tried again (`saec.schedule.retries`). Tasks carry
+no tags: for each tag Prefect asks the server for a slot before the task starts, which took 2 s a task.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from saec.retries import JITTER, PAUSES, may_pass
+from saec.schedule.retries import JITTER, PAUSES, may_pass
 from saec.steps import Steps
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from saec.errors import IntegrityError, StoreError
-from saec.lease import at_work
+from saec.schedule.lease import at_work
 from saec.store.manifest import MANIFEST
 
 if TYPE_CHECKING:

@@ -38,9 +38,9 @@ from saec.data.rows import EncodedRows
 from saec.errors import StoreError
 from saec.failpoints import reached
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, row_losses
+from saec.gate.served import served_figures
 from saec.gate.verdict import Verdict, judge
 from saec.hours import Hour
-from saec.served import served_figures
 from saec.serving import Model
 from saec.space import require_space
 from saec.train.original import Untouched
@@ -98,7 +98,7 @@ class Trained:
     new_features: int
     progressive: dict[str, float]
     served: dict[str, Any]
-    """What the request log says of the hour, see `saec.served`; nothing without one."""
+    """What the request log says of the hour, see `saec.gate.served`; nothing without one."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from saec.backfill import run_backfill
 from saec.config import Config
 from saec.data.hourly_files import hour_file, write_hour
 from saec.data.rows import EncodedRows
@@ -23,10 +22,11 @@ from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease
 from saec.monitoring.outlook import Outlook
-from saec.pipeline import Pipeline
-from saec.planner import Only, PlannedHour
-from saec.progress import ask
-from saec.schedule import advance
+from saec.schedule.advance import advance
+from saec.schedule.backfill import run_backfill
+from saec.schedule.pipeline import Pipeline
+from saec.schedule.planner import Only, PlannedHour
+from saec.schedule.progress import ask
 from saec.steps import Steps
 from saec.store.model_store import ModelStore, open_store
 from saec.store.releases import Release

@@ -16,10 +16,11 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
      "saec.store.delta"),
     ("saec.serving",), ("saec.export",),
     ("saec.model",), ("saec.train",), ("saec.compress",), ("saec.gate",), ("saec.store",),
-    ("saec.ledger",), ("saec.workspace",), ("saec.served",), ("saec.space",), ("saec.steps",),
-    ("saec.planner", "saec.logs"), ("saec.server",),
-    ("saec.retries",), ("saec.late",), ("saec.progress",), ("saec.lease",), ("saec.integrity",), ("saec.monitoring",),
-    ("saec.pipeline",), ("saec.backfill",), ("saec.schedule",), ("saec.report",), ("saec.cli",), ("flows",),
+    ("saec.ledger",), ("saec.workspace",), ("saec.space",), ("saec.steps",),
+    ("saec.schedule.planner", "saec.logs"), ("saec.server",), ("saec.schedule.retries",), ("saec.schedule.late",),
+    ("saec.schedule.progress",), ("saec.schedule.lease",), ("saec.integrity",), ("saec.monitoring",),
+    ("saec.schedule.pipeline",), ("saec.schedule.backfill",), ("saec.schedule",), ("saec.report",), ("saec.cli",),
+    ("flows",),
 )
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 PICKLING_CALLS = {"torch.load", "torch.save", "np.load", "np.save", "numpy.load", "numpy.save", "pd.read_pickle"}

@@ -13,7 +13,7 @@ import pytest
 from saec.data.columns import encoder_columns
 from saec.data.features import FeatureEncoder
 from saec.data.hourly_files import write_hour
-from saec.pipeline import NOBODY
+from saec.schedule.pipeline import NOBODY
 from saec.serving import Model
 from saec.train.original import Original
 from saec.workspace import Workspace

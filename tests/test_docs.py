@@ -164,7 +164,7 @@ def test_every_name_in_the_documents_exists(path):
 
 @pytest.mark.parametrize(("name", "there"), [
     ("saec.hours.Hour.parse", True), ("saec.data", True), ("saec.errors.HourHeld", True),
-    ("saec.lease.LEASE_SECONDS", True),
+    ("saec.schedule.lease.LEASE_SECONDS", True),
     ("saec.hours.Hour.guess", False), ("saec.nothing", False), ("saec.errors.Nothing", False),
 ])
 def test_names_are_looked_up(name, there):

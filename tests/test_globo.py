@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from saec.backfill import run_backfill
 from saec.config import load_config
 from saec.hours import Hour
 from saec.ledger import HourRow
-from saec.pipeline import Pipeline
-from saec.progress import ask
+from saec.schedule.backfill import run_backfill
+from saec.schedule.pipeline import Pipeline
+from saec.schedule.progress import ask
 from saec.store.model_store import open_store
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(900)]

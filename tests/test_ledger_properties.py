@@ -11,7 +11,7 @@ from saec.config import DataConfig
 from saec.errors import LeaseLost
 from saec.hours import Hour, hour_range
 from saec.ledger import Ledger
-from saec.planner import MOST_ATTEMPTS, backfill_hours, due_hours
+from saec.schedule.planner import MOST_ATTEMPTS, backfill_hours, due_hours
 
 FIRST = Hour.parse("2026-03-01T12")
 RULES = DataConfig(source="", time_column="t", label_column="l", absent_after=2, frozen_after=10**6)

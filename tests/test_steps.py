@@ -14,7 +14,7 @@ import pytest
 
 from saec import steps
 from saec.data.hourly_files import write_hour
-from saec.pipeline import NOBODY
+from saec.schedule.pipeline import NOBODY
 from saec.serving import Model
 from saec.steps import KEPT_FILES, Steps
 from saec.train.learner import Learner
@@ -96,7 +96,7 @@ def test_another_process_gives_the_same_bytes(site, undisturbed, root):
     settings.write_text(site.config().model_dump_json())
     script = (
         "import sys\nfrom saec.config import load_config\n"
-        "from saec.hours import Hour\nfrom saec.pipeline import Pipeline\n"
+        "from saec.hours import Hour\nfrom saec.schedule.pipeline import Pipeline\n"
         "pipeline = Pipeline(load_config(sys.argv[1]))\n"
         "with pipeline.leased() as lease: pipeline.run(lease, pipeline.due(Hour.parse(sys.argv[2]) + 1))\n"
     )

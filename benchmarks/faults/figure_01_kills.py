@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import saec.lease
+import saec.schedule.lease
 from benchmarks.faults import children
 from benchmarks.record import Figures
 from tests.conftest import Site
@@ -87,7 +87,7 @@ class _Scenario:
         return sorted(differs), kill.partition("@")[0] if isinstance(kill, str) else "instant"
 
     def _command(self, site: Site) -> None:
-        saec.lease.LEASE_SECONDS = 0.4  # renewed every tenth of a second, so that a kill may meet it
+        saec.schedule.lease.LEASE_SECONDS = 0.4  # renewed every tenth of a second, so that a kill may meet it
         self.command(site)
 
     def _next(self, site: Site) -> None:

@@ -17,7 +17,7 @@ from flows import settings
 from saec.config import DataConfig
 from saec.hours import Hour, hour_range
 from saec.ledger import Ledger
-from saec.planner import due_hours
+from saec.schedule.planner import due_hours
 
 AROUND = 24
 """Hours before and after a switch."""

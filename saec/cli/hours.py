@@ -18,14 +18,14 @@ from rich.text import Text
 from saec.cli.session import DONE, FAILED, HELD, Session, example, shared_options, whoami
 from saec.errors import ConfigError, HourHeld, InputError
 from saec.hours import Hour
-from saec.planner import Action, Only
+from saec.schedule.planner import Action, Only
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from saec.ledger import Backfill, HourRow
-    from saec.pipeline import Pipeline
-    from saec.planner import PlannedHour
+    from saec.schedule.pipeline import Pipeline
+    from saec.schedule.planner import PlannedHour
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def backfill(
         raise ConfigError("name the range with --from HOUR and --to HOUR (UTC), or --resume the open backfill")
     if last < first:
         raise ConfigError(f"--to {last} is before --from {first}")
-    from saec.progress import as_begun, ask, look_ahead
+    from saec.schedule.progress import as_begun, ask, look_ahead
 
     asked = ask(first, last, pipeline.actor, **wanted)
     if dry_run:
@@ -105,7 +105,7 @@ def exit_code(rows: Sequence[HourRow]) -> int:
 
 def _pipeline(session: Session, what: str) -> Pipeline:
     """The configured pipeline, acting for the user who types."""
-    from saec.pipeline import Pipeline
+    from saec.schedule.pipeline import Pipeline
 
     return Pipeline(session.config, actor=f"{what} by {whoami()}")
 
@@ -114,7 +114,7 @@ def _run_due(session: Session, pipeline: Pipeline) -> Ended:
     """Do every hour that is due."""
     from saec.cli.outlook import idle_line, look
     from saec.cli.progress import HourBar
-    from saec.schedule import advance
+    from saec.schedule.advance import advance
 
     due = sum(planned.pending for planned in pipeline.due())
     with HourBar(session.notes, total=due) as bar:
@@ -131,9 +131,9 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
         HourHeld: when it is not over yet, or absent.
         InputError: reason "conflict", when it was done with other rows and these are not to be replaced.
     """
-    from saec.backfill import give_up, run_backfill
     from saec.cli.progress import HourBar
-    from saec.progress import ask, look_ahead
+    from saec.schedule.backfill import give_up, run_backfill
+    from saec.schedule.progress import ask, look_ahead
 
     asked = ask(hour, hour, pipeline.actor, only="all", promote=True, replace=replace)
     [planned] = look_ahead(pipeline.config, pipeline.ledger, asked).plan
@@ -171,8 +171,8 @@ def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
 
 def _backfill(session: Session, pipeline: Pipeline, asked: Backfill | None) -> int:
     """Begin or resume a backfill, showing how far it has come."""
-    from saec.backfill import run_backfill
     from saec.cli.progress import HourBar
+    from saec.schedule.backfill import run_backfill
 
     with HourBar(session.notes, total=None) as bar:
         ended, rows = run_backfill(pipeline, asked, listener=bar)
@@ -185,8 +185,8 @@ def _backfill(session: Session, pipeline: Pipeline, asked: Backfill | None) -> i
 
 def _turn(session: Session, pipeline: Pipeline, turn: str) -> int:
     """Pause, resume or cancel the open backfill."""
-    from saec.backfill import give_up
-    from saec.lease import at_work
+    from saec.schedule.backfill import give_up
+    from saec.schedule.lease import at_work
 
     if turn == "resume":
         return _backfill(session, pipeline, None)

@@ -84,7 +84,7 @@ def repair(session: Session) -> None:
     version was moved is made again by saec backfill.
     """
     from saec.integrity import ASIDE, set_aside
-    from saec.lease import held
+    from saec.schedule.lease import held
 
     with held(session.ledger, session.store, session.config.workspace, f"saec repair by {whoami()}", 0.0):
         moved = set_aside(session.store)

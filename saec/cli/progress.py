@@ -55,7 +55,7 @@ class Bar:
 
 
 class HourBar(Bar):
-    """A bar over hours, a `saec.pipeline.Listener`, which also says one line when an hour ends."""
+    """A bar over hours, a `saec.schedule.pipeline.Listener`, which also says one line when an hour ends."""
 
     ended = 0
 

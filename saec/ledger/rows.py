@@ -106,7 +106,7 @@ class Backfill:
     last: Hour
     """Last hour of the range, included."""
     only: str
-    """Which hours: `saec.planner.Only`."""
+    """Which hours: `saec.schedule.planner.Only`."""
     promote: bool
     """Whether what passes goes live: hour by hour, or, where hours are done aside, the newest one at the end."""
     stop_on_failure: bool

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from saec.config import Config
 from saec.data.partitions import available_hours
 from saec.hours import Hour
-from saec.lease import at_work
 from saec.ledger import HourRow, Lease, Ledger
-from saec.planner import PlannedHour, due_now
-from saec.progress import Progress, look_ahead
+from saec.schedule.lease import at_work
+from saec.schedule.planner import PlannedHour, due_now
+from saec.schedule.progress import Progress, look_ahead
 from saec.space import free_bytes
 from saec.store.model_store import ModelStore
 from saec.store.releases import Release

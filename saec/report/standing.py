@@ -12,8 +12,8 @@ from typing import Literal
 
 from saec.hours import Hour
 from saec.monitoring.outlook import Outlook
-from saec.progress import Progress
 from saec.report import text
+from saec.schedule.progress import Progress
 
 _DAY = 86400
 

@@ -9,8 +9,8 @@ from saec.cli.hours import exit_code
 from saec.cli.progress import HourBar
 from saec.hours import Hour
 from saec.ledger import HourRow
-from saec.pipeline import Pipeline
 from saec.report.records import STABLE_KEYS
+from saec.schedule.pipeline import Pipeline
 
 LAST, NEXT = 4, 5
 HOUR = Hour.parse("2026-03-01T12")
@@ -162,7 +162,7 @@ def test_ctrl_c_gives_the_lease_back(shell, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch:
-        patch.setattr("saec.pipeline.do_hour", interrupt)
+        patch.setattr("saec.schedule.pipeline.do_hour", interrupt)
         result = shell("run", code=130)
     assert "stopped" in result.stderr
     assert "Traceback" not in result.stderr

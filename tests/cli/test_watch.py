@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from saec.ledger import report_record
 from saec.ledger.tables import HourRecord, open_engine
-from saec.pipeline import Pipeline
 from saec.report.records import STABLE_KEYS
+from saec.schedule.pipeline import Pipeline
 
 LAST, NEXT = 4, 5
 

@@ -10,7 +10,7 @@ from saec.config import AlarmsConfig
 from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.monitoring.alarms import alarms
-from saec.planner import PlannedHour
+from saec.schedule.planner import PlannedHour
 
 HOUR = Hour.parse("2017-10-01T03")
 

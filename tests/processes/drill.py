@@ -18,7 +18,7 @@ from prefect import serve
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.schedules import Cron
 
-import saec.lease
+import saec.schedule.lease
 from flows.deploy import CRON, RUNS_AT_ONCE, deployments
 from flows.hourly import hourly
 from flows.tasks import TASKS
@@ -35,7 +35,7 @@ def may_wait(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if "DRILL_NAME" in os.environ:  # in the worker and its runs, not where pytest looks for tests
-    saec.lease.LEASE_SECONDS = float(os.environ.get("DRILL_LEASE", saec.lease.LEASE_SECONDS))
+    saec.schedule.lease.LEASE_SECONDS = float(os.environ.get("DRILL_LEASE", saec.schedule.lease.LEASE_SECONDS))
     for task in TASKS:
         task.fn = may_wait(task.name, task.fn)
 

@@ -14,13 +14,13 @@ from saec.config import AlarmsConfig
 from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.monitoring.alarms import alarms
-from saec.planner import PlannedHour
-from saec.progress import Progress, ask
 from saec.report.overview import overview_markdown
 from saec.report.palette import LIGHT
 from saec.report.standing import standing
 from saec.report.strip import last_outcomes, strip_words
 from saec.report.strip_figure import strip_image
+from saec.schedule.planner import PlannedHour
+from saec.schedule.progress import Progress, ask
 
 FIRST = Hour.parse("2017-10-01T00")
 

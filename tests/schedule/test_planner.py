@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from saec.config import DataConfig
 from saec.hours import Hour
 from saec.ledger import HourRow
-from saec.planner import MOST_ATTEMPTS, PAUSE, Only, backfill_hours, due_hours
+from saec.schedule.planner import MOST_ATTEMPTS, PAUSE, Only, backfill_hours, due_hours
 
 H = Hour.parse("2026-03-01T00")
 ABSENT_AFTER = 2

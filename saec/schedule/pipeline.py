@@ -16,13 +16,13 @@ from saec.durable import REASONS, remove_temporaries
 from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
 from saec.failpoints import reached
 from saec.hours import Hour
-from saec.late import learners
-from saec.lease import held
 from saec.ledger import HourRow, Lease, Ledger
 from saec.logs import ended, hour_logged, step_begun
 from saec.monitoring.metrics import write_metrics
-from saec.planner import MOST_ATTEMPTS, PlannedHour, due_now
-from saec.retries import RETRIED
+from saec.schedule.late import learners
+from saec.schedule.lease import held
+from saec.schedule.planner import MOST_ATTEMPTS, PlannedHour, due_now
+from saec.schedule.retries import RETRIED
 from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
 from saec.workspace import Workspace
 
@@ -83,7 +83,7 @@ class Pipeline:
 
     @contextmanager
     def leased(self, patience: float = 0.0) -> Iterator[Lease]:
-        """Hold the lease, and write the metrics at the end; see `saec.lease.held`.
+        """Hold the lease, and write the metrics at the end; see `saec.schedule.lease.held`.
 
         Args:
             patience: seconds to wait for it while another run holds it, which is let know.

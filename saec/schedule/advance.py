@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saec.backfill import run_backfill
 from saec.hours import Hour
-from saec.late import note_late
-from saec.lease import LEASE_SECONDS, is_here
-from saec.pipeline import NOBODY
-from saec.progress import ask
+from saec.schedule.backfill import run_backfill
+from saec.schedule.late import note_late
+from saec.schedule.lease import LEASE_SECONDS, is_here
+from saec.schedule.pipeline import NOBODY
+from saec.schedule.progress import ask
 
 if TYPE_CHECKING:
     from saec.ledger import HourRow
-    from saec.pipeline import Listener, Pipeline
+    from saec.schedule.pipeline import Listener, Pipeline
 
 REPLAY = "replay of late data"
 """Who asks for a backfill of hours that late data has made stale."""

@@ -21,8 +21,8 @@ from saec.errors import (
     StoreError,
     TrainingError,
 )
-from saec.lease import LEASE_SECONDS
 from saec.ledger import Ledger, report_record
+from saec.schedule.lease import LEASE_SECONDS
 from saec.steps import Steps
 from saec.workspace import Workspace
 
@@ -193,7 +193,7 @@ def test_run_replaced_while_publishing_cannot_follow_the_new_one(site):
 
 def test_lease_is_renewed_while_a_step_takes_long(site, monkeypatch):
     """The lease outlives its time as long as the run lives."""
-    monkeypatch.setattr("saec.lease.LEASE_SECONDS", 0.4)
+    monkeypatch.setattr("saec.schedule.lease.LEASE_SECONDS", 0.4)
 
     def slow(plan):
         time.sleep(0.8)

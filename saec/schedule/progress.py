@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from saec.data.partitions import available_hours
 from saec.ledger import Backfill
-from saec.planner import Only, PlannedHour, backfill_hours, over_now
+from saec.schedule.planner import Only, PlannedHour, backfill_hours, over_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from saec.errors import StoreError
 from saec.failpoints import reached
-from saec.lease import at_work
-from saec.pipeline import NOBODY
-from saec.progress import FAILURES, as_begun, look_ahead, own_work
+from saec.schedule.lease import at_work
+from saec.schedule.pipeline import NOBODY
+from saec.schedule.progress import FAILURES, as_begun, look_ahead, own_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from saec.hours import Hour
     from saec.ledger import Backfill, HourRow, Lease, Ledger
-    from saec.pipeline import Listener, Pipeline
-    from saec.planner import PlannedHour
+    from saec.schedule.pipeline import Listener, Pipeline
+    from saec.schedule.planner import PlannedHour
 
 PATIENCE = 24 * 3600.0
 """Seconds that a backfill waits for the lease, once it has given it to a scheduled run."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from saec.errors import LeaseLost, LedgerError, ReleaseConflict
-from saec.lease import at_work, held
 from saec.ledger import Ledger
+from saec.schedule.lease import at_work, held
 from saec.store.model_store import open_store
 
 
@@ -91,7 +91,7 @@ def test_runs_that_begin_and_end_at_once_never_take_each_other_for_dead(tmp_path
 
 def test_lock_of_a_run_that_stands_still_is_not_waited_for_long(taken, tmp_path, monkeypatch):
     """A run without the lease that never lets go of the lock, stopped as it began, holds nobody up for ever."""
-    monkeypatch.setattr("saec.lease.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("saec.schedule.lease.LOCK_SECONDS", 0.2)
     with (tmp_path / "run.lock").open("ab") as stopped:
         fcntl.flock(stopped, fcntl.LOCK_EX)
         assert taken().fence == 1
@@ -99,7 +99,7 @@ def test_lock_of_a_run_that_stands_still_is_not_waited_for_long(taken, tmp_path,
 
 def test_patience_is_rewarded_when_the_lease_is_free(taken, tmp_path, monkeypatch):
     """Who has patience lets the holder know, and gets the lease when it expires; who has not hears "busy"."""
-    monkeypatch.setattr("saec.lease.ASK_SECONDS", 0.05)
+    monkeypatch.setattr("saec.schedule.lease.ASK_SECONDS", 0.05)
     ledger = Ledger(url(tmp_path))
     ledger.acquire("a run on elsewhere, process 7", 0.5)
     assert not ledger.wanted()

@@ -5,11 +5,11 @@ import threading
 import pytest
 
 from saec import failpoints, steps
-from saec.backfill import give_up, run_backfill
 from saec.errors import LedgerError
 from saec.ledger import Ledger
-from saec.progress import ask, look_ahead
-from saec.schedule import advance
+from saec.schedule.advance import advance
+from saec.schedule.backfill import give_up, run_backfill
+from saec.schedule.progress import ask, look_ahead
 from saec.steps import Steps
 from saec.workspace import Workspace
 
