@@ -59,7 +59,7 @@ class VersionStore:
         for name in files:
             self.objects.put(_name(version, name), staged / name)
             reached("version.file-written")
-        with storage_errors(f"stage {MANIFEST}"):
+        with storage_errors(f"write {staged / MANIFEST}"):
             (staged / MANIFEST).write_bytes(encoded)
         reached("version.manifest-staged")
         self.objects.put(_name(version, MANIFEST), staged / MANIFEST)

@@ -30,6 +30,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
 from saec.ledger import Ledger
 from saec.steps import Steps, train
@@ -179,6 +180,7 @@ class Installation:
         if shutil.which("weed"):
             others = [f"-{part}.port={20_000 + offset + port % 9_000}" for offset, part in
                       enumerate(("master", "volume", "filer"))]
+            others.append(f"-s3.port.grpc={20_003 + port % 9_000}")  # else 10,000 above its port, which may be too high
             command = self.here(self.services["store"]["command"]).replace("s3.port=8333", f"s3.port={port}")
             command = command.replace("/models", str(self.folder / "models")).split()
             (self.folder / "models").mkdir()
@@ -189,9 +191,12 @@ class Installation:
             self.start("store", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
         until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), "the store", self.gone)
         if not shutil.which("weed"):  # SeaweedFS makes a bucket when it is first written to
-            client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1",
-                                  aws_access_key_id="saec", aws_secret_access_key=SECRETS["store_key"])
-            client.create_bucket(Bucket="models")
+            self.client("saec", SECRETS["store_key"]).create_bucket(Bucket="models")
+
+    def client(self, name: str, key: str) -> Any:
+        """The store as one of its identities sees it."""
+        return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.ports['store']}", region_name="us-east-1",
+                            aws_access_key_id=name, aws_secret_access_key=key)
 
 
 @pytest.fixture
@@ -296,6 +301,9 @@ def test_the_standard_installation(installation, settings_file, fresh, monkeypat
     with pytest.raises(urllib.error.HTTPError, match="401"):
         installation.score(row.to_pylist(), "another key, as long as it")
     until(lambda: any(path.stat().st_size for path in (installation.folder / "scored").iterdir()), "a line of the log")
+    if shutil.which("weed"):  # moto asks nobody who he is
+        with pytest.raises(ClientError, match="AccessDenied"):
+            installation.client("serving", SECRETS["store_reader_key"]).put_object(Bucket="models", Key="x", Body=b"")
 
     installation.stop("worker")
     healthy, said = until(lambda: not (found := installation.check("worker", "--late", "5", **config))[0] and found,
