@@ -13,7 +13,7 @@ import json
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -244,6 +244,20 @@ class ServingConfig(Section):
     """Folder of this server alone that keeps the last good version, so that a restart answers with the store away."""
     api_key_file: Path | None = None
     """File whose first line is the key that requests must bear, if `SAEC_API_KEY` has none; without, none is asked."""
+
+    def changed(self, **options: Any) -> ServingConfig:
+        """The same with options of a command line in place of settings; options of None change nothing.
+
+        Raises:
+            ConfigError: naming the option that is not valid.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            return ServingConfig.model_validate(self.model_dump() | given)
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False)[0]
+            option = str(problem["loc"][0]).replace("_", "-")
+            raise ConfigError(f"--{option}: {problem['msg']}") from None
 
 
 class Config(Section):

@@ -224,3 +224,11 @@ def test_every_knob_is_described():
     undescribed = [f"{section.__name__}.{name}" for section in [Config, *Section.__subclasses__()]
                    for name, field in section.model_fields.items() if not field.description]
     assert [name for name in undescribed if name.partition(".")[2] not in ("fields", *SECTIONS)] == []
+
+
+def test_an_option_that_is_not_valid_is_named():
+    """Options of `saec serve` are checked as settings are, and only those that were given change anything."""
+    settings = ServingConfig(port=8081).changed(host=None, max_rows=5)
+    assert (settings.host, settings.port, settings.max_rows) == ("127.0.0.1", 8081, 5)
+    with pytest.raises(ConfigError, match="--max-rows: .*greater"):
+        settings.changed(max_rows=0)

@@ -27,10 +27,7 @@ def serve(session: Session, **given: Any) -> None:
     SAEC_API_KEY or a file, never from the command line. The same server without the pipeline installed: python -m
     saec.server.
     """
-    from saec.config import ServingConfig
     from saec.server.serve import serve as run
 
     config = session.config
-    changed = {name: value for name, value in given.items() if value is not None}
-    settings = ServingConfig.model_validate(config.serving.model_dump() | changed)
-    run(config.store_url, settings, config.data.row_id_columns)
+    run(config.store_url, config.serving.changed(**given), config.data.row_id_columns)

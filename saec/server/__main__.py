@@ -12,10 +12,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
-from pydantic import ValidationError
 
 from saec.config import ServingConfig
-from saec.errors import SaecError
+from saec.errors import ConfigError, SaecError
 from saec.server.serve import serve
 
 
@@ -42,13 +41,10 @@ def main(store: str, row_ids: tuple[str, ...], **given: Any) -> None:
     """
     signal.signal(signal.SIGTERM, _stop)
     try:
-        settings = ServingConfig.model_validate({name: value for name, value in given.items() if value is not None})
-        serve(store, settings, row_ids)
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        raise click.UsageError(f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}") from None
+        serve(store, ServingConfig().changed(**given), row_ids)
     except SaecError as error:
-        sys.exit(f"saec: {error}")
+        click.echo(f"saec: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 if __name__ == "__main__":
