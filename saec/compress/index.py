@@ -190,15 +190,19 @@ class RetrievalIndex:
 
     @cached_property
     def _find(self) -> Callable[[Keys], tuple[Keys, tuple[Cells, Cells, Cells]]]:
-        """What gives the hashes of keys and the places of their three cells among all cells."""
-        if len(self.layouts) == 1:
-            return lambda keys_N: ((hash_N := self.layouts[0].hash(keys_N)), self.layouts[0].places(hash_N))
+        """What gives the hashes of keys and the places of their three cells among all cells.
+
+        It does not hold the index, so that one that nobody uses any more goes at once, and the file it maps with it.
+        """
+        shards, alone = len(self.layouts), self.layouts[0]
+        if shards == 1:
+            return lambda keys_N: ((hash_N := alone.hash(keys_N)), alone.places(hash_N))
         seed_H, _, length_H, segments_H, _, _ = np.array([astuple(layout) for layout in self.layouts], np.uint64).T
         cells_H = np.array([layout.cells for layout in self.layouts])
         start_H = np.cumsum(cells_H) - cells_H
 
         def find(keys_N: Keys) -> tuple[Keys, tuple[Cells, Cells, Cells]]:
-            shard_N = _shards_of(keys_N, len(self.layouts))
+            shard_N = _shards_of(keys_N, shards)
             hash_N = _mixed(keys_N, seed_H[shard_N])
             first_N, second_N, third_N = _places(hash_N, segments_H[shard_N], length_H[shard_N])
             start_N = start_H[shard_N]

@@ -126,29 +126,17 @@ class Network:
 
     @cached_property
     def _split(self) -> Callable[[bytes], tuple[_Weights, _Weights]]:
-        """What gives the weights of the fields that are shared, as a mask's bytes, and of the others."""
+        """What gives the weights of the fields that are shared, as a mask's bytes, and of the others.
+
+        It does not hold the network, so that one that nobody uses any more goes at once, and the file it maps with it.
+        """
+        layout, parameters = self.layout, self.parameters
 
         def split(mask: bytes) -> tuple[_Weights, _Weights]:
-            shared_X = np.repeat(np.frombuffer(mask, bool), self.layout.width)
-            return self._weights(shared_X), self._weights(~shared_X)
+            shared_X = np.repeat(np.frombuffer(mask, bool), layout.width)
+            return _weights(layout, parameters, shared_X), _weights(layout, parameters, ~shared_X)
 
         return lru_cache(maxsize=8)(split)
-
-    def _weights(self, chosen_X: NDArray[np.bool_]) -> _Weights:
-        """The weights of some of all numbers of a row."""
-        named = self.parameters
-        linear = [named["deep.0.weight"], named["first_order_FD"].reshape(1, -1)]
-        layers = range(self.layout.cross_layers) if self.layout.network == "dcnv2" else ()
-        downs = [named[f"interaction.down.{layer}.weight"] for layer in layers]
-        if downs:
-            linear.insert(1, downs.pop(0))
-            downs.append(named["interaction.out.weight"])
-        return _Weights(
-            np.ascontiguousarray(np.concatenate(linear)[:, chosen_X].T),
-            tuple(np.ascontiguousarray(named[f"interaction.up.{layer}.weight"][chosen_X].T) for layer in layers),
-            tuple(named[f"interaction.up.{layer}.bias"][chosen_X] for layer in layers),
-            tuple(np.ascontiguousarray(down[:, chosen_X].T) for down in downs),
-        )
 
     def _pairs(self, vectors_BOD: Floats, shared: Shared) -> Floats:
         total_BD = vectors_BOD.sum(1) + shared.total_D
@@ -175,6 +163,22 @@ class Network:
             units = units @ self.parameters[f"deep.{2 * layer}.weight"].T
             units += self.parameters[f"deep.{2 * layer}.bias"]
         return units[:, 0]
+
+
+def _weights(layout: NetworkLayout, named: Mapping[str, NDArray[Any]], chosen_X: NDArray[np.bool_]) -> _Weights:
+    """The weights of some of all numbers of a row."""
+    linear = [named["deep.0.weight"], named["first_order_FD"].reshape(1, -1)]
+    layers = range(layout.cross_layers) if layout.network == "dcnv2" else ()
+    downs = [named[f"interaction.down.{layer}.weight"] for layer in layers]
+    if downs:
+        linear.insert(1, downs.pop(0))
+        downs.append(named["interaction.out.weight"])
+    return _Weights(
+        np.ascontiguousarray(np.concatenate(linear)[:, chosen_X].T),
+        tuple(np.ascontiguousarray(named[f"interaction.up.{layer}.weight"][chosen_X].T) for layer in layers),
+        tuple(named[f"interaction.up.{layer}.bias"][chosen_X] for layer in layers),
+        tuple(np.ascontiguousarray(down[:, chosen_X].T) for down in downs),
+    )
 
 
 def sigmoid(logits_B: Floats) -> NDArray[np.float64]:

@@ -37,6 +37,9 @@ class Server:
         self.listening_since = time.monotonic()
         if "serving on http://" not in said:
             raise RuntimeError(f"the server did not start: {said}{self._process.stderr.read()}")
+        # A pipe that nobody empties would be full after 480 swaps, and the server would wait to say the next.
+        self._listener = threading.Thread(target=self._process.stderr.read, daemon=True)
+        self._listener.start()
         self.port = int(said.rstrip().rpartition(":")[2])
         self.pid = self._process.pid
 
@@ -89,8 +92,9 @@ class Server:
 
     def _end(self) -> int:
         code = self._process.wait(timeout=20)
-        if self._process.stderr:
-            self._process.stderr.close()
+        self._listener.join()
+        assert self._process.stderr
+        self._process.stderr.close()
         return code
 
 

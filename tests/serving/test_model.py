@@ -1,6 +1,8 @@
 """One scoring code: whatever way a row comes, it gets the score that the trained network gives it."""
 
+import gc
 import mmap
+import weakref
 
 import numpy as np
 import pytest
@@ -152,3 +154,18 @@ def test_index_and_network_are_used_where_the_file_lies(model):
             assert not base.flags.writeable
             base = base.base
         assert isinstance(getattr(base, "obj", base), mmap.mmap)
+
+
+def test_a_model_that_nobody_uses_any_more_goes_at_once(tmp_path):
+    """Its maps hold files open, of which a server that swaps every hour may have only so many; nothing waits for gc."""
+    model, rows = Model.open(Published(tmp_path).folder), some_rows(2)
+    shared = {name: rows[0][name] for name in ("user", "site", "at")}
+    model.score(rows)
+    model.score_candidates(shared, [{name: row[name] for name in row.keys() - shared.keys()} for row in rows])
+    parts = [weakref.ref(part) for part in (model, model.network, model.index, model.encoder)]
+    gc.disable()
+    try:
+        del model
+        assert [part() for part in parts] == [None] * 4
+    finally:
+        gc.enable()
