@@ -230,5 +230,5 @@ def test_an_option_that_is_not_valid_is_named():
     """Options of `saec serve` are checked as settings are, and only those that were given change anything."""
     settings = ServingConfig(port=8081).changed(host=None, max_rows=5)
     assert (settings.host, settings.port, settings.max_rows) == ("127.0.0.1", 8081, 5)
-    with pytest.raises(ConfigError, match="--max-rows: .*greater"):
+    with pytest.raises(ConfigError, match=r"--max-rows: .*greater"):
         settings.changed(max_rows=0)
