@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from saec import layout
 from saec.errors import ConfigError, nearest
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -95,12 +96,12 @@ class FieldConfig(Section):
     @property
     def source_column(self) -> str | None:
         """The column this field reads, or None for a field derived from the event's time."""
-        return None if self.kind in ("hour_of_day", "day_of_week") else (self.column or self.name)
+        return layout.source_column(self)
 
     @property
     def slots(self) -> int:
         """Columns this field takes in the key matrix: `max_values` for a list, else 1."""
-        return self.max_values if self.kind == "list" else 1
+        return layout.slots(self)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -332,13 +333,12 @@ class Config(Section):
     @cached_property
     def field_names(self) -> tuple[str, ...]:
         """Names of all F fields of the model: the declared ones, then the crosses."""
-        return (*(field.name for field in self.fields), *("&".join(cross) for cross in self.crosses))
+        return layout.field_names(self.fields, self.crosses)
 
     @cached_property
     def slot_fields(self) -> tuple[int, ...]:
         """For each of the S columns of the key matrix, the index of its field."""
-        slots = [field.slots for field in self.fields] + [1] * len(self.crosses)
-        return tuple(index for index, count in enumerate(slots) for _ in range(count))
+        return layout.slot_fields(self.fields, self.crosses)
 
     @cached_property
     def digest(self) -> str:

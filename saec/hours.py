@@ -19,6 +19,19 @@ HOUR_MS = 1000 * _SECONDS
 """Milliseconds of an hour."""
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Milliseconds since the epoch, rounded down; a moment without a time zone is taken for UTC.
+
+    >>> milliseconds(datetime(1970, 1, 1, 1))
+    3600000
+    """
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Hour:
     """One UTC hour, held as whole hours since 1970-01-01T00.

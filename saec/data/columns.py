@@ -9,6 +9,7 @@ Decisions: nothing is cast in silence. Any integer width will do for `int`, any 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,10 @@ import pyarrow.types as t
 from numpy.typing import NDArray
 
 from saec.data.features import Column
+
+if TYPE_CHECKING:
+    from saec.config import FieldConfig
+    from saec.data.schema import Field
 
 TypeRule = Callable[[pa.DataType], bool]
 _UTC = (None, "UTC", "Etc/UTC", "+00:00", "Z")
@@ -44,9 +49,15 @@ def value_type(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if t.is_dictionary(kind) else kind
 
 
-TYPE_RULES: dict[str, TypeRule] = {"int": t.is_integer, "float": t.is_floating, "bool": t.is_boolean,
-                                   "string": is_string}
+_TYPE_RULES: dict[str, TypeRule] = {"int": t.is_integer, "float": t.is_floating, "bool": t.is_boolean,
+                                    "string": is_string}
 """Which types will do for each type of a field."""
+
+
+def type_rule(field: FieldConfig | Field) -> TypeRule:
+    """Which types will do for a field; of a list field, for lists of its values."""
+    rule = _TYPE_RULES[field.type]
+    return rule if field.kind != "list" else lambda kind: is_list(kind) and rule(value_type(kind.value_type))
 
 
 def encoder_columns(table: pa.Table) -> dict[str, Column]:

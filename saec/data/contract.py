@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pyarrow.types as t
 
 from saec.config import Config
-from saec.data.columns import TYPE_RULES, TypeRule, is_list, is_utc, value_type
+from saec.data.columns import TypeRule, is_utc, type_rule, value_type
 from saec.data.partitions import Partition, wanted_columns
 from saec.errors import InputError, nearest
 
@@ -48,15 +48,8 @@ def _rules(config: Config) -> Iterator[tuple[str, str, TypeRule]]:
     for name in config.data.row_id_columns:
         yield name, "plain values", lambda kind: not t.is_nested(kind)
     for field in config.fields:
-        if field.source_column and field.kind == "list":
-            yield field.source_column, f"a list of {field.type}", _list_of(TYPE_RULES[field.type])
-        elif field.source_column:
-            yield field.source_column, field.type, TYPE_RULES[field.type]
-
-
-def _list_of(rule: TypeRule) -> TypeRule:
-    """The rule that wants lists of what another rule wants."""
-    return lambda kind: is_list(kind) and rule(value_type(kind.value_type))
+        if field.source_column:
+            yield field.source_column, f"{'a list of ' * (field.kind == 'list')}{field.type}", type_rule(field)
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from saec.data.hashing import Keys, field_key, hash_bytes, hash_int64, hash_words, reserved_feature
 from saec.errors import InputError
 from saec.hours import HOUR_MS
+from saec.layout import CLOCKS
 
 if TYPE_CHECKING:
     from saec.config import Config, FieldConfig
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 Values = TypeVar("Values", bound=Sized)
 _DAY_MS = 24 * HOUR_MS
-_CLOCKS = {"hour_of_day": 24, "day_of_week": 7}
 _THURSDAY = 3  # 1970-01-01, counted from Monday
 _TOGETHER = 65_536  # values of all fields together that are hashed in one call: more than any request has
 _ZERO_BUCKET = 0
@@ -76,8 +76,8 @@ class FeatureEncoder:
         self._keys = {name: np.array([[half] for half in field_key(secret, name)], np.uint64) for name in names}
         self._null = {name: np.uint64(reserved_feature(secret, name, "null")) for name in names}
         self._empty = {name: np.uint64(reserved_feature(secret, name, "empty")) for name in names}
-        self._clock = {field.name: hash_int64(np.arange(_CLOCKS[field.kind]), self._keys[field.name])
-                       for field in rules.fields if field.kind in _CLOCKS}
+        self._clock = {field.name: hash_int64(np.arange(CLOCKS[field.kind]), self._keys[field.name])
+                       for field in rules.fields if field.kind in CLOCKS}
 
     def encode(self, columns: Mapping[str, Column], times_B: NDArray[np.int64]) -> Keys:
         """The key matrix of some rows.

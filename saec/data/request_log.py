@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -33,15 +33,15 @@ from numpy.typing import NDArray
 
 from saec.config import DataConfig
 from saec.data.hashing import Keys, field_key, hash_bytes
-from saec.hours import Hour
+from saec.hours import Hour, milliseconds
 
 LONGEST_LINE = 1 << 16
 """Bytes of a line; a longer one is unreadable, in as many pieces."""
 _CHUNK = 50_000
+_KEYED_AS = "rows in the request log"
 _BETWEEN = pa.scalar(b"\x1f", pa.large_binary())
 _AFTER = np.int64(1 << 62)
 """Added to the distance of scores that came after the event, so that any score before it is nearer."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FILE = re.compile(r"(\d{8}T(?:[01]\d|2[0-3]))\.[^/]+\.jsonl")
 _VERSION = re.compile(r"\d{8}T\d{2}-[0-9a-f]{12}")
 
@@ -101,7 +101,7 @@ def remove_log_files(folder: Path, before: Hour) -> None:
 
 def row_ids(table: pa.Table, data: DataConfig) -> Keys:
     """A keyed hash of what identifies each row of an hour, uint64 [B]."""
-    key = field_key(data.hash_key, "rows in the request log")
+    key = field_key(data.hash_key, _KEYED_AS)
     columns = table.select(data.row_id_columns)
     parts = [np.empty(0, np.uint64)]
     for batch in columns.to_batches(max_chunksize=1 << 20):
@@ -167,7 +167,7 @@ def _texts(column: pa.Array) -> pa.Array:
 
 def _chunks(file: BinaryIO, reading: _Reading) -> Iterator[_Lines]:
     """A file's readable lines, some thousand at a time."""
-    key = field_key(reading.data.hash_key, "rows in the request log")
+    key = field_key(reading.data.hash_key, _KEYED_AS)
     pieces = iter(lambda: file.readline(LONGEST_LINE), b"")
     while chunk := list(islice(pieces, _CHUNK)):
         read = [line for piece in chunk if (line := _read(piece, reading)) is not None]
@@ -208,8 +208,7 @@ def _plain_id(value: Any, name: str, data: DataConfig) -> Any:
 
 def _milliseconds(text: str) -> int:
     """A time in ISO 8601 as milliseconds since the epoch; without a zone it is UTC."""
-    moment = datetime.fromisoformat(text)
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
+    return milliseconds(datetime.fromisoformat(text))
 
 
 def _text(value: Any) -> bytes:

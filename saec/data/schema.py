@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from saec import layout
+
 FORMAT = 2
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _KINDS = ("categorical", "numeric", "list", "hour_of_day", "day_of_week")
@@ -41,12 +43,12 @@ class Field:
     @property
     def source_column(self) -> str | None:
         """The column this field reads, or None for a field derived from the event's time."""
-        return None if self.kind in ("hour_of_day", "day_of_week") else (self.column or self.name)
+        return layout.source_column(self)
 
     @property
     def slots(self) -> int:
         """Columns this field takes in the key matrix."""
-        return self.max_values if self.kind == "list" else 1
+        return layout.slots(self)
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,12 @@ class Schema:
     @cached_property
     def field_names(self) -> tuple[str, ...]:
         """Names of all fields of the model: the declared ones, then the crosses."""
-        return (*(field.name for field in self.fields), *("&".join(cross) for cross in self.crosses))
+        return layout.field_names(self.fields, self.crosses)
 
     @cached_property
     def slot_fields(self) -> tuple[int, ...]:
         """For each of the S columns of the key matrix, the index of its field."""
-        slots = [field.slots for field in self.fields] + [1] * len(self.crosses)
-        return tuple(index for index, count in enumerate(slots) for _ in range(count))
+        return layout.slot_fields(self.fields, self.crosses)
 
     @cached_property
     def readers(self) -> dict[str, Field | None]:

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from saec.data.columns import TYPE_RULES, encoder_columns, has_nulls, is_list, is_utc, times_ms, value_type
+from saec.data.columns import encoder_columns, has_nulls, is_utc, times_ms, type_rule, value_type
 from saec.data.features import Column
 from saec.data.schema import Schema
 from saec.errors import InputError, nearest
+from saec.serving.rows import check_names
 
 
 def arrow_columns(rows: Any, schema: Schema) -> tuple[dict[str, Column], NDArray[np.int64]]:
@@ -24,10 +25,7 @@ def arrow_columns(rows: Any, schema: Schema) -> tuple[dict[str, Column], NDArray
         InputError: reason schema, dtype or nulls, naming the column.
     """
     table = pa.table(rows)
-    for name in table.column_names:
-        if name not in schema.columns:
-            raise InputError(f"no field of the version reads column {name[:64]!r}{nearest(name[:64], schema.columns)}; "
-                             "leave it out", reason="schema")
+    check_names(table.column_names, schema)
     check_types(table.schema, schema)
     for name, field in schema.readers.items():
         if not (field and field.nullable) and name in table.column_names and has_nulls(table[name]):
@@ -52,13 +50,8 @@ def check_types(found: pa.Schema, schema: Schema) -> None:
             raise InputError(f"there is no column {name!r}{nearest(name, found.names)}; the version wants it, of type "
                              f"{schema.columns[name]}", reason="schema")
         kind = value_type(found.field(name).type)
-        if field is None:
-            fits = is_utc(kind)
-        elif field.kind == "list":
-            fits = is_list(kind) and TYPE_RULES[field.type](value_type(kind.value_type))
-        else:
-            fits = TYPE_RULES[field.type](kind)
-        if not fits:
+        fits = is_utc if field is None else type_rule(field)
+        if not fits(kind):
             raise InputError(f"column {name!r} wants {schema.columns[name]}, found {kind}; nothing is cast",
                              reason="dtype")
 

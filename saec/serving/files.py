@@ -13,7 +13,6 @@ and fill the file. The store never rewrites a file in place, so a map stays what
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
@@ -27,13 +26,13 @@ from numpy.typing import NDArray
 
 from saec.errors import IntegrityError
 from saec.store.manifest import MANIFEST, MANIFEST_LIMIT, entries, parse
+from saec.store.objects import Buffer, FileEntry
 
 INDEX, CODEBOOKS, NETWORK, SCHEMA = "index.safetensors", "codebooks.safetensors", "network.safetensors", "schema.json"
 RECORDED = "recorded.safetensors"
 HEADER_LIMIT = 1 << 20
 """Most bytes of a file's header, and of the schema."""
 
-Buffer = mmap.mmap | bytes
 Tensors = dict[str, NDArray[Any]]
 _DTYPES: dict[str, np.dtype[Any]] = {
     "I8": np.dtype("<i1"), "U8": np.dtype("<u1"), "U16": np.dtype("<u2"), "U32": np.dtype("<u4"),
@@ -84,13 +83,9 @@ def verify(folder: Path, manifest: dict[str, Any], opened: Callable[[str], Buffe
     if unexpected := sorted({path.name for path in folder.iterdir()} - files.keys() - {MANIFEST}):
         raise IntegrityError(f"{folder / unexpected[0]} is not in the manifest; run saec verify {folder.name}")
     for name, wanted in files.items():
-        data = opened(name)
-        found = hashlib.sha256(data).hexdigest()
-        if (found, len(data)) != (wanted.sha256, wanted.bytes):
-            raise IntegrityError(
-                f"{folder / name} was altered: wanted {wanted.bytes} bytes of sha256 {wanted.sha256[:12]}…, found "
-                f"{len(data)} of {found[:12]}…; roll back to another version (saec versions)"
-            )
+        if (found := FileEntry.of(opened(name))) != wanted:
+            raise IntegrityError(f"{folder / name} was altered: {wanted.unlike(found)}; roll back to another version "
+                                 "(saec versions)")
 
 
 def tensors(data: Buffer, origin: Path) -> Tensors:

@@ -30,7 +30,6 @@ from saec.serving.files import (
     NETWORK,
     RECORDED,
     SCHEMA,
-    Buffer,
     map_file,
     read_manifest,
     tensors,
@@ -40,6 +39,7 @@ from saec.serving.files import (
 )
 from saec.serving.network import Network, Shared, mismatches, parameter_shapes, sigmoid
 from saec.serving.rows import Rows, columns_of
+from saec.store.objects import Buffer
 
 SCORED_AT_ONCE = 1024
 """Rows that go through the network together: their arrays then stay in the processor's cache."""

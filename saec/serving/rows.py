@@ -11,7 +11,7 @@ Shapes: B rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from saec.data.features import Column, opaque_bytes
 from saec.data.schema import Field, Schema
 from saec.errors import InputError, nearest
+from saec.hours import milliseconds
 
 Rows = Sequence[Mapping[str, Any]] | Mapping[str, Any] | Any
 """Dicts, a dict of columns, or something with Arrow's protocol."""
 Times = NDArray[np.int64]
 
 _ARROW = ("__arrow_c_stream__", "__arrow_c_array__")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 _ARRAY_KINDS = {"int": "iu", "float": "fiu", "bool": "b"}
 _VALUE_TYPES: dict[str, set[type]] = {"int": {int}, "float": {float, int}, "bool": {bool}, "string": {str, bytes}}
 
@@ -45,7 +44,7 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
         InputError: reason schema, dtype or nulls, naming the column.
     """
     if isinstance(rows, Mapping) and shared is None:
-        _check_names(rows.keys(), schema)
+        check_names(rows.keys(), schema)
         return _converted(rows, _count(rows), schema)
     if shared is None and any(hasattr(rows, name) for name in _ARROW):
         from saec.serving.arrow import arrow_columns  # noqa: PLC0415 - whoever has an Arrow object has pyarrow
@@ -56,7 +55,7 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
         raise InputError(f"{wanted if shared is None else 'candidates must be a list of dicts'}, got "
                          f"{type(rows).__name__}", reason="schema")
     names = _names(rows) if len(rows) else schema.columns.keys() - (shared or {}).keys()  # of no rows, all columns
-    _check_names(names | (shared or {}).keys(), schema)
+    check_names(names | (shared or {}).keys(), schema)
     given = {name: [row.get(name) for row in rows] for name in names}
     if shared is None:
         return _converted(given, len(rows), schema)
@@ -181,9 +180,9 @@ def _times(name: str, values: Any) -> Times:
             raise _no_time(name)
         if not isinstance(moment, datetime):
             raise _wrong(name, "datetime or ISO 8601 text", {type(value)})
-        moments.append((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH)
+        moments.append(moment)
     try:
-        return np.array([moment // _MILLISECOND for moment in moments], np.int64)
+        return np.array([milliseconds(moment) for moment in moments], np.int64)
     except (TypeError, ValueError):  # pandas' NaT is a datetime too
         raise _no_time(name) from None
 
@@ -206,7 +205,7 @@ def _wrong(name: str, wanted: str, types: Iterable[type]) -> InputError:
     return InputError(f"column {name!r} wants {wanted}, found {found}; nothing is cast", reason="dtype")
 
 
-def _check_names(names: Iterable[Any], schema: Schema) -> None:
+def check_names(names: Iterable[Any], schema: Schema) -> None:
     """Refuse a column that no field reads, before anything is made of its values."""
     if unknown := sorted(str(name)[:64] for name in names if name not in schema.columns):
         raise InputError(f"no field of the version reads column {unknown[0]!r}{nearest(unknown[0], schema.columns)}; "

@@ -18,7 +18,6 @@ Shapes: W words of a file.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import lzma
 import zlib
@@ -198,10 +197,8 @@ def _read_version(folder: Path) -> Files:
 
 def _require(data: bytes, wanted: FileEntry, what: str) -> None:
     """Raise IntegrityError unless bytes are those wanted."""
-    found = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
-    if found != wanted:
-        raise IntegrityError(f"wanted {wanted.bytes} bytes of sha256 {wanted.sha256[:12]}…, found {found.bytes} of "
-                             f"{found.sha256[:12]}… in {what}")
+    if (found := FileEntry.of(data)) != wanted:
+        raise IntegrityError(f"{wanted.unlike(found)} in {what}")
 
 
 def _require_equal(folder: Path, files: Files) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ from saec.errors import IntegrityError
 from saec.failpoints import reached
 from saec.store.staging import remove_orphan_folders, staging_folder
 
+Buffer = bytes | mmap.mmap
+"""A file's bytes, read or mapped."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
@@ -30,6 +34,16 @@ class FileEntry:
     """Of the file's bytes, in hex."""
     bytes: int
     """Size of the file."""
+
+    @classmethod
+    def of(cls, data: Buffer) -> FileEntry:
+        """The entry of a file with these bytes."""
+        return cls(hashlib.sha256(data).hexdigest(), len(data))
+
+    def unlike(self, found: FileEntry) -> str:
+        """How a file differs from what is wanted, in words."""
+        return (f"wanted {self.bytes} bytes of sha256 {self.sha256[:12]}…, found {found.bytes} of "
+                f"{found.sha256[:12]}…")
 
 
 class Objects(Protocol):

@@ -7,7 +7,6 @@ bytes, are the same. A version never changes; it is only added, repaired to the 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -95,7 +94,7 @@ class VersionStore:
         manifest = self.manifest(version)
         files = manifests.entries(manifest)
         encoded = manifests.encode(manifest)
-        own = FileEntry(hashlib.sha256(encoded).hexdigest(), len(encoded))
+        own = FileEntry.of(encoded)
         near = self.objects.near({_name(version, name): entry for name, entry in {**files, MANIFEST: own}.items()})
         problems = _problems(near, version, files)
         if problems:
@@ -167,8 +166,7 @@ def _problems(objects: Objects, version: str, files: Mapping[str, FileEntry]) ->
             problems.append(str(error))
         else:
             if stored != wanted:
-                problems.append(f"{name} was altered: wanted {wanted.bytes} bytes of sha256 {wanted.sha256[:12]}…, "
-                                f"found {stored.bytes} of {stored.sha256[:12]}…")
+                problems.append(f"{name} was altered: {wanted.unlike(stored)}")
     return problems
 
 

@@ -1,0 +1,53 @@
+"""How fields lie in the key matrix: the same for the settings that train a version and for the schema that serves it.
+
+Shapes: F fields, S slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+CLOCKS = {"hour_of_day": 24, "day_of_week": 7}
+"""Kinds of fields that are derived from the event's time and read no column, and how many values each has."""
+
+
+class FieldLike(Protocol):
+    """What is asked of a field."""
+
+    @property
+    def name(self) -> str:
+        """The field's name."""
+
+    @property
+    def kind(self) -> str:
+        """How values become features."""
+
+    @property
+    def column(self) -> str | None:
+        """Column to read; the field's own name when None."""
+
+    @property
+    def max_values(self) -> int:
+        """Most values of a list that are used."""
+
+
+def source_column(field: FieldLike) -> str | None:
+    """The column that a field reads, or None for one derived from the event's time."""
+    return None if field.kind in CLOCKS else (field.column or field.name)
+
+
+def slots(field: FieldLike) -> int:
+    """Columns that a field takes in the key matrix: `max_values` for a list, else 1."""
+    return field.max_values if field.kind == "list" else 1
+
+
+def field_names(fields: Sequence[FieldLike], crosses: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Names of all F fields of the model: the declared ones, then the crosses."""
+    return (*(field.name for field in fields), *("&".join(cross) for cross in crosses))
+
+
+def slot_fields(fields: Sequence[FieldLike], crosses: Sequence[Sequence[str]]) -> tuple[int, ...]:
+    """For each of the S columns of the key matrix, the index of its field."""
+    counts = [slots(field) for field in fields] + [1] * len(crosses)
+    return tuple(index for index, count in enumerate(counts) for _ in range(count))
