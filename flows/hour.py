@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 
 from flows.events import tell_alarms, tell_hour
 from flows.pages import show_hour, show_overview, show_progress, tag_hour
-from flows.tasks import TASKS
+from flows.tasks import as_task_run
 from saec.config import Config
 from saec.errors import LedgerError
 from saec.hours import Hour
@@ -42,7 +42,7 @@ class FlowPipeline(Pipeline):
             config: all settings.
             actor: who runs it, for the release log.
         """
-        super().__init__(config, steps=TASKS, actor=actor)
+        super().__init__(config, run_step=as_task_run, actor=actor)
 
     def do(self, lease: Lease, hour: Hour, *, promote: bool = True, aside: bool = False, **how: Any) -> HourRow:
         """Do one hour as a run named after it; arguments and result are those of `Pipeline.do`."""

@@ -7,14 +7,17 @@ no tags: for each tag Prefect asks the server for a slot before the task starts,
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from saec.schedule.retries import JITTER, PAUSES, may_pass
-from saec.steps import Steps
+from saec.steps import cluster, gate, ingest, publish, retrain, train
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _worth_retrying(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -36,5 +39,12 @@ def _as_task(step: Callable[..., Any]) -> Task[..., Any]:
     )(step)
 
 
-TASKS = Steps(*(_as_task(step) for step in Steps()))
-"""Ingest, train, cluster, retrain, gate, publish."""
+TASKS = {step.__name__: _as_task(step) for step in (ingest, train, cluster, retrain, gate, publish)}
+"""The steps as tasks, by name."""
+
+
+def as_task_run(step: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a step as a task run."""
+    as_task: Any = TASKS[step.__name__]
+    result: T = as_task(*args, **kwargs)
+    return result

@@ -163,8 +163,6 @@ class TrainingConfig(Section):
     """Decoupled weight decay of AdamW."""
     feature_dropout: Share = 0.1
     """Share of features replaced by their field's default row while training: regularises, and trains that row."""
-    stretches: int = Field(default=8, ge=1, le=64)
-    """Parts of an hour's train rows: the codes to retrain a part through are taken at its start."""
     gate_share: float = Field(default=0.3, gt=0.0, lt=1.0)
     """Share of the hour's rows, the latest ones, on which the gate compares before anything trains on them."""
     precision: Literal["auto", "float32", "bfloat16"] = "float32"

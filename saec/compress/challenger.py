@@ -1,78 +1,70 @@
 """The challenger: the compressed model, retrained every hour on codebooks instead of on the full table.
 
-It is carried on from hour to hour. Its codewords and network are trained on every row exactly once, through codes that
-know nothing of the row (see codes.py): the train rows through the lagged codes, the gate rows, an hour later, through
-the fresh codes of the version that was judged on them.
+It is carried on from hour to hour. Its codewords and network learn every row exactly once, through the codes that the
+version made from the hour before gives the row: codes that know nothing of it, and through which users met it (see
+codes.py). That version's files are part of its state.
 
 Decisions:
-- Before the last stretch of the train rows is learnt, it is scored twice: as retrained on the stretches before it, and
-  as not retrained at all. Where retraining has clearly done harm, by more than a standard error of the paired
-  difference, the hour's retraining is dropped: the published model is never worse for having been retrained.
-- Before the gate rows are learnt, they tell what each field's codes are worth (heads.py).
+- It starts as the original does: the same network, and codewords at the original's first default rows. Before anything
+  is admitted, both learn the same.
+- Before an hour is learnt, its rows tell what each field's codes are worth (heads.py): they are the rows that the
+  version served.
 
 Shapes: B rows, S slots, F fields, T codewords of all fields, D width.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn.functional import binary_cross_entropy
 
 from saec.compress.auto import Auto
 from saec.compress.codebooks import Codebooks
 from saec.compress.codes import Standards
+from saec.compress.dial import warmed
 from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER, places
+from saec.gate.metrics import auc, row_losses
 from saec.model.networks import build_network
-from saec.model.table import WorkingSet
+from saec.model.table import EmbeddingTable, WorkingSet
+from saec.serving import Model
+from saec.store.manifest import entries
+from saec.store.objects import FileEntry
 from saec.train.batches import Pooling
 from saec.train.learner import Learner
-from saec.train.tensors import Arrays, Snapshot, learner_state, load_network, network_arrays, restore_learner, section
+from saec.train.tensors import Arrays, Snapshot, learner_state, restore_learner, section
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from saec.compress.codes import HourCodes
+    from saec.compress.codes import Coding, HourPast
     from saec.compress.heads import Worth
     from saec.config import Config
-    from saec.train.original import Original
+    from saec.data.hashing import Keys
 
-
-MEASURED_ROWS = 512
-"""Pending rows, at most, on which the worth of codes is measured each hour."""
+MEASURED_ROWS = 2048
+"""Rows of an hour, at most, on which the worth of codes is measured."""
 
 
 class Challenger:
-    """Codebooks of all fields and a network of their own, and the gate rows still to be learnt."""
+    """Codebooks of all fields, a network of their own, and the files of the version made of them last."""
 
     def __init__(self, config: Config) -> None:
-        """A challenger with a network but no codewords; see `start` and `restore`."""
-        fields = len(config.field_names)
+        """A challenger that has seen nothing."""
+        fields, width = len(config.field_names), config.model.width
         network = build_network(config.model, fields, config.seed)
         self.config = config
         self.learner = Learner(network, Pooling.of(config.slot_fields), config.training)
-        self.standards = Standards.start(fields, config.model.width)
+        self.standards = Standards.start(fields, width)
         self.auto = Auto.start()
-        no_vectors_FD = np.zeros((fields, config.model.width), np.float32)
-        self.codebooks = Codebooks.start(no_vectors_FD, self.standards.centroids)
-        self.pending_codes_BS = np.zeros((0, len(config.slot_fields)), np.int16)
-        self.pending_labels_B = np.zeros(0, np.uint8)
-
-    @classmethod
-    def start(cls, original: Original) -> Challenger:
-        """The challenger of the first hour: the original's own network and default rows, which need no codes.
-
-        In the first hour no feature is admitted yet, so the original itself has trained on nothing but default rows.
-        """
-        challenger = cls(original.config)
-        fields = original.vocabulary.fields
-        load_network(challenger.learner.network, network_arrays(original.learner.network), "the original")
-        challenger.codebooks = Codebooks.start(original.table.vectors_VD[:fields], challenger.standards.centroids)
-        return challenger
+        defaults_FD = EmbeddingTable(width, fields, config.seed).vectors_VD
+        self.codebooks = Codebooks.start(defaults_FD, self.standards.centroids)
+        self.files: dict[str, bytes] = {}
 
     @classmethod
     def restore(cls, config: Config, arrays: Arrays, origin: str) -> Challenger:
@@ -82,8 +74,7 @@ class Challenger:
         challenger.standards = Standards.from_arrays(section(arrays, "standards."))
         challenger.auto = Auto.from_arrays(section(arrays, "auto."))
         challenger.codebooks = Codebooks(**section(arrays, "codebooks."))
-        challenger.pending_codes_BS = arrays["pending.codes_BS"]
-        challenger.pending_labels_B = arrays["pending.labels_B"]
+        challenger.files = {name: array.tobytes() for name, array in section(arrays, "files.").items()}
         return challenger
 
     def snapshot(self) -> Snapshot:
@@ -92,79 +83,110 @@ class Challenger:
         arrays |= {f"standards.{name}": array for name, array in self.standards.arrays().items()}
         arrays |= {f"auto.{name}": array for name, array in self.auto.arrays().items()}
         arrays |= {f"codebooks.{name}": array for name, array in vars(self.codebooks).items()}
-        arrays |= {"pending.codes_BS": self.pending_codes_BS, "pending.labels_B": self.pending_labels_B}
+        arrays |= {f"files.{name}": np.frombuffer(data, np.uint8) for name, data in self.files.items()}
         return Snapshot(arrays)
 
-    def absorb(self) -> None:
-        """Learn the gate rows left over from the hour before, through the codes they were judged with."""
-        self.standards = replace(self.standards, worth=self._worth())
-        self._fit(self.pending_codes_BS, self.pending_labels_B)
-        self.pending_codes_BS, self.pending_labels_B = self.pending_codes_BS[:0], self.pending_labels_B[:0]
+    @property
+    def version(self) -> Model | None:
+        """The version made from the hour before, read back from its files; None before the first."""
+        return Model(Path("the version made from the hour before"), {}, self.files) if self.files else None
 
-    def retrain(self, codes: HourCodes, labels_B: NDArray[np.uint8], *, learn: bool = True) -> bool:
-        """Learn the hour's train rows through the lagged codes and move on to its clusters; gate rows become pending.
+    def made(self, model: Model) -> bool:
+        """Whether a stored version is the one made from the hour before, by the bytes of its files."""
+        files = entries(model.manifest)
+        return bool(self.files) and all(files.get(name) == FileEntry.of(data) for name, data in self.files.items())
+
+    def codes(self, keys: Keys, fields: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """The codes that the version made from the hour before gives to features; all are default before the first.
 
         Args:
-            codes: the hour's codes; the lagged ones cover the rows before the cut, the fresh ones those after.
-            labels_B: clicks of all its rows.
-            learn: False for the first hour, whose rows `start` has brought along with the original's network.
-
-        Returns:
-            Whether what was learnt is kept.
+            keys: feature keys of any shape, 0 for padding.
+            fields: their fields, of a shape that fits; those of the S slots when left out.
         """
-        cut = len(codes.lagged_BS)
-        kept = learn and self._retrain(codes.lagged_BS, labels_B[:cut])
-        self.codebooks = self.codebooks.succeeded(codes.succession, codes.standards.centroids)
-        self.standards = replace(codes.standards, worth=self.standards.worth)
-        self.pending_codes_BS, self.pending_labels_B = codes.fresh_BS, labels_B[cut:]
-        return kept
+        version = self.version
+        return np.where(keys == 0, -1, DEFAULT) if version is None else version.codes(keys, fields)
 
-    def score(self, codes_BS: NDArray[np.signedinteger]) -> NDArray[np.float64]:
-        """Probability of a click for each row of codes."""
-        return self.learner.score(torch.from_numpy(self.codebooks.vectors_TD), self._places(codes_BS))
-
-    def _retrain(self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8]) -> bool:
-        """Learn rows in time order unless that turns out to do harm; returns whether they were learnt."""
-        last = len(labels_B) - len(labels_B) // self.config.training.stretches
-        codebooks, state = self.codebooks, learner_state(self.learner)
-        untrained_B = self._losses(codes_BS[last:], labels_B[last:])
-        self._fit(codes_BS[:last], labels_B[:last])
-        harm_B = self._losses(codes_BS[last:], labels_B[last:]) - untrained_B
-        if len(harm_B) > 1 and harm_B.mean() > harm_B.std(ddof=1) / np.sqrt(len(harm_B)):
-            self.codebooks = codebooks
-            restore_learner(self.learner, state, "the challenger before retraining")
-            return False
-        self._fit(codes_BS[last:], labels_B[last:])
-        return True
-
-    def _fit(self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8]) -> None:
+    def learn(self, codes_BS: NDArray[np.signedinteger], labels_B: NDArray[np.uint8]) -> None:
+        """Learn rows through the codes of the version made from the hour before, in the order of their time."""
         vectors_TD, squares_T = self.codebooks.vectors_TD.copy(), self.codebooks.squares_T.copy()
         working = WorkingSet(np.arange(len(squares_T)), torch.from_numpy(vectors_TD), torch.from_numpy(squares_T))
         self.learner.fit(working, self._places(codes_BS), labels_B)
         self.codebooks = Codebooks(vectors_TD, squares_T)
 
-    def _worth(self) -> Worth:
-        """What codes are worth, with what the pending rows say of it: each field's are taken away in turn."""
-        step = -(-len(self.pending_labels_B) // MEASURED_ROWS) or 1
-        codes_BS, labels_B = self.pending_codes_BS[::step], self.pending_labels_B[::step]
+    def moved_on(self, coding: Coding) -> Challenger:
+        """The challenger on the clusters of a moment; the network is the same one, not a copy."""
+        moved = copy.copy(self)
+        moved.codebooks = self.codebooks.succeeded(coding.succession, coding.standards.centroids)
+        moved.standards = coding.standards
+        return moved
+
+    def score(self, codes_BS: NDArray[np.signedinteger]) -> NDArray[np.float64]:
+        """Probability of a click for each row of codes."""
+        return self.learner.score(torch.from_numpy(self.codebooks.vectors_TD), self._places(codes_BS))
+
+    @property
+    def ratio(self) -> float:
+        """The ratio of the version to be made."""
+        dial = self.config.compression
+        return self.auto.ratio if dial.ratio == "auto" else warmed(dial, dial.ratio, self.standards.hours)
+
+    @property
+    def trials(self) -> list[float]:
+        """Larger ratios on trial beside it."""
+        return self.auto.trials if self.config.compression.ratio == "auto" else []
+
+    def measure(
+        self,
+        past: HourPast,
+        codes_BS: NDArray[np.int16],
+        labels_B: NDArray[np.uint8],
+        original_B: NDArray[np.float64],
+    ) -> None:
+        """See what the hour says of the version that met it, before it is learnt: all rows, as users met them.
+
+        Args:
+            past: the hour.
+            codes_BS: codes of its rows, from `codes`.
+            labels_B: its clicks.
+            original_B: scores of the original when the hour began.
+        """
+        if self.config.compression.ratio == "auto":
+            self.auto = self._weighed(past, codes_BS, labels_B, original_B)
+        self.standards = replace(
+            self.standards, returns=past.returned(self.standards.returns), worth=self._worth(codes_BS, labels_B)
+        )
+
+    def _weighed(
+        self, past: HourPast, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8], original_B: NDArray[np.float64]
+    ) -> Auto:
+        """What the hour says of its ratio and of each on trial, whose heads lack codes of the version."""
+        if not (self.files and 0 < labels_B.sum() < len(labels_B)):
+            return self.auto  # rows of one class have no AUC
+        tried_BS = past.features.spread(self.standards.tried(past.before()), padding=len(self.standards.trials_T))
+        heads = [codes_BS, *(np.where(tried_BS > trial, codes_BS, DEFAULT) for trial in range(len(self.auto.trials)))]
+        scores_TB = [self.score(head_BS) for head_BS in heads]
+        losses_B, auc_original = row_losses(labels_B, original_B), auc(labels_B, original_B)
+        return self.auto.learned(
+            [row_losses(labels_B, scores_B) - losses_B for scores_B in scores_TB],
+            [auc(labels_B, scores_B) - auc_original for scores_B in scores_TB],
+        )
+
+    def _worth(self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8]) -> Worth:
+        """What codes are worth, with what some rows say of it: each field's are taken away in turn."""
+        step = -(-len(labels_B) // MEASURED_ROWS) or 1
+        codes_BS, labels_B = codes_BS[::step], labels_B[::step]
         slot_fields_S = np.array(self.config.slot_fields)
-        losses_B = self._losses(codes_BS, labels_B)
+        losses_B = row_losses(labels_B, self.score(codes_BS))
         saved_2F = np.zeros((2, len(self.config.field_names)))
         sightings_2F = np.zeros_like(saved_2F)
         for newcomers, field in np.ndindex(*saved_2F.shape):
             taken_BS = (slot_fields_S == field) & (codes_BS == NEWCOMER if newcomers else codes_BS >= CLUSTERS)
             concerned_B = taken_BS.any(1)
             without_BS = np.where(taken_BS, DEFAULT, codes_BS)[concerned_B]
-            added_B = self._losses(without_BS, labels_B[concerned_B]) - losses_B[concerned_B]
+            added_B = row_losses(labels_B[concerned_B], self.score(without_BS)) - losses_B[concerned_B]
             saved_2F[newcomers, field] = added_B.sum()
             sightings_2F[newcomers, field] = taken_BS.sum()
         return self.standards.worth.learned(saved_2F, sightings_2F)
-
-    def _losses(self, codes_BS: NDArray[np.signedinteger], labels_B: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Log loss of each row (nats)."""
-        scores, labels = torch.from_numpy(self.score(codes_BS)), torch.from_numpy(labels_B.astype(np.float64))
-        losses_B: NDArray[np.float64] = binary_cross_entropy(scores, labels, reduction="none").numpy()
-        return losses_B
 
     def _places(self, codes_BS: NDArray[np.signedinteger]) -> Tensor:
         """Codes within fields as places among all T codewords, -1 for padding."""

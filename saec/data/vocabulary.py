@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PADDING_ROW = -1
 """Row of an unused slot of a list field."""
+NEVER = -(1 << 31)
+"""Hour index at which a feature that is not known was last seen."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,14 @@ class Vocabulary:
         age = (hour.index - self.last_seen_V[chosen]).astype(np.float32)
         decayed: NDArray[np.float32] = self.frequency_V[chosen] * np.exp2(-age / np.float32(self._config.half_life))
         return decayed
+
+    def known_of(self, hour: Hour, ids_U: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Frequency as of an hour and the hour index last seen, of features by id; 0 and `NEVER` for the unknown."""
+        known = ids_U >= 0
+        frequency_U, last_seen_U = np.zeros(len(ids_U), np.float32), np.full(len(ids_U), NEVER, np.int64)
+        frequency_U[known] = self.frequency(hour, ids_U[known])
+        last_seen_U[known] = self.last_seen_V[ids_U[known]]
+        return frequency_U, last_seen_U
 
     def evict(self, hour: Hour) -> NDArray[np.int64] | None:
         """Forget features unseen for `evict_after` hours, unless their frequency is at the floor or above.

@@ -7,8 +7,9 @@ to stop, ends the run itself.
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from saec.data.partitions import available_hours
 from saec.data.request_log import remove_log_files
@@ -19,18 +20,21 @@ from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
 from saec.logs import ended, hour_logged, step_begun
 from saec.monitoring.metrics import write_metrics
+from saec.records import HourPlan
 from saec.schedule.late import learners
 from saec.schedule.lease import held
 from saec.schedule.planner import MOST_ATTEMPTS, PlannedHour, due_now
-from saec.schedule.retries import RETRIED
-from saec.steps import KEPT_FILES, HourPlan, Steps, do_hour
+from saec.schedule.retries import tried_again
+from saec.steps import KEPT_FILES, Run, do_hour
 from saec.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from saec.config import Config
 
+P = ParamSpec("P")
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -63,18 +67,18 @@ NOBODY = _Nobody()
 class Pipeline:
     """The hours of one configuration."""
 
-    def __init__(self, config: Config, steps: Steps | None = None, actor: str = "saec run") -> None:
+    def __init__(self, config: Config, run_step: Run = tried_again, actor: str = "saec run") -> None:
         """A pipeline over the configured ledger, workspace and store.
 
         Args:
             config: all settings.
-            steps: how each step is run; plain calls, tried again where that may help, when left out.
+            run_step: how each step is run; plain calls, tried again where that may help, when left out.
             actor: who runs it, for the release log.
         """
         self.config = config
         self.ledger = Ledger(config.ledger_url)
         self.workspace = Workspace(config)
-        self.steps = steps or RETRIED
+        self.run_step = run_step
         self.actor = actor
 
     def due(self, now: Hour | None = None) -> list[PlannedHour]:
@@ -169,15 +173,23 @@ class Pipeline:
         parent = ledger.latest_trained(hour)
         parent_hour = parent.hour if parent else None
 
-        def note(step: str) -> None:
-            ledger.stage(lease, hour, step)
-            step_begun(step)
-            listener.on_step(hour, step)
+        seconds: dict[str, float] = {}
+
+        def run(step: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+            name = step.__name__
+            ledger.stage(lease, hour, name)
+            step_begun(name)
+            listener.on_step(hour, name)
+            reached(f"step.{name}")
+            started = time.perf_counter()
+            result = self.run_step(step, *args, **kwargs)
+            seconds[name] = round(time.perf_counter() - started, 4)
+            return result
 
         try:
             plan = self._plan(lease, hour, parent, promote=promote, aside=aside, late=late)
             reached("hour.planned")
-            result = do_hour(plan, self.steps, note)
+            result = do_hour(plan, run)
             reached("hour.done")
         except LeaseLost:
             raise
@@ -197,7 +209,7 @@ class Pipeline:
             row = ledger.finish(
                 lease, hour, result.published.outcome, result.published.reason, message=result.published.message,
                 input_digest=result.input_sha256, delivery=delivery, parent=parent_hour, checkpoint=result.original,
-                version=result.published.version, record=result.record,
+                version=result.published.version, record={**result.record, "seconds": seconds},
             )
         reached("hour.finished")
         if not aside and _may_differ(before, row):

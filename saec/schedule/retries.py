@@ -8,17 +8,18 @@ or a diverged model would fail the same way twice.
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from saec.errors import StoreError
-from saec.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PAUSES = (2.0, 20.0)
 """Seconds before the second and third attempt; an object store has been asked again for a minute before the first."""
@@ -40,23 +41,14 @@ def may_pass(error: object) -> bool:
     return isinstance(error, OSError) and error.errno not in _LASTING
 
 
-def tried_again(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step that is tried again after what may pass."""
-
-    @functools.wraps(step)
-    def run(*args: object) -> object:
-        for pause in PAUSES:
-            try:
-                return step(*args)
-            except (OSError, StoreError) as error:
-                if not may_pass(error):
-                    raise
-                log.warning("step %s failed and is tried again: %s", step.__name__, error)
-                time.sleep(pause * (1 + JITTER * random.random()))  # noqa: S311 - nobody is to guess nothing here
-        return step(*args)
-
-    return run
-
-
-RETRIED = Steps(*map(tried_again, Steps()))
-"""The six steps, each tried again where that may help."""
+def tried_again(step: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a step, again after what may pass."""
+    for pause in PAUSES:
+        try:
+            return step(*args, **kwargs)
+        except (OSError, StoreError) as error:
+            if not may_pass(error):
+                raise
+            log.warning("step %s failed and is tried again: %s", step.__name__, error)
+            time.sleep(pause * (1 + JITTER * random.random()))  # noqa: S311 - nobody is to guess nothing here
+    return step(*args, **kwargs)

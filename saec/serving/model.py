@@ -136,9 +136,17 @@ class Model:
         """The key matrix (B, S) of B rows; arguments and errors as of `score`."""
         return self.encoder.encode(*columns_of(rows, self.schema))
 
-    def codes(self, keys_BS: Keys) -> NDArray[np.int64]:
-        """The code of each feature in its field's codebook: 0 for the default codeword, -1 for padding."""
-        return self._codes(keys_BS, self._slot_fields_S)
+    def codes(self, keys: Keys, fields: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """The code of each feature in its field's codebook: 0 for the default codeword, -1 for padding.
+
+        Args:
+            keys: feature keys of any shape, 0 for padding.
+            fields: their fields, of a shape that fits; those of the S slots when left out.
+        """
+        fields = self._slot_fields_S if fields is None else fields
+        codes = self.index.lookup(keys).astype(np.int64) + 1
+        known = codes < self.counts_F[fields] + CLUSTERS
+        return np.where(keys == 0, -1, np.where(known, codes, DEFAULT))
 
     def score_keys(self, keys_BS: Keys) -> NDArray[np.float64]:
         """Probability of a click for each row of feature keys."""
@@ -183,11 +191,6 @@ class Model:
             raise IntegrityError(f"{origin} has keys {keys_RS.dtype} {keys_RS.shape} for {scores_R.shape} scores")
         return keys_RS, scores_R
 
-    def _codes(self, keys_BS: Keys, fields_S: NDArray[np.int64]) -> NDArray[np.int64]:
-        codes_BS = self.index.lookup(keys_BS).astype(np.int64) + 1
-        known_BS = codes_BS < self.counts_F[fields_S] + CLUSTERS
-        return np.where(keys_BS == 0, -1, np.where(known_BS, codes_BS, DEFAULT))
-
     def _field_vectors(self, keys_BS: Keys, fields_S: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors of some fields (B, F, D): a codeword, or of a list the mean of its values' codewords.
 
@@ -195,7 +198,7 @@ class Model:
             keys_BS: keys in the slots of these fields.
             fields_S: the field of each slot.
         """
-        places_BS = places(self._codes(keys_BS, fields_S), self.counts_F, fields_S)
+        places_BS = places(self.codes(keys_BS, fields_S), self.counts_F, fields_S)
         vectors_BSD = self._vectors_TD.take(places_BS, axis=0, mode="wrap")
         first_F = np.flatnonzero(np.diff(fields_S, prepend=-1))
         if len(first_F) == len(fields_S):
