@@ -114,7 +114,7 @@ class Coding:
 
     def arrays(self) -> Arrays:
         """Everything as named arrays."""
-        own: Arrays = {"head_keys_H": self.head_keys_H, "head_codes_H": self.head_codes_H, "churn": np.array(self.churn)}
+        own: Arrays = {name: np.asarray(getattr(self, name)) for name in ("head_keys_H", "head_codes_H", "churn")}
         parts = {"standards": self.standards.arrays(), "succession": vars(self.succession), "figures": self.figures_F}
         return own | {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 

@@ -53,7 +53,7 @@ class Candidates:
     @property
     def kinds_N(self) -> NDArray[np.int64]:
         """Which of the two rows of what is measured is about each: 0 features with a row, 1 newcomers."""
-        return np.where(self.own_N, 0, 1)
+        return np.where(self.own_N, np.int64(0), np.int64(1))
 
 
 @dataclass(frozen=True)
