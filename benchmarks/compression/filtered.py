@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.compression.full import TableAtCut, filtered
+from benchmarks.compression.full import StoredTable, filtered
 from benchmarks.compression.stretch import HourRows, Served
 from saec.config import Config
 from saec.data.vocabulary import HourFeatures, Vocabulary
@@ -46,13 +46,12 @@ class FilteredTable:
         self.original.vocabulary = self.vocabulary
 
     def learn(self, given: HourRows) -> None:
-        """One hour, up to its cut."""
-        self.original.absorb()
+        """One hour."""
         self.vocabulary.now = given.hour
-        self._prepared = self.original.prepare(given.rows)
-        self.original.train(given.hour, given.rows, self._prepared, given.cut)
+        prepared = self.original.prepare(given.hour, given.rows)
+        self.original.learn(given.hour, given.rows, prepared, given.cut)
 
     def serve(self, given: HourRows) -> Iterator[Served]:
-        """Score the hour's gate rows."""
-        at_cut = TableAtCut(self.original, self._prepared, given)
-        yield filtered(self.name, at_cut, self.vocabulary.threshold)
+        """Score the whole hour by what there is before it."""
+        self.vocabulary.now = given.hour
+        yield filtered(self.name, StoredTable(self.original, given), self.vocabulary.threshold)

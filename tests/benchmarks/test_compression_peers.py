@@ -121,9 +121,9 @@ def test_tables_without_keys_learn_what_is_there_to_learn(combine):
         given = _clicked_by_item(HOUR + offset, slots)
         table.learn(given)
     (served,) = table.serve(given)
-    labels_G = given.rows.labels_B[given.cut :]
+    labels_B = given.rows.labels_B
     assert served.bytes == 64 * (4 + 2)
-    assert served.scores_G[labels_G == 1].min() > served.scores_G[labels_G == 0].max()
+    assert served.scores_B[labels_B == 1].min() > served.scores_B[labels_B == 0].max()
 
 
 def _clicked_by_item(hour, slots):
