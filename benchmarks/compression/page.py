@@ -25,8 +25,8 @@ Written by `python -m benchmarks.compression`, with its figures; do not edit.
 Everybody has the same network, learner, rows and order: one pass, hour by hour. Each whole hour is scored by what was
 made of the hours before it, as users would meet it, and then learnt. Bytes are those on disk of what stands in for the
 original's rows and keys, in the mean of the scored hours; the network counts for nobody. The original is the one that
-Saec is compared with every hour, rows of admitted features only, and its size, 4 bytes a number and 8 a key, is the 1 of all
-ratios. Peers are counted without file headers, Saec with them.
+Saec is compared with every hour, rows of admitted features only, and its size, 4 bytes a number and 8 a key, is the 1
+of all ratios. Peers are counted without file headers, Saec with them.
 
 Differences are paired on the same rows, AUC by DeLong, with 95% intervals; over seeds, the interval takes the
 variance of the rows and that of the seeds over their number. "Saec over it" compares with the largest Saec that takes
@@ -38,8 +38,8 @@ Contestants:
   rows to codebooks and one byte a code, keys on neither side.
 - **original, int8 rows**: at the hour's end, one half-precision scale a row, found through a keyless index (8 bits of
   fingerprint and the row's number), which is smaller than 8-byte keys.
-- **product quantisation** (faiss): each field's admitted rows at the hour's end, all alike, at `parts x bits`; codes in a
-  keyless index with 8 bits of fingerprint, `1x4` with 4; codebooks as int8. It has a code for every admitted feature,
+- **product quantisation** (faiss): each field's admitted rows at the hour's end, all alike, at `parts x bits`; codes in
+  a keyless index with 8 bits of fingerprint, `1x4` with 4; codebooks as int8. It has a code for every admitted feature,
   so it does not exist at smaller sizes than shown.
 - **frequency filter**: int8 rows for features above a frequency that fits the size, in a keyless index as above; the
   others use their field's default row.
