@@ -61,8 +61,8 @@ class Trained:
     rows_gate: int
     features: int
     new_features: int
-    served: dict[str, float]
-    """AUC and log loss over the whole hour, of each model as it stood when the hour began."""
+    served: dict[str, Any]
+    """AUC and log loss over the whole hour, of each model as it stood when the hour began, and `served_pairs`."""
     logged: dict[str, Any]
     """What the request log says of the hour, see `saec.gate.served`; nothing without one."""
 

@@ -35,6 +35,7 @@ from saec.data.rows import EncodedRows
 from saec.errors import StoreError
 from saec.failpoints import reached
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy
+from saec.gate.paired import served_pairs
 from saec.gate.release import release_problem
 from saec.gate.served import served_figures
 from saec.gate.verdict import judge
@@ -114,7 +115,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
         rows_gate=len(rows) - cut,
         features=original.vocabulary.admitted,
         new_features=new_features,
-        served={_served_name(name): figure for name, figure in _metrics(rows.labels_B, scores).items()},
+        served=_served(rows.labels_B, scores),
         logged=_logged(plan, ingested, rows),
     )
 
@@ -288,9 +289,10 @@ def _metrics(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]
     }
 
 
-def _served_name(figure: str) -> str:
-    """What a figure of the served hour is called: `auc_served` of what was live, else as `auc_original_served`."""
-    return f"{figure.removesuffix('_live')}_served"
+def _served(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Figures of the served hour: `auc_served` of what was live, `auc_version_served`, …, and paired differences."""
+    figures = {f"{name.removesuffix('_live')}_served": value for name, value in _metrics(labels_B, scores).items()}
+    return {**figures, "served_pairs": served_pairs(labels_B, scores)}
 
 
 def _score_arrays(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> Arrays:
@@ -319,7 +321,7 @@ def _manifest(
         "rows": {"train": trained.cut, "gate": trained.rows_gate},
         "judged": {file.name.rpartition("/")[2]: file.sha256 for file in judged.candidate},
         "metrics": judged.metrics,
-        "served": trained.served,
+        "served": {name: value for name, value in trained.served.items() if name != "served_pairs"},
         "verdict": judged.verdict.as_dict(),
         "compression": retrained.figures,
         "recorded": {"scores": list(judged.recorded)},
