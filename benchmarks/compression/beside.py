@@ -57,8 +57,10 @@ class SaecBeside:
         figures = compression_figures(
             rows=rows,
             width=self.config.model.width,
+            network=sum(parameter.numel() for parameter in self.challenger.learner.network.parameters()),
             codewords=self.codes.standards.centroids.codewords,
             head=len(self.codes.head_keys_H),
+            slots=len(self.config.slot_fields),
             sizes=sizes,
         )
         return Served(

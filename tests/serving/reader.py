@@ -8,8 +8,8 @@ import hashlib
 import json
 import lzma
 import math
-import re
 import struct
+import zlib
 from pathlib import Path
 
 MASK = 2**64 - 1
@@ -22,9 +22,8 @@ def open_manifest(folder: Path) -> dict:
     text = (folder / "manifest.json").read_text(encoding="utf-8")
     assert len(text.encode()) <= MANIFEST_LIMIT
     manifest = json.loads(text)
-    assert manifest["format"] == 1
-    rest = re.sub(r'(,\n  "version": "[^"]*")|(\n  "version": "[^"]*",)', "", text)
-    canonical = "".join(re.findall(r'"(?:[^"\\]|\\.)*"|[^\s"]+', rest))
+    assert manifest["format"] == 2
+    canonical = text.replace(f',"version":"{folder.name}"', "")
     hour = manifest["hour"].replace("-", "")
     assert f"{hour}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}" == manifest["version"] == folder.name
     assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
@@ -63,7 +62,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
-        assert schema["format"] == 2
+        assert schema["format"] == 3
         self.hash_key, self.time_column = schema["data"]["hash_key"], schema["data"]["time_column"]
         self.fields, self.crosses, self.model = schema["fields"], schema["crosses"], schema["model"]
         self.slot_fields = []
@@ -77,7 +76,7 @@ class Reader:
         self.words = index["cells"][1]
         self.codebooks = tensors(folder / "codebooks.safetensors")
         self.counts = self.codebooks["counts_F"][1]
-        self.network = tensors(folder / "network.safetensors")
+        self.network = self.parameters(tensors(folder / "network.safetensors"))
 
     def score(self, row: dict) -> float:
         """Probability of a click for one raw row."""
@@ -168,6 +167,29 @@ class Reader:
         return value
 
     # From codes to a probability
+
+    def parameters(self, stored: dict) -> dict:
+        """Shape and numbers of each parameter."""
+        shapes = self.shapes()
+        steps, packed = stored["steps_P"][1], bytes(stored["packed"][1])
+        multiples = struct.iter_unpack("b", zlib.decompress(packed))
+        return {name: (shapes[name], [next(multiples)[0] * step for _ in range(math.prod(shapes[name]))])
+                for name, step in zip(sorted(shapes), steps, strict=True)}
+
+    def shapes(self) -> dict:
+        model, units = self.model, len(self.counts) * self.model["width"]
+        shapes = {"bias": [], "first_order_FD": [len(self.counts), model["width"]]}
+        sizes = [units, *model["hidden"], 1]
+        for layer in range(len(sizes) - 1):
+            shapes[f"deep.{2 * layer}.weight"] = [sizes[layer + 1], sizes[layer]]
+            shapes[f"deep.{2 * layer}.bias"] = [sizes[layer + 1]]
+        if model["network"] == "dcnv2":
+            for layer in range(model["cross_layers"]):
+                shapes[f"interaction.down.{layer}.weight"] = [model["cross_rank"], units]
+                shapes[f"interaction.up.{layer}.weight"] = [units, model["cross_rank"]]
+                shapes[f"interaction.up.{layer}.bias"] = [units]
+            shapes |= {"interaction.out.weight": [1, units], "interaction.out.bias": [1]}
+        return shapes
 
     def codeword(self, place: int) -> list[float]:
         (_, width), elements = self.codebooks["codewords_TD"]
