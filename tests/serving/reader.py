@@ -6,7 +6,6 @@ what the page does not say (what is raised) is our choice: AssertionError for a 
 
 import hashlib
 import json
-import lzma
 import math
 import struct
 import zlib
@@ -236,34 +235,6 @@ class Reader:
         shift = self.network[f"{name}.bias"][1] if bias else [0.0] * rows
         return [sum(w * v for w, v in zip(weight[i * width : (i + 1) * width], x, strict=True)) + shift[i]
                 for i in range(rows)]
-
-
-def apply_delta(base: Path, delta: bytes) -> dict[str, bytes]:
-    """The files of the version that a delta leads to from a base."""
-    (size,) = struct.unpack_from("<Q", delta)
-    header = json.loads(delta[8 : 8 + size])
-    about = json.loads(header["__metadata__"]["delta"])
-    assert (about["format"], about["base"]) == (1, open_manifest(base)["version"])
-    files = {}
-    for name, method in about["methods"].items():
-        if method == "same":
-            files[name] = (base / name).read_bytes()
-            continue
-        begin, end = header[name]["data_offsets"]
-        payload = lzma.decompress(delta[8 + size + begin : 8 + size + end])
-        files[name] = payload if method == "whole" else moved((base / name).read_bytes(), payload, int(method[-1]))
-    return files
-
-
-def moved(old: bytes, planes: bytes, size: int) -> bytes:
-    """The file that differs from an old one by so many planes."""
-    count, new = -(-len(old) // size), b""
-    for word in range(count):
-        folded = sum(planes[plane * count + word] << 8 * plane for plane in range(size))
-        difference = -(folded + 1) // 2 if folded % 2 else folded // 2
-        before = int.from_bytes(old[word * size : (word + 1) * size], "little")
-        new += ((before + difference) % (1 << 8 * size)).to_bytes(size, "little")
-    return new[: len(old)]
 
 
 def mix(key: int, seed: int) -> int:

@@ -14,9 +14,8 @@ from saec.compress import index as indexes
 from saec.compress.index import RetrievalIndex
 from saec.serving import Model
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA
-from saec.store.delta import make_delta
 from tests.serving.odd_version import odd_config, odd_rows, write_odd_version
-from tests.serving.reader import Reader, apply_delta, live, open_manifest, tensors
+from tests.serving.reader import Reader, live, open_manifest, tensors
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 DTYPES = {"layout": np.uint64, "cells": np.uint32, "counts_F": np.uint16, "codewords_TD": np.int8,
@@ -64,13 +63,6 @@ def test_the_recorded_rows_give_their_scores(done):
     assert rows == len(recorded) == 8
     scores = [reader.probability(reader.codes(keys[row * slots : (row + 1) * slots])) for row in range(rows)]
     np.testing.assert_allclose(scores, recorded, rtol=0, atol=1e-6)
-
-
-def test_a_delta_is_applied_as_the_page_says(done):
-    """From every method's payload come the files of the full version, to the byte."""
-    *_, base, new = sorted((done.folder / "workspace" / "store" / "versions").iterdir())
-    files = apply_delta(base, make_delta(base, new))
-    assert files == {path.name: path.read_bytes() for path in new.iterdir()}
 
 
 def test_the_manifest_is_read_as_the_page_says(site):
