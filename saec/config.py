@@ -181,6 +181,8 @@ class CompressionConfig(Section):
     """Clusters of a field, in place of what the ratio gives; a field with fewer features stays direct."""
     codebook_precision: Literal["int8", "float16"] = "int8"
     """Numbers of the codebooks on disk."""
+    network_precision: float = Field(default=2.0, ge=1.0, le=32.0)
+    """Steps on disk to the root mean square of a layer's weights: more are more bytes and less rounding."""
     fingerprint_bits: int = Field(default=6, ge=2, le=16)
     """Bits that tell an indexed feature from an unknown one: one unknown in 2^bits is taken for a known one."""
 

@@ -169,8 +169,10 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
         figures=compression_figures(
             rows=trained.features + len(plan.config.field_names),
             width=plan.config.model.width,
+            network=sum(parameter.numel() for parameter in challenger.learner.network.parameters()),
             codewords=version.standards.centroids.codewords,
             head=clustered.head,
+            slots=len(plan.config.slot_fields),
             sizes=sizes,
         ),
     )

@@ -24,7 +24,7 @@ STABLE_KEYS = (
     "hour", "outcome", "reason", "version", "rows",
     "auc_original", "auc_compressed", "auc_champion", "logloss_original", "logloss_compressed", "logloss_champion",
     "vectors_original", "vectors_compressed", "bytes_original", "bytes_compressed",
-    "ratio_vectors", "ratio_embedding", "ratio_total", "seconds",
+    "ratio_vectors", "ratio_embedding", "ratio_total", "ratio_version", "seconds",
 )
 FURTHER_KEYS = (
     "message", "rows_train", "rows_gate", "clicks", "quarantined_rows", "duplicates", "new_features", "features",

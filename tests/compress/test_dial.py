@@ -99,7 +99,7 @@ def written_ratio(config, folder, ratio):
     keys_H = rng.choice(2**62, allowance.features, replace=False).astype(np.uint64) + np.uint64(1)
     codes_H = rng.integers(1, allowance.codewords + 2, allowance.features).astype(np.int16)
     sizes = write_artifact(folder, challenger, keys_H, codes_H)
-    figures = compression_figures(ROWS, 16, centroids.codewords, allowance.features, sizes)
+    figures = compression_figures(ROWS, 16, 0, centroids.codewords, allowance.features, 5, sizes)
     return figures["ratio_total"], allowance.features
 
 
