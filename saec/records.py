@@ -28,6 +28,8 @@ class HourPlan:
     """Checkpoint of the challenger after the hour before, with the version made of it."""
     champion: str | None = None
     """Version to compare with: the live one, or in a backfill the last published before this hour."""
+    evidence: dict[str, Any] | None = None
+    """What the gate knows of the line from the hours before, as the record keeps it."""
     click_rates: tuple[float, ...] = ()
     """Click rates of the hours before, to tell a shift of the labels by."""
     late: dict[Hour, tuple[Hour, ...]] = field(default_factory=dict)

@@ -34,6 +34,7 @@ from saec.data.late import IDENTITIES_FILE
 from saec.data.rows import EncodedRows
 from saec.errors import StoreError
 from saec.failpoints import reached
+from saec.gate.evidence import Evidence
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy
 from saec.gate.paired import served_pairs
 from saec.gate.release import release_problem
@@ -194,7 +195,15 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     scores = {"original": at_cut.scores_G, "compressed": candidate_G}
     if "live_B" in served:
         scores["champion"] = served["live_B"][trained.cut :]
-    verdict = judge(labels_G, candidate_G, at_cut.scores_G, scores.get("champion"), plan.config.gate)
+    verdict = judge(
+        rows.labels_B,
+        np.concatenate([served["version_B"][: trained.cut], candidate_G]) if "version_B" in served else candidate_G,
+        np.concatenate([served["original_B"][: trained.cut], at_cut.scores_G]),
+        served.get("live_B"),
+        trained.cut,
+        Evidence.from_dict(plan.evidence) if plan.evidence else None,
+        plan.config.gate,
+    )
     problem = release_problem(labels_G, version_G, candidate_G, plan.config.gate)
     if problem:
         log.warning("hour %s: the judged candidate stands in for the version of the hour's end: %s", plan.hour, problem)
@@ -324,7 +333,7 @@ def _manifest(
         "judged": {file.name.rpartition("/")[2]: file.sha256 for file in judged.candidate},
         "metrics": judged.metrics,
         "served": {name: value for name, value in trained.served.items() if name != "served_pairs"},
-        "verdict": judged.verdict.as_dict(),
+        "verdict": {"status": judged.verdict.status, "reason": judged.verdict.reason, "text": judged.verdict.text},
         "compression": retrained.figures,
         "recorded": {"scores": list(judged.recorded)},
     }
@@ -351,6 +360,7 @@ def _record(
         **retrained.figures,
         "sizes": {name.partition(".")[0]: size for name, size in retrained.sizes.items()},
         "verdict": judged.verdict.as_dict(),
+        "evidence": judged.verdict.evidence.as_dict(),
         "release_problem": judged.problem,
         "code_churn": clustered.churn,
         "utilisation": clustered.utilisation,

@@ -3,8 +3,8 @@
 Decisions: AUC and log loss are scikit-learn's, on every row, never binned (ten thresholds read 0.617 where the AUC is
 0.753); what it has no function for is here: the rows' own losses, which paired differences need, and counts of pairs.
 A figure that the rows do not define (no rows, one class, a score that is no probability) is `nan`, which the verdict
-never accepts: `saec.gate.verdict` tests for "finite and inside", not for "not worse". Importing scikit-learn
-takes one to two seconds; only what does hours imports this room, and it imports torch, which takes longer.
+never accepts: `saec.gate.verdict` tests for "finite and inside", not for "not worse". Importing scikit-learn takes one
+to two seconds, so it is imported where it is called: `saec status` needs the sums of pairs alone.
 
 Shapes: B rows, P positive rows (label 1), N negative rows (label 0).
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
 
 from saec.errors import TrainingError
 
@@ -45,6 +44,8 @@ def auc(labels_B: Labels, scores_B: Floats) -> float:
     clicks = int(np.count_nonzero(labels_B))
     if not 0 < clicks < labels_B.size or not np.isfinite(scores_B).all():
         return float("nan")
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - see above
+
     return float(roc_auc_score(labels_B, scores_B))
 
 
@@ -58,6 +59,8 @@ def logloss(labels_B: Labels, probabilities_B: Floats) -> float:
     check_rows(labels_B, probabilities_B)
     if not labels_B.size or not ((probabilities_B >= 0.0) & (probabilities_B <= 1.0)).all():
         return float("nan")
+    from sklearn.metrics import log_loss  # noqa: PLC0415 - see above
+
     return float(log_loss(labels_B, np.clip(probabilities_B, EPSILON, 1.0 - EPSILON), labels=[0, 1]))
 
 

@@ -237,6 +237,7 @@ class Pipeline:
             original=parent.checkpoint if parent else None,
             challenger=parent.record["challenger"] if parent and parent.record else None,
             champion=self._champion(hour, aside=aside),
+            evidence=parent.record.get("evidence") if parent and parent.record else None,
             click_rates=_click_rates(ledger.rows(hour - 24, hour - 1)),
             late={early: learners(ledger.rows(early, hour - 1), early) for early in late},
             promote=promote and not aside,
