@@ -128,8 +128,6 @@ FAULTS = [
     quarantined("42 NaN", lambda d: d.some("price", float("nan"), 20), "non-finite", "price"),
     quarantined("42 infinity", lambda d: d.some("price", float("inf"), 20), "non-finite", "price"),
     quarantined("43 labels of 2", lambda d: d.some("clicked", 2, 20), "labels", "clicked"),
-    held("43 all labels 0", lambda d: d.some("clicked", 0, 1), "one-class", "0"),
-    held("43 all labels 1", lambda d: d.some("clicked", 1, 1), "one-class", "1"),
     quarantined("50 too many rows", lambda d: d.write(many(6, d)), "too-large", "max_rows"),
     quarantined("50 decompression bomb", bomb, "too-large", "max_bytes"),
     quarantined("51 times of other hours", lambda d: shifted(d, 20, 1), "timestamps", "event_time"),

@@ -189,7 +189,7 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
     elif test.state == "too-few":
         status, reason = Status.UNDECIDED, "too-few"
         text = (f"{counted} are too few: the gate wants {config.min_rows:,} rows and {config.min_class_rows:,} of "
-                f"either label, {_when(hours)}. {_leanings(test)}.")
+                f"either label. So far: {_leanings(test)}. Decides {_when(hours)}.")
     else:
         status, reason = Status.UNDECIDED, "undecided"
         text = f"{counted} cannot tell yet: {_leanings(test)}. Decides {_when(hours)}."

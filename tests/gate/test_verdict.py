@@ -90,7 +90,8 @@ def test_too_few_rows(rows):
         assert found.accepted == (reason == "ok")
     found = judge(labels_B[:499], models["equal"][:499], models["good"][:499], None, 0, None, CONFIG)
     assert found.status is Status.UNDECIDED
-    assert "wants 500 rows and 100 of either label, in about 1 hour like this one" in found.text
+    assert "wants 500 rows and 100 of either label" in found.text
+    assert "Decides in about 1 hour like this one" in found.text
 
 
 @pytest.mark.fault(61)

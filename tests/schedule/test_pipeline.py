@@ -43,7 +43,7 @@ def raising(error: BaseException) -> Run:
 
 
 @pytest.mark.parametrize(("error", "outcome", "reason"), [
-    (HourHeld("nothing to learn", reason="one-class"), "HELD", "one-class"),
+    (HourHeld("nothing to learn", reason="empty"), "HELD", "empty"),
     (HourAbsent("not there"), "HELD", "no-data"),
     (InputError("damaged", reason="corrupt"), "QUARANTINED", "corrupt"),
     (TrainingError("loss is nan"), "FAILED", "diverged"),
