@@ -196,6 +196,9 @@ class GateConfig(Section):
     """Largest rise of log loss that still counts as no loss, as a share of the base rate's entropy."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     """Confidence with which the loss must be shown to be inside the margin, however often it is looked at."""
+    rollback: bool = False
+    """Whether a live version shown worse, by the hours that it served, than the one before it gives way to that one if
+    there is nothing newer to publish; the store is then held until a person releases it."""
     min_rows: int = Field(default=500, ge=2)
     """Fewest rows, of all hours pooled, for a decision; below, the hour is HELD(too-few)."""
     min_class_rows: int = Field(default=30, ge=2)

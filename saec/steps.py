@@ -13,6 +13,7 @@ be read to know what an hour does; the steps follow in its order.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Callable
@@ -40,6 +41,7 @@ from saec.gate.paired import served_pairs
 from saec.gate.release import release_problem
 from saec.gate.served import served_figures
 from saec.gate.verdict import judge
+from saec.gate.watch import BEFORE, MOST_ROWS, ORIGINAL, Watch, watched
 from saec.records import Clustered, HourPlan, HourResult, Judged, Published, Retrained, Trained
 from saec.serving import Model
 from saec.space import require_space
@@ -106,6 +108,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     prepared = original.prepare(plan.hour, rows)
     new_features = int((original.vocabulary.find(prepared.features.keys_U) < 0).sum())
     scores = {"original": original.score(prepared), **_served_scores(plan, workspace, rows)}
+    watch = _watch(plan, workspace, rows, scores)
     at_cut = original.learn(plan.hour, rows, prepared, cut)
     reached("train.learnt")
     return Trained(
@@ -117,6 +120,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
         features=original.vocabulary.admitted,
         new_features=new_features,
         served=_served(rows.labels_B, scores),
+        watch=watch.as_dict() if watch else None,
         logged=_logged(plan, ingested, rows),
     )
 
@@ -222,7 +226,26 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
 def publish(
     plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
 ) -> Published:
-    """Commit the version whose candidate passed, and release it; otherwise the live one is left alone."""
+    """Commit the version whose candidate passed, and release it; otherwise the live one stays, unless it is to go."""
+    published = _released(plan, ingested, trained, retrained, judged)
+    return published if published.outcome == "PUBLISHED" else _given_way(plan, trained.watch, published)
+
+
+def _given_way(plan: HourPlan, watch: dict[str, Any] | None, published: Published) -> Published:
+    """Bring the version before the live one back, if that is wanted and the live one is shown to be worse than it."""
+    wanted = plan.config.gate.rollback and plan.promote and plan.before_live
+    if not (wanted and watch and BEFORE in watch["worse_than"]):
+        return published
+    plan.workspace.store().rollback(plan.before_live, actor=plan.actor, reason=watch["text"], fence=plan.fence)
+    reached("publish.rolled-back")
+    message = f"{published.message} Rolled back to {plan.before_live}, and held: {watch['text']}."
+    return dataclasses.replace(published, message=message)
+
+
+def _released(
+    plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
+) -> Published:
+    """Commit and release what passed."""
     verdict = judged.verdict
     if not verdict.accepted:
         return Published("HELD", verdict.reason, verdict.text, None)
@@ -272,6 +295,22 @@ def _served_scores(plan: HourPlan, workspace: Workspace, rows: EncodedRows) -> d
         live = Model.open(workspace.store().open(plan.champion), verify=False)  # the store has just done so
         scores["live"] = scores["version"] if challenger.made(live) else live.score_keys(rows.keys_BS)
     return scores
+
+
+def _watch(
+    plan: HourPlan, workspace: Workspace, rows: EncodedRows, scores: dict[str, NDArray[np.float64]]
+) -> Watch | None:
+    """What the hours that the live version served say of it; None without one."""
+    if plan.champion is None:
+        return None
+    chosen = slice(None, None, -(-len(rows) // MOST_ROWS) or 1)
+    references = {ORIGINAL: scores["original"][chosen]}
+    if plan.before_live:
+        before = Model.open(workspace.store().open(plan.before_live))
+        references[BEFORE] = before.score_keys(rows.keys_BS[chosen])
+    return watched(
+        plan.champion, plan.watch, rows.labels_B[chosen], scores["live"][chosen], references, plan.config.gate
+    )
 
 
 def _coded(challenger: Challenger, past: HourPast, *, end: bool) -> Coding:
@@ -355,6 +394,7 @@ def _record(
         "features": trained.features,
         "new_features": trained.new_features,
         **trained.served,
+        "watch": trained.watch,
         **trained.logged,
         **judged.metrics,
         **retrained.figures,

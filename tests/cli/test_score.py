@@ -39,7 +39,8 @@ def test_scores_are_those_of_the_served_hour(shell, rows):
     assert written.drop_columns(["score", "version"]) == rows
     assert pc.unique(written["version"]).to_pylist() == [before]
     hour = shell.site.folder / "workspace" / "hours" / shell.site.hours[LAST].compact
-    np.testing.assert_allclose(written["score"].to_numpy(), load_file(hour / SERVED_SCORES)["live_B"], rtol=0, atol=1e-6)
+    served_B = load_file(hour / SERVED_SCORES)["live_B"]
+    np.testing.assert_allclose(written["score"].to_numpy(), served_B, rtol=0, atol=1e-6)
 
 
 def test_the_live_version_scores_unless_another_is_named(shell, rows):
