@@ -1,9 +1,9 @@
 """A challenger beside one reference on the same rows: paired one-sided non-inferiority on AUC and log loss.
 
-Decisions: both models score the same rows, so differences are paired, which sharpens them 6 to 24 times. The bounds made
-here are for one look: normal, from DeLong for the AUC and from the mean of the rows' differences for the log loss; those
-of pooled hours, which hold at every look, are made in `saec.gate.pooled`. With `loss` the amount by
-which the challenger is worse (AUC given up, log loss added), and one-sided bounds at the gate's confidence:
+Decisions: both models score the same rows, so differences are paired, which sharpens them 6 to 24 times. The bounds
+made here are for one look: normal, from DeLong for the AUC and from the mean of the rows' differences for the log loss;
+those of pooled hours, which hold at every look, are made in `saec.gate.pooled`. With `loss` the amount by which the
+challenger is worse (AUC given up, log loss added), and one-sided bounds at the gate's confidence:
 
     PASS       the upper bound of the loss is finite and at most the margin: the loss is shown to be inside it
     FAIL       the loss itself is beyond the margin, and its lower bound is above 0: it is shown to be a loss
