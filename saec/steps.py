@@ -315,11 +315,11 @@ def _watch(
 
 def _coded(challenger: Challenger, past: HourPast, *, end: bool) -> Coding:
     """The codes of a moment, for as many bytes as the dial gives the version to be made."""
+    moment = past.moment(end=end)
     allowance, *trials = (
-        Allowance.of(challenger.config, past.original.vocabulary.rows, ratio)
-        for ratio in (challenger.ratio, *challenger.trials)
+        Allowance.of(challenger.config, moment.rows, ratio) for ratio in (challenger.ratio, *challenger.trials)
     )
-    return code(past.moment(end=end), challenger.standards, challenger.codes, allowance, trials)
+    return code(moment, challenger.standards, challenger.codes, allowance, trials)
 
 
 def _write(plan: HourPlan, workspace: Workspace, made: str, challenger: Challenger, coding: Coding) -> dict[str, int]:
