@@ -233,8 +233,8 @@ def publish(
 
 def _given_way(plan: HourPlan, watch: dict[str, Any] | None, published: Published) -> Published:
     """Bring the version before the live one back, if that is wanted and the live one is shown to be worse than it."""
-    wanted = plan.config.gate.rollback and plan.promote and plan.before_live
-    if not (wanted and watch and BEFORE in watch["worse_than"]):
+    wanted = plan.config.gate.rollback and plan.promote
+    if not (wanted and plan.before_live and watch and BEFORE in watch["worse_than"]):
         return published
     plan.workspace.store().rollback(plan.before_live, actor=plan.actor, reason=watch["text"], fence=plan.fence)
     reached("publish.rolled-back")

@@ -118,7 +118,7 @@ def written_ratio(config, folder, ratio):
      (100.0, {"fingerprint_bits": 16}), (150.0, {"codewords": 100})],
 )
 def test_files_meet_the_ratio(click_hours, tmp_path, ratio, compression):
-    """Bytes of index and codebooks on disk, headers and all, against rows and keys: within one per cent, and hardly ever above."""
+    """Bytes of index and codebooks on disk, headers and all, are within a per cent of the wanted, hardly ever above."""
     found, head = written_ratio(config_of(click_hours, **compression), tmp_path, ratio)
     assert head > 8_000
     assert 0.995 * ratio < found < 1.015 * ratio

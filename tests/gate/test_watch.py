@@ -77,11 +77,11 @@ def template(done, tmp_path_factory):
 @given(events=st.lists(st.sampled_from(["publish", "nothing", "release"]), max_size=10), worse=st.booleans())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_it_cannot_flap(tmp_path_factory, monkeypatch, events, worse):
-    """Whatever hours and persons do: at most one rollback a publication, and after it nothing moves until a person acts."""
+    """Whatever hours and persons do: at most one rollback a publication; after it nothing moves until a person acts."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     store = open_store(str(tmp_path_factory.mktemp("store")))
-    plan = SimpleNamespace(config=SimpleNamespace(gate=GateConfig(rollback=True)), promote=True, fence=1, actor="a test",
-                           workspace=SimpleNamespace(store=lambda: store))
+    plan = SimpleNamespace(config=SimpleNamespace(gate=GateConfig(rollback=True)), promote=True, fence=1,
+                           actor="a test", workspace=SimpleNamespace(store=lambda: store))
     held = Published("HELD", "undecided", "not now.", None)
     for number, event in enumerate(["publish", *events]):
         before = store.live()
