@@ -160,7 +160,9 @@ class Challenger:
         self, past: HourPast, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8], original_B: NDArray[np.float64]
     ) -> Auto:
         """What the hour says of its ratio and of each on trial, whose heads lack codes of the version."""
-        if not (self.files and 0 < labels_B.sum() < len(labels_B)):
+        if not self.files or len(self.standards.trials_T) != len(self.auto.trials):
+            return self.auto  # the version that met the hour was made without the dial
+        if not 0 < labels_B.sum() < len(labels_B):
             return self.auto  # rows of one class have no AUC
         trials = len(self.standards.trials_T)
         tried_BS = past.features.spread(self.standards.tried(past.before()), padding=trials)

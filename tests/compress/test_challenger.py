@@ -1,110 +1,144 @@
 """The challenger: carried on from hour to hour, through codes, and the same from its files."""
 
 import dataclasses
+import hashlib
+import os
 
 import numpy as np
 import pytest
 
-from saec.compress.artifact import write_artifact
-from saec.compress.challenger import Challenger
-from saec.compress.codebooks import Centroids, Codebooks, Succession
-from saec.compress.codes import HourCodes, Standards, code_hour
+from saec.compress.auto import Auto
+from saec.compress.challenger import MEASURED_ROWS, Challenger
+from saec.compress.codebooks import Centroids, Codebooks
+from saec.compress.places import CLUSTERS, DEFAULT
+from saec.gate.metrics import auc, row_losses
 from saec.serving import Model
-from saec.serving.rounding import as_served
-from saec.train.original import Original
-from saec.train.tensors import load_network, network_arrays
+from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
+
+CUT = 105
 
 
-def story(click_hours, config, hours=5):
-    """Original and codes hour by hour: for each hour its rows, their codes and the original at the cut."""
-    original, before = Original(config), Standards.start(3, config.model.width)
-    for number in range(hours):
-        hour = click_hours.first + number
-        rows = click_hours.rows(hour)
-        original.absorb()
-        _, untouched = original.train(hour, rows, original.prepare(rows), 105)
-        codes = code_hour(original, untouched, before, hour, rows.keys_BS, 105, config.compression.ratio)
-        before = codes.standards
-        yield rows, codes, original
-
-
-def last_hour(click_hours, config):
-    """The challenger after five hours, with the last hour's rows and codes."""
-    challenger = None
-    for rows, codes, original in story(click_hours, config):
-        if challenger is None:
-            challenger = Challenger.start(original)
-            challenger.retrain(codes, rows.labels_B, learn=False)
-        else:
-            challenger.absorb()
-            challenger.retrain(codes, rows.labels_B)
-    return challenger, rows, codes
-
-
-def written(folder, challenger, codes):
-    write_artifact(folder, challenger, codes.head_keys_H, codes.head_codes_H)
-    return Model.read(folder)
-
-
-def as_published(challenger):
-    """Its network takes the numbers that are served: what is left between it and its files is not the network's."""
-    network, precision = challenger.learner.network, challenger.config.compression.network_precision
-    load_network(network, as_served(network_arrays(network), precision), "its files")
-    return challenger
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No real fsync: nothing here is about a power loss."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def state(challenger):
     return {name: np.array(array) for name, array in challenger.snapshot().arrays.items()}
 
 
-def test_restored_every_hour_equals_staying_in_memory(click_hours):
+def same(first, second):
+    assert first.keys() == second.keys()
+    assert not {name for name, array in first.items() if array.tobytes() != second[name].tobytes()}
+
+
+def hours(click_hours, count, first=0):
+    return [(hour, click_hours.rows(hour)) for hour in (click_hours.first + first + n for n in range(count))]
+
+
+@pytest.mark.parametrize("ratio", [4.0, "auto"])
+def test_restored_every_hour_equals_staying_in_memory(click_hours, hourly, ratio):
     """Bit for bit: a challenger restored from its snapshot goes on as the one that never left the memory."""
-    config, stayed, saved = click_hours.config(), None, {}
-    for rows, codes, original in story(click_hours, config):
-        if stayed is None:
-            stayed, restored = Challenger.start(original), Challenger.start(original)
-            stayed.retrain(codes, rows.labels_B, learn=False)
-            restored.retrain(codes, rows.labels_B, learn=False)
-        else:
-            restored = Challenger.restore(config, saved, "saved")
-            for twin in (stayed, restored):
-                twin.absorb()
-                twin.retrain(codes, rows.labels_B)
-        saved = state(restored)
-        assert {name: array.tobytes() for name, array in state(stayed).items()} == {
-            name: array.tobytes() for name, array in saved.items()
-        }
+    config = click_hours.config(compression={"codewords": 6, "ratio": ratio, "fingerprint_bits": 4})
+    stayed, restored = hourly(config), hourly(config)
+    for hour, rows in hours(click_hours, 5):
+        for twin in (stayed, restored):
+            twin.do(hour, rows)
+        saved = state(restored.challenger)
+        same(saved, state(stayed.challenger))
+        restored.challenger = Challenger.restore(config, saved, "saved")
+        same(state(restored.challenger), saved)
+        assert restored.challenger.files == stayed.challenger.files
+        assert sorted(restored.challenger.files) == sorted([CODEBOOKS, INDEX, NETWORK, SCHEMA])
 
 
-def test_the_first_hours_challenger_is_the_original(click_hours):
-    """Where nothing has a code yet, it scores every row as the original does."""
-    rows, codes, original = next(story(click_hours, click_hours.config()))
-    challenger = Challenger.start(original)
-    assert not challenger.retrain(codes, rows.labels_B, learn=False)
-    found = challenger.score(np.concatenate([codes.lagged_BS, codes.fresh_BS]))
-    np.testing.assert_allclose(found, original.score(original.prepare(rows)), rtol=1e-6)
+def test_the_first_hours_challenger_is_the_original(click_hours, hourly):
+    """Both start alike and learn the same while nothing is admitted; feature dropout there changes nothing.
+
+    A default row in place of itself is the same, so the share dropped does not matter.
+    """
+    for dropout in (0.0, 0.1, 0.7):
+        made = hourly(click_hours.config(training={"batch_rows": 32, "feature_dropout": dropout}))
+        (hour, rows), = hours(click_hours, 1)
+        made.meet(hour, rows)
+        assert np.array_equal(made.challenger.score(made.codes_BS), made.scores_B), "both start alike"
+        made.challenger.learn(made.codes_BS[:CUT], rows.labels_B[:CUT])
+        np.testing.assert_allclose(made.challenger.score(made.codes_BS[CUT:]), made.at_cut.scores_G, rtol=1e-6)
+        made.challenger.learn(made.codes_BS[CUT:], rows.labels_B[CUT:])
+        table = made.original.table
+        assert len(table) == 3
+        scores_B = made.original.learner.score(
+            *(made.original.table.take(np.arange(3)).vectors_UD, made.challenger._places(made.codes_BS) // 2))
+        np.testing.assert_allclose(made.challenger.score(made.codes_BS), scores_B, rtol=1e-6)
+        np.testing.assert_allclose(made.challenger.codebooks.vectors_TD[::2], table.vectors_VD, rtol=1e-5)
+        np.testing.assert_allclose(made.challenger.codebooks.squares_T[::2], table.squares_V, rtol=1e-5)
 
 
-def test_starting_takes_copies(click_hours):
-    """Training the challenger does not reach the original it started from."""
-    stories = story(click_hours, click_hours.config(), 2)
-    rows, codes, original = next(stories)
-    challenger = Challenger.start(original)
-    scores = original.score(original.prepare(rows))
-    challenger.retrain(codes, rows.labels_B)
-    assert np.array_equal(original.score(original.prepare(rows)), scores)
+def test_before_the_first_version_all_codes_are_default(click_hours):
+    """Padding stays padding; keys of any shape, fields told or not."""
+    challenger = Challenger(click_hours.config())
+    keys_BS = click_hours.rows(click_hours.first).keys_BS
+    assert challenger.version is None
+    assert np.array_equal(challenger.codes(keys_BS), np.where(keys_BS == 0, -1, DEFAULT))
+    assert challenger.codes(np.array([5, 0], np.uint64), np.array([1, 2])).tolist() == [DEFAULT, -1]
 
 
-def test_absorbing_leaves_nothing_pending(click_hours):
-    """Gate rows are learnt once: a second call changes nothing."""
-    challenger, _, _ = last_hour(click_hours, click_hours.config())
-    before = state(challenger)
-    challenger.absorb()
-    once = state(challenger)
-    challenger.absorb()
-    assert len(challenger.pending_labels_B) == len(challenger.pending_codes_BS) == 0
-    assert not np.array_equal(once["codebooks.vectors_TD"], before["codebooks.vectors_TD"])
-    assert np.array_equal(state(challenger)["codebooks.vectors_TD"], once["codebooks.vectors_TD"])
+def test_codes_are_those_of_its_files(click_hours, hourly, tmp_path):
+    """Whoever reads the version's files gets the same codes, false accepts among them; by slot or by field."""
+    made = hourly(click_hours.config(compression={"codewords": 6, "ratio": 4.0, "fingerprint_bits": 2}), 4)
+    rows = click_hours.rows(click_hours.first + 4)
+    unknown_BS = np.random.default_rng(0).integers(1, 2**63, (200, 5), dtype=np.uint64)
+    for keys_BS in (rows.keys_BS, unknown_BS):
+        wanted_BS = Model.read(tmp_path / "version").codes(keys_BS)
+        assert np.array_equal(made.challenger.codes(keys_BS), wanted_BS)
+        for slot, field in enumerate(made.config.slot_fields):
+            fields_B = np.full(len(keys_BS), field)
+            assert np.array_equal(made.challenger.codes(keys_BS[:, slot], fields_B), wanted_BS[:, slot])
+    assert 0.1 < (wanted_BS > 0).mean() < 0.4, "one unknown feature in four"
+
+
+def test_moved_on_shares_the_network_and_leaves_the_old_codebooks(click_hours, hourly):
+    """The one it was moved from goes on learning by its own clusters; what it learns reaches the network of both."""
+    made = hourly(click_hours.config(), 3)
+    (hour, rows), = hours(click_hours, 1, 3)
+    made.meet(hour, rows)
+    challenger, books, standards = made.challenger, made.challenger.codebooks, made.challenger.standards
+    before = books.vectors_TD.copy()
+    moved = challenger.moved_on(made.candidate)
+    assert moved.learner is challenger.learner
+    assert challenger.codebooks is books
+    assert challenger.standards is standards
+    assert np.array_equal(books.vectors_TD, before)
+    assert moved.standards is made.candidate.standards
+    wanted = books.succeeded(made.candidate.succession, made.candidate.standards.centroids)
+    assert np.array_equal(moved.codebooks.vectors_TD, wanted.vectors_TD)
+    assert np.array_equal(moved.codebooks.squares_T, wanted.squares_T)
+    challenger.learn(made.codes_BS, rows.labels_B)
+    assert np.array_equal(moved.codebooks.vectors_TD, wanted.vectors_TD)
+    assert not np.array_equal(challenger.codebooks.vectors_TD, before)
+    assert np.array_equal(books.vectors_TD, before), "learning makes new codebooks"
+
+
+def stored(files):
+    """A stored version of such files: nothing but its manifest counts."""
+    entries = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()}
+    version = Model.__new__(Model)
+    version.manifest = {"files": entries}
+    return version
+
+
+def test_a_challenger_knows_the_version_made_of_it_by_its_bytes(click_hours, hourly):
+    """All of its files as they are, beside any others; one byte off in any of them is another version."""
+    made = hourly(click_hours.config(), 2)
+    files, challenger = made.challenger.files, made.challenger
+    assert challenger.made(stored(files))
+    assert challenger.made(stored(files | {RECORDED: b"rows"}))
+    for name, data in files.items():
+        assert not challenger.made(stored(files | {name: data[:-1] + bytes([data[-1] ^ 1])}))
+        assert not challenger.made(stored({other: data for other, data in files.items() if other != name}))
+    assert not Challenger(made.config).made(stored(files))
+    assert not Challenger(made.config).made(stored({}))
 
 
 def with_clusters(config, clusters=2):
@@ -116,50 +150,17 @@ def with_clusters(config, clusters=2):
     return challenger
 
 
-def codes_of(challenger, lagged_BS, fresh_BS):
-    """An hour's codes by the challenger's own clusters, one feature in each of them, which keeps its code."""
-    centroids = challenger.standards.centroids
-    fields_H, clusters_H = np.divmod(np.arange(len(centroids.vectors_CD)), centroids.counts_F[0])
-    codes_H = (2 + clusters_H).astype(np.int16)
-    ones_H = np.ones(len(codes_H), np.float32)
-    succession = Succession.of(centroids, centroids, codes_H, codes_H, fields_H, ones_H, centroids.vectors_CD)
-    return HourCodes(
-        challenger.standards, succession, lagged_BS, fresh_BS, np.zeros(fresh_BS.shape, np.int8),
-        np.zeros(0, np.uint64), np.zeros(0, np.int16), 0.0, {},
-    )
-
-
-def test_each_row_is_learnt_through_the_codes_meant_for_it(click_hours, monkeypatch):
-    """Train rows are learnt through the lagged codes, gate rows an hour later through the fresh ones; no other way."""
-    learnt = []
-
-    def note(self, codes_BS, labels_B):
-        learnt.append((codes_BS, labels_B))
-
-    monkeypatch.setattr(Challenger, "_fit", note)
-    lagged, fresh = np.full((3, 5), 1, np.int16), np.full((2, 5), 2, np.int16)
-    challenger = with_clusters(click_hours.config(training={"stretches": 3}))
-    challenger.retrain(codes_of(challenger, lagged, fresh), np.array([1, 0, 1, 0, 0], np.uint8))
-    challenger.absorb()
-    assert [(codes_BS.tolist(), labels_B.tolist()) for codes_BS, labels_B in learnt] == [
-        (lagged[:2].tolist(), [1, 0]),
-        (lagged[2:].tolist(), [1]),
-        (fresh.tolist(), [0, 0]),
-    ]
-
-
 def test_only_codewords_in_use_are_retrained(click_hours):
     """A pass moves the codewords its codes name, default and newcomers' among them, and no others."""
     challenger = with_clusters(click_hours.config())
     before = challenger.codebooks.vectors_TD.copy()
-    challenger._fit(np.array([[2, 0, 1, -1, -1]] * 8, np.int16), np.ones(8, np.uint8))
+    challenger.learn(np.array([[2, 0, 1, -1, -1]] * 8, np.int16), np.ones(8, np.uint8))
     moved = np.flatnonzero((challenger.codebooks.vectors_TD != before).any(1))
     assert moved.tolist() == [2, 4, 9]
     assert np.flatnonzero(challenger.codebooks.squares_T).tolist() == [2, 4, 9]
 
 
-LIVELY = {"batch_rows": 16, "table_learning_rate": 1.0, "dense_learning_rate": 0.02, "stretches": 4}
-EMPTY_BS = np.zeros((0, 5), np.int16)
+LIVELY = {"batch_rows": 16, "table_learning_rate": 1.0, "dense_learning_rate": 0.02}
 
 
 def told_by_first_field(count=320):
@@ -171,81 +172,55 @@ def told_by_first_field(count=320):
     return codes_BS, labels_B
 
 
-def test_harmful_retraining_is_dropped(click_hours):
-    """When labels turn over before the last stretch, everything, optimiser and all, is as before the hour."""
-    challenger, (codes_BS, labels_B) = with_clusters(click_hours.config(training=LIVELY)), told_by_first_field()
-    challenger._fit(codes_BS[:32], labels_B[:32])  # so that the optimiser has something to lose
-    before = state(challenger)
-    turned_B = np.where(np.arange(320) < 240, labels_B, 1 - labels_B)
-    assert not challenger._retrain(codes_BS, turned_B)
-    assert {name: array.tobytes() for name, array in state(challenger).items()} == {
-        name: array.tobytes() for name, array in before.items()
-    }
-
-
-def test_an_hour_whose_retraining_is_dropped_moves_on(click_hours):
-    """The codewords still pass to the hour's clusters, and the gate rows still become pending."""
-    challenger, (codes_BS, labels_B) = with_clusters(click_hours.config(training=LIVELY)), told_by_first_field()
-    codes = codes_of(challenger, codes_BS, codes_BS[:7])
-    wanted = challenger.codebooks.succeeded(codes.succession, codes.standards.centroids)
-    turned_B = np.where(np.arange(320) < 240, labels_B, 1 - labels_B)
-    assert not challenger.retrain(codes, np.append(turned_B, [1, 0, 1, 0, 1, 0, 1]).astype(np.uint8))
-    assert np.array_equal(challenger.codebooks.vectors_TD, wanted.vectors_TD)
-    assert challenger.pending_labels_B.tolist() == [1, 0, 1, 0, 1, 0, 1]
-    assert np.array_equal(challenger.pending_codes_BS, codes_BS[:7])
-
-
-def test_good_retraining_is_kept(click_hours):
-    """When the last stretch is like those before it, all rows are learnt, each once, in order."""
-    kept, plain = (with_clusters(click_hours.config(training=LIVELY)) for _ in range(2))
+def test_rows_are_learnt_in_their_order_and_tell_clicks_apart(click_hours):
+    """In one go or in two at the end of a batch: the same; in another order, something else."""
+    one, two, other = (with_clusters(click_hours.config(training=LIVELY)) for _ in range(3))
     codes_BS, labels_B = told_by_first_field()
-    before_B = kept._losses(codes_BS, labels_B)
-    assert kept._retrain(codes_BS, labels_B)
-    for part in (slice(240), slice(240, None)):
-        plain._fit(codes_BS[part], labels_B[part])
-    assert np.array_equal(kept.codebooks.vectors_TD, plain.codebooks.vectors_TD)
-    assert kept._losses(codes_BS, labels_B).mean() < before_B.mean() - 0.1
+    one.learn(codes_BS, labels_B)
+    for part in (slice(160), slice(160, None)):
+        two.learn(codes_BS[part], labels_B[part])
+    other.learn(codes_BS[::-1].copy(), labels_B[::-1].copy())
+    same(state(one), state(two))
+    assert not np.array_equal(one.codebooks.vectors_TD, other.codebooks.vectors_TD)
+    assert auc(labels_B, one.score(codes_BS)) > 0.85
 
 
-@pytest.mark.parametrize(("harm", "kept"), [([0.3, -0.1, -0.1, 0.0], True), ([0.2, 0.2, 0.1, 0.3], False),
-                                            ([-1.0, 0.0, 0.0, 0.0], True), ([0.0, 0.0, 0.0, 0.0], True)])
-def test_only_clear_harm_counts(click_hours, monkeypatch, harm, kept):
-    """Harm within a standard error of the paired difference drops nothing: 0.025 against 0.095, 0.2 against 0.04."""
+def test_no_rows_teach_nothing(click_hours):
+    """An hour without rows leaves everything as it was."""
     challenger = with_clusters(click_hours.config(training=LIVELY))
-    losses = iter([np.zeros(4), np.array(harm)])
-    monkeypatch.setattr(Challenger, "_losses", lambda self, codes_BS, labels_B: next(losses))
-    codes_BS, labels_B = told_by_first_field(16)
-    assert challenger._retrain(codes_BS, labels_B) == kept
+    before = state(challenger)
+    challenger.learn(np.zeros((0, 5), np.int16), np.zeros(0, np.uint8))
+    same(state(challenger), before)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3])
-def test_hours_of_fewer_rows_than_stretches_are_learnt(click_hours, count):
-    """With no last stretch to tell harm by, or with one row of it, what there is is learnt."""
-    challenger, (codes_BS, labels_B) = with_clusters(click_hours.config(training=LIVELY)), told_by_first_field()
-    before = challenger.codebooks.vectors_TD
-    assert challenger.retrain(codes_of(challenger, codes_BS[:count], codes_BS[:0]), labels_B[:count])
-    assert np.array_equal(challenger.codebooks.vectors_TD, before) == (count == 0)
+class Past:
+    """Stands in for an hour's past where only worth is looked at."""
+
+    def returned(self, returns):
+        return returns
 
 
-def measured(click_hours, codes_BS, labels_B, training=LIVELY):
-    """What a challenger that learnt some rows measures on the next ones, half of all."""
-    challenger, half = with_clusters(click_hours.config(training=training)), len(labels_B) // 2
+def measured(click_hours, codes_BS, labels_B):
+    """The worth that a challenger which learnt some rows measures on the next ones, and how it was when it did so."""
+    challenger, half = with_clusters(click_hours.config(training=LIVELY)), len(labels_B) // 2
     for _ in range(3):
-        challenger._fit(codes_BS[:half], labels_B[:half])
-    challenger.retrain(codes_of(challenger, EMPTY_BS, codes_BS[half:]), labels_B[half:])
-    before = challenger.codebooks.vectors_TD
-    losses_B = challenger._losses(codes_BS[half:], labels_B[half:])
-    default_BS = np.where(np.arange(5) == 0, np.minimum(codes_BS, 0), codes_BS)[half:]
-    added_B = challenger._losses(default_BS, labels_B[half:]) - losses_B
-    challenger.absorb()
-    assert not np.array_equal(challenger.codebooks.vectors_TD, before)
-    return challenger.standards.worth, added_B.sum()
+        challenger.learn(codes_BS[:half], labels_B[:half])
+    before = state(challenger)
+    challenger.measure(Past(), codes_BS[half:], labels_B[half:], np.full(half, 0.5))
+    after = state(challenger)
+    assert {name for name in after if after[name].tobytes() != before[name].tobytes()} <= {
+        "standards.worth.saved_2F", "standards.worth.sightings_2F"}, "measuring teaches nothing"
+    return challenger.standards.worth, challenger
 
 
 def test_worth_is_the_loss_that_codes_save(click_hours):
     """A field whose codes tell the label is worth more than one of noise; one without codes is worth nothing."""
-    worth, added = measured(click_hours, *told_by_first_field())
-    assert worth.saved_2F[0, 0] == pytest.approx(added)
+    codes_BS, labels_B = told_by_first_field()
+    worth, challenger = measured(click_hours, codes_BS, labels_B)
+    without_BS = np.where(np.arange(5) == 0, DEFAULT, codes_BS)
+    losses, added = (row_losses(labels_B[160:], challenger.score(codes[160:])).sum()
+                     for codes in (codes_BS, without_BS))
+    assert worth.saved_2F[0, 0] == pytest.approx(added - losses)
     assert worth.saved_2F[0, 0] > 4 * abs(worth.saved_2F[0, 1])
     assert worth.saved_2F[0, 2] == 0.0
     assert worth.sightings_2F.tolist() == [[160, 160, 0], [0, 0, 0]]
@@ -270,53 +245,158 @@ def test_worth_counts_every_cell_of_a_list(click_hours):
     assert worth.sightings_2F.tolist() == [[32, 32, 64], [0, 0, 0]]
 
 
-def test_worth_is_measured_on_a_sample_of_many_rows(click_hours):
-    """Of 1,600 pending rows every fourth is measured, for no more than 512 may be."""
-    worth, _ = measured(click_hours, *told_by_first_field(3200))
-    assert worth.sightings_2F.tolist() == [[400, 400, 0], [0, 0, 0]]
+@pytest.mark.parametrize(("rows", "counted"), [(MEASURED_ROWS, MEASURED_ROWS), (MEASURED_ROWS + 1, 1025), (5000, 1667)])
+def test_worth_is_measured_on_a_sample_of_many_rows(click_hours, rows, counted):
+    """No more than 2,048 rows: every second one of 2,049, every third one of 5,000, all over the hour."""
+    worth, _ = measured(click_hours, *told_by_first_field(2 * rows))
+    assert MEASURED_ROWS == 2048
+    assert worth.sightings_2F.tolist() == [[counted, counted, 0], [0, 0, 0]]
 
 
-def test_worth_is_carried_on(click_hours):
-    """What was learnt of worth stays with the challenger through retraining and its snapshot, and fades."""
+def test_worth_fades_and_is_carried_on(click_hours):
+    """Two hours of 320 sightings, the first of them less two per cent; none in an hour without rows."""
     challenger, (codes_BS, labels_B) = with_clusters(click_hours.config(training=LIVELY)), told_by_first_field()
-    for wanted in (0.0, 320.0, 320 * 0.98 + 320):
-        codes = codes_of(challenger, EMPTY_BS, codes_BS)  # made before the gate rows of the hour before are learnt
-        challenger.absorb()
-        challenger.retrain(codes, labels_B)
+    for rows, wanted in ((320, 320.0), (320, 320 * 0.98 + 320), (0, (320 * 0.98 + 320) * 0.98)):
+        challenger.measure(Past(), codes_BS[:rows], labels_B[:rows], np.full(rows, 0.5))
         assert challenger.standards.worth.sightings_2F[0, 0] == pytest.approx(wanted)
-        again = Challenger.restore(challenger.config, state(challenger), "saved")
-        assert np.array_equal(again.standards.worth.saved_2F, challenger.standards.worth.saved_2F)
-        assert again.standards.limits == challenger.standards.limits
+        challenger = Challenger.restore(challenger.config, state(challenger), "saved")
+
+
+def test_the_hour_is_measured_through_the_codes_that_met_it(click_hours, hourly):
+    """Returns of all its features and worth of its codes, by the challenger as it was before it learnt the hour."""
+    made = hourly(click_hours.config(), 4)
+    (hour, rows), = hours(click_hours, 1, 4)
+    made.meet(hour, rows)
+    before, challenger = made.challenger.standards, made.challenger
+    worth = challenger._worth(made.codes_BS, rows.labels_B)
+    made.measure()
+    now = challenger.standards
+    for name, wanted in (("returns", made.past.returned(before.returns)), ("worth", worth)):
+        for key, array in vars(wanted).items():
+            assert np.array_equal(vars(getattr(now, name))[key], array)
+            assert not np.array_equal(vars(getattr(before, name))[key], array)
+    slots = np.array(made.config.slot_fields)
+    seen_F = [((made.codes_BS >= CLUSTERS) & (slots == field)).sum() for field in range(3)]
+    assert now.worth.sightings_2F[0] - 0.98 * before.worth.sightings_2F[0] == pytest.approx(seen_F)
+    assert (now.hours, now.centroids) == (before.hours, before.centroids)
+
+
+AUTO = {"codewords": 2, "ratio": "auto", "fingerprint_bits": 16}
+
+
+def auto_hour(click_hours, hourly, monkeypatch, done=4):
+    """Both models in an hour whose version had room for 30 features, and trials for 20 and 10."""
+    rooms = iter([30, 20, 10] * 40)
+    monkeypatch.setattr("saec.compress.dial.features_within", lambda index_bytes, cell_bits: next(rooms))
+    made = hourly(click_hours.config(compression=AUTO), done)
+    (hour, rows), = hours(click_hours, 1, done)
+    moment = made.past.moment(end=True) if done else None
+    made.meet(hour, rows)
+    return made, moment
+
+
+def weighed(made, monkeypatch, labels_B=None, challenger=None):
+    """What the dial is told of the hour: losses added and AUC gained at its ratio and at each trial."""
+    told = []
+    monkeypatch.setattr(Auto, "learned", lambda self, *given: (told.append(given), self)[1])
+    labels_B = made.rows.labels_B if labels_B is None else labels_B
+    (challenger or made.challenger).measure(made.past, made.codes_BS, labels_B, made.scores_B)
+    return told
+
+
+def test_trials_are_weighed_by_the_versions_codes(click_hours, hourly, monkeypatch):
+    """At its ratio the hour is scored through the codes that met it; a trial lacks those beyond its smaller head.
+
+    The heads on trial are those that the room of a trial gave when the version was made.
+    """
+    made, moment = auto_hour(click_hours, hourly, monkeypatch)
+    tried_N = made.version.standards.tried(moment.candidates)
+    (added_TB, gained_T), = weighed(made, monkeypatch)
+    keys_BS, labels_B = made.rows.keys_BS, made.rows.labels_B
+    sizes = []
+    for trial in range(-1, 2):
+        kept_BS = np.isin(keys_BS, moment.keys_N[tried_N > trial]) | (trial < 0)
+        codes_BS = np.where(kept_BS | (keys_BS == 0), made.codes_BS, DEFAULT)
+        wanted_B = made.challenger.score(codes_BS)
+        np.testing.assert_allclose(
+            added_TB[trial + 1], row_losses(labels_B, wanted_B) - row_losses(labels_B, made.scores_B), atol=1e-9)
+        assert gained_T[trial + 1] == pytest.approx(auc(labels_B, wanted_B) - auc(labels_B, made.scores_B))
+        sizes.append(len(np.unique(keys_BS[codes_BS > 0])))
+    assert 30 >= sizes[0] > sizes[1] > sizes[2] > 0
+    assert sizes[1] <= 20
+    assert sizes[2] <= 10
+    assert len(added_TB) == len(gained_T) == 3
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_hours_of_one_label_say_nothing_of_the_dial(click_hours, hourly, monkeypatch, label):
+    """They have no AUC."""
+    made, _ = auto_hour(click_hours, hourly, monkeypatch)
+    assert not weighed(made, monkeypatch, np.full(150, label, np.uint8))
+
+
+def test_without_a_version_there_is_nothing_to_weigh(click_hours, hourly, monkeypatch):
+    """The first hour was met by none."""
+    made, _ = auto_hour(click_hours, hourly, monkeypatch, done=0)
+    assert not weighed(made, monkeypatch)
+
+
+def test_the_dial_weighs_only_versions_that_it_made(click_hours, hourly, monkeypatch):
+    """When the ratio becomes `auto`, the version that met the hour was made without trials: it says nothing of them."""
+    made = hourly(click_hours.config(), 4)
+    made.challenger.config = click_hours.config(compression=AUTO)
+    (hour, rows), (later, next_rows) = hours(click_hours, 2, 4)
+    made.meet(hour, rows)
+    made.measure()
+    assert made.challenger.auto.rows_L.sum() == 0
+    made.learn()
+    made.meet(later, next_rows)
+    made.measure()
+    assert made.challenger.auto.rows_L[:4].tolist() == [150, 150, 150, 0]
+
+
+def test_a_fixed_ratio_is_not_weighed(click_hours, hourly, monkeypatch):
+    """Its dial is left alone, and it has no trials."""
+    made = hourly(click_hours.config(), 4)
+    made.meet(*hours(click_hours, 1, 4)[0])
+    assert not weighed(made, monkeypatch)
+    assert made.challenger.trials == []
+    assert made.challenger.ratio == 4.0
+
+
+FINE = {"codewords": 6, "ratio": 4.0, "fingerprint_bits": 16, "codebook_precision": "float16"}
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 1e-3), ("int8", 2e-2)])
-def test_its_files_score_as_it_does(click_hours, tmp_path, precision, tolerance):
-    """The artifact read back gives every row the score of its fresh codes, but for the rounding of the codebooks."""
+def test_its_files_score_as_it_does(click_hours, hourly, tmp_path, precision, tolerance):
+    """The artifact read back gives every row the score of its codes, up to the rounding of the codebooks."""
     compression = {"codewords": 6, "ratio": 4.0, "fingerprint_bits": 16, "codebook_precision": precision}
-    challenger, rows, codes = last_hour(click_hours, click_hours.config(compression=compression))
-    artifact = written(tmp_path, challenger, codes)
-    assert np.array_equal(artifact.codes(rows.keys_BS[105:]), codes.fresh_BS)
-    found, wanted = artifact.score_keys(rows.keys_BS[105:]), as_published(challenger).score(codes.fresh_BS)
+    made = hourly(click_hours.config(compression=compression), 5)
+    codes_BS = made.challenger.codes(made.rows.keys_BS)
+    artifact = Model.read(tmp_path / "version")
+    known = dict(zip(made.version.head_keys_H.tolist(), made.version.head_codes_H.tolist(), strict=True))
+    wanted_BS = [[known.get(key, DEFAULT) if key else -1 for key in row] for row in made.rows.keys_BS.tolist()]
+    assert codes_BS.tolist() == artifact.codes(made.rows.keys_BS).tolist() == wanted_BS
+    found, wanted = artifact.score_keys(made.rows.keys_BS), made.challenger.score(codes_BS)
     np.testing.assert_allclose(found, wanted, atol=tolerance)
     assert np.ptp(wanted) > 10 * tolerance
 
 
-def test_unknown_features_are_scored_as_in_training(click_hours, tmp_path):
+def test_unknown_features_are_scored_as_in_training(click_hours, hourly, tmp_path):
     """A row of features never seen falls on the default codewords, padding on nothing at all."""
-    challenger, _, codes = last_hour(click_hours, click_hours.config())
-    artifact = written(tmp_path, challenger, codes)
+    challenger = hourly(click_hours.config(compression=FINE), 5).challenger
+    artifact = Model.read(tmp_path / "version")
     unknown_BS = np.arange(10**12, 10**12 + 50, dtype=np.uint64).reshape(10, 5)
     unknown_BS[:, 3:] = 0
     wanted_BS = np.repeat([[0, 0, 0, -1, -1]], 10, axis=0)
     assert artifact.codes(unknown_BS).tolist() == wanted_BS.tolist()
-    wanted_B = as_published(challenger).score(wanted_BS.astype(np.int16))
-    np.testing.assert_allclose(artifact.score_keys(unknown_BS), wanted_B, atol=1e-3)
+    np.testing.assert_allclose(artifact.score_keys(unknown_BS), challenger.score(wanted_BS.astype(np.int16)), atol=1e-3)
 
 
-def test_a_code_beyond_its_fields_codebook_is_unknown(click_hours, tmp_path):
+def test_a_code_beyond_its_fields_codebook_is_unknown(click_hours, hourly, tmp_path):
     """Where the fingerprint lets an unknown key through, it gets a codeword of its own field or the default one."""
-    challenger, _, codes = last_hour(click_hours, click_hours.config())
-    artifact = written(tmp_path, challenger, codes)
+    hourly(click_hours.config(), 5)
+    artifact = Model.read(tmp_path / "version")
 
     class Careless:
         """An index that takes every key for a known one, with the key itself as its code (the index holds one less)."""
@@ -331,10 +411,10 @@ def test_a_code_beyond_its_fields_codebook_is_unknown(click_hours, tmp_path):
     ]
 
 
-def test_rows_are_scored_alike_in_any_company(click_hours, tmp_path):
+def test_rows_are_scored_alike_in_any_company(click_hours, hourly, tmp_path):
     """Row by row, or all at once: the same scores."""
-    challenger, rows, codes = last_hour(click_hours, click_hours.config())
-    artifact = written(tmp_path, challenger, codes)
+    rows = hourly(click_hours.config(), 5).rows
+    artifact = Model.read(tmp_path / "version")
     alone = np.concatenate([artifact.score_keys(row[None]) for row in rows.keys_BS[:20]])
     np.testing.assert_allclose(alone, artifact.score_keys(rows.keys_BS)[:20], rtol=1e-6)
     assert artifact.score_keys(rows.keys_BS[:0]).shape == (0,)
