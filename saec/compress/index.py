@@ -356,7 +356,7 @@ def _layout_of_attempt(attempt: int, keys: int, empty: Layout) -> Layout:
     ten million keys.
     """
     length = 1 << min(int(math.log2(max(1.0, 0.3 * keys**0.7))), 18)
-    first = max(1, math.ceil(keys * (1.02 + 1.15 * keys**-0.25) / length) - 3)
+    first = max(1, math.ceil(keys * (1.025 + 1.15 * keys**-0.25) / length) - 3)
     seeds_a_size = min(16, 1 + 200_000 // keys)
     segments = first + (attempt // seeds_a_size) * (1 + first // 256)
     return Layout((empty.seed + attempt * GOLDEN) % 2**64, keys, length, segments,
