@@ -70,7 +70,7 @@ def features_within(index_bytes: float, cell_bits: int) -> int:
     cells = max(8 * index_bytes / cell_bits, 0.0)
     features = cells
     for _ in range(8):
-        features = cells / (1.105 + min(max(features, 1.0), _SHARD) ** -0.25)
+        features = cells / (1.035 + 1.22 * min(max(features, 1.0), _SHARD) ** -0.25)
     return int(features)
 
 

@@ -74,14 +74,14 @@ class _IndexGraph:
         """Entries (int64) of keys, and which keys are known."""
         layout = self._index.layouts[0]
         hashed, places = self._places(keys)
-        first, second, third = (self._graph.op("Gather", self._cells(), place) for place in places)
-        value = self._graph.cast(self._xor(self._xor(first, second), third), np.uint64)
+        first, second, third, fourth = (self._graph.op("Gather", self._cells(), place) for place in places)
+        value = self._graph.cast(self._xor(self._xor(first, second), self._xor(third, fourth)), np.uint64)
         entry = self._and(value, self._word(2**layout.code_bits - 1))
         known = self._graph.op("Equal", self._right(value, layout.code_bits), self._fingerprints(hashed))
         return self._graph.cast(entry, np.int64), known
 
     def _places(self, keys: str) -> tuple[str, list[str]]:
-        """Hashes of keys, and the places (int64) of their three cells among all."""
+        """Hashes of keys, and the places (int64) of their four cells among all."""
         layouts = self._index.layouts
         starts_H = np.cumsum([0, *(layout.cells for layout in layouts[:-1])])
         seed, length, segments, start = self._of_shard(keys, [
@@ -93,7 +93,10 @@ class _IndexGraph:
         first = self._right(self._mul(self._right(hashed, 32), self._mul(segments, length)), 32)
         second = self._xor(self._add(first, length), self._and(self._right(hashed, 18), low_bits))
         third = self._xor(self._add(first, self._mul(length, self._word(2))), self._and(hashed, low_bits))
-        return hashed, [self._graph.cast(self._add(place, start), np.int64) for place in (first, second, third)]
+        turned = self._right(self._mul(hashed, self._word(GOLDEN)), 30)
+        fourth = self._xor(self._add(first, self._mul(length, self._word(3))), self._and(turned, low_bits))
+        places = (first, second, third, fourth)
+        return hashed, [self._graph.cast(self._add(place, start), np.int64) for place in places]
 
     def _of_shard(self, keys: str, of_shards: list[list[int]]) -> list[str]:
         """Numbers of each key's shard, by key; plain numbers where there is one shard."""

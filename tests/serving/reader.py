@@ -149,12 +149,15 @@ class Reader:
         if length == 0:
             return None
         width = code_bits + print_bits
-        start = sum(-(-(g + 2) * n * width // 32) for _, _, n, g, _, _ in self.shards[:shard])
+        start = sum(-(-(g + 3) * n * width // 32) for _, _, n, g, _, _ in self.shards[:shard])
         h = mix(key, seed)
         a = ((h >> 32) * (segments * length)) >> 32
         b = (a + length) ^ ((h >> 18) & (length - 1))
         c = (a + 2 * length) ^ (h & (length - 1))
-        value = self.cell(start, a, width) ^ self.cell(start, b, width) ^ self.cell(start, c, width)
+        d = (a + 3 * length) ^ ((h * 0x9E3779B97F4A7C15 & MASK) >> 30 & (length - 1))
+        value = 0
+        for place in (a, b, c, d):
+            value ^= self.cell(start, place, width)
         known = print_bits == 0 or value >> code_bits == (h * 0x9E3779B97F4A7C15 & MASK) >> (64 - print_bits)
         return value & ((1 << code_bits) - 1) if known else None
 

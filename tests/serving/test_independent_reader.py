@@ -100,10 +100,10 @@ def test_every_kind_of_field_and_network(tmp_path, changed):
 def test_an_index_of_any_width_in_any_number_of_shards(tmp_path, done, monkeypatch, code_bits, fingerprint_bits,
                                                        shards):
     """Look-ups of known and unknown keys agree, whatever the bits of a cell and however many shards there are."""
-    monkeypatch.setattr(indexes, "_SHARD_KEYS", 1_800 // shards)
+    monkeypatch.setattr(indexes, "_SHARD_KEYS", 4_500 // shards)
     rng = np.random.default_rng(code_bits)
-    keys_N = rng.integers(1, 2**64, 1_800, np.uint64)
-    index = RetrievalIndex.build(keys_N, rng.integers(0, 2**code_bits, 1_800), code_bits=code_bits,
+    keys_N = rng.integers(1, 2**64, 4_500, np.uint64)
+    index = RetrievalIndex.build(keys_N, rng.integers(0, 2**code_bits, 4_500), code_bits=code_bits,
                                  fingerprint_bits=fingerprint_bits)
     assert len(index.layouts) == shards
     folder = shutil.copytree(done.folder / "workspace" / "store" / "versions" / done.live, tmp_path / "version")
