@@ -33,6 +33,13 @@ class HeadVocabulary(Vocabulary):
         rows_U[rare] = features.fields_U[rare]
         return rows_U
 
+    def classes_of(self, hour: Hour, features: HourFeatures) -> NDArray[np.int64]:
+        """The class row of each feature; the rare ones are not told from the unknown, neither when served."""
+        ids_U = self.find(features.keys_U)
+        frequency_U, last_seen_U = self.known_of(hour, ids_U)
+        frequency_U[self.rows_of(features, ids_U) < self.fields] = 0.0
+        return self.class_rows(features.fields_U, frequency_U, hour.index - last_seen_U)
+
 
 class FilteredTable:
     """The original over such a vocabulary, its frequent rows stored as int8."""

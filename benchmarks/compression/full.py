@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import faiss
@@ -70,11 +71,11 @@ class FullTable:
         fp32 = original_bytes(original.config, rows)
         index = stored.index(0.0, 8)
         small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
-        yield Served("int8", stored.score(original.table.vectors_VD, index, as_int8), small, 1.0, 0.0)
+        yield Served("int8", stored.score(stored.vectors_VD, index, as_int8), small, 1.0, 0.0)
         for name, threshold in self.filters.items():
             yield filtered(name, stored, threshold)
         for name, quantiser in self.quantisers.items():
-            decoded_VD, codebook_bytes, codewords = quantised(original, quantiser)
+            decoded_VD, codebook_bytes, codewords = quantised(stored, quantiser)
             index = stored.index(0.0, quantiser.fingerprint_bits)
             size = index.bytes(quantiser.parts * quantiser.code_bits) + codebook_bytes + fields * row_bytes(width)
             yield Served(name, stored.score(decoded_VD, index), size, rows / codewords, 0.0)
@@ -92,6 +93,21 @@ class StoredTable:
         self.original, self.hour = original, given.hour
         self.features = HourFeatures.of(given.rows.keys_BS, np.array(original.config.slot_fields, np.int64))
         self.rows_U = original.vocabulary.rows_of(self.features)
+
+    @cached_property
+    def vectors_VD(self) -> NDArray[np.float32]:
+        """All rows as the original uses them in the hour, class rows added; default rows with that of the unknown."""
+        vocabulary, vectors_VD = self.original.vocabulary, self.original.table.vectors_VD.copy()
+        own = np.flatnonzero(vocabulary.row_V >= 0)
+        classes_N = vocabulary.class_rows(
+            vocabulary.fields_V[own].astype(np.int64), vocabulary.frequency(self.hour, own),
+            self.hour.index - vocabulary.last_seen_V[own].astype(np.int64),
+        )
+        vectors_VD[vocabulary.row_V[own]] += vectors_VD[classes_N]
+        defaults_F = np.arange(vocabulary.fields)
+        unknown_F = vocabulary.class_rows(defaults_F, np.zeros(len(defaults_F), np.float32), defaults_F)
+        vectors_VD[defaults_F] += vectors_VD[unknown_F]
+        return vectors_VD
 
     def index(self, threshold: float, fingerprint_bits: int) -> HeadIndex:
         """A keyless index of the features that own a row and are at least so frequent."""
@@ -118,18 +134,18 @@ def filtered(name: str, table: StoredTable, threshold: float, fingerprint_bits: 
     count, width = len(index.rows_N), original.config.model.width
     stored = count + original.vocabulary.fields
     size = index.bytes(max(1, (count - 1).bit_length())) + stored * row_bytes(width)
-    scores_B = table.score(original.table.vectors_VD, index, as_int8)
+    scores_B = table.score(table.vectors_VD, index, as_int8)
     return Served(name, scores_B, size, len(original.table) / stored, 0.0)
 
 
-def quantised(original: Original, quantiser: Quantiser) -> tuple[NDArray[np.float32], int, int]:
+def quantised(table: StoredTable, quantiser: Quantiser) -> tuple[NDArray[np.float32], int, int]:
     """The table by product quantisation, field by field and every row alike.
 
     Returns:
         The vectors as decoded, bytes of the codebooks, and vectors stored, parts of vectors counted as such.
     """
-    vocabulary, width = original.vocabulary, original.config.model.width
-    decoded_VD = original.table.vectors_VD.copy()
+    vocabulary, width = table.original.vocabulary, table.original.config.model.width
+    decoded_VD = table.vectors_VD.copy()
     decoded_VD[: vocabulary.fields] = as_int8(decoded_VD[: vocabulary.fields])
     stored, codewords = 0, 1 << quantiser.code_bits
     own_V = np.flatnonzero(vocabulary.row_V >= 0)
@@ -139,7 +155,7 @@ def quantised(original: Original, quantiser: Quantiser) -> tuple[NDArray[np.floa
             decoded_VD[rows_N] = as_int8(decoded_VD[rows_N])  # no more rows than codewords: the codebook is the rows
             stored += len(rows_N)
             continue
-        decoded_VD[rows_N] = _decoded(original.table.vectors_VD[rows_N], quantiser)
+        decoded_VD[rows_N] = _decoded(table.vectors_VD[rows_N], quantiser)
         stored += codewords
     return decoded_VD, stored * (width + quantiser.parts * 2), stored + vocabulary.fields
 

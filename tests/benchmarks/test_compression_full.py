@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.compression.filtered import FilteredTable
-from benchmarks.compression.full import FullTable, Quantiser, quantised
+from benchmarks.compression.full import FullTable, Quantiser, StoredTable, quantised
 from benchmarks.compression.stretch import Stretch
 from saec.hours import Hour
 
@@ -44,13 +44,14 @@ def test_int8_rows_serve_as_the_original_does(served):
     assert found["all"].scores_B == pytest.approx(found["int8"].scores_B)
 
 
-def test_finer_quantisation_is_larger_and_nearer(served):
+def test_finer_quantisation_is_larger_and_nearer(stretch, served):
     """More codes a row take more bytes and come nearer to the original's scores; codebooks are counted."""
     found, table, _ = served
     off = {name: np.abs(found[name].scores_B - found["original"].scores_B).mean() for name in ("fine", "coarse")}
     assert found["coarse"].bytes < found["fine"].bytes < found["original"].bytes
     assert off["fine"] < off["coarse"]
-    decoded_VD, codebook_bytes, codewords = quantised(table.original, Quantiser(1, 1, 8))
+    stored = StoredTable(table.original, list(stretch)[-1])
+    decoded_VD, codebook_bytes, codewords = quantised(stored, Quantiser(1, 1, 8))
     rows_N = table.original.vocabulary.row_V[table.original.vocabulary.fields_V == 0]
     assert len(np.unique(decoded_VD[rows_N[rows_N >= 0]], axis=0)) == 2
     assert codebook_bytes == (codewords - 6 - 1) * (4 + 2)
