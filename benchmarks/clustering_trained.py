@@ -1,8 +1,8 @@
 """AUC after retraining, by who clusters: the hourly loop on a real log, with the clusterer of the head exchanged.
 
-Everything else stays: the original and its training, which features are the head, lagged and fresh codes, succession of
-codewords, retraining. Compared on the gate rows of the last 24 hours of the stretch, which every run has in common, as
-one set of rows: paired differences to our own clustering, with two-sided 95% intervals (DeLong for the AUC).
+Everything else stays: the original and its training, which features are the head, succession of codewords, retraining.
+Compared on the last 24 hours of the stretch, each whole hour scored by the version made from the hour before, as one
+set of rows: paired differences to our own clustering, with two-sided 95% intervals (DeLong for the AUC).
 
 - faiss: unweighted, nothing left out, 20 iterations, anew every hour;
 - scikit-learn: Lloyd from k-means++, weighted by frequency, 20 iterations, anew every hour;
@@ -36,6 +36,7 @@ from saec.hours import Hour
 from saec.schedule.backfill import run_backfill
 from saec.schedule.pipeline import Pipeline
 from saec.schedule.progress import ask
+from saec.steps import SERVED_SCORES
 
 FIRST, LAST = Hour.parse("2017-10-01T03"), Hour.parse("2017-10-03T14")
 JUDGED_HOURS = 24
@@ -91,17 +92,17 @@ class Exchanged:
 
 
 def run(config: Config, clusterer: Clusterer | None) -> tuple[dict[str, NDArray[np.float64]], float, float]:
-    """The loop over the whole stretch: labels and scores of the last hours' gate rows, seconds an hour, code churn."""
+    """The loop over the whole stretch: labels and scores of the last hours, clustering seconds an hour, code churn."""
     exchanged = Exchanged(clusterer)
     pipeline = Pipeline(config)
     with patch.object(fields, "cluster", exchanged):
         _, rows = run_backfill(pipeline, ask(FIRST, LAST, "benchmark", promote=True, stop_on_failure=False))
     judged = [row for row in rows if (config.workspace / "hours" / Hour.parse(str(row.hour)).compact
-                                      / "scores.safetensors").exists()][-JUDGED_HOURS:]
-    files = [load_file(config.workspace / "hours" / Hour.parse(str(row.hour)).compact / "scores.safetensors")
+                                      / SERVED_SCORES).exists()][-JUDGED_HOURS:]
+    files = [load_file(config.workspace / "hours" / Hour.parse(str(row.hour)).compact / SERVED_SCORES)
              for row in judged]
     scores = {name: np.concatenate([file[f"{name}_B"] for file in files])
-              for name in ("labels", "original", "compressed")}
+              for name in ("labels", "original", "version")}
     churn = statistics.fmean(row.record["code_churn"] for row in judged)
     return scores, exchanged.seconds / len(rows), churn
 
@@ -126,9 +127,9 @@ def main() -> None:
             figures.add(f"{name}: code churn", churn, "share")
             print(f"{name}: {seconds:.3f} s an hour", flush=True)
     labels_B = found["saec"]["labels"].astype(np.uint8)
-    own = score("saec", labels_B, found["saec"]["compressed"])
-    figures.add("gate rows", len(labels_B), "rows")
-    against = {"original": found["saec"]["original"], **{name: found[name]["compressed"] for name in PEERS}}
+    own = score("saec", labels_B, found["saec"]["version"])
+    figures.add("rows", len(labels_B), "rows")
+    against = {"original": found["saec"]["original"], **{name: found[name]["version"] for name in PEERS}}
     for metric in ("auc", "logloss"):
         figures.add(f"saec: {metric}", getattr(compare(own, own, auc_margin=0, logloss_margin=0,
                                                        confidence=CONFIDENCE), metric).challenger, metric)

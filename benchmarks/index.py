@@ -46,7 +46,7 @@ def measure(figures: Figures, keys: int, fingerprint_bits: int) -> None:
     figures.add(f"{name}: look-up", lookup_ns, "ns/key", *_target(lookup_ns, 100.0, only_if=keys >= 1_000_000))
     figures.add(f"{name}: size", index.nbytes / keys, "bytes/key")
     overhead = index.nbytes * 8 / keys / (8 + fingerprint_bits)
-    figures.add(f"{name}: cells", overhead, "cells/key", *_target(overhead, 1.16, only_if=keys >= 100_000))
+    figures.add(f"{name}: cells", overhead, "cells/key", *_target(overhead, 1.12, only_if=keys >= 100_000))
     accepted = float((index.lookup(draw.integers(1, 2**64, UNKNOWN, np.uint64)) >= 0).mean())
     wanted = 2.0**-fingerprint_bits
     near = abs(accepted - wanted) < 5 * (wanted / UNKNOWN) ** 0.5

@@ -16,22 +16,17 @@ from saec import steps
 from saec.data.hourly_files import write_hour
 from saec.schedule.pipeline import NOBODY
 from saec.serving import Model
-from saec.steps import KEPT_FILES, Steps
+from saec.steps import KEPT_FILES, Run
 from saec.train.learner import Learner
 from saec.workspace import Workspace
+from tests.conftest import STEPS, instead, wrapped
 
-STEPS = Steps._fields
 NEXT = 5
 """Of the hours of a site: the one to be done next."""
 
 
 class Killed(BaseException):
     """Stands in for the death of the process: no handler of the pipeline catches it."""
-
-
-def each_step(wrapped) -> Steps:
-    """The six steps, each passed through `wrapped(name, step)`."""
-    return Steps(**{name: wrapped(name, step) for name, step in Steps()._asdict().items()})
 
 
 def in_own_process(_, step):
@@ -85,7 +80,7 @@ def test_same_hours_twice_give_the_same_bytes(fresh, undisturbed):
 
 def test_steps_need_nothing_in_memory(site, undisturbed):
     """With the memory emptied before each step, as in processes of their own, every byte stays the same."""
-    site.advance(site.hours[-1], steps=each_step(in_own_process))
+    site.advance(site.hours[-1], run_step=wrapped(in_own_process))
     assert outcomes(site) == outcomes(undisturbed)
     assert left(site) == left(undisturbed)
 
@@ -112,8 +107,8 @@ def test_each_step_runs_in_a_process_of_its_own(site, undisturbed):
     """What a step needs is in its arguments and in files: six processes an hour come to the same bytes."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
-        remote = each_step(lambda _, step: lambda *args: pool.submit(step, *args).result())
-        site.advance(site.hours[-1], steps=remote)
+        remote = wrapped(lambda _, step: lambda *args: pool.submit(step, *args).result())
+        site.advance(site.hours[-1], run_step=remote)
     assert outcomes(site) == outcomes(undisturbed)
     assert left(site) == left(undisturbed)
 
@@ -133,7 +128,7 @@ def test_killed_between_steps_converges(site, undisturbed, killed_after):
 
     serving = site.serving()
     with pytest.raises(Killed):
-        site.advance(site.hours[NEXT], steps=each_step(deadly))
+        site.advance(site.hours[NEXT], run_step=wrapped(deadly))
     assert site.rows()[-1].state == "RUNNING"
     if killed_after != "publish":
         assert site.serving() == serving
@@ -159,13 +154,14 @@ def test_hour_folder_is_cleared(undisturbed):
     assert [folder.name for folder in folders] == [hour.compact for hour in undisturbed.hours]
     for folder in folders:
         names = {path.name for path in folder.iterdir()}
-        assert {"ingest.json", steps.SCORES} <= names <= set(KEPT_FILES)
+        assert {"ingest.json", steps.SERVED_SCORES, steps.GATE_SCORES} <= names <= set(KEPT_FILES)
 
 
 @pytest.mark.parametrize(("after", "file", "damage"), [
     ("ingest", "rows.safetensors", "altered"), ("train", "rows.safetensors", "gone"),
-    ("train", "untouched.safetensors", "altered"), ("cluster", "codes.safetensors", "altered"),
-    ("gate", "candidate/network.safetensors", "altered"), ("gate", "candidate/index.safetensors", "gone")])
+    ("train", "at_cut.safetensors", "altered"), ("train", "served.safetensors", "gone"),
+    ("cluster", "codes.safetensors", "altered"),
+    ("gate", "version/network.safetensors", "altered"), ("gate", "version/index.safetensors", "gone")])
 def test_altered_file_between_steps_fails_the_hour(site, undisturbed, after, file, damage):
     """A file that is not what the step before wrote FAILs the hour and nothing goes live; the next run heals it."""
     def spoiling(name, step):
@@ -180,7 +176,7 @@ def test_altered_file_between_steps_fails_the_hour(site, undisturbed, after, fil
         return run
 
     serving = site.serving()
-    (row,) = site.advance(site.hours[NEXT], steps=each_step(spoiling))
+    (row,) = site.advance(site.hours[NEXT], run_step=wrapped(spoiling))
     assert (row.state, row.reason) == ("FAILED", "integrity"), row.message
     assert file.rpartition("/")[2] in row.message
     assert site.serving() == serving
@@ -210,13 +206,15 @@ class Spy:
         self.learnt = {"original": b"", "challenger": b""}
         self.stream = b""
         """Labels of all hours seen, one after the other."""
+        self.starts: list[int] = []
+        """Where in the stream each hour begins."""
         self.cuts: list[int] = []
         """Where in the stream each hour's gate rows begin."""
-        self.scored: list[tuple[int, int]] = []
-        """Rows that were scored at once, and the labels that the original had learnt by then."""
-        self.judged: list[tuple[bytes, int, int]] = []
-        """Labels that were judged on, and how many the original and the challenger had learnt by then."""
-        fit, score, score_keys, judge = Learner.fit, Learner.score, Model.score_keys, steps.judge
+        self.scored: list[tuple[int, int, int]] = []
+        """Rows that were scored at once, and the labels that the original and the challenger had learnt by then."""
+        self.written: list[int] = []
+        """The labels that the challenger had learnt when files were written of it."""
+        fit, score, score_keys, write = Learner.fit, Learner.score, Model.score_keys, steps.write_artifact
 
         def spied_fit(learner, working, places_BS, labels_B, **options):
             model = "challenger" if options.get("dropped_to_S") is None else "original"
@@ -224,57 +222,53 @@ class Spy:
             return fit(learner, working, places_BS, labels_B, **options)
 
         def spied_score(learner, vectors_UD, places_BS):
-            self.scored.append((len(places_BS), len(self.learnt["original"])))
+            self.scored.append((len(places_BS), *map(len, self.learnt.values())))
             return score(learner, vectors_UD, places_BS)
 
         def spied_score_keys(model, keys_BS):
-            self.scored.append((len(keys_BS), len(self.learnt["original"])))
+            self.scored.append((len(keys_BS), *map(len, self.learnt.values())))
             return score_keys(model, keys_BS)
 
-        def spied_judge(labels_B, *args):
-            self.judged.append((labels_B.tobytes(), *map(len, self.learnt.values())))
-            return judge(labels_B, *args)
+        def spied_write(*args):
+            self.written.append(len(self.learnt["challenger"]))
+            return write(*args)
 
         monkeypatch.setattr(Learner, "fit", spied_fit)
         monkeypatch.setattr(Learner, "score", spied_score)
         monkeypatch.setattr(Model, "score_keys", spied_score_keys)
-        monkeypatch.setattr(steps, "judge", spied_judge)
+        monkeypatch.setattr(steps, "write_artifact", spied_write)
 
-    def steps(self) -> Steps:
+    def run_step(self) -> Run:
         """The steps, the first of which makes the hour's labels known."""
         def ingest(plan):
             record = steps.ingest(plan)
             rows = record.load_rows(Workspace(plan.config).folder(plan.hour))
+            self.starts.append(len(self.stream))
             self.cuts.append(len(self.stream) + rows.cut(plan.config.training.gate_share))
             self.stream += rows.labels_B.tobytes()
             return record
-        return Steps(ingest=ingest)
+        return instead(ingest=ingest)
 
 
 @pytest.mark.fault(65)
 def test_rows_are_learnt_once_and_judged_before(fresh, monkeypatch):
-    """Each model learns each row once, in order of time, the gate rows only after they were judged on.
+    """Each model learns each row once, in order of time; what is judged was written when no gate row was learnt.
 
-    The first challenger is the original's own network, so it has learnt that hour's train rows with it.
+    What is published was written when all of them were.
     """
     spy = Spy(monkeypatch)
-    fresh.advance(fresh.hours[3], steps=spy.steps())
-    first, *_, last = spy.cuts
-    assert spy.learnt == {"original": spy.stream[:last], "challenger": spy.stream[first:last]}
-    for (labels, original, challenger), cut in zip(spy.judged, spy.cuts, strict=True):
-        assert (original, challenger) == (cut, cut - first)
-        assert spy.stream[cut:].startswith(labels)
+    fresh.advance(fresh.hours[3], run_step=spy.run_step())
+    assert spy.learnt == {"original": spy.stream, "challenger": spy.stream}
+    ends = [*spy.starts[1:], len(spy.stream)]
+    assert spy.written == [place for pair in zip(spy.cuts, ends, strict=True) for place in pair]
 
 
 def test_models_are_scored_before_anything_trains_on_the_hour(site, monkeypatch):
-    """Progressive validation: original and champion score all rows of the hour before the first of them is learnt."""
-    with site.pipeline() as pipeline:
-        pending = pipeline.workspace.original(pipeline.ledger.rows()[-1].checkpoint).pending
+    """The original, and the version of the hour before, which is live, score all rows before the first is learnt."""
     spy = Spy(monkeypatch)
-    site.advance(site.hours[NEXT], steps=spy.steps())
-    left_over = pending.rows.labels_B[pending.cut :].tobytes()
-    assert spy.learnt["original"] == left_over + spy.stream[: spy.cuts[0]]
-    assert [learnt for rows, learnt in spy.scored if rows == len(spy.stream)] == [len(left_over)] * 2
+    site.advance(site.hours[NEXT], run_step=spy.run_step())
+    assert spy.scored[:2] == [(len(spy.stream), 0, 0)] * 2
+    assert all(learnt for _, learnt, _ in spy.scored[2:])
 
 
 def flipped(site, hour, first: int, last: int | None = None) -> None:
@@ -287,29 +281,31 @@ def flipped(site, hour, first: int, last: int | None = None) -> None:
 
 
 def handed_on(site, hour, config=None) -> tuple[dict[str, str], np.ndarray, int]:
-    """Of an hour done anew: digests of the files that were judged, the lagged codes, and the cut."""
+    """Of an hour done anew: digests of the files that were judged, the codes it was learnt through, and the cut."""
     found = []
 
     def publish(plan, ingested, trained, retrained, judged):
-        found.append(({file.name: file.sha256 for file in judged.files}, *found.pop(), trained.cut))
+        found.append(({file.name: file.sha256 for file in judged.candidate}, *found.pop(), trained.cut))
         return steps.publish(plan, ingested, trained, retrained, judged)
 
     def cluster(plan, *args):
         clustered = steps.cluster(plan, *args)
-        found.append((Workspace(plan.config).read(plan.hour, clustered.codes)["lagged_BS"],))
+        found.append((Workspace(plan.config).read(plan.hour, clustered.codes)["codes_BS"],))
         return clustered
 
-    site.advance(hour, config=config, steps=Steps(cluster=cluster, publish=publish))
+    site.advance(hour, config=config, run_step=instead(cluster=cluster, publish=publish))
     return found.pop()
 
 
 @pytest.mark.fault(65)
-def test_nothing_that_is_judged_has_seen_the_gate_rows_labels(site, tmp_path):
-    """With all labels after the cut turned over, the challenger's files are the same byte for byte."""
+@pytest.mark.parametrize("ratio", [20.0, "auto"])
+def test_nothing_that_is_judged_has_seen_the_gate_rows_labels(site, tmp_path, ratio):
+    """With all labels after the cut turned over, the candidate's files are the same byte for byte."""
     hour, other = site.hours[NEXT], site.copy(tmp_path / "other")
-    files, _, cut = handed_on(site, hour)
+    config, other_config = (one.config(compression={"ratio": ratio}) for one in (site, other))
+    files, _, cut = handed_on(site, hour, config)
     flipped(other, hour, cut)
-    assert handed_on(other, hour)[0] == files
+    assert handed_on(other, hour, other_config)[0] == files
 
 
 def auto_of(site, hour) -> dict[str, np.ndarray]:
@@ -321,46 +317,83 @@ def auto_of(site, hour) -> dict[str, np.ndarray]:
     return {name.removeprefix("auto."): array for name, array in arrays.items() if name.startswith("auto.")}
 
 
-def test_the_gate_rows_labels_turn_the_dial_for_the_next_hour_only(site, tmp_path):
-    """With `ratio: auto`, the hour's files know nothing of its gate rows; what is remembered for the next hour does."""
+def test_the_dial_turns_by_the_whole_hour_that_was_served(site, tmp_path):
+    """With `ratio: auto` all rows of an hour say what the ratio of the version before it cost, and of two larger."""
     hour, other = site.hours[NEXT], site.copy(tmp_path / "other")
-    config, other_config = (one.config(compression={"ratio": "auto"}) for one in (site, other))
-    files, lagged_BS, cut = handed_on(site, hour, config)
-    flipped(other, hour, cut)
-    other_files, other_BS, _ = handed_on(other, hour, other_config)
-    assert other_files == files
-    np.testing.assert_array_equal(other_BS, lagged_BS)
-    seen, other_seen = auto_of(site, hour), auto_of(other, hour)
-    step = int(seen["step"])
-    rows = site.rows()[-1].record["rows_gate"]
-    assert seen["rows_L"][: step + 4].tolist() == other_seen["rows_L"][: step + 4].tolist() == [rows] * 3 + [0]
-    assert seen["added_L"][step] != other_seen["added_L"][step]
+    seen, rows = [], []
+    for one, turned in ((site, False), (other, True)):
+        config = one.config(compression={"ratio": "auto"})
+        if turned:
+            flipped(one, hour + 1, 0, 300)
+        one.advance(hour + 1, config=config)
+        seen.append(auto_of(one, hour + 1))
+        rows.append([row.record["rows"] for row in one.rows()[-2:]])
+    # The first hour with `auto` was met by a version made without: nothing was on trial then.
+    (before, last), step = rows[0], 0
+    assert seen[0]["rows_L"][: step + 4].tolist() == pytest.approx([0.98 * before + last, last, last, 0])
+    assert seen[0]["added_L"][step] != seen[1]["added_L"][step]
 
 
+@pytest.mark.fault(65)
 def test_no_code_has_seen_the_label_of_a_row_it_is_retrained_on(site, tmp_path):
-    """With the labels of the last stretch turned over, all codes to retrain through are the same; else they are not."""
-    hour, other, third = site.hours[NEXT], site.copy(tmp_path / "other"), site.copy(tmp_path / "third")
-    files, lagged_BS, cut = handed_on(site, hour)
-    start = cut - cut // site.config().training.stretches
-    flipped(other, hour, start, cut)
+    """With any labels of the hour turned over, all codes to retrain through are the same; those of the next are not."""
+    hour, other = site.hours[NEXT], site.copy(tmp_path / "other")
+    files, codes_BS, cut = handed_on(site, hour)
+    flipped(other, hour, 0, cut)
     other_files, other_BS, _ = handed_on(other, hour)
-    np.testing.assert_array_equal(other_BS, lagged_BS)
+    np.testing.assert_array_equal(other_BS, codes_BS)
+    assert (codes_BS > 0).mean() > 0.2
     assert other_files != files
-    flipped(third, hour, 0, start)
-    assert (handed_on(third, hour)[1][start:] != lagged_BS[start:]).any()
+    assert (handed_on(other, hour + 1)[1] != handed_on(site, hour + 1)[1]).any()
 
 
-def test_champion_is_scored_as_it_is_served(site):
-    """The champion's progressive figures are those of the live version's files on the hour as it comes."""
-    champion, figures = Model.open(site.store.open(site.live)), []
+def test_what_is_live_is_scored_as_it_is_served(site):
+    """The served figures of what was live are those of its files on the hour as it comes."""
+    live, figures = Model.open(site.store.open(site.live)), []
 
     def publish(plan, ingested, *args):
         rows = ingested.load_rows(Workspace(plan.config).folder(plan.hour))
-        figures.append(steps.auc(rows.labels_B, champion.score_keys(rows.keys_BS)))
+        figures.append(steps.auc(rows.labels_B, live.score_keys(rows.keys_BS)))
         return steps.publish(plan, ingested, *args)
 
-    (row,) = site.advance(site.hours[NEXT], steps=Steps(publish=publish))
-    assert [row.record["progressive_auc_champion"]] == figures
+    (row,) = site.advance(site.hours[NEXT], run_step=instead(publish=publish))
+    assert [row.record["auc_served"]] == [row.record["auc_version_served"]] == figures
+
+
+def test_a_version_that_was_not_released_is_scored_all_the_same(site):
+    """Held hours make versions too: each is scored on the hour after, beside what was live."""
+    site.store.hold(actor="a test", reason="to see two versions")
+    held, after = site.advance(site.hours[NEXT + 1])
+    assert (held.state, held.reason) == ("HELD", "held")
+    assert after.record["auc_version_served"] != after.record["auc_served"]
+    model = Model.open(site.store.open(held.version))
+    rows = after.record["rows"]
+    assert rows > 0
+    assert model.version == held.version
+
+
+def test_a_version_unfit_for_release_gives_way_to_the_judged_one(site, monkeypatch):
+    """Where learning the gate rows went wrong, the bytes that were judged are published, and the record says why."""
+    judged = {}
+
+    def publish(plan, ingested, trained, retrained, found):
+        judged.update({file.name.rpartition("/")[2]: file.sha256 for file in found.candidate})
+        return steps.publish(plan, ingested, trained, retrained, found)
+
+    monkeypatch.setattr(steps, "release_problem", lambda *_: "a planted problem")
+    (row,) = site.advance(site.hours[NEXT], run_step=instead(publish=publish))
+    assert (row.state, row.record["release_problem"]) == ("PUBLISHED", "a planted problem")
+    manifest = Model.open(site.store.open(site.live)).manifest
+    assert {name: file["sha256"] for name, file in manifest["files"].items()} == judged == manifest["judged"]
+
+
+def test_what_is_published_has_learnt_the_gate_rows(site):
+    """The published files are those of the hour's end, not the judged ones; both are named in the manifest."""
+    (row,) = site.advance(site.hours[NEXT])
+    manifest = Model.open(site.store.open(row.version)).manifest
+    published = {name: file["sha256"] for name, file in manifest["files"].items()}
+    assert row.record["release_problem"] == ""
+    assert published["network.safetensors"] != manifest["judged"]["network.safetensors"]
 
 
 def test_record_is_plain_json(undisturbed):

@@ -52,10 +52,10 @@ def _run(options: argparse.Namespace) -> None:
     jobs = runs.jobs_of(kept, options.methods, ratios, options.seeds)
     kept.forget(options.redo)
     runs.run_all(kept, jobs, stretch, ratios, work / "scores", options.jobs)
-    judged.judge(kept, stretch.labels_G, work / "scores")
+    judged.judge(kept, stretch.labels_B, work / "scores")
     kept.content |= {
         "truth": truth.figures(stretch),
-        "gate_rows": len(stretch.labels_G),
+        "rows": len(stretch.labels_B),
         "original_bytes": round(stretch.census.original_bytes),
         "hardware": hardware(),
         "command": " && ".join([*options.after, _command()]),
@@ -74,7 +74,7 @@ def _command() -> str:
 def _description(options: argparse.Namespace) -> dict[str, Any]:
     """What makes results comparable: another value of any of these starts afresh."""
     names = ("config", "last", "hours", "scored", "tune_last", "tune_hours", "tune_scored")
-    return {name: getattr(options, name) for name in names}
+    return {"scored_on": "the hour after"} | {name: getattr(options, name) for name in names}
 
 
 def _parser() -> argparse.ArgumentParser:

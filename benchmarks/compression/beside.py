@@ -1,6 +1,6 @@
 """Saec beside an original that others share, and what it is set to at each size.
 
-Shapes: G gate rows, S slots, F fields.
+Shapes: B rows, S slots, F fields.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from benchmarks.compression.stretch import HourRows, Served
 from saec.compress.artifact import compression_figures, write_artifact
 from saec.compress.challenger import Challenger
-from saec.compress.codes import HourCodes, code_hour
-from saec.compress.dial import warmed
+from saec.compress.codes import Coding, HourPast, code
+from saec.compress.dial import Allowance
 from saec.config import Config
-from saec.serving import Model
-from saec.train.original import Original, Untouched
+from saec.train.original import AtCut, Original
 
 
 class SaecBeside:
@@ -27,42 +26,48 @@ class SaecBeside:
 
     def __init__(self, config: Config) -> None:
         """Nothing learnt yet."""
+        assert config.compression.ratio != "auto", "the benchmark names its sizes"
         self.config = config
-        self.challenger: Challenger | None = None
-        self.codes: HourCodes | None = None
+        self.challenger = Challenger(config)
+        self.coding: Coding | None = None
+        self.sizes: dict[str, int] = {}
 
-    def learn(self, original: Original, untouched: Untouched, given: HourRows) -> None:
-        """Cluster and retrain, as the steps of an hour do."""
+    def learn(self, original: Original, at_cut: AtCut, scores_B: NDArray[np.float64], given: HourRows) -> None:
+        """Cluster, retrain and write the files, as the steps of an hour do for the version that they publish."""
         own = copy.copy(original)
         own.config = self.config
-        before = (self.challenger or Challenger(self.config)).standards
-        dial = self.config.compression
-        assert dial.ratio != "auto", "the benchmark names its sizes"
-        ratio = warmed(dial, dial.ratio, before.hours)
-        self.codes = code_hour(own, untouched, before, given.hour, given.rows.keys_BS, given.cut, ratio)
-        if self.challenger is None:
-            self.challenger = Challenger.start(own)
-            self.challenger.retrain(self.codes, given.rows.labels_B, learn=False)
-        else:
-            self.challenger.absorb()
-            self.challenger.retrain(self.codes, given.rows.labels_B)
-
-    def serve(self, name: str, rows: int, keys_GS: NDArray[np.uint64]) -> Served:
-        """Write the files, read them back, score; `rows` is how many the original has."""
-        assert self.challenger is not None, "learn an hour first"
-        assert self.codes is not None, "learn an hour first"
+        labels_B, challenger = given.rows.labels_B, self.challenger
+        past = HourPast(own, given.hour, given.rows.keys_BS, given.cut, at_cut)
+        codes_BS = challenger.codes(given.rows.keys_BS).astype(np.int16)
+        challenger.measure(past, codes_BS, labels_B, scores_B)
+        allowance = Allowance.of(self.config, own.vocabulary.rows, challenger.ratio)
+        self.coding = code(past.moment(end=True), challenger.standards, challenger.codes, allowance)
+        for part in (slice(0, given.cut), slice(given.cut, None)):
+            challenger.learn(codes_BS[part], labels_B[part])
+        self.challenger = challenger.moved_on(self.coding)
         with tempfile.TemporaryDirectory() as folder:
-            sizes = write_artifact(Path(folder), self.challenger, self.codes.head_keys_H, self.codes.head_codes_H)
-            scores_G = Model.read(Path(folder)).score_keys(keys_GS)
+            self.sizes = write_artifact(
+                Path(folder), self.challenger, self.coding.head_keys_H, self.coding.head_codes_H
+            )
+            self.challenger.files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+    def serve(self, name: str, rows: int, keys_BS: NDArray[np.uint64]) -> Served:
+        """Score with the files; `rows` is how many the original had when they were written."""
+        version = self.challenger.version
+        assert version is not None, "learn an hour first"
+        assert self.coding is not None, "learn an hour first"
         figures = compression_figures(
             rows=rows,
             width=self.config.model.width,
-            codewords=self.codes.standards.centroids.codewords,
-            head=len(self.codes.head_keys_H),
-            sizes=sizes,
+            network=sum(parameter.numel() for parameter in self.challenger.learner.network.parameters()),
+            codewords=self.coding.standards.centroids.codewords,
+            head=len(self.coding.head_keys_H),
+            slots=len(self.config.slot_fields),
+            sizes=self.sizes,
         )
         return Served(
-            name, scores_G, figures["bytes_compressed"], figures["ratio_vectors"], figures["ratio_embedding"]
+            name, version.score_keys(keys_BS), figures["bytes_compressed"], figures["ratio_vectors"],
+            figures["ratio_embedding"],
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.compression.full import TableAtCut, filtered
+from benchmarks.compression.full import StoredTable, filtered
 from benchmarks.compression.stretch import HourRows, Served
 from saec.config import Config
 from saec.data.vocabulary import HourFeatures, Vocabulary
@@ -33,6 +33,13 @@ class HeadVocabulary(Vocabulary):
         rows_U[rare] = features.fields_U[rare]
         return rows_U
 
+    def classes_of(self, hour: Hour, features: HourFeatures) -> NDArray[np.int64]:
+        """The class row of each feature; the rare ones are not told from the unknown, neither when served."""
+        ids_U = self.find(features.keys_U)
+        frequency_U, last_seen_U = self.known_of(hour, ids_U)
+        frequency_U[self.rows_of(features, ids_U) < self.fields] = 0.0
+        return self.class_rows(features.fields_U, frequency_U, hour.index - last_seen_U)
+
 
 class FilteredTable:
     """The original over such a vocabulary, its frequent rows stored as int8."""
@@ -46,13 +53,12 @@ class FilteredTable:
         self.original.vocabulary = self.vocabulary
 
     def learn(self, given: HourRows) -> None:
-        """One hour, up to its cut."""
-        self.original.absorb()
+        """One hour."""
         self.vocabulary.now = given.hour
-        self._prepared = self.original.prepare(given.rows)
-        self.original.train(given.hour, given.rows, self._prepared, given.cut)
+        prepared = self.original.prepare(given.hour, given.rows)
+        self.original.learn(given.hour, given.rows, prepared, given.cut)
 
     def serve(self, given: HourRows) -> Iterator[Served]:
-        """Score the hour's gate rows."""
-        at_cut = TableAtCut(self.original, self._prepared, given)
-        yield filtered(self.name, at_cut, self.vocabulary.threshold)
+        """Score the whole hour by what there is before it."""
+        self.vocabulary.now = given.hour
+        yield filtered(self.name, StoredTable(self.original, given), self.vocabulary.threshold)

@@ -1,9 +1,9 @@
-"""Contestants that share one pass of the original: the original itself, its table compressed at the cut, and Saec.
+"""Contestants that share one pass of the original: the original itself, its table compressed every hour, and Saec.
 
     original            fp32 rows with 8-byte keys: what all sizes are measured by
     int8                int8 rows, found through a keyless index, which is smaller than keys
     product-quantised   each field's admitted rows by faiss' product quantiser, all rows alike, codes in a keyless index
-    filtered-after      int8 rows for the frequent features only, chosen at the cut
+    filtered-after      int8 rows for the frequent features only, chosen at the hour's end
     saec                retrained beside the original from hour to hour, scored from the files it would publish
 
 Shapes: B rows, U distinct features of the hour, V rows of the table, N features of a head, D width.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import faiss
@@ -25,7 +26,8 @@ from benchmarks.compression.stored import HeadIndex, as_int8, row_bytes
 from benchmarks.compression.stretch import HourRows, Served
 from saec.compress.dial import original_bytes
 from saec.config import Config
-from saec.train.original import Original, PreparedRows
+from saec.data.vocabulary import HourFeatures
+from saec.train.original import Original
 
 FITTED_POINTS, FIT_ROUNDS = 128, 15
 """Rows a codeword and rounds that the product quantiser is fitted with: more gains nothing that can be seen."""
@@ -54,46 +56,63 @@ class FullTable:
         self.filters = filters
 
     def learn(self, given: HourRows) -> None:
-        """One hour, up to its cut."""
-        self.original.absorb()
-        self._prepared = self.original.prepare(given.rows)
-        _, untouched = self.original.train(given.hour, given.rows, self._prepared, given.cut)
+        """One hour."""
+        prepared = self.original.prepare(given.hour, given.rows)
+        scores_B = self.original.score(prepared)
+        at_cut = self.original.learn(given.hour, given.rows, prepared, given.cut)
         for variant in self.saec.values():
-            variant.learn(self.original, untouched, given)
+            variant.learn(self.original, at_cut, scores_B, given)
 
     def serve(self, given: HourRows) -> Iterator[Served]:
-        """Score every contestant on the hour's gate rows."""
+        """Score every contestant, as it is after the hour before, on the whole hour."""
         original, width = self.original, self.original.config.model.width
         rows, fields = len(original.table), original.vocabulary.fields
-        at_cut = TableAtCut(original, self._prepared, given)
+        stored = StoredTable(original, given)
         fp32 = original_bytes(original.config, rows)
-        yield Served("original", original.score(self._prepared, given.cut), fp32, 1.0, 0.0)
-        index = at_cut.index(0.0, 8)
+        index = stored.index(0.0, 8)
         small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
-        yield Served("int8", at_cut.score(original.table.vectors_VD, index, as_int8), small, 1.0, 0.0)
+        yield Served("int8", stored.score(stored.vectors_VD, index, as_int8), small, 1.0, 0.0)
         for name, threshold in self.filters.items():
-            yield filtered(name, at_cut, threshold)
+            yield filtered(name, stored, threshold)
         for name, quantiser in self.quantisers.items():
-            decoded_VD, codebook_bytes, codewords = quantised(original, quantiser)
-            index = at_cut.index(0.0, quantiser.fingerprint_bits)
+            decoded_VD, codebook_bytes, codewords = quantised(stored, quantiser)
+            index = stored.index(0.0, quantiser.fingerprint_bits)
             size = index.bytes(quantiser.parts * quantiser.code_bits) + codebook_bytes + fields * row_bytes(width)
-            yield Served(name, at_cut.score(decoded_VD, index), size, rows / codewords, 0.0)
+            yield Served(name, stored.score(decoded_VD, index), size, rows / codewords, 0.0)
         for name, variant in self.saec.items():
-            yield variant.serve(name, rows, given.rows.keys_BS[given.cut :])
+            yield variant.serve(name, rows, given.rows.keys_BS)
+        # Last, as it admits the hour's features: those seen often enough in earlier hours have a row from now on.
+        yield Served("original", original.score(original.prepare(given.hour, given.rows)), fp32, 1.0, 0.0)
 
 
-class TableAtCut:
+class StoredTable:
     """The original's table as others would serve it."""
 
-    def __init__(self, original: Original, prepared: PreparedRows, given: HourRows) -> None:
-        """The table after the train rows of an hour."""
-        self.original, self.given, self.features = original, given, prepared.features
-        self.rows_U = original.vocabulary.rows_of(prepared.features)
+    def __init__(self, original: Original, given: HourRows) -> None:
+        """The table before an hour."""
+        self.original, self.hour = original, given.hour
+        self.features = HourFeatures.of(given.rows.keys_BS, np.array(original.config.slot_fields, np.int64))
+        self.rows_U = original.vocabulary.rows_of(self.features)
+
+    @cached_property
+    def vectors_VD(self) -> NDArray[np.float32]:
+        """All rows as the original uses them in the hour, class rows added; default rows with that of the unknown."""
+        vocabulary, vectors_VD = self.original.vocabulary, self.original.table.vectors_VD.copy()
+        own = np.flatnonzero(vocabulary.row_V >= 0)
+        classes_N = vocabulary.class_rows(
+            vocabulary.fields_V[own].astype(np.int64), vocabulary.frequency(self.hour, own),
+            self.hour.index - vocabulary.last_seen_V[own].astype(np.int64),
+        )
+        vectors_VD[vocabulary.row_V[own]] += vectors_VD[classes_N]
+        defaults_F = np.arange(vocabulary.fields)
+        unknown_F = vocabulary.class_rows(defaults_F, np.zeros(len(defaults_F), np.float32), defaults_F)
+        vectors_VD[defaults_F] += vectors_VD[unknown_F]
+        return vectors_VD
 
     def index(self, threshold: float, fingerprint_bits: int) -> HeadIndex:
         """A keyless index of the features that own a row and are at least so frequent."""
         vocabulary = self.original.vocabulary
-        head_V = (vocabulary.row_V >= 0) & (vocabulary.frequency(self.given.hour) >= threshold)
+        head_V = (vocabulary.row_V >= 0) & (vocabulary.frequency(self.hour) >= threshold)
         keys_N, rows_N = vocabulary.keys_V[head_V], vocabulary.row_V[head_V].astype(np.int64)
         return HeadIndex.build(keys_N, rows_N, fingerprint_bits)
 
@@ -103,30 +122,30 @@ class TableAtCut:
         index: HeadIndex,
         stored: Callable[[NDArray[np.float32]], NDArray[np.float32]] = np.asarray,
     ) -> NDArray[np.float64]:
-        """Score the gate rows with these vectors, as they come back from how they are stored, found by an index."""
+        """Score the hour with these vectors, as they come back from how they are stored, found by an index."""
         served_U = index.serve(self.features.keys_U, self.rows_U, self.features.fields_U)
-        places_BS = torch.from_numpy(self.features.spread(np.arange(len(served_U)))[self.given.cut :])
+        places_BS = torch.from_numpy(self.features.spread(np.arange(len(served_U))))
         return self.original.learner.score(torch.from_numpy(stored(vectors_VD[served_U])), places_BS)
 
 
-def filtered(name: str, at_cut: TableAtCut, threshold: float, fingerprint_bits: int = 8) -> Served:
+def filtered(name: str, table: StoredTable, threshold: float, fingerprint_bits: int = 8) -> Served:
     """Int8 rows for features of at least so high a frequency; the others use their field's default row."""
-    original, index = at_cut.original, at_cut.index(threshold, fingerprint_bits)
+    original, index = table.original, table.index(threshold, fingerprint_bits)
     count, width = len(index.rows_N), original.config.model.width
     stored = count + original.vocabulary.fields
     size = index.bytes(max(1, (count - 1).bit_length())) + stored * row_bytes(width)
-    scores_G = at_cut.score(original.table.vectors_VD, index, as_int8)
-    return Served(name, scores_G, size, len(original.table) / stored, 0.0)
+    scores_B = table.score(table.vectors_VD, index, as_int8)
+    return Served(name, scores_B, size, len(original.table) / stored, 0.0)
 
 
-def quantised(original: Original, quantiser: Quantiser) -> tuple[NDArray[np.float32], int, int]:
+def quantised(table: StoredTable, quantiser: Quantiser) -> tuple[NDArray[np.float32], int, int]:
     """The table by product quantisation, field by field and every row alike.
 
     Returns:
         The vectors as decoded, bytes of the codebooks, and vectors stored, parts of vectors counted as such.
     """
-    vocabulary, width = original.vocabulary, original.config.model.width
-    decoded_VD = original.table.vectors_VD.copy()
+    vocabulary, width = table.original.vocabulary, table.original.config.model.width
+    decoded_VD = table.vectors_VD.copy()
     decoded_VD[: vocabulary.fields] = as_int8(decoded_VD[: vocabulary.fields])
     stored, codewords = 0, 1 << quantiser.code_bits
     own_V = np.flatnonzero(vocabulary.row_V >= 0)
@@ -136,7 +155,7 @@ def quantised(original: Original, quantiser: Quantiser) -> tuple[NDArray[np.floa
             decoded_VD[rows_N] = as_int8(decoded_VD[rows_N])  # no more rows than codewords: the codebook is the rows
             stored += len(rows_N)
             continue
-        decoded_VD[rows_N] = _decoded(original.table.vectors_VD[rows_N], quantiser)
+        decoded_VD[rows_N] = _decoded(table.vectors_VD[rows_N], quantiser)
         stored += codewords
     return decoded_VD, stored * (width + quantiser.parts * 2), stored + vocabulary.fields
 

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from benchmarks.compression.stored import as_int8, row_bytes
 from benchmarks.compression.stretch import HourRows, Served
 from saec.config import Config
-from saec.data.rows import EncodedRows
 from saec.model.networks import build_network
 from saec.model.table import INITIAL_SCALE, WorkingSet
 from saec.train.batches import Pooling
@@ -138,21 +137,17 @@ class HashedTable:
             pooling = EverySlot.of(range(2 * len(slot_fields)))
         self.learner = Learner(network, pooling, config.training)  # type: ignore[arg-type]
         self.table = self._start(rows + slot_fields[-1] + 1, ones=combine == "product")
-        self._pending: tuple[EncodedRows, int] | None = None
 
     def learn(self, given: HourRows) -> None:
-        """The rows left over from the hour before, then this hour's up to its cut."""
-        if self._pending is not None:
-            rows, cut = self._pending
-            self._fit(rows, slice(cut, None), 2 * given.hour.index)
-        self._fit(given.rows, slice(given.cut), 2 * given.hour.index + 1)
-        self._pending = given.rows, given.cut
+        """One hour."""
+        random = np.random.default_rng([self.config.seed, given.hour.index])
+        self.learner.fit(self.table, self._places(given.rows.keys_BS, random), given.rows.labels_B)
 
     def serve(self, given: HourRows) -> Iterator[Served]:
-        """Score the hour's gate rows with the table as stored."""
+        """Score the whole hour with the table as stored."""
         vectors_MD = torch.from_numpy(as_int8(self.table.vectors_UD.numpy()))
-        scores_G = self.learner.score(vectors_MD, self._places(given.rows.keys_BS[given.cut :]))
-        yield Served(self.name, scores_G, self.count * row_bytes(self.config.model.width), 0.0, 0.0)
+        scores_B = self.learner.score(vectors_MD, self._places(given.rows.keys_BS))
+        yield Served(self.name, scores_B, self.count * row_bytes(self.config.model.width), 0.0, 0.0)
 
     def _start(self, rows: int, *, ones: bool) -> WorkingSet:
         """First values: near zero; where quotients multiply, they start near one."""
@@ -161,10 +156,6 @@ class HashedTable:
         if ones and isinstance(self.layout, QuotientRemainder):
             vectors_MD[self.layout.remainders : self.count] += 1.0
         return WorkingSet(np.arange(rows), torch.from_numpy(vectors_MD), torch.zeros(rows))
-
-    def _fit(self, rows: EncodedRows, chosen: slice, seed: int) -> None:
-        places_BX = self._places(rows.keys_BS[chosen], np.random.default_rng([self.config.seed, seed]))
-        self.learner.fit(self.table, places_BX, rows.labels_B[chosen])
 
     def _places(self, keys_BS: NDArray[np.uint64], dropping: np.random.Generator | None = None) -> Tensor:
         """Rows of each slot (B, S R), -1 for padding; some dropped in training."""

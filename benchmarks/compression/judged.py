@@ -1,4 +1,4 @@
-"""Paired differences on the same gate rows: each contestant against the original, and Saec against each peer.
+"""Paired differences on the same rows: each contestant against the original, and Saec against each peer.
 
 Decisions: a peer is compared with the largest Saec that takes no more bytes than it, so a difference in size is always
 in the peer's favour. Within a seed the interval is DeLong's for the AUC and that of the rows' mean difference for the
@@ -52,13 +52,13 @@ class Gap(NamedTuple):
         return cls(fmean(differences), REACH * math.sqrt(fmean(error**2 for error in errors) + seeds))
 
 
-def judge(kept: Kept, labels_G: NDArray[np.uint8], scores: Path) -> None:
+def judge(kept: Kept, labels_B: NDArray[np.uint8], scores: Path) -> None:
     """Compare all runs whose scores are there, and keep the differences beside them."""
     pairs = [(first, second) for second in _names(kept.content["runs"]) for first in opponents(kept, second)]
     compared: list[Record] = []
     for seed in sorted({record["seed"] for record in kept.content["runs"]}):
         scored = {
-            record["name"]: _scored(record["name"], labels_G, scores, seed)
+            record["name"]: _scored(record["name"], labels_B, scores, seed)
             for record in kept.content["runs"]
             if record["seed"] == seed
         }
@@ -104,8 +104,8 @@ def _names(runs: list[Record]) -> list[str]:
     return list(dict.fromkeys(record["name"] for record in runs))
 
 
-def _scored(name: str, labels_G: NDArray[np.uint8], scores: Path, seed: int) -> Scored:
-    return score(name, labels_G, np.load(scores_file(scores, name, seed)).astype(np.float64))
+def _scored(name: str, labels_B: NDArray[np.uint8], scores: Path, seed: int) -> Scored:
+    return score(name, labels_B, np.load(scores_file(scores, name, seed)).astype(np.float64))
 
 
 def _compared(first: Scored, second: Scored) -> dict[str, Any]:

@@ -22,24 +22,24 @@ INTRODUCTION = """\
 
 Written by `python -m benchmarks.compression`, with its figures; do not edit.
 
-Everybody has the same network, learner, rows and order: one pass, hour by hour, over the train rows up to the hour's
-cut, then scored on the gate rows after it, which are learnt an hour later. Bytes are those on disk of what stands in
-for the original's rows and keys, in the mean of the scored hours; the network counts for nobody. The original is the
-one that Saec's gate uses, rows of admitted features only, and its size, 4 bytes a number and 8 a key, is the 1 of all
-ratios. Peers are counted without file headers, Saec with them.
+Everybody has the same network, learner, rows and order: one pass, hour by hour. Each whole hour is scored by what was
+made of the hours before it, as users would meet it, and then learnt. Bytes are those on disk of what stands in for the
+original's rows and keys, in the mean of the scored hours; the network counts for nobody. The original is the one that
+Saec is compared with every hour, rows of admitted features only, and its size, 4 bytes a number and 8 a key, is the 1
+of all ratios. Peers are counted without file headers, Saec with them.
 
-Differences are paired on the same gate rows, AUC by DeLong, with 95% intervals; over seeds, the interval takes the
+Differences are paired on the same rows, AUC by DeLong, with 95% intervals; over seeds, the interval takes the
 variance of the rows and that of the seeds over their number. "Saec over it" compares with the largest Saec that takes
 no more bytes than the peer: sizes differ in the peer's favour only.
 
 Contestants:
 
-- **Saec**: from the files that it would publish: keyless index, codebooks, headers. "Paper's ratio" is the paper's own
-  accounting: fp32 rows to codebooks and one byte a code, keys on neither side.
-- **original, int8 rows**: at the cut, one half-precision scale a row, found through a keyless index (8 bits of
+- **Saec**: from the files that it would publish: keyless index, codebooks, headers. "Ratio without keys" is that of
+  fp32 rows to codebooks and one byte a code.
+- **original, int8 rows**: at the hour's end, one half-precision scale a row, found through a keyless index (8 bits of
   fingerprint and the row's number), which is smaller than 8-byte keys.
-- **product quantisation** (faiss): each field's admitted rows at the cut, all alike, at `parts x bits`; codes in a
-  keyless index with 8 bits of fingerprint, `1x4` with 4; codebooks as int8. It has a code for every admitted feature,
+- **product quantisation** (faiss): each field's admitted rows at the hour's end, all alike, at `parts x bits`; codes in
+  a keyless index with 8 bits of fingerprint, `1x4` with 4; codebooks as int8. It has a code for every admitted feature,
   so it does not exist at smaller sizes than shown.
 - **frequency filter**: int8 rows for features above a frequency that fits the size, in a keyless index as above; the
   others use their field's default row.
@@ -70,7 +70,7 @@ class Page:
         commits = sorted({run["commit"] for run in runs})
         yield (
             f"## {title}\n\n`{stretch['config']}`, {stretch['hours']} hours up to {stretch['last']}, the last "
-            f"{stretch['scored']} scored: {kept.content['gate_rows']:,} gate rows. Seeds {', '.join(map(str, seeds))}. "
+            f"{stretch['scored']} scored whole: {kept.content['rows']:,} rows. Seeds {', '.join(map(str, seeds))}. "
             f"The original takes {kept.content['original_bytes']:,} bytes. {kept.content['hardware']}; commit "
             f"{', '.join(commits)}.\n\n```bash\n{kept.content['command']}\n```\n"
         )
@@ -86,7 +86,7 @@ class Page:
 
     def _table(self, kept: Kept) -> Iterator[str]:
         known = kept.content["truth"]
-        columns = ["method", "bytes", "ratio", "paper's ratio", "AUC", "log loss", *(["kept"] if known else []),
+        columns = ["method", "bytes", "ratio", "ratio without keys", "AUC", "log loss", *(["kept"] if known else []),
                    "AUC over the original", "log loss over the original", "Saec's AUC over it",
                    "Saec's log loss over it"]
         if known:
@@ -95,7 +95,7 @@ class Page:
         yield f"| {' | '.join(columns)} |"
         yield "|" + "---|" * len(columns)
         for name in names(kept):
-            paper = mean_of(kept, name, "ratio_paper")
+            paper = mean_of(kept, name, "ratio_embedding")
             auc = mean_of(kept, name, "auc")
             saec = saec_no_larger(kept, name) if name != "original" and not name.startswith("saec@") else None
             cells = [_title(name), f"{mean_of(kept, name, 'bytes'):,.0f}", f"{mean_of(kept, name, 'ratio'):.1f}",

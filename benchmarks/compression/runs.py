@@ -83,22 +83,22 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None
     taking_part = contestant(job, stretch, ratios)
     served: dict[str, list[Served]] = {}
     for given in stretch:
-        taking_part.learn(given)
         if given.scored:
             for one in taking_part.serve(given):
                 served.setdefault(one.name, []).append(one)
+        taking_part.learn(given)
     seconds = time.perf_counter() - started
     wanted = served if job.method == "original" else {job.name: served[job.name]}
     settings = {name: beside.config.compression for name, beside in getattr(taking_part, "saec", {}).items()}
     records = []
     for name, hours in wanted.items():
-        scores_G = np.concatenate([hour.scores_G for hour in hours])
+        scores_B = np.concatenate([hour.scores_B for hour in hours])
         if scores is not None:
             path = scores_file(scores, name, job.seed)
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, scores_G.astype(np.float32))
+            np.save(path, scores_B.astype(np.float32))
         setting = settings[name].model_dump(exclude_defaults=True) if name in settings else {}
-        figures = {**_sizes(hours, stretch), **_metrics(scores_G, stretch), "seconds": round(seconds, 1)}
+        figures = {**_sizes(hours, stretch), **_metrics(scores_B, stretch), "seconds": round(seconds, 1)}
         records.append({"name": name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice),
                         "setting": setting, **figures, "commit": commit()})
     return records
@@ -188,12 +188,12 @@ def _sizes(hours: list[Served], stretch: Stretch) -> dict[str, float]:
         "bytes": round(size),
         "ratio": stretch.census.original_bytes / size,
         "ratio_vectors": float(np.mean([hour.ratio_vectors for hour in hours])),
-        "ratio_paper": float(np.mean([hour.ratio_paper for hour in hours])),
+        "ratio_embedding": float(np.mean([hour.ratio_embedding for hour in hours])),
     }
 
 
-def _metrics(scores_G: NDArray[np.float64], stretch: Stretch) -> dict[str, float]:
-    return {"auc": auc(stretch.labels_G, scores_G), "logloss": logloss(stretch.labels_G, scores_G)}
+def _metrics(scores_B: NDArray[np.float64], stretch: Stretch) -> dict[str, float]:
+    return {"auc": auc(stretch.labels_B, scores_B), "logloss": logloss(stretch.labels_B, scores_B)}
 
 
 def _line(record: Record) -> str:

@@ -45,12 +45,12 @@ class Served(NamedTuple):
     """One contestant in one hour, as it would serve."""
 
     name: str
-    scores_G: NDArray[np.float64]
-    """Probability of a click of each gate row."""
+    scores_B: NDArray[np.float64]
+    """Probability of a click of each row."""
     bytes: float
     ratio_vectors: float
     """Rows of the original to vectors stored."""
-    ratio_paper: float
+    ratio_embedding: float
     """The paper's accounting: fp32 rows to codebooks and codes, no keys on either side; 0 where it does not apply."""
 
 
@@ -125,7 +125,6 @@ class Stretch:
         features_F = np.zeros(fields, np.int64)
         for hour, rows, _, scored in self:
             features = HourFeatures.of(rows.keys_BS, np.array(self.config.slot_fields, np.int64))
-            vocabulary.admit(features)
             if scored:
                 if not admitted:
                     features_F = np.bincount(vocabulary.fields_V, minlength=fields)
@@ -133,18 +132,19 @@ class Stretch:
                     own_V = np.flatnonzero(vocabulary.row_V >= 0)
                     frequencies.append(-np.sort(-vocabulary.frequency(hour, own_V)))
                 admitted.append(vocabulary.rows)
+            vocabulary.admit(features)
             vocabulary.observe(hour, features)
         return Census(float(np.mean(admitted)) * original_bytes(self.config, 1), frequencies, features_F)
 
     @cached_property
-    def labels_G(self) -> NDArray[np.uint8]:
-        """Labels of all gate rows of the scored hours."""
-        return np.concatenate([rows.labels_B[cut:] for _, rows, cut, scored in self if scored])
+    def labels_B(self) -> NDArray[np.uint8]:
+        """Labels of all rows of the scored hours."""
+        return np.concatenate([rows.labels_B for _, rows, _, scored in self if scored])
 
 
 def fuse_cells(keys: int) -> float:
-    """Cells of a binary fuse index of so many keys, to plan with: the builder's first try and a little more."""
-    return keys * (1.095 + keys**-0.25) if keys else 0.0
+    """Cells of a binary fuse index of so many keys, to plan with: as the dial foresees them."""
+    return keys * (1.035 + 1.22 * keys**-0.25) if keys else 0.0
 
 
 def bits_for(count: int) -> int:

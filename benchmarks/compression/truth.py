@@ -1,4 +1,4 @@
-"""The known truth of simulated data: how well the true probabilities do on the gate rows."""
+"""The known truth of simulated data: how well the true probabilities do on the scored rows."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def figures(stretch: Stretch) -> dict[str, float] | None:
     if not root.is_dir():
         return None
     parts = []
-    for hour, rows, cut, scored in stretch:
+    for hour, rows, _, scored in stretch:
         if scored:
             probability_B = pq.read_table(hour_file(root, hour))["probability"].to_numpy()
             if len(probability_B) != len(rows):
                 raise InputError(f"truth of hour {hour} has {len(probability_B)} rows, the hour {len(rows)}; "
                                  "simulate the hours again", reason="layout")
-            parts.append(probability_B[cut:])
-    labels_G, probability_G = stretch.labels_G, np.concatenate(parts)
+            parts.append(probability_B)
+    labels_B, probability_B = stretch.labels_B, np.concatenate(parts)
     return {
-        "auc": auc(labels_G, probability_G),
-        "logloss": logloss(labels_G, probability_G),
-        "constant": base_rate_entropy(labels_G),
+        "auc": auc(labels_B, probability_B),
+        "logloss": logloss(labels_B, probability_B),
+        "constant": base_rate_entropy(labels_B),
     }

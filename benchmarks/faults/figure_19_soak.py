@@ -37,9 +37,8 @@ from saec.data.simulate import Simulation, simulate_hours
 from saec.errors import LeaseLost, LedgerError, StoreError
 from saec.hours import Hour, hour_range
 from saec.ledger import OUTCOMES, HourRow, Ledger
-from saec.steps import Steps
 from saec.store.manifest import version_hour
-from tests.conftest import FIRST, Site
+from tests.conftest import FIRST, STEPS, Site, instead
 
 ROWS = Simulation(seed=3, rows_per_hour=400, users=50, items=30, clusters=4, base_rate=0.3, new_share=0.02)
 SETTINGS = {"retention": {"versions": 4, "checkpoints": 6}, "vocabulary": {"evict_after": 12, "evict_floor": 1e9},
@@ -214,7 +213,7 @@ def disk_full(soak: Soak) -> None:
 def lease_stolen(soak: Soak) -> None:
     """Another run takes the lease over in the middle of a step."""
     soak.deliver()
-    step = soak.draw.choice(Steps._fields)
+    step = soak.draw.choice(STEPS)
 
     def replaced(*arguments: Any) -> Any:
         later = datetime.now(UTC) + timedelta(hours=1)
@@ -224,7 +223,7 @@ def lease_stolen(soak: Soak) -> None:
         return getattr(steps, step)(*arguments)
 
     with suppress(LeaseLost):
-        soak.advance(steps=Steps(**{step: replaced}))
+        soak.advance(run_step=instead(**{step: replaced}))
 
 
 def busy(soak: Soak) -> None:

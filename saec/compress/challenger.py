@@ -164,8 +164,9 @@ class Challenger:
             return self.auto  # the version that met the hour was made without the dial
         if not 0 < labels_B.sum() < len(labels_B):
             return self.auto  # rows of one class have no AUC
-        tried_BS = past.features.spread(self.standards.tried(past.before()), padding=len(self.standards.trials_T))
-        heads = [codes_BS, *(np.where(tried_BS > trial, codes_BS, DEFAULT) for trial in range(len(self.auto.trials)))]
+        trials = len(self.standards.trials_T)
+        tried_BS = past.features.spread(self.standards.tried(past.before()), padding=trials)
+        heads = [codes_BS, *(np.where(tried_BS > trial, codes_BS, DEFAULT) for trial in range(trials))]
         scores_TB = [self.score(head_BS) for head_BS in heads]
         losses_B, auc_original = row_losses(labels_B, original_B), auc(labels_B, original_B)
         return self.auto.learned(

@@ -150,8 +150,15 @@ class Moment:
         return len(self.original.config.field_names) + int(self.candidates.own_N.sum())
 
     def vectors(self, chosen_N: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Vectors of some candidates that have a row."""
-        rows_M = self.rows_N[chosen_N]
+        """Vectors of some candidates that have a row, as the original uses them in the hour to come."""
+        candidates = self.candidates
+        classes_M = self.original.vocabulary.class_rows(
+            candidates.fields_N[chosen_N], candidates.frequency_N[chosen_N], candidates.ages_N[chosen_N]
+        )
+        return self._rows(self.rows_N[chosen_N]) + self._rows(classes_M)
+
+    def _rows(self, rows_M: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows of the table as they were at the moment."""
         vectors_MD = self.original.table.vectors_VD[rows_M]
         return vectors_MD if self.at_cut is None else self.at_cut.vectors(rows_M, vectors_MD)
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from saec.compress.index import GOLDEN, MIXERS, SHARD_SEED, RetrievalIndex
 from saec.compress.places import CLUSTERS, starts
 from saec.export.graph import Graph
-from saec.serving.files import NETWORK, SCHEMA
+from saec.serving.files import SCHEMA
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from onnx import ModelProto
 
@@ -43,7 +44,7 @@ def export_onnx(model: Model, inputs: Inputs = "keys") -> ModelProto:
     given = graph.input(inputs, np.uint64 if inputs == "keys" else np.int64, ["B", slots])
     codes_BS = _codes(graph, model, given) if inputs == "keys" else given
     vectors_BFD = _field_vectors(graph, model, codes_BS)
-    network = NetworkGraph(graph, model.schema.model, load_file(model.folder / NETWORK))
+    network = NetworkGraph(graph, model.schema.model, model.network.parameters)
     scores_B = graph.op("Sigmoid", graph.cast(network.logits(vectors_BFD), np.float64))
     schema = (model.folder / SCHEMA).read_text(encoding="utf-8")
     return graph.finish(scores_B, "score", np.float64, {"saec_version": model.version, "saec_schema": schema})
@@ -73,14 +74,14 @@ class _IndexGraph:
         """Entries (int64) of keys, and which keys are known."""
         layout = self._index.layouts[0]
         hashed, places = self._places(keys)
-        first, second, third = (self._graph.op("Gather", self._cells(), place) for place in places)
-        value = self._graph.cast(self._xor(self._xor(first, second), third), np.uint64)
+        first, second, third, fourth = (self._graph.op("Gather", self._cells(), place) for place in places)
+        value = self._graph.cast(self._xor(self._xor(first, second), self._xor(third, fourth)), np.uint64)
         entry = self._and(value, self._word(2**layout.code_bits - 1))
         known = self._graph.op("Equal", self._right(value, layout.code_bits), self._fingerprints(hashed))
         return self._graph.cast(entry, np.int64), known
 
     def _places(self, keys: str) -> tuple[str, list[str]]:
-        """Hashes of keys, and the places (int64) of their three cells among all."""
+        """Hashes of keys, and the places (int64) of their four cells among all."""
         layouts = self._index.layouts
         starts_H = np.cumsum([0, *(layout.cells for layout in layouts[:-1])])
         seed, length, segments, start = self._of_shard(keys, [
@@ -92,7 +93,10 @@ class _IndexGraph:
         first = self._right(self._mul(self._right(hashed, 32), self._mul(segments, length)), 32)
         second = self._xor(self._add(first, length), self._and(self._right(hashed, 18), low_bits))
         third = self._xor(self._add(first, self._mul(length, self._word(2))), self._and(hashed, low_bits))
-        return hashed, [self._graph.cast(self._add(place, start), np.int64) for place in (first, second, third)]
+        turned = self._right(self._mul(hashed, self._word(GOLDEN)), 30)
+        fourth = self._xor(self._add(first, self._mul(length, self._word(3))), self._and(turned, low_bits))
+        places = (first, second, third, fourth)
+        return hashed, [self._graph.cast(self._add(place, start), np.int64) for place in places]
 
     def _of_shard(self, keys: str, of_shards: list[list[int]]) -> list[str]:
         """Numbers of each key's shard, by key; plain numbers where there is one shard."""
@@ -160,7 +164,7 @@ def _field_vectors(graph: Graph, model: Model, codes_BS: str) -> str:
 class NetworkGraph:
     """The network as operations on float32; see `saec.model.networks`."""
 
-    def __init__(self, graph: Graph, layout: NetworkLayout, parameters: dict[str, NDArray[np.float32]]) -> None:
+    def __init__(self, graph: Graph, layout: NetworkLayout, parameters: Mapping[str, NDArray[np.float32]]) -> None:
         self._graph = graph
         self._layout = layout
         self._parameters = parameters

@@ -27,7 +27,7 @@ from saec.report.records import (
     total_seconds,
 )
 
-RATIOS = ("ratio_vectors", "ratio_embedding", "ratio_total")
+RATIOS = ("ratio_vectors", "ratio_embedding", "ratio_total", "ratio_version")
 TOTALS = ("rows", "rows_gate", "clicks", "quarantined_rows", "duplicates", "new_features")
 
 

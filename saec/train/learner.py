@@ -74,6 +74,7 @@ class Learner:
         *,
         seed: int = 0,
         dropped_to_S: Tensor | None = None,
+        added_BS: Tensor | None = None,
     ) -> Pass:
         """Train once through the rows in the order given; the working set's vectors change in place.
 
@@ -83,6 +84,7 @@ class Learner:
             labels_B: clicks, 0 or 1.
             seed: of the feature dropout, the only thing drawn.
             dropped_to_S: place of the default vector of each slot; None trains without feature dropout.
+            added_BS: places of other vectors of the set that are added to those at `places_BS`, never dropped.
 
         Raises:
             TrainingError: when the loss is no longer a finite number.
@@ -97,7 +99,8 @@ class Learner:
             if dropped_to_S is not None:
                 dropped = torch.rand(places.shape, generator=generator) < self.config.feature_dropout
                 places = torch.where(dropped & (places >= 0), dropped_to_S, places)
-            total += self._step(working, places, labels[rows]) * len(places)
+            parts = (places,) if added_BS is None else (places, added_BS[rows])
+            total += self._step(working, parts, labels[rows]) * len(places)
             batches += 1
         loss = total / max(len(labels_B), 1)
         if not math.isfinite(loss):
@@ -108,19 +111,27 @@ class Learner:
             )
         return Pass(len(labels_B), batches, loss)
 
-    def score(self, vectors_UD: Tensor, places_BS: Tensor) -> NDArray[np.float64]:
-        """Probability of a click for each row, shape (B,)."""
+    def score(self, vectors_UD: Tensor, places_BS: Tensor, added_BS: Tensor | None = None) -> NDArray[np.float64]:
+        """Probability of a click for each row, shape (B,); places as in `fit`."""
         self.network.eval()
         scores = [np.zeros(0)]
+        parts_BS = (places_BS,) if added_BS is None else (places_BS, added_BS)
         with torch.no_grad():
-            for places in torch.split(places_BS, SCORED_AT_ONCE):
-                logits_B = self.network(self.pooling.gather(vectors_UD, places))
+            for parts in zip(*(torch.split(part_BS, SCORED_AT_ONCE) for part_BS in parts_BS), strict=True):
+                logits_B = self.network(self._gather(vectors_UD, parts))
                 scores.append(torch.sigmoid(logits_B.double()).numpy())
         return np.concatenate(scores)
 
-    def _step(self, working: WorkingSet, places_BS: Tensor, labels_B: Tensor) -> float:
+    def _gather(self, vectors_UD: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
+        """Field vectors (B, F, D): the sum over the parts, each of them places (B, S)."""
+        vectors_BFD = self.pooling.gather(vectors_UD, parts[0])
+        for places_BS in parts[1:]:
+            vectors_BFD += self.pooling.gather(vectors_UD, places_BS)
+        return vectors_BFD
+
+    def _step(self, working: WorkingSet, parts: tuple[Tensor, ...], labels_B: Tensor) -> float:
         """One batch: loss, gradients, both optimisers."""
-        vectors_BFD = self.pooling.gather(working.vectors_UD, places_BS).requires_grad_()
+        vectors_BFD = self._gather(working.vectors_UD, parts).requires_grad_()
         with self._arithmetic():
             logits_B = self.network(vectors_BFD).float()
         loss = binary_cross_entropy_with_logits(logits_B, labels_B)
@@ -128,8 +139,9 @@ class Learner:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         assert vectors_BFD.grad is not None
-        touched = Touched.of(places_BS, self.pooling)
-        self._adagrad(working, touched.places_N, touched.sum(vectors_BFD.grad) * len(labels_B))
+        for places_BS in parts:
+            touched = Touched.of(places_BS, self.pooling)
+            self._adagrad(working, touched.places_N, touched.sum(vectors_BFD.grad) * len(labels_B))
         return loss.item()
 
     def _adagrad(self, working: WorkingSet, places_N: Tensor, gradient_ND: Tensor) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from saec.data.vocabulary import HourFeatures, Vocabulary
+from saec.errors import IntegrityError
 from saec.model.networks import build_network
 from saec.model.table import EmbeddingTable, WorkingSet
 from saec.train.batches import Pooling
@@ -78,6 +79,8 @@ class PreparedRows:
     features: HourFeatures
     working: WorkingSet
     places_BS: Tensor
+    classes_BS: Tensor
+    """Place of each slot's class row, which is added to its own."""
     defaults_S: Tensor
     """Place of each slot's default row."""
     rows_before: int
@@ -85,7 +88,8 @@ class PreparedRows:
 
     def used_by(self, chosen: slice) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Table rows that training on some rows of the hour changes, and a copy of their vectors as they are now."""
-        places = np.union1d(self.places_BS[chosen].numpy(), self.defaults_S.numpy())
+        parts = (self.places_BS[chosen], self.classes_BS[chosen], self.defaults_S)
+        places = _union([part.numpy().ravel() for part in parts])
         places = places[places >= 0]
         return self.working.rows_U[places], self.working.vectors_UD.numpy()[places]
 
@@ -98,7 +102,7 @@ class Original:
         fields = len(config.field_names)
         self.config = config
         self.vocabulary = Vocabulary(config.vocabulary, fields)
-        self.table = EmbeddingTable(config.model.width, fields, config.seed)
+        self.table = EmbeddingTable(config.model.width, self.vocabulary.shared, config.seed)
         self.learner = Learner(
             build_network(config.model, fields, config.seed), Pooling.of(config.slot_fields), config.training
         )
@@ -112,6 +116,11 @@ class Original:
         features = section(arrays, "vocabulary.")
         original.vocabulary = Vocabulary.restore(config.vocabulary, original.vocabulary.fields, features)
         table = section(arrays, "table.")
+        if len(table["vectors_VD"]) != original.vocabulary.rows:
+            raise IntegrityError(
+                f"{origin} has a table of {len(table['vectors_VD'])} rows, wanted {original.vocabulary.rows} for its "
+                "vocabulary: a release of Saec with other class rows has written it; start the pipeline afresh"
+            )
         original.table = EmbeddingTable.restore(table["vectors_VD"], table["squares_V"], config.seed)
         restore_learner(original.learner, arrays, origin)
         return original
@@ -135,17 +144,20 @@ class Original:
         slot_fields_S = np.array(self.config.slot_fields, np.int64)
         features = HourFeatures.of(rows.keys_BS, slot_fields_S)
         rows_before = self.vocabulary.rows
-        rows_U = self.vocabulary.admit(features)
+        rows_U, classes_U = self.vocabulary.admit(features), self.vocabulary.classes_of(hour, features)
         self.table.grow(self.vocabulary.rows)
-        working = self.table.take(np.union1d(rows_U, slot_fields_S))
-        places_BS = torch.from_numpy(features.spread(working.locate(rows_U)))
-        return PreparedRows(
-            features, working, places_BS, torch.from_numpy(working.locate(slot_fields_S)), rows_before
+        working = self.table.take(_union([rows_U, classes_U, slot_fields_S]))
+        places_BS, classes_BS = (
+            torch.from_numpy(features.spread(working.locate(used_U))) for used_U in (rows_U, classes_U)
         )
+        defaults_S = torch.from_numpy(working.locate(slot_fields_S))
+        return PreparedRows(features, working, places_BS, classes_BS, defaults_S, rows_before)
 
     def score(self, prepared: PreparedRows, first: int = 0) -> NDArray[np.float64]:
         """Probability of a click for the rows from `first` on."""
-        return self.learner.score(prepared.working.vectors_UD, prepared.places_BS[first:])
+        return self.learner.score(
+            prepared.working.vectors_UD, prepared.places_BS[first:], prepared.classes_BS[first:]
+        )
 
     def learn(self, hour: Hour, rows: EncodedRows, prepared: PreparedRows, cut: int) -> AtCut:
         """Learn all rows of the hour in the order of their time, and count its features.
@@ -185,6 +197,7 @@ class Original:
             labels_B[chosen],
             seed=self.config.seed * 1_000_003 + seed,
             dropped_to_S=prepared.defaults_S,
+            added_BS=prepared.classes_BS[chosen],
         )
         self.table.put(prepared.working)
 

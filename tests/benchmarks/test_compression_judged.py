@@ -24,21 +24,21 @@ SETTING = {"codewords": 31, "ratio": 4.0, "fingerprint_bits": 6, "codebook_preci
 def kept(tmp_path) -> Kept:
     """Two seeds of six contestants: scores are the truth with so much noise, each its own."""
     random = np.random.default_rng(1)
-    labels_G = random.integers(0, 2, ROWS).astype(np.uint8)
+    labels_B = random.integers(0, 2, ROWS).astype(np.uint8)
     stretch = {"config": "configs/x.yaml", "last": "2026-01-02T00", "hours": 4, "scored": 2, "tune_last": "",
                "tune_hours": 0, "tune_scored": 0}
     kept = Kept.load(tmp_path / "results" / "compression-runs.json", stretch)
     for seed in (1, 2):
         for name, size in SIZES.items():
-            scores_G = 1 / (1 + np.exp(-(labels_G - 0.5) * 2 - NOISE[name] * random.standard_normal(ROWS)))
+            scores_B = 1 / (1 + np.exp(-(labels_B - 0.5) * 2 - NOISE[name] * random.standard_normal(ROWS)))
             path = scores_file(tmp_path, name, seed)
-            np.save(path, scores_G.astype(np.float32))
+            np.save(path, scores_B.astype(np.float32))
             run = {"name": name, "pass": name.partition("@")[0], "seed": seed, "choice": {}, "setting": SETTING}
-            run |= {"bytes": size, "ratio": 90_000 / size, "ratio_paper": 0.0}
+            run |= {"bytes": size, "ratio": 90_000 / size, "ratio_embedding": 0.0}
             kept.add("runs", [{**run, "auc": 0.7 + seed / 100, "logloss": 0.6, "commit": "abc"}])
-    kept.content |= {"gate_rows": ROWS, "original_bytes": 90_000, "hardware": "a machine", "command": "do",
+    kept.content |= {"rows": ROWS, "original_bytes": 90_000, "hardware": "a machine", "command": "do",
                      "truth": {"auc": 0.9, "logloss": 0.4, "constant": 0.69}}
-    judged.judge(kept, labels_G, tmp_path)
+    judged.judge(kept, labels_B, tmp_path)
     return kept
 
 

@@ -364,7 +364,8 @@ def test_a_fixed_ratio_is_not_weighed(click_hours, hourly, monkeypatch):
     assert made.challenger.ratio == 4.0
 
 
-FINE = {"codewords": 6, "ratio": 4.0, "fingerprint_bits": 16, "codebook_precision": "float16"}
+FINE = {"codewords": 6, "ratio": 4.0, "fingerprint_bits": 16, "codebook_precision": "float16",
+        "network_precision": 32.0}
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 1e-3), ("int8", 2e-2)])

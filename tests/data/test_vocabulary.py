@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saec.config import VocabularyConfig
-from saec.data.vocabulary import NEVER, PADDING_ROW, HourFeatures, Vocabulary
+from saec.data.vocabulary import CLASSES, NEVER, PADDING_ROW, HourFeatures, Vocabulary
 from saec.hours import Hour
 
 HOUR = Hour.parse("2017-10-01T03")
 FIELDS = np.array([0, 1])
+OWN = len(FIELDS) * (1 + CLASSES)
+"""The first row that a feature of its own can have, behind the default rows and class rows."""
 
 
 def features(*rows, slot_fields=FIELDS):
@@ -56,7 +58,7 @@ def test_sightings_within_the_hour_never_admit():
     assert known.admit(hour).tolist() == [0, 1]
     assert known.admit(hour).tolist() == [0, 1]
     known.observe(HOUR, hour)
-    assert known.admit(hour).tolist() == [2, 3]
+    assert known.admit(hour).tolist() == [OWN, OWN + 1]
 
 
 def test_admission_waits_for_enough_earlier_sightings():
@@ -65,7 +67,7 @@ def test_admission_waits_for_enough_earlier_sightings():
     for step in range(5):
         rows.append(known.admit(hour).tolist())
         known.observe(HOUR + step, hour)
-    assert rows == [[0, 1], [0, 1], [0, 1], [2, 3], [2, 3]]
+    assert rows == [[0, 1], [0, 1], [0, 1], [OWN, OWN + 1], [OWN, OWN + 1]]
     assert known.admitted == 2
 
 
@@ -82,13 +84,35 @@ def test_admission_equals_counting_earlier_hours(hours, admit_after):
         known.observe(HOUR + step, hour)
         earlier.update(keys)
     own = known.row_V[known.row_V >= 0]
-    assert sorted(own.tolist()) == list(range(1, known.rows))
+    assert sorted(own.tolist()) == list(range(known.shared, known.rows))
     assert known.sightings_V.sum() == sum(earlier.values())
 
 
 def test_unknown_features_use_their_fields_default_row():
     """Row f is the default row of field f."""
     assert rows_of(vocabulary(), 5, 6, field=1) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("frequency", "age", "number"),
+    [(0, 0, 0), (0.3, 1, 1), (1.9, 1, 1), (1, 2, 2), (1, 23, 3), (1, 24, 4), (1, 10**6, 5), (2, 1, 6), (1e9, 99, 40)],
+)
+def test_classes_of_frequency_and_age(frequency, age, number):
+    """A field's class rows go by octaves of frequency, then by age; the unknown are class 0, however old."""
+    rows = vocabulary().class_rows(FIELDS, np.full(2, frequency, np.float32), np.array([age, age - NEVER * (age == 0)]))
+    assert rows.tolist() == [2 * (1 + number), 2 * (1 + number) + 1]
+    assert rows.max() < OWN
+
+
+def test_classes_are_of_the_hours_start():
+    """What an hour holds does not move its features to another class before it is counted."""
+    known, hour = vocabulary(half_life=1e9), features(*[(11, 22)] * 4)
+    classes = [known.classes_of(HOUR, hour).tolist()]
+    known.admit(hour)
+    assert known.classes_of(HOUR, hour).tolist() == classes[0]
+    known.observe(HOUR, hour)
+    classes += [known.classes_of(HOUR + age, hour).tolist() for age in (1, 30)]
+    assert classes == [[2, 3], [2 * 12, 2 * 12 + 1], [2 * 15, 2 * 15 + 1]]
 
 
 def test_frequency_halves_every_half_life():
@@ -133,7 +157,7 @@ def test_sightings_in_some_rows_of_an_hour():
 
 
 def admitted(**knobs):
-    """A vocabulary in which keys 1 to 6 of field 0 own rows 2 to 7, key k last seen at hour k with frequency k."""
+    """A vocabulary in which keys 1 to 6 of field 0 own the first rows, key k last seen at hour k with frequency k."""
     known = vocabulary(admit_after=1, half_life=1e9, **knobs)
     for key in range(1, 7):
         known.observe(HOUR + key, features(*[(key, 0)] * key))
@@ -147,7 +171,7 @@ def test_eviction_renumbers_rows_as_it_tells_the_table():
     table = np.arange(known.rows) * 10
     before = {key: table[row] for key, row in zip(range(1, 7), rows_of(known, *range(1, 7)), strict=True)}
     kept_rows = known.evict(HOUR + 14)
-    assert kept_rows.tolist() == [0, 1, 5, 6, 7]
+    assert kept_rows.tolist() == [*range(OWN), OWN + 3, OWN + 4, OWN + 5]
     assert rows_of(known, 1, 2, 3) == [0, 0, 0]
     after = {key: table[kept_rows][row] for key, row in zip((4, 5, 6), rows_of(known, 4, 5, 6), strict=True)}
     assert after == {key: before[key] for key in (4, 5, 6)}
@@ -176,7 +200,7 @@ def test_an_evicted_feature_starts_again():
     hour = features((3, 0))
     assert known.admit(hour).tolist() == [0]
     known.observe(HOUR + 100, hour)
-    assert known.admit(hour).tolist() == [2]
+    assert known.admit(hour).tolist() == [OWN]
 
 
 @pytest.mark.fault(48)
@@ -186,7 +210,7 @@ def test_a_burst_is_capped_in_each_field_at_the_most_frequent():
     burst = features(*[(key, 0) for key in (5, 6, 6, 7, 8, 8, 8)], (0, 21), (0, 22), (0, 23))
     assert known.observe(HOUR, burst) == 4
     assert sorted(known.keys_V.tolist()) == [6, 8, 21, 22]
-    assert known.admit(burst).tolist() == [0, 2, 0, 3, 4, 5, 1]  # keys 5 6 7 8 21 22 23
+    assert known.admit(burst).tolist() == [0, OWN, 0, OWN + 1, OWN + 2, OWN + 3, 1]  # keys 5 6 7 8 21 22 23
 
 
 def test_a_burst_cannot_stop_known_features_from_being_counted():

@@ -9,6 +9,7 @@ from flows.backfill import backfill
 from flows.commands import exit_code
 from flows.hourly import hourly
 from flows.pages import overview_id
+from flows.tasks import TASKS
 from saec.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "after_site")
@@ -69,7 +70,7 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
 def test_a_quarantined_and_a_failed_hour(site, settings_file, monkeypatch):
     """A broken partition is QUARANTINED, a fault in a step FAILED; the run goes on, both have pages, and it exits 1."""
     site.file(site.hours[5]).write_bytes(b"not a Parquet file")
-    monkeypatch.setattr("flows.tasks.TASKS.train.fn", lambda plan, ingested: 1 / 0)
+    monkeypatch.setattr(TASKS["train"], "fn", lambda plan, ingested: 1 / 0)
     state = hourly(settings_file, return_state=True)
     assert exit_code(state) == 1
     assert [(row.state, row.reason) for row in site.rows()[5:]] == [("QUARANTINED", "corrupt"), ("FAILED", "bug")]
@@ -127,7 +128,7 @@ def test_a_lost_lease_ends_the_run(site, settings_file, monkeypatch):
             monkeypatch.setattr(other.ledger, "_clock", lambda: datetime.now(UTC) + timedelta(hours=1))
             other.ledger.acquire("the run that took over", seconds=60)
         raise InputError("whatever this run finds now is not its affair")
-    monkeypatch.setattr("flows.tasks.TASKS.ingest.fn", replaced)
+    monkeypatch.setattr(TASKS["ingest"], "fn", replaced)
     state = hourly(settings_file, return_state=True)
     assert state.is_failed()
     assert "no longer holds" in state.message

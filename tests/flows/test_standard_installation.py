@@ -33,8 +33,9 @@ import yaml
 from botocore.exceptions import ClientError
 
 from saec.ledger import Ledger
-from saec.steps import Steps, train
+from saec.steps import train
 from saec.store.model_store import open_store
+from tests.conftest import instead
 
 SECONDS = 150
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
@@ -243,7 +244,7 @@ def test_the_database_restarts_in_the_middle_of_an_hour(database, fresh, monkeyp
     url = f"postgresql+psycopg://saec@127.0.0.1:{database.ports['postgres']}/ledger"
     config = fresh.config().model_copy(update={"ledger": url})
     fresh.advance(fresh.hours[0], config=config)
-    rows = fresh.advance(fresh.hours[1], config=config, steps=Steps(train=while_it_restarts))
+    rows = fresh.advance(fresh.hours[1], config=config, run_step=instead(train=while_it_restarts))
     assert [(row.hour, row.state, row.attempts) for row in rows] == [(fresh.hours[1], "HELD", 1)], rows
 
 

@@ -23,16 +23,16 @@ PASSING = [
 
 def test_six_steps_under_their_names():
     """A task is its step, by name, and its runs carry the hour."""
-    assert [task.name for task in TASKS] == ["ingest", "train", "cluster", "retrain", "gate", "publish"]
-    for task in TASKS:
+    assert [task.name for task in TASKS.values()] == ["ingest", "train", "cluster", "retrain", "gate", "publish"]
+    for task in TASKS.values():
         assert task.fn is getattr(steps, task.name)
         assert task.task_run_name == task.name + " {plan.hour}"
 
 
 def test_nothing_is_kept_or_cached_by_prefect():
     """What steps return stays in the process, so nothing can be pickled; and no tags, which cost 2 s a task."""
-    assert not any(task.persist_result or task.cache_key_fn or task.tags for task in TASKS)
-    assert {task.cache_policy.compute_key(None, {}, {}) for task in TASKS} == {None}
+    assert not any(task.persist_result or task.cache_key_fn or task.tags for task in TASKS.values())
+    assert {task.cache_policy.compute_key(None, {}, {}) for task in TASKS.values()} == {None}
 
 
 @pytest.mark.fault(24)
@@ -40,11 +40,11 @@ def test_nothing_is_kept_or_cached_by_prefect():
 def test_what_would_fail_again_is_not_retried(error):
     """A full disk, missing rights, faulty data, broken bytes, a lost lease or a bug: one attempt."""
     assert not may_pass(error)
-    assert not TASKS.publish.retry_condition_fn(TASKS.publish, None, Failed(data=error))
+    assert not TASKS["publish"].retry_condition_fn(TASKS["publish"], None, Failed(data=error))
 
 
 @pytest.mark.parametrize("error", PASSING, ids=repr)
 def test_what_may_pass_is_retried(error):
     """A network or a remote store that failed for a moment: tried again."""
     assert may_pass(error)
-    assert TASKS.publish.retry_condition_fn(TASKS.publish, None, Failed(data=error))
+    assert TASKS["publish"].retry_condition_fn(TASKS["publish"], None, Failed(data=error))

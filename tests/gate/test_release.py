@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from saec.config import GateConfig
+from saec.gate.metrics import base_rate_entropy
 from saec.gate.release import CALIBRATION, release_problem
 
-CONFIG = GateConfig(auc_margin=0.01, logloss_margin=0.01)
+CONFIG = GateConfig(auc_margin=0.01, entropy_margin=0.02)
 
 
 @pytest.fixture
@@ -63,7 +64,8 @@ def test_losses_within_the_margin_are_none(rows):
     blunt_G = candidate_G.mean() + 0.8 * (candidate_G - candidate_G.mean())
     added = -np.log(np.where(labels_G == 1, blunt_G / candidate_G, (1 - blunt_G) / (1 - candidate_G))).mean()
     for factor, fit in ((1.1, True), (0.9, False)):
-        config = CONFIG.model_copy(update={"logloss_margin": factor * added})
+        entropy = base_rate_entropy(labels_G)
+        config = CONFIG.model_copy(update={"entropy_margin": factor * added / entropy})
         assert (release_problem(labels_G, blunt_G, candidate_G, config) == "") == fit
 
 
@@ -71,7 +73,7 @@ def test_a_loss_that_may_be_chance_is_none(rows):
     """On thirty rows, a version that is worse by chance alone is not held up."""
     labels_G, candidate_G, made = rows
     version_G = made.model(0.6)[:30]
-    fine = CONFIG.model_copy(update={"auc_margin": 1e-6, "logloss_margin": 1e-6})
+    fine = CONFIG.model_copy(update={"auc_margin": 1e-6, "entropy_margin": 1e-6})
     assert release_problem(labels_G[:30], version_G, candidate_G[:30], fine) == ""
 
 
@@ -82,7 +84,7 @@ def test_clicks_promised_must_be_about_as_many(factor, fit):
 
     Margins so wide that nothing else tells: the order is the same, too.
     """
-    wide = GateConfig(auc_margin=0.9, logloss_margin=9.0)
+    wide = GateConfig(auc_margin=0.9, entropy_margin=9.0)
     labels_G = np.tile([0, 1, 0, 0], 50).astype(np.uint8)
     candidate_G = np.linspace(0.2, 0.4, 200)
     problem = release_problem(labels_G, factor * candidate_G, candidate_G, wide)
@@ -93,7 +95,7 @@ def test_clicks_promised_must_be_about_as_many(factor, fit):
 
 def test_no_clicks_promised_at_all():
     """Scores of 0 everywhere are probabilities, but no model."""
-    wide = GateConfig(auc_margin=0.9, logloss_margin=99.0)
+    wide = GateConfig(auc_margin=0.9, entropy_margin=99.0)
     labels_G = np.array([0, 1, 0, 0], np.uint8)
     for candidate_G in (np.full(4, 0.3), np.zeros(4)):
         assert "its mean score" in release_problem(labels_G, np.zeros(4), candidate_G, wide)

@@ -36,7 +36,7 @@ def may_wait(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
 
 if "DRILL_NAME" in os.environ:  # in the worker and its runs, not where pytest looks for tests
     saec.schedule.lease.LEASE_SECONDS = float(os.environ.get("DRILL_LEASE", saec.schedule.lease.LEASE_SECONDS))
-    for task in TASKS:
+    for task in TASKS.values():
         task.fn = may_wait(task.name, task.fn)
 
 

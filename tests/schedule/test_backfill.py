@@ -10,8 +10,9 @@ from saec.ledger import Ledger
 from saec.schedule.advance import advance
 from saec.schedule.backfill import give_up, run_backfill
 from saec.schedule.progress import ask, look_ahead
-from saec.steps import Steps
+from saec.steps import Run
 from saec.workspace import Workspace
+from tests.conftest import instead
 
 LAST, NEXT = 4, 5
 """Of the hours of a site: the last one done, and the one to be done next."""
@@ -27,7 +28,7 @@ def left(site) -> dict[str, str]:
             for name, sha in site.digests(f"workspace/{below}").items()}
 
 
-def dying(at: int) -> Steps:
+def dying(at: int) -> Run:
     """Steps of which the fourth is killed in the hour done as such and such."""
     begun = []
 
@@ -36,7 +37,7 @@ def dying(at: int) -> Steps:
         if len(begun) == at:
             raise KeyboardInterrupt
         return steps.retrain(*args)
-    return Steps(retrain=retrain)
+    return instead(retrain=retrain)
 
 
 @pytest.mark.fault(12)
@@ -105,7 +106,7 @@ def test_hour_that_loses_its_state_makes_later_ones_stale(site):
 def test_redo_that_died_makes_later_ones_stale(site):
     """Where a run died over a middle hour, nobody knows what it had been: doing it again marks the later hours."""
     site.redeliver(site.hours[2])
-    with site.pipeline(steps=dying(1)) as pipeline, pytest.raises(KeyboardInterrupt), \
+    with site.pipeline(run_step=dying(1)) as pipeline, pytest.raises(KeyboardInterrupt), \
             pipeline.leased() as lease:
         pipeline.do(lease, site.hours[2])
     site.file(site.hours[2]).write_bytes(b"PAR1")
@@ -165,7 +166,7 @@ def test_what_stands_is_untouched_until_all_is_swapped_in(site):
                      site.digests("workspace/hours") == files))
         return steps.gate(plan, *args)
 
-    rows = site.backfill(site.hours[1], site.hours[LAST], "all", steps=Steps(gate=gate))
+    rows = site.backfill(site.hours[1], site.hours[LAST], "all", run_step=instead(gate=gate))
     assert seen == [(hour, True, True, True) for hour in site.hours[1:5]]
     assert [row.hour for row in rows] == site.hours[1:5]
     after = site.rows()
@@ -199,7 +200,7 @@ def test_killed_backfill_goes_on_where_it_was(site, at):
         place.redeliver(place.hours[1])
     other.backfill(other.hours[1], other.hours[LAST], "all", promote=True)
     with pytest.raises(KeyboardInterrupt):
-        site.backfill(site.hours[1], site.hours[LAST], "all", promote=True, steps=dying(at))
+        site.backfill(site.hours[1], site.hours[LAST], "all", promote=True, run_step=dying(at))
     with site.pipeline() as pipeline:
         current = pipeline.ledger.backfills.current()
         progress = look_ahead(pipeline.config, pipeline.ledger, current, site.hours[-1])
@@ -238,7 +239,7 @@ def test_pause_takes_effect_between_hours(site):
                 assert other.ledger.backfills.ask("pause").asked == "pause"
         return steps.gate(plan, *args)
 
-    with site.pipeline(steps=Steps(gate=gate)) as pipeline:
+    with site.pipeline(run_step=instead(gate=gate)) as pipeline:
         asked = ask(site.hours[1], site.hours[LAST], "a test", only="all")
         paused, rows = run_backfill(pipeline, asked, now=site.hours[-1])
         assert (paused.state, [row.hour for row in rows]) == ("PAUSED", site.hours[1:3])
@@ -253,7 +254,7 @@ def test_given_up_backfill_leaves_no_trace(site):
     site.redeliver(site.hours[1])
     before, hours = site.rows(), site.digests("workspace/hours")
     with pytest.raises(KeyboardInterrupt):
-        site.backfill(site.hours[1], site.hours[LAST], "all", steps=dying(2))
+        site.backfill(site.hours[1], site.hours[LAST], "all", run_step=dying(2))
     with site.pipeline() as pipeline:
         assert give_up(pipeline).state == "CANCELLED"
         assert not (site.folder / "workspace" / "aside").exists()
@@ -267,7 +268,7 @@ def test_given_up_backfill_leaves_no_trace(site):
 def test_one_backfill_is_open_at_a_time(site):
     """Another range is refused while one is open, naming it and what to type."""
     with pytest.raises(KeyboardInterrupt):
-        site.backfill(site.hours[1], site.hours[LAST], "all", steps=dying(1))
+        site.backfill(site.hours[1], site.hours[LAST], "all", run_step=dying(1))
     with pytest.raises(LedgerError, match=rf"backfill {site.hours[1]} to .* is open, running; go on .*--resume"):
         site.backfill(site.hours[2], site.hours[LAST], "all")
 
@@ -292,7 +293,7 @@ def test_scheduled_run_goes_before_the_next_hour_of_a_backfill(site):
 
     done: list = []
     site_ledger = Ledger(site.config().ledger_url)
-    rows = site.backfill(site.hours[2], site.hours[LAST], "all", promote=True, steps=Steps(gate=gate))
+    rows = site.backfill(site.hours[2], site.hours[LAST], "all", promote=True, run_step=instead(gate=gate))
     threads[0].join()
     assert ends(done) == [("PUBLISHED", None)]
     assert [row.hour for row in rows] == site.hours[2:6], "the hour done meanwhile is done again on the new chain"

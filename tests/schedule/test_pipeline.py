@@ -23,8 +23,9 @@ from saec.errors import (
 )
 from saec.ledger import Ledger, report_record
 from saec.schedule.lease import LEASE_SECONDS
-from saec.steps import Steps
+from saec.steps import Run
 from saec.workspace import Workspace
+from tests.conftest import STEPS, instead
 
 LAST, NEXT = 4, 5
 """Of the hours of a site: the last one done, and the one to be done next."""
@@ -34,15 +35,15 @@ def ends(rows) -> list[tuple[str, str | None]]:
     return [(row.state, row.reason) for row in rows]
 
 
-def raising(error: BaseException) -> Steps:
+def raising(error: BaseException) -> Run:
     """Steps of which the third breaks."""
     def cluster(*_):
         raise error
-    return Steps(cluster=cluster)
+    return instead(cluster=cluster)
 
 
 @pytest.mark.parametrize(("error", "outcome", "reason"), [
-    (HourHeld("nothing to learn", reason="one-class"), "HELD", "one-class"),
+    (HourHeld("nothing to learn", reason="empty"), "HELD", "empty"),
     (HourAbsent("not there"), "HELD", "no-data"),
     (InputError("damaged", reason="corrupt"), "QUARANTINED", "corrupt"),
     (TrainingError("loss is nan"), "FAILED", "diverged"),
@@ -61,7 +62,7 @@ def raising(error: BaseException) -> Steps:
 def test_every_error_is_an_outcome(site, error, outcome, reason):
     """Whatever breaks in an hour, the hour ends with a reason and its message, and the live version is as it was."""
     serving = site.serving()
-    (row,) = site.advance(site.hours[NEXT], steps=raising(error))
+    (row,) = site.advance(site.hours[NEXT], run_step=raising(error))
     assert (row.state, row.reason, row.message) == (outcome, reason, str(error))
     assert (row.checkpoint, row.version, row.stage) == (None, None, "cluster")
     assert row.parent == site.hours[LAST]
@@ -97,7 +98,7 @@ def test_damaged_champion_is_replaced_by_the_last_sound_version(site, caplog):
 def test_interrupted_run_gives_the_lease_back(site):
     """Being told to stop is no outcome: the hour stays RUNNING, the lease is free at once."""
     with pytest.raises(KeyboardInterrupt):
-        site.advance(site.hours[NEXT], steps=raising(KeyboardInterrupt()))
+        site.advance(site.hours[NEXT], run_step=raising(KeyboardInterrupt()))
     assert site.rows()[-1].state == "RUNNING"
     assert ends(site.advance(site.hours[NEXT])) == [("PUBLISHED", None)]
 
@@ -105,7 +106,7 @@ def test_interrupted_run_gives_the_lease_back(site):
 def test_failed_hour_is_retried_by_the_next_runs(site):
     """Three scheduled attempts, then the schedule goes on with the hour after; that goes on from the last trained."""
     for attempt in (1, 2, 3):
-        (row,) = site.advance(site.hours[NEXT], steps=raising(OSError(errno.EIO, "Input/output error")))
+        (row,) = site.advance(site.hours[NEXT], run_step=raising(OSError(errno.EIO, "Input/output error")))
         assert row.attempts == attempt
     assert site.advance(site.hours[NEXT]) == []
     (after,) = site.advance(site.hours[NEXT + 1])
@@ -153,13 +154,13 @@ def test_torch_without_memory_is_out_of_memory(site):
     def cluster(*_):
         torch.empty(1 << 55, dtype=torch.uint8)
 
-    (row,) = site.advance(site.hours[NEXT], steps=Steps(cluster=cluster))
+    (row,) = site.advance(site.hours[NEXT], run_step=instead(cluster=cluster))
     assert ends([row]) == [("FAILED", "oom")]
     assert site.serving() == live
 
 
 @pytest.mark.fault(6)
-@pytest.mark.parametrize("during", Steps._fields[:-1])
+@pytest.mark.parametrize("during", STEPS[:-1])
 def test_run_that_lost_its_lease_can_neither_write_nor_publish(site, undisturbed, during):
     """A run replaced during any step stops with LeaseLost: ledger and live version stay; the next run does the hour."""
     def replaced(*args):
@@ -168,7 +169,7 @@ def test_run_that_lost_its_lease_can_neither_write_nor_publish(site, undisturbed
 
     serving = site.serving()
     with pytest.raises(LeaseLost):
-        site.advance(site.hours[NEXT], steps=Steps(**{during: replaced}))
+        site.advance(site.hours[NEXT], run_step=instead(**{during: replaced}))
     row = site.rows()[-1]
     assert (row.hour, row.state, row.stage) == (site.hours[NEXT], "RUNNING", during)
     assert site.serving() == serving
@@ -187,7 +188,7 @@ def test_run_replaced_while_publishing_cannot_follow_the_new_one(site):
 
     live = site.live
     with pytest.raises(LeaseLost):
-        site.advance(site.hours[NEXT], steps=Steps(publish=late))
+        site.advance(site.hours[NEXT], run_step=instead(publish=late))
     assert site.live == live
 
 
@@ -201,7 +202,7 @@ def test_lease_is_renewed_while_a_step_takes_long(site, monkeypatch):
             pass
         return steps.ingest(plan)
 
-    assert ends(site.advance(site.hours[NEXT], steps=Steps(ingest=slow))) == [("PUBLISHED", None)]
+    assert ends(site.advance(site.hours[NEXT], run_step=instead(ingest=slow))) == [("PUBLISHED", None)]
 
 
 def test_orphans_of_killed_runs_are_removed(site):
@@ -283,7 +284,7 @@ def test_report_record_has_the_outcome_and_the_figures(undisturbed, site):
     assert {"hour", "outcome", "reason", "version", "rows", "auc_original", "auc_compressed", "auc_champion",
             "logloss_original", "logloss_compressed", "logloss_champion", "vectors_original", "vectors_compressed",
             "bytes_original", "bytes_compressed", "ratio_vectors", "ratio_embedding", "ratio_total",
-            "seconds"} <= record.keys()
+            "ratio_version", "seconds"} <= record.keys()
     assert (record["hour"], record["outcome"], record["version"]) == (str(row.hour), "PUBLISHED", row.version)
     site.file(site.hours[NEXT]).write_bytes(b"PAR1")
     (refused,) = site.advance(site.hours[NEXT])
@@ -302,6 +303,9 @@ def test_ratios_are_those_of_the_files(undisturbed):
         beside = ("manifest.json", "recorded.safetensors")
         on_disk = sum(path.stat().st_size for path in folder.iterdir() if path.name not in beside)
         assert sum(row.record["sizes"].values()) == on_disk
+        version = sum(path.stat().st_size for path in folder.iterdir())
+        assert version <= row.record["bytes_version"] <= version + 2048
+        assert row.record["ratio_version"] == row.record["bytes_version_original"] / row.record["bytes_version"]
 
 
 @pytest.mark.fault(3)

@@ -1,0 +1,271 @@
+"""What is known of one model line, in sums: small enough for a record, added up from hour to hour.
+
+A line is the compressed model from hour to hour: each candidate is the next of it. Every row of an hour is
+scored by the line's newest model that has not seen it, and by its references at the same moment: before the cut the
+models as the hour began, after it those of the cut. Decisions:
+
+- *Strata.* Rows are ranked only against rows that the same models scored, so each of the two parts of an hour is a
+  stratum. The AUC is the mean of the clicked rows' placements, each among the rows without a click of its own stratum;
+  strata of one label only have no pairs and add to the log loss alone.
+- *Its variance* has DeLong's two parts. With P clicked rows in all, of which p in a stratum with n others,
+
+      P^2 variance = sum over clicked rows (gap - mean)^2 + sum over the others (p / n)^2 (gap - mean)^2
+
+  each with its N / (N - 1), where a row's gap is the difference of its placements under the two models. With one
+  stratum that is DeLong's to the last term; with strata of a single click, which have no variance of their own, it
+  still is one, as all clicked rows are taken together.
+- *The base rate* of the rows is known only when all have come, so the line's losses are kept by label.
+
+Shapes: B rows of a stratum, P with label 1, N with label 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self, get_type_hints
+
+import numpy as np
+
+from saec.gate.delong import Placements, placements
+from saec.gate.metrics import Floats, Labels, row_losses
+
+
+@dataclass(frozen=True, slots=True)
+class Additive:
+    """Sums of rows: two of them add up, field by field, and they travel as JSON."""
+
+    def __add__(self, other: Self) -> Self:
+        """The sums of both sets of rows."""
+        return type(self)(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
+
+    @classmethod
+    def from_dict(cls, known: dict[str, Any]) -> Self:
+        """From what `dataclasses.asdict` made of it, through JSON."""
+        kinds = get_type_hints(cls)
+        return cls(**{name: kinds[name].from_dict(value) if isinstance(value, dict) else value
+                      for name, value in known.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Sums(Additive):
+    """Values with weights."""
+
+    weight: float = 0.0
+    """Sum of the weights; the number of values where each weighs 1."""
+    total: float = 0.0
+    """Sum of the values, weighted."""
+    squares: float = 0.0
+    """Sum of their squares, weighted."""
+
+    @classmethod
+    def of(cls, values: Floats, weight: float = 1.0) -> Sums:
+        """Of values that weigh the same."""
+        return cls(weight * values.size, weight * float(values.sum()), weight * float((values * values).sum()))
+
+    @property
+    def mean(self) -> float:
+        """Weighted mean, nan for no weight."""
+        return self.total / self.weight if self.weight else math.nan
+
+    def scatter(self, around: float) -> float:
+        """Weighted sum of the squared distances from a point."""
+        return max(0.0, self.squares - 2.0 * around * self.total + around * around * self.weight)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean of values that each weigh 1; nan for fewer than two."""
+        if self.weight < 2:
+            return math.nan
+        return math.sqrt(self.scatter(self.mean) / (self.weight - 1) / self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks(Additive):
+    """Differences of placements between two models; their mean is the difference of the AUC over all strata."""
+
+    positive: Sums = field(default_factory=Sums)
+    """Of the clicked rows, each weighing 1."""
+    negative: Sums = field(default_factory=Sums)
+    """Of the other rows, each weighing (p / n)^2."""
+    negatives: int = 0
+    """How many of these."""
+
+    @classmethod
+    def of(cls, line: Placements, reference: Placements) -> Ranks:
+        """Of one stratum; nothing for one label."""
+        count_P, count_N = line.positive_P.size, line.negative_N.size
+        if not count_P or not count_N:
+            return cls()
+        return cls(Sums.of(line.positive_P - reference.positive_P),
+                   Sums.of(line.negative_N - reference.negative_N, (count_P / count_N) ** 2), count_N)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the difference of the AUC; nan for fewer than two rows of a label."""
+        count_P, count_N = self.positive.weight, self.negatives
+        if count_P < 2 or count_N < 2:
+            return math.nan
+        mean = self.positive.mean
+        squared = (self.positive.scatter(mean) * count_P / (count_P - 1)
+                   + self.negative.scatter(mean) * count_N / (count_N - 1))
+        return math.sqrt(squared) / count_P
+
+
+@dataclass(frozen=True, slots=True)
+class Levels(Additive):
+    """One model's own figures, summed over rows."""
+
+    predicted: float = 0.0
+    """Probabilities: clicks promised."""
+    loss: float = 0.0
+    """Log loss, nats."""
+    placements: float = 0.0
+    """Placements of the clicked rows in strata of both labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair(Additive):
+    """The line beside one reference on the same rows."""
+
+    rows: int = 0
+    """How many."""
+    positives: int = 0
+    """Of them with label 1."""
+    loss: Sums = field(default_factory=Sums)
+    """Differences of the rows' log loss, line minus reference, nats."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """Differences of placements, line minus reference."""
+    line: Levels = field(default_factory=Levels)
+    """The line's own figures."""
+    reference: Levels = field(default_factory=Levels)
+    """The reference's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone(Additive):
+    """The line by itself, for the comparison with the share of clicks of the same rows."""
+
+    rows: int = 0
+    """How many."""
+    positives: int = 0
+    """Of them with label 1."""
+    loss: Sums = field(default_factory=Sums)
+    """Log loss of the rows, nats."""
+    predicted: float = 0.0
+    """Probabilities: clicks promised."""
+    loss_positives: float = 0.0
+    """Of it, that of the rows with label 1."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """Placements minus a half."""
+
+    @property
+    def entropy(self) -> float:
+        """Log loss, nats a row, of always answering these rows' share of clicks."""
+        if not self.rows:
+            return math.nan
+        shares = (self.positives / self.rows, 1.0 - self.positives / self.rows)
+        return -sum(share * math.log(share) for share in shares if share > 0.0)
+
+    @property
+    def loss_gap(self) -> Sums:
+        """Differences of the rows' log loss, line minus base rate, nats."""
+        rate = self.positives / self.rows if self.rows else math.nan
+        if not 0.0 < rate < 1.0:  # a base rate of 0 or 1 is right for certain on every row
+            return self.loss
+        clicked, other = -math.log(rate), -math.log1p(-rate)
+        negatives, loss_negatives = self.rows - self.positives, self.loss.total - self.loss_positives
+        crossed = clicked * self.loss_positives + other * loss_negatives
+        return Sums(self.rows, self.loss.total - self.positives * clicked - negatives * other,
+                    self.loss.squares - 2.0 * crossed + self.positives * clicked**2 + negatives * other**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A model line's standing, and the test that is running.
+
+    >>> Evidence.from_dict(Evidence(hours=3, qualified=True).as_dict()).hours
+    3
+    """
+
+    pairs: dict[str, Pair] = field(default_factory=dict)
+    """By reference: `original`, and `champion` where there is one."""
+    alone: Alone = field(default_factory=Alone)
+    """The line by itself, on the rows of the running test."""
+    before: Alone = field(default_factory=Alone)
+    """The same of the last test that passed: a fresh test says little of the base rate at first."""
+    hours: int = 0
+    """Hours in the running test."""
+    qualified: bool = False
+    """Whether a test has passed and none has failed since: the hours of a qualified line are published."""
+    tried: int = 0
+    """Tests in a row that ended without passing; each lowers the error that the next may make."""
+
+    def with_stratum(self, labels_B: Labels, line_B: Floats, references: dict[str, Floats]) -> Evidence:
+        """With rows that one set of models has scored; none leave it as it is.
+
+        Args:
+            labels_B: uint8 [B], 0 or 1.
+            line_B: float64 [B], probabilities of the line.
+            references: float64 [B] by name.
+        """
+        if not labels_B.size:
+            return self
+        line, half = _Stratum.of(labels_B, line_B), np.full(labels_B.size, 0.5)
+        pairs = {name: self.pairs.get(name, Pair()) + line.beside(_Stratum.of(labels_B, reference_B))
+                 for name, reference_B in references.items()}
+        alone = line.alone(labels_B, placements(labels_B, half))
+        return replace(self, pairs=pairs, alone=self.alone + alone)
+
+    def afresh(self, *, qualified: bool, passed: bool) -> Evidence:
+        """With a fresh test in the place of one that is over.
+
+        Args:
+            qualified: the line's standing from now on.
+            passed: whether the test did.
+        """
+        return Evidence(before=self.alone if qualified else Alone(), qualified=qualified,
+                        tried=0 if passed or (qualified and self.qualified) else self.tried + 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: plain finite values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, known: dict[str, Any]) -> Evidence:
+        """From `as_dict`, through JSON."""
+        pairs = {name: Pair.from_dict(pair) for name, pair in known["pairs"].items()}
+        return cls(pairs, Alone.from_dict(known["alone"]), Alone.from_dict(known["before"]),
+                   known["hours"], known["qualified"], known["tried"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stratum:
+    """One model on rows that are ranked among themselves."""
+
+    placements: Placements
+    """For the AUC."""
+    row_losses_B: Floats
+    """For the log loss."""
+    levels: Levels
+    """Its own figures."""
+
+    @classmethod
+    def of(cls, labels_B: Labels, probabilities_B: Floats) -> _Stratum:
+        """Of probabilities that are all in [0, 1]."""
+        placed, losses_B = placements(labels_B, probabilities_B), row_losses(labels_B, probabilities_B)
+        ranked = math.isfinite(placed.auc)
+        return cls(placed, losses_B, Levels(float(probabilities_B.sum()), float(losses_B.sum()),
+                                            float(placed.positive_P.sum()) if ranked else 0.0))
+
+    def beside(self, reference: _Stratum) -> Pair:
+        """The line, which this is, beside a reference."""
+        gap_B = self.row_losses_B - reference.row_losses_B
+        return Pair(gap_B.size, self.placements.positive_P.size, Sums.of(gap_B),
+                    Ranks.of(self.placements, reference.placements), self.levels, reference.levels)
+
+    def alone(self, labels_B: Labels, half: Placements) -> Alone:
+        """The line by itself."""
+        return Alone(labels_B.size, self.placements.positive_P.size, Sums.of(self.row_losses_B),
+                     self.levels.predicted, float(self.row_losses_B[labels_B == 1].sum()),
+                     Ranks.of(self.placements, half))
