@@ -470,6 +470,19 @@ def test_moments_by_hand(click_hours):
     assert [past.moment(end=end).rows for end in (False, True)] == [3 + 3, 3 + 4]
 
 
+def test_room_is_made_for_what_has_a_row_at_the_moment(click_hours, hourly, monkeypatch):
+    """The rows that an allowance is reckoned against: at the cut without those that only the gate rows brought."""
+    asked, of = [], Allowance.of
+    made = hourly(click_hours.config(compression={"codewords": 6, "ratio": "auto"}))
+    monkeypatch.setattr(steps, "Allowance", types.SimpleNamespace(of=lambda *args: (asked.append(args[1]), of(*args))[1]))
+    for hour, rows in hours_of(click_hours):
+        del asked[:]
+        made.do(hour, rows)
+    at_cut, at_end = (made.past.moment(end=end).rows for end in (False, True))
+    assert asked == [at_cut] * 3 + [at_end] * 3
+    assert at_cut < at_end == made.original.vocabulary.rows
+
+
 def test_a_burst_leaves_some_features_out(click_hours):
     """What the vocabulary had no room for is nobody's candidate, and nothing stumbles over it."""
     *_, past = pasts(click_hours, (0, [1]), (1, [2, 2, 3, 4]), cuts={1: 3}, vocabulary={**PLAIN, "max_new_features": 1})

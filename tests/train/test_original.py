@@ -217,7 +217,9 @@ def test_at_the_cut_the_table_is_as_it_was(click_hours, monkeypatch, cut):
     end_VD = original.table.vectors_VD.copy()
     rows_M = np.random.default_rng(0).permutation(len(end_VD))
     for chosen_M in (rows_M, rows_M[:7], rows_M[:0]):
-        assert np.array_equal(at_cut.vectors(chosen_M, end_VD[chosen_M]), tables[1][chosen_M])
+        given_MD = end_VD[chosen_M]
+        assert np.array_equal(at_cut.vectors(chosen_M, given_MD), tables[1][chosen_M])
+        assert np.array_equal(given_MD, end_VD[chosen_M]), "what is given is left as it is"
     assert np.array_equal(original.table.vectors_VD, end_VD), "nothing of the table itself is touched"
     assert (tables[1] != end_VD).any() == (cut < 150)
     assert (tables[0] != tables[1]).any()
