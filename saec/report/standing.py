@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saec.hours import Hour
-from saec.monitoring.outlook import Outlook
+from saec.monitoring.outlook import SERVED_HOURS, Outlook
 from saec.report import text
+from saec.report.headline import gap_text
 from saec.schedule.progress import Progress
 
 _DAY = 86400
@@ -30,6 +31,9 @@ class Line:
 def standing(outlook: Outlook) -> Iterator[Line]:
     """Where the pipeline stands, what is live first."""
     yield _live(outlook)
+    if pair := outlook.served.get("live-original"):
+        yield Line("served AUC", f"{gap_text(pair.auc)}, last {SERVED_HOURS} hours")
+        yield Line("served loss", f"{gap_text(pair.logloss)}, last {SERVED_HOURS} hours")
     if outlook.live and outlook.live.held:
         yield Line("held", f"by {outlook.live.actor}: {outlook.live.reason}", "attention")
     yield Line("at work", running(outlook) or "nothing")

@@ -11,15 +11,15 @@ from rich.console import Console
 from saec.report.canvas import svg
 from saec.report.figures import NO_DATA
 from saec.report.hour import hour_markdown
-from saec.report.page import render_report
-from saec.report.served import (
+from saec.report.logged import (
     log_text,
-    newest_served,
+    logged_auc_figure,
+    logged_text,
+    newest_logged,
     reliability_figure,
-    served_auc_figure,
-    served_text,
     version_rows,
 )
+from saec.report.page import render_report
 from saec.report.summary import report_rows
 from saec.report.table import hours_frame
 from saec.report.terminal import WIDE, WIDER, hours_table, summary_panel
@@ -36,10 +36,10 @@ def printed(what: Any, width: int = 200) -> str:
 
 def test_the_newest_hour_is_summed_up_in_a_line(served_records: list[dict[str, Any]]) -> None:
     """Coverage, ranking and calibration, and what was read of the log."""
-    newest = newest_served(served_records)
+    newest = newest_logged(served_records)
     assert newest is not None
     assert newest["hour"] == served_records[-1]["hour"]
-    assert served_text(newest) == SAID
+    assert logged_text(newest) == SAID
     assert log_text(newest) == "30,000 lines in 3 files, 2 unreadable, 1 torn, 1 of its versions not in the store"
     assert [row[1] for row in version_rows(newest)] == ["3,216", "6,432", "9,649"]
 
@@ -47,7 +47,7 @@ def test_the_newest_hour_is_summed_up_in_a_line(served_records: list[dict[str, A
 def test_a_log_that_could_not_be_read_says_why(served_records: list[dict[str, Any]]) -> None:
     """The line is the problem, wherever it is shown."""
     problem = "the request log /log cannot be read: Permission denied"
-    assert served_text(served_records[58]) == problem
+    assert logged_text(served_records[58]) == problem
     assert problem in render_report(served_records[:59], "Shop")
     assert "cannot be read: Permission denied" in hour_markdown(served_records[58]).replace("\\", "")
 
@@ -95,7 +95,7 @@ def test_json_and_tables_have_the_figures(served_records: list[dict[str, Any]]) 
 ])
 def test_without_a_log_nothing_is_said(records: list[dict[str, Any]], show: Any) -> None:
     """Hours without a request log look as they did before there was one."""
-    assert newest_served(records) is None
+    assert newest_logged(records) is None
     assert "served_" not in show(records)
     assert "ECE" not in show(records)
 
@@ -116,6 +116,6 @@ def test_half_a_record_is_no_error(record: dict[str, Any]) -> None:
     """Hours that nothing was served in, and records that know little, are shown all the same."""
     record = {"hour": "2017-10-01T00", "outcome": "PUBLISHED"} | record
     assert NO_DATA in svg(reliability_figure([record]), "name")
-    assert NO_DATA in svg(served_auc_figure([record]), "name")
+    assert NO_DATA in svg(logged_auc_figure([record]), "name")
     assert render_report([record], "Shop")
     assert hour_markdown(record)

@@ -1,8 +1,9 @@
-"""What was served, by the request log: its line of figures, its table by version, and its two figures.
+"""What was served by the request log: its line of figures, its table by version, and its two figures.
 
 Decisions: an hour without a request log says nothing, so that a report without one is as it was; the reliability
-diagram is the newest hour's, since bins of several hours do not add up; beside the served AUC stands the champion's on
-all rows of the hour, which is what was to be expected.
+diagram is the newest hour's, since bins of several hours do not add up; beside the logged AUC stands that of what was
+live, had it answered every row of the hour at once, which is what was to be expected. To people these figures are
+"logged", since "served" are those of the hour's rows (`saec.report.headline`); their keys in a record are `served_…`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from saec.report.records import Record, finite, ordered
 
 HEAD = ("version", "rows", "AUC", "log loss", "mean score", "click rate", "calibration")
 _COUNTED = (("unreadable", "unreadable"), ("torn", "torn"), ("unknown_versions", "of its versions not in the store"))
-_LINES = (Line("served_auc", "served", "compressed"), Line("progressive_auc_champion", "champion", "champion"))
+_LINES = (Line("served_auc", "logged", "compressed"), Line("auc_served", "live", "champion"))
 
 
-def newest_served(records: Sequence[Record]) -> Record | None:
-    """The newest hour that knows what was served, or why that cannot be known."""
-    return next((record for record in reversed(ordered(records)) if served_text(record)), None)
+def newest_logged(records: Sequence[Record]) -> Record | None:
+    """The newest hour that has a request log, or knows why it could not be read."""
+    return next((record for record in reversed(ordered(records)) if logged_text(record)), None)
 
 
-def served_text(record: Record) -> str:
+def logged_text(record: Record) -> str:
     """Coverage and figures in one line; empty without a request log."""
     if record.get("served_problem"):
         return text.plain(record["served_problem"])
@@ -53,7 +54,7 @@ def log_text(record: Record) -> str:
 
 
 def version_rows(record: Record) -> list[list[str]]:
-    """A row a version that served, under `HEAD`; names are as the log has them, not yet escaped."""
+    """A row a version that was logged, under `HEAD`; names are as the log has them, not yet escaped."""
     versions = record.get("served_versions")
     found = versions if isinstance(versions, Mapping) else {}
     return [
@@ -65,9 +66,9 @@ def version_rows(record: Record) -> list[list[str]]:
 
 
 @settings()
-def served_auc_figure(records: Sequence[Record]) -> Figure:
-    """AUC of what was served, and of the champion had it served every row."""
-    figure, axes = panel("AUC of the scores that were served")
+def logged_auc_figure(records: Sequence[Record]) -> Figure:
+    """AUC of the logged scores, and of what was live had it answered every row."""
+    figure, axes = panel("AUC of the scores that were logged")
     if draw_lines(axes, records, _LINES):
         label_lines(axes, ordered(records), _LINES, text.decimal)
     return figure
@@ -75,9 +76,9 @@ def served_auc_figure(records: Sequence[Record]) -> Figure:
 
 @settings()
 def reliability_figure(records: Sequence[Record]) -> Figure:
-    """Click rate against mean score, a dot a tenth of the newest hour's served rows; on the line is calibrated."""
+    """Click rate against mean score, a dot a tenth of the newest hour's logged rows; on the line is calibrated."""
     figure, axes = panel("Click rate (up) by mean score (across)")
-    record = newest_served(records) or {}
+    record = newest_logged(records) or {}
     bins = [(score, rate) for item in record.get("served_bins") or ()
             if (score := finite(item.get("mean_score"))) is not None
             and (rate := finite(item.get("click_rate"))) is not None]
