@@ -100,7 +100,8 @@ def pooled(pairs: Iterable[Sums]) -> Paired | None:
     known = list(pairs)
     if not known:
         return None
-    total = Pair.from_dict(dict(reduce(_added, known)))
+    sums: Sums = reduce(_added, known)
+    total = Pair.from_dict(dict(sums))
     clicked, reach = total.ranks.positive, NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     return Paired(
         len(known), total.rows,

@@ -32,8 +32,9 @@ def standing(outlook: Outlook) -> Iterator[Line]:
     """Where the pipeline stands, what is live first."""
     yield _live(outlook)
     if pair := outlook.served.get("live-original"):
-        yield Line("served AUC", f"{gap_text(pair.auc)}, last {SERVED_HOURS} hours")
-        yield Line("served loss", f"{gap_text(pair.logloss)}, last {SERVED_HOURS} hours")
+        yield Line("served", f"last {SERVED_HOURS} hours, {text.count(pair.rows)} rows")
+        yield Line("AUC", gap_text(pair.auc))
+        yield Line("log loss", gap_text(pair.logloss))
     if outlook.live and outlook.live.held:
         yield Line("held", f"by {outlook.live.actor}: {outlook.live.reason}", "attention")
     yield Line("at work", running(outlook) or "nothing")

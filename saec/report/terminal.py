@@ -90,9 +90,9 @@ def hours_table(records: Iterable[Record], width: int = WIDE) -> Table:
     known = ordered(records)
     told = {LOGGED: any(map(logged_text, known)), WHOLE: any(number(record, "ratio_version") for record in known)}
     shown = [column for column in COLUMNS if width >= column.least and told.get(column.heading, True)]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, int(width >= WIDE), 0, 0), header_style="dim")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, header_style="dim")
     table.add_column("hour (UTC)", no_wrap=True)
-    table.add_column("outcome", no_wrap=width >= WIDE, min_width=max(map(len, COLOURS)))
+    table.add_column("outcome", min_width=max(map(len, COLOURS)))
     for column in shown:
         table.add_column(column.heading, justify="right", no_wrap=True)
     for record in known:

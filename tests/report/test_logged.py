@@ -1,4 +1,4 @@
-"""What was served, on the page, in the terminal, in Prefect's page and in JSON; nothing of it without a request log."""
+"""What the request log says, on the page, in the terminal, in Prefect's page and in JSON; nothing of it without one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from saec.report.logged import (
 from saec.report.page import render_report
 from saec.report.summary import report_rows
 from saec.report.table import hours_frame
-from saec.report.terminal import WIDE, WIDER, hours_table, summary_panel
+from saec.report.terminal import LOGGED, WIDE, WIDER, hours_table, summary_panel
 
 SAID = "9,649 rows (91 %), AUC 0.7374, log loss 0.5636, calibration 1.065, ECE 0.0213"
 
@@ -56,16 +56,16 @@ def test_the_page_has_a_panel(served_records: list[dict[str, Any]]) -> None:
     """Figures by version, a reliability diagram, and the curve over the hours; a hostile version stays text."""
     html = render_report(served_records, "Shop")
     assert f"<p>{SAID}.</p>" in html
-    assert "Figure 7. Whether scores mean what they say" in html
-    assert "Figure 8. The live model as users met it" in html
+    assert "Figure 8. Whether scores mean what they say" in html
+    assert "Figure 9. AUC by the request log" in html
     assert "<script" not in html
-    assert html.count("<dt>served</dt>") == 20
+    assert html.count("<dt>logged</dt>") == 20
 
 
 def test_prefects_page_has_it_too(served_records: list[dict[str, Any]]) -> None:
     """A line, a row a version and the diagram."""
     told = hour_markdown(served_records[59])
-    assert "Served: 9,649 rows" in told
+    assert "Logged: 9,649 rows" in told
     assert "| 20171003T10\\-000000000001 | 6,432 |" in told
     assert "![Click rate by mean score](data:image/png;base64," in told
     assert "<script" not in told
@@ -74,9 +74,9 @@ def test_prefects_page_has_it_too(served_records: list[dict[str, Any]]) -> None:
 def test_the_terminal_shows_it(served_records: list[dict[str, Any]]) -> None:
     """A column where there is room, a line in the summary."""
     table = printed(hours_table(served_records, WIDER), WIDER)
-    assert "served" in table
+    assert LOGGED in table
     assert "…" not in table
-    assert "served" not in printed(hours_table(served_records, WIDE), WIDE)
+    assert LOGGED not in printed(hours_table(served_records, WIDE), WIDE)
     assert f"2017-10-03T11: {SAID}" in printed(summary_panel(served_records))
 
 
