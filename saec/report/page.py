@@ -252,7 +252,7 @@ def _details(record: Record) -> list[tuple[str, str]]:
         ("bytes", f"{text.stored(record)} (the paper's way, no keys: {text.times(record.get('ratio_embedding'))})"),
         ("by part", _listed(parts(record, "sizes", PARTS), text.size)),
         ("by step", _listed(parts(record, "seconds", STEPS), text.duration)),
-        ("calibration", (f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
+        ("gate calibration", (f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
                         f"{text.decimal(record.get('normalised_entropy_compressed'))}")),
         ("codes", (f"share changed {text.decimal(record.get('code_churn'), 3)}, "
                   f"share of clusters used {text.decimal(record.get('utilisation'), 3)}")),
