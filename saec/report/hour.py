@@ -24,7 +24,8 @@ from saec.report.headline import HEAD as PAIR_HEAD
 from saec.report.headline import level_rows, pair_rows, stand_in_text
 from saec.report.headline_figures import served_lines
 from saec.report.logged import HEAD as LOGGED_HEAD
-from saec.report.logged import log_text, logged_text, reliability_figure, version_rows
+from saec.report.logged import log_text, logged_text, version_rows
+from saec.report.logged_figures import reliability_figure
 from saec.report.palette import LIGHT
 from saec.report.records import (
     PARTS,

@@ -23,12 +23,11 @@ from saec.report.headline import MODELS, STAND_IN, covered, interval_text, pair_
 from saec.report.logged import HEAD as LOGGED_HEAD
 from saec.report.logged import (
     log_text,
-    logged_auc_figure,
     logged_text,
     newest_logged,
-    reliability_figure,
     version_rows,
 )
+from saec.report.logged_figures import logged_auc_figure, reliability_figure
 from saec.report.palette import DARK, LIGHT, outcome_role
 from saec.report.records import (
     PARTS,

@@ -13,12 +13,11 @@ from saec.report.figures import NO_DATA
 from saec.report.hour import hour_markdown
 from saec.report.logged import (
     log_text,
-    logged_auc_figure,
     logged_text,
     newest_logged,
-    reliability_figure,
     version_rows,
 )
+from saec.report.logged_figures import logged_auc_figure, reliability_figure
 from saec.report.page import render_report
 from saec.report.summary import report_rows
 from saec.report.table import hours_frame
