@@ -64,6 +64,7 @@ def automations(config: Config, notification: Any = None) -> list[AutomationCore
         "failed": _event(config, FAILED),
         "held": _event(config, OF_ALARMS["held"]),
         "old": _silence(config, {PUBLISHED}, waits, timedelta(hours=alarms.live_hours)),
+        "worse": _event(config, OF_ALARMS["worse"]),
         "disk": _event(config, OF_ALARMS["disk"]),
     }
     described = {
@@ -71,6 +72,7 @@ def automations(config: Config, notification: Any = None) -> list[AutomationCore
         "failed": "An hour is FAILED: its page says why; saec run --hour does it again.",
         "held": f"{alarms.held_hours} hours in a row published nothing: their pages say why.",
         "old": f"Nothing was published for {alarms.live_hours} hours: what is served grows old.",
+        "worse": "The hours that the live version served show it to be worse: see saec status, then saec rollback.",
         "disk": f"Less than {alarms.disk_free_gb:g} GB free where the workspace is.",
     }
     return [_zombie(notification),

@@ -25,7 +25,7 @@ from saec.report.records import explanation
 HOUR_ENDED = "saec.hour."
 PUBLISHED, FAILED = f"{HOUR_ENDED}published", f"{HOUR_ENDED}failed"
 DEPLOYED = "saec.pipeline.deployed"
-OF_ALARMS = {"held": "saec.publishing.stalled", "disk": "saec.disk.low"}
+OF_ALARMS = {"held": "saec.publishing.stalled", "worse": "saec.live.worse", "disk": "saec.disk.low"}
 """Events of the alarms that Prefect could not tell from the hours' events alone."""
 log = logging.getLogger("saec.events")
 

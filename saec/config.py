@@ -181,23 +181,36 @@ class CompressionConfig(Section):
     """Clusters of a field, in place of what the ratio gives; a field with fewer features stays direct."""
     codebook_precision: Literal["int8", "float16"] = "int8"
     """Numbers of the codebooks on disk."""
+    network_precision: float = Field(default=2.0, ge=1.0, le=32.0)
+    """Steps on disk to the root mean square of a layer's weights: more are more bytes and less rounding."""
     fingerprint_bits: int = Field(default=6, ge=2, le=16)
     """Bits that tell an indexed feature from an unknown one: one unknown in 2^bits is taken for a known one."""
 
 
 class GateConfig(Section):
-    """When a challenger is good enough: paired one-sided non-inferiority on the hour's gate rows."""
+    """When a challenger is good enough: paired one-sided non-inferiority, on hours pooled until they decide."""
 
-    auc_margin: float = Field(default=0.005, gt=0)
+    auc_margin: float = Field(default=0.02, gt=0)
     """Largest loss of AUC that still counts as no loss."""
-    logloss_margin: float = Field(default=0.005, gt=0)
-    """Largest rise of log loss (nats a row) that still counts as no loss."""
+    entropy_margin: float = Field(default=0.015, gt=0)
+    """Largest rise of log loss that still counts as no loss, as a share of the base rate's entropy."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Confidence with which the loss must be shown to be inside the margin."""
+    """Confidence with which the loss must be shown to be inside the margin, however often it is looked at."""
+    rollback: bool = False
+    """Whether a live version shown worse, by the hours that it served, than the one before it gives way to that one if
+    there is nothing newer to publish; the store is then held until a person releases it."""
     min_rows: int = Field(default=500, ge=2)
-    """Fewest gate rows for a decision; below, the hour is HELD(too-few)."""
-    min_class_rows: int = Field(default=100, ge=1)
-    """Fewest gate rows of either label for a decision; below, the hour is HELD(too-few)."""
+    """Fewest rows, of all hours pooled, for a decision; below, the hour is HELD(too-few)."""
+    min_class_rows: int = Field(default=30, ge=2)
+    """Fewest rows of either label, of all hours pooled, for a decision; below, the hour is HELD(too-few)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_margin_in_nats(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "logloss_margin" in given:
+            raise ValueError("logloss_margin, nats a row, is now entropy_margin, a share of the base rate's entropy: "
+                             "0.01 nats at 20% clicks (entropy 0.5) are an entropy_margin of 0.02")
+        return given
 
 
 class RetentionConfig(Section):

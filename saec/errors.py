@@ -3,7 +3,7 @@
     SaecError
     ├── ConfigError        a setting is missing, unknown or out of range
     ├── InputError         an hour's partition cannot be used      -> QUARANTINED(reason)
-    ├── HourHeld           nothing can or should be learnt yet     -> HELD(reason: empty, one-class, label-shift)
+    ├── HourHeld           nothing can or should be learnt yet     -> HELD(reason: empty, label-shift)
     │   └── HourAbsent     the partition is not there (yet)        -> HELD(no-data)
     ├── TrainingError      training or clustering broke            -> FAILED(reason)
     ├── StoreError         a version, release or checkpoint cannot be written or read

@@ -28,6 +28,12 @@ class HourPlan:
     """Checkpoint of the challenger after the hour before, with the version made of it."""
     champion: str | None = None
     """Version to compare with: the live one, or in a backfill the last published before this hour."""
+    before_live: str | None = None
+    """The version that was live before the champion, if the champion is live and was published."""
+    watch: dict[str, Any] | None = None
+    """What the hours before say of what is live, see `saec.gate.watch`, as the record keeps it."""
+    evidence: dict[str, Any] | None = None
+    """What the gate knows of the line from the hours before, as the record keeps it."""
     click_rates: tuple[float, ...] = ()
     """Click rates of the hours before, to tell a shift of the labels by."""
     late: dict[Hour, tuple[Hour, ...]] = field(default_factory=dict)
@@ -63,6 +69,8 @@ class Trained:
     new_features: int
     served: dict[str, Any]
     """AUC and log loss over the whole hour, of each model as it stood when the hour began, and `served_pairs`."""
+    watch: dict[str, Any] | None
+    """What the hours that the live version served say of it, see `saec.gate.watch`; None without one."""
     logged: dict[str, Any]
     """What the request log says of the hour, see `saec.gate.served`; nothing without one."""
 

@@ -13,6 +13,7 @@ be read to know what an hour does; the steps follow in its order.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Callable
@@ -34,11 +35,13 @@ from saec.data.late import IDENTITIES_FILE
 from saec.data.rows import EncodedRows
 from saec.errors import StoreError
 from saec.failpoints import reached
+from saec.gate.evidence import Evidence
 from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy
 from saec.gate.paired import served_pairs
 from saec.gate.release import release_problem
 from saec.gate.served import served_figures
 from saec.gate.verdict import judge
+from saec.gate.watch import BEFORE, MOST_ROWS, ORIGINAL, Watch, watched
 from saec.records import Clustered, HourPlan, HourResult, Judged, Published, Retrained, Trained
 from saec.serving import Model
 from saec.space import require_space
@@ -105,6 +108,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     prepared = original.prepare(plan.hour, rows)
     new_features = int((original.vocabulary.find(prepared.features.keys_U) < 0).sum())
     scores = {"original": original.score(prepared), **_served_scores(plan, workspace, rows)}
+    watch = _watch(plan, workspace, rows, scores)
     at_cut = original.learn(plan.hour, rows, prepared, cut)
     reached("train.learnt")
     return Trained(
@@ -116,6 +120,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
         features=original.vocabulary.admitted,
         new_features=new_features,
         served=_served(rows.labels_B, scores),
+        watch=watch.as_dict() if watch else None,
         logged=_logged(plan, ingested, rows),
     )
 
@@ -169,8 +174,10 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
         figures=compression_figures(
             rows=trained.features + len(plan.config.field_names),
             width=plan.config.model.width,
+            network=sum(parameter.numel() for parameter in challenger.learner.network.parameters()),
             codewords=version.standards.centroids.codewords,
             head=clustered.head,
+            slots=len(plan.config.slot_fields),
             sizes=sizes,
         ),
     )
@@ -192,7 +199,15 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
     scores = {"original": at_cut.scores_G, "compressed": candidate_G}
     if "live_B" in served:
         scores["champion"] = served["live_B"][trained.cut :]
-    verdict = judge(labels_G, candidate_G, at_cut.scores_G, scores.get("champion"), plan.config.gate)
+    verdict = judge(
+        rows.labels_B,
+        np.concatenate([served["version_B"][: trained.cut], candidate_G]) if "version_B" in served else candidate_G,
+        np.concatenate([served["original_B"][: trained.cut], at_cut.scores_G]),
+        served.get("live_B"),
+        trained.cut,
+        Evidence.from_dict(plan.evidence) if plan.evidence else None,
+        plan.config.gate,
+    )
     problem = release_problem(labels_G, version_G, candidate_G, plan.config.gate)
     if problem:
         log.warning("hour %s: the judged candidate stands in for the version of the hour's end: %s", plan.hour, problem)
@@ -211,7 +226,26 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
 def publish(
     plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
 ) -> Published:
-    """Commit the version whose candidate passed, and release it; otherwise the live one is left alone."""
+    """Commit the version whose candidate passed, and release it; otherwise the live one stays, unless it is to go."""
+    published = _released(plan, ingested, trained, retrained, judged)
+    return published if published.outcome == "PUBLISHED" else _given_way(plan, trained.watch, published)
+
+
+def _given_way(plan: HourPlan, watch: dict[str, Any] | None, published: Published) -> Published:
+    """Bring the version before the live one back, if that is wanted and the live one is shown to be worse than it."""
+    wanted = plan.config.gate.rollback and plan.promote
+    if not (wanted and plan.before_live and watch and BEFORE in watch["worse_than"]):
+        return published
+    plan.workspace.store().rollback(plan.before_live, actor=plan.actor, reason=watch["text"], fence=plan.fence)
+    reached("publish.rolled-back")
+    message = f"{published.message} Rolled back to {plan.before_live}, and held: {watch['text']}."
+    return dataclasses.replace(published, message=message)
+
+
+def _released(
+    plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
+) -> Published:
+    """Commit and release what passed."""
     verdict = judged.verdict
     if not verdict.accepted:
         return Published("HELD", verdict.reason, verdict.text, None)
@@ -263,13 +297,29 @@ def _served_scores(plan: HourPlan, workspace: Workspace, rows: EncodedRows) -> d
     return scores
 
 
+def _watch(
+    plan: HourPlan, workspace: Workspace, rows: EncodedRows, scores: dict[str, NDArray[np.float64]]
+) -> Watch | None:
+    """What the hours that the live version served say of it; None without one."""
+    if plan.champion is None:
+        return None
+    chosen = slice(None, None, -(-len(rows) // MOST_ROWS) or 1)
+    references = {ORIGINAL: scores["original"][chosen]}
+    if plan.before_live:
+        before = Model.open(workspace.store().open(plan.before_live))
+        references[BEFORE] = before.score_keys(rows.keys_BS[chosen])
+    return watched(
+        plan.champion, plan.watch, rows.labels_B[chosen], scores["live"][chosen], references, plan.config.gate
+    )
+
+
 def _coded(challenger: Challenger, past: HourPast, *, end: bool) -> Coding:
     """The codes of a moment, for as many bytes as the dial gives the version to be made."""
+    moment = past.moment(end=end)
     allowance, *trials = (
-        Allowance.of(challenger.config, past.original.vocabulary.rows, ratio)
-        for ratio in (challenger.ratio, *challenger.trials)
+        Allowance.of(challenger.config, moment.rows, ratio) for ratio in (challenger.ratio, *challenger.trials)
     )
-    return code(past.moment(end=end), challenger.standards, challenger.codes, allowance, trials)
+    return code(moment, challenger.standards, challenger.codes, allowance, trials)
 
 
 def _write(plan: HourPlan, workspace: Workspace, made: str, challenger: Challenger, coding: Coding) -> dict[str, int]:
@@ -322,7 +372,7 @@ def _manifest(
         "judged": {file.name.rpartition("/")[2]: file.sha256 for file in judged.candidate},
         "metrics": judged.metrics,
         "served": {name: value for name, value in trained.served.items() if name != "served_pairs"},
-        "verdict": judged.verdict.as_dict(),
+        "verdict": {"status": judged.verdict.status, "reason": judged.verdict.reason, "text": judged.verdict.text},
         "compression": retrained.figures,
         "recorded": {"scores": list(judged.recorded)},
     }
@@ -344,11 +394,13 @@ def _record(
         "features": trained.features,
         "new_features": trained.new_features,
         **trained.served,
+        "watch": trained.watch,
         **trained.logged,
         **judged.metrics,
         **retrained.figures,
         "sizes": {name.partition(".")[0]: size for name, size in retrained.sizes.items()},
         "verdict": judged.verdict.as_dict(),
+        "evidence": judged.verdict.evidence.as_dict(),
         "release_problem": judged.problem,
         "code_churn": clustered.churn,
         "utilisation": clustered.utilisation,

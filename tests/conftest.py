@@ -91,7 +91,7 @@ _SETTINGS = {
     "training": {"dense_learning_rate": 0.02},
     "compression": {"codewords": 15, "ratio": 20.0},
     # Margins so wide that an hour of a thousand rows decides: what is tested here is the way of an hour, not the gate.
-    "gate": {"auc_margin": 0.3, "logloss_margin": 0.3, "min_rows": 50, "min_class_rows": 10},
+    "gate": {"auc_margin": 0.3, "entropy_margin": 0.5, "min_rows": 50, "min_class_rows": 10},
 }
 
 
@@ -325,7 +325,9 @@ def troubled(outlook) -> Outlook:
     """Six hours that published nothing, the last FAILED; three due, one awaited, one stale; a full disk; a hold."""
     rows = [ended_hour(0, version="20171001T00-abc")]
     rows += [ended_hour(1, "HELD", reason="worse", stale_because="hour 0 was done again")]
-    rows += [ended_hour(index, "HELD", reason="worse") for index in range(2, 6)]
+    rows += [ended_hour(index, "HELD", reason="worse") for index in range(2, 5)]
+    watch = {"version": "20171001T00-abc", "worse_than": ["the version before"], "text": "it is shown worse"}
+    rows += [ended_hour(5, "HELD", reason="worse", record={"watch": watch})]
     rows += [ended_hour(6, "FAILED", reason="oom", message="no memory left")]
     return outlook(
         rows=rows, due=[PlannedHour(OUTLOOK_FIRST + index, "do", "is due", 60.0) for index in range(7, 10)],

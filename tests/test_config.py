@@ -86,6 +86,11 @@ def test_an_unknown_setting_names_the_nearest_right_one(refused, path, right):
     assert f"{path}: no such setting; did you mean '{right}'?" in refused(changed(path, 1))
 
 
+def test_the_margin_in_nats_says_what_it_is_now(refused):
+    """The old setting is refused with the new one's name and how to come by its value."""
+    assert "entropy_margin, a share of the base rate's entropy" in refused(changed("gate.logloss_margin", 0.005))
+
+
 def test_a_setting_like_no_other_gets_no_hint(refused):
     """Nothing is suggested that is not near."""
     assert "zzz: no such setting\n" in refused(changed("zzz", 1)) + "\n"

@@ -42,7 +42,7 @@ def test_an_hour_without_room_is_refused_before_training(site, monkeypatch):
     """One byte less than three versions and a checkpoint: FAILED(disk-full), and nothing of serving has changed."""
     serving = site.serving()
     free(monkeypatch, needed(site) - 1)
-    monkeypatch.setattr(Original, "train", never)
+    monkeypatch.setattr(Original, "learn", never)
     (row,) = site.advance(site.hours[NEXT])
     assert (row.state, row.reason) == ("FAILED", "disk-full")
     assert f"{needed(site) - 1:,} bytes are free" in row.message

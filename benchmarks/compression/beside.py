@@ -59,8 +59,10 @@ class SaecBeside:
         figures = compression_figures(
             rows=rows,
             width=self.config.model.width,
+            network=sum(parameter.numel() for parameter in self.challenger.learner.network.parameters()),
             codewords=self.coding.standards.centroids.codewords,
             head=len(self.coding.head_keys_H),
+            slots=len(self.config.slot_fields),
             sizes=self.sizes,
         )
         return Served(

@@ -34,8 +34,8 @@ no more bytes than the peer: sizes differ in the peer's favour only.
 
 Contestants:
 
-- **Saec**: from the files that it would publish: keyless index, codebooks, headers. "Without keys" is fp32
-  rows to codebooks and one byte a code, keys on neither side.
+- **Saec**: from the files that it would publish: keyless index, codebooks, headers. "Ratio without keys" is that of
+  fp32 rows to codebooks and one byte a code.
 - **original, int8 rows**: at the hour's end, one half-precision scale a row, found through a keyless index (8 bits of
   fingerprint and the row's number), which is smaller than 8-byte keys.
 - **product quantisation** (faiss): each field's admitted rows at the hour's end, all alike, at `parts x bits`; codes in
@@ -86,7 +86,7 @@ class Page:
 
     def _table(self, kept: Kept) -> Iterator[str]:
         known = kept.content["truth"]
-        columns = ["method", "bytes", "ratio", "paper's ratio", "AUC", "log loss", *(["kept"] if known else []),
+        columns = ["method", "bytes", "ratio", "ratio without keys", "AUC", "log loss", *(["kept"] if known else []),
                    "AUC over the original", "log loss over the original", "Saec's AUC over it",
                    "Saec's log loss over it"]
         if known:

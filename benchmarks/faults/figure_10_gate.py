@@ -2,11 +2,11 @@
 
 Decisions: challengers, references and rows are those of `benchmarks.gate`, which says how they are drawn: click rate
 6%, AUC 0.75, scores that correlate by 0.986 within a class, as many rows as the gate itself asks for
-(`rows_to_decide`). "Truly worse beyond the margin" is simulated at exactly the margin, the hardest case: 0.005 of AUC,
-or 0.005 of log loss by a shift, or by overconfidence. Two references, original and champion, are what every hour after
-the first has. Against one alone the level of the test is 5% by construction, and 1,000 draws of exactly 5% scatter up
-to 6.7%; that case is reported by `python -m benchmarks.gate`. A challenger clearly beyond the margin (twice it) faces
-one reference.
+(`rows_to_decide`). "Truly worse beyond the margin" is simulated at exactly the margin, the hardest case: 0.02 of AUC,
+or 1.5% of the base rate's entropy in log loss, by a shift or by overconfidence. Two references, original and champion,
+are what every hour after the first has. Against one alone the level of the test is 5% by construction, over all its
+looks; that case is reported by `python -m benchmarks.gate`. A challenger clearly beyond the margin (twice it) faces one
+reference.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import click
 from saec import __version__
 from saec.cli.data import import_group, simulate
 from saec.cli.deploy import deploy
-from saec.cli.formats import delta_group, export
+from saec.cli.formats import export
 from saec.cli.hours import backfill, run
 from saec.cli.models import hold, release, repair, rollback, verify, versions
 from saec.cli.score import score
@@ -36,7 +36,7 @@ SECTIONS = {
     "Data": (simulate, import_group),
     "Hours": (run, backfill, deploy),
     "What happened": (status, report, metrics),
-    "Models": (versions, verify, repair, rollback, hold, release, score, export, delta_group, serve),
+    "Models": (versions, verify, repair, rollback, hold, release, score, export, serve),
 }
 
 

@@ -13,7 +13,7 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from saec.compress.codebooks import Centroids
 from saec.compress.dial import KEY_BYTES
@@ -21,6 +21,7 @@ from saec.compress.index import RetrievalIndex
 from saec.data.schema import FORMAT
 from saec.errors import TrainingError
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
+from saec.serving.rounding import rounded
 from saec.train.tensors import Arrays, network_arrays
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
     from saec.compress.challenger import Challenger
 
-MOST_RECORDED = 16
+MOST_RECORDED = 8
 """Rows of the gate that a version brings along, with their scores, to be checked by whoever serves it."""
+MANIFEST_BYTES = 4096
+"""Bytes that the manifest counts with in `ratio_version`, which it names and so comes after; ours take 3 kB."""
 REPLACES_TABLE = (INDEX, CODEBOOKS)
 """The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
 _SCHEMA_SECTIONS: dict[str, bool | set[str]] = {
@@ -64,9 +67,10 @@ def write_artifact(
     codebooks["counts_F"] = challenger.standards.centroids.counts_F.astype(np.uint16)
     save_file(index.tensors(), folder / INDEX)
     save_file(codebooks, folder / CODEBOOKS)
-    save_file(_finite(network_arrays(challenger.learner.network)), folder / NETWORK)
+    save_file(rounded(_finite(network_arrays(challenger.learner.network)), compression.network_precision),
+              folder / NETWORK)
     schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}
-    (folder / SCHEMA).write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / SCHEMA).write_text(json.dumps(schema, separators=(",", ":"), sort_keys=True), encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
 
 
@@ -81,32 +85,48 @@ def write_recorded(folder: Path, keys_BS: NDArray[np.uint64]) -> NDArray[np.int6
     return chosen_R
 
 
-def compression_figures(rows: int, width: int, codewords: int, head: int, sizes: dict[str, int]) -> dict[str, float]:
-    """The three ratios and what they are made of, in honest bytes.
+def compression_figures(
+    rows: int, width: int, network: int, codewords: int, head: int, slots: int, sizes: dict[str, int]
+) -> dict[str, float]:
+    """The ratios and what they are made of, in honest bytes.
 
     Args:
         rows: embedding rows that the original uses, default rows included.
         width: numbers of a row, four bytes each.
+        network: numbers of the original's network, four bytes each.
         codewords: codewords of all fields, the default codewords included.
         head: features that have a code of their own.
-        sizes: bytes of the version's files.
+        slots: keys of a row.
+        sizes: bytes of the version's files so far.
 
     Returns:
         vectors_original, vectors_compressed, bytes_original (rows and 8-byte keys), bytes_compressed (the files that
-        replace them), ratio_vectors, ratio_embedding (the paper's way: rows to codebooks and one byte a code, no keys
-        on either side), ratio_total (bytes_original to bytes_compressed).
+        replace them), bytes_version_original (the network too), bytes_version (all files; recorded rows and manifest
+        are still to be written: the most rows there may be, and 4 kB for the manifest), ratio_vectors,
+        ratio_embedding (rows to codebooks and one byte a code, no keys on either side), ratio_total (bytes_original to
+        bytes_compressed), ratio_version (bytes_version_original to bytes_version).
     """
     replaced = sum(sizes[name] for name in REPLACES_TABLE)
     table = rows * (4 * width + KEY_BYTES)
+    original = table + 4 * network
+    version = sum(sizes.values()) + _recorded_bytes(slots) + MANIFEST_BYTES
     return {
         "vectors_original": rows,
         "vectors_compressed": codewords,
         "bytes_original": table,
         "bytes_compressed": replaced,
+        "bytes_version_original": original,
+        "bytes_version": version,
         "ratio_vectors": rows / codewords,
         "ratio_embedding": rows * 4 * width / (sizes[CODEBOOKS] + head),
         "ratio_total": table / replaced,
+        "ratio_version": original / version,
     }
+
+
+def _recorded_bytes(slots: int) -> int:
+    """Bytes of as many recorded rows as there may be."""
+    return len(save({"keys_RS": np.zeros((MOST_RECORDED, slots), np.uint64)}))
 
 
 def _code_bits(centroids: Centroids) -> int:

@@ -144,6 +144,11 @@ class Moment:
     at_cut: AtCut | None
     """What was otherwise, at the cut; None at the hour's end."""
 
+    @property
+    def rows(self) -> int:
+        """Rows of the original's table at the moment, default rows included."""
+        return len(self.original.config.field_names) + int(self.candidates.own_N.sum())
+
     def vectors(self, chosen_N: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Vectors of some candidates that have a row."""
         rows_M = self.rows_N[chosen_N]
@@ -203,12 +208,13 @@ class HourPast:
             frequency_V[self._ids_U[known]] = then_U[known]
             last_U = np.where(seen_U > 0, self.hour.index, self.at_cut.last_seen_U)
             last_seen_V[self._ids_U[known]] = last_U[known]
-        newcomer_U = known & (seen_U > 0) & (np.append(vocabulary.row_V, -1)[self._ids_U] < 0)
-        own = np.flatnonzero(vocabulary.row_V >= 0)
-        ids_N = np.concatenate([own, self._ids_U[newcomer_U]])
+        rows_U, own_V = np.append(vocabulary.row_V, -1)[self._ids_U], vocabulary.row_V >= 0
+        # Had the hour ended at the cut, what only the gate rows brought back would have no row yet.
+        own_V[self._ids_U[(rows_U >= self.at_cut.rows_before) & (seen_U == 0)]] = False
+        ids_N = np.concatenate([np.flatnonzero(own_V), self._ids_U[known & (seen_U > 0) & (rows_U < 0)]])
         candidates = Candidates(
             vocabulary.fields_V[ids_N].astype(np.int64), frequency_V[ids_N], to_come.index - last_seen_V[ids_N],
-            vocabulary.row_V[ids_N] >= 0,
+            own_V[ids_N],
         )
         rows_N = vocabulary.row_V[ids_N].astype(np.int64)
         return Moment(self.original, candidates, vocabulary.keys_V[ids_N], rows_N, None if end else self.at_cut)

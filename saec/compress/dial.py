@@ -26,6 +26,8 @@ _CODEBOOK_SHARE = 1 / 8
 _HEADERS = 640
 """Bytes of both files' headers."""
 _MOST_CODEWORDS = 255
+_SHARD = 1 << 20
+"""Features of one shard of the index: from here on a feature takes no fewer cells."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def features_within(index_bytes: float, cell_bits: int) -> int:
     cells = max(8 * index_bytes / cell_bits, 0.0)
     features = cells
     for _ in range(8):
-        features = cells / (1.12 + max(features, 1.0) ** -0.25)
+        features = cells / (1.105 + min(max(features, 1.0), _SHARD) ** -0.25)
     return int(features)
 
 

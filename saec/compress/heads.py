@@ -98,7 +98,8 @@ class Returns:
         frequency_class_N = np.minimum(half_octaves_N.astype(np.int64), FREQUENCIES - 1)
         age_class_N = np.searchsorted(AGES, features.ages_N, side="right") - 1
         kind_and_field_N = features.kinds_N * self.known_2FQA.shape[1] + features.fields_N
-        return (kind_and_field_N * FREQUENCIES + frequency_class_N) * len(AGES) + age_class_N
+        cells_N: NDArray[np.int64] = (kind_and_field_N * FREQUENCIES + frequency_class_N) * len(AGES) + age_class_N
+        return cells_N
 
 
 def _half_octaves(features: Candidates) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from saec import layout
 
-FORMAT = 2
+FORMAT = 3
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _KINDS = ("categorical", "numeric", "list", "hour_of_day", "day_of_week")
 _TYPES = ("int", "string", "float", "bool")

@@ -12,14 +12,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from saec.compress.index import GOLDEN, MIXERS, SHARD_SEED, RetrievalIndex
 from saec.compress.places import CLUSTERS, starts
 from saec.export.graph import Graph
-from saec.serving.files import NETWORK, SCHEMA
+from saec.serving.files import SCHEMA
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from onnx import ModelProto
 
@@ -43,7 +44,7 @@ def export_onnx(model: Model, inputs: Inputs = "keys") -> ModelProto:
     given = graph.input(inputs, np.uint64 if inputs == "keys" else np.int64, ["B", slots])
     codes_BS = _codes(graph, model, given) if inputs == "keys" else given
     vectors_BFD = _field_vectors(graph, model, codes_BS)
-    network = NetworkGraph(graph, model.schema.model, load_file(model.folder / NETWORK))
+    network = NetworkGraph(graph, model.schema.model, model.network.parameters)
     scores_B = graph.op("Sigmoid", graph.cast(network.logits(vectors_BFD), np.float64))
     schema = (model.folder / SCHEMA).read_text(encoding="utf-8")
     return graph.finish(scores_B, "score", np.float64, {"saec_version": model.version, "saec_schema": schema})
@@ -160,7 +161,7 @@ def _field_vectors(graph: Graph, model: Model, codes_BS: str) -> str:
 class NetworkGraph:
     """The network as operations on float32; see `saec.model.networks`."""
 
-    def __init__(self, graph: Graph, layout: NetworkLayout, parameters: dict[str, NDArray[np.float32]]) -> None:
+    def __init__(self, graph: Graph, layout: NetworkLayout, parameters: Mapping[str, NDArray[np.float32]]) -> None:
         self._graph = graph
         self._layout = layout
         self._parameters = parameters

@@ -1,7 +1,9 @@
 """Whether probabilities mean what they say: clicks against scores, bin by bin.
 
-Decisions: bins hold equally many rows (deciles of the score), not equally wide stretches of [0, 1], as the scores of a
-click model crowd near its click rate and most wide bins would be empty; equal scores may fall in two bins.
+Decisions: the curve is scikit-learn's, with the deciles of the score as bins, not equally wide stretches of [0, 1], as
+the scores of a click model crowd near its click rate and most wide bins would be empty. Equal scores share a bin, so
+that with few distinct ones there are fewer bins. scikit-learn does not say how many rows a bin has, which its error
+needs; they are counted by the same edges.
 
 Shapes: B rows.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.calibration import calibration_curve
 
 from saec.gate.metrics import Floats, Labels, check_rows
 
@@ -33,7 +36,7 @@ def reliability(labels_B: Labels, scores_B: Floats, bins: int = 10) -> list[Bin]
     Args:
         labels_B: uint8 [B], 0 or 1.
         scores_B: float64 [B], probabilities.
-        bins: how many, of equally many rows.
+        bins: how many, of about equally many rows.
 
     Raises:
         TrainingError: labels and scores do not match, or a label is neither 0 nor 1.
@@ -42,8 +45,12 @@ def reliability(labels_B: Labels, scores_B: Floats, bins: int = 10) -> list[Bin]
     [Bin(rows=2, mean_score=0.25, click_rate=0.5), Bin(rows=2, mean_score=0.75, click_rate=1.0)]
     """
     check_rows(labels_B, scores_B)
-    parts = np.array_split(np.argsort(scores_B, kind="stable"), bins)
-    return [Bin(len(part), float(scores_B[part].mean()), float(labels_B[part].mean())) for part in parts if len(part)]
+    if not labels_B.size:
+        return []
+    rates, means = calibration_curve(labels_B, scores_B, n_bins=bins, strategy="quantile", pos_label=1)
+    edges = np.percentile(scores_B, np.linspace(0.0, 1.0, bins + 1) * 100)
+    rows = np.bincount(np.searchsorted(edges[1:-1], scores_B))
+    return [Bin(*values) for values in zip(rows[rows > 0].tolist(), means.tolist(), rates.tolist(), strict=True)]
 
 
 def calibration_error(found: list[Bin]) -> float:

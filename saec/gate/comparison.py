@@ -1,8 +1,9 @@
 """A challenger beside one reference on the same rows: paired one-sided non-inferiority on AUC and log loss.
 
-Decisions: both models score the same rows, so differences are paired, which sharpens them 6 to 24 times; bounds are
-normal, from DeLong for the AUC and from the mean of the rows' differences for the log loss. With `loss` the amount by
-which the challenger is worse (AUC given up, log loss added), and one-sided bounds at the gate's confidence:
+Decisions: both models score the same rows, so differences are paired, which sharpens them 6 to 24 times. The bounds
+made here are for one look: normal, from DeLong for the AUC and from the mean of the rows' differences for the log loss;
+those of pooled hours, which hold at every look, are made in `saec.gate.pooled`. With `loss` the amount by which the
+challenger is worse (AUC given up, log loss added), and one-sided bounds at the gate's confidence:
 
     PASS       the upper bound of the loss is finite and at most the margin: the loss is shown to be inside it
     FAIL       the loss itself is beyond the margin, and its lower bound is above 0: it is shown to be a loss
@@ -25,7 +26,7 @@ from saec.gate.delong import Placements, auc_difference, placements
 from saec.gate.metrics import Floats, Labels, calibration_ratio, normalised_entropy, row_losses
 
 POWER = 0.95
-"""Probability with which an equal challenger is to pass, from which the rows needed are derived."""
+"""Probability with which an equal challenger is to have passed, from which the rows needed are derived."""
 
 
 class Standing(StrEnum):
@@ -176,42 +177,6 @@ def compare(challenger: Scored, reference: Scored, *, auc_margin: float, logloss
         calibration_challenger=challenger.calibration, calibration_reference=reference.calibration,
         normalised_entropy_challenger=challenger.normalised_entropy,
         normalised_entropy_reference=reference.normalised_entropy)
-
-
-def rows_needed(standard_error: float, rows: int, margin: float, confidence: float, power: float = POWER) -> int:
-    """Fewest rows at which an equal challenger passes one check with the given power.
-
-    An equal challenger passes when `z(confidence) * se <= margin + difference`, where the difference is normal around 0
-    with standard error `se`; `se` falls with the square root of the rows. Hence rows * (se (z_c + z_p) / margin)^2.
-
-    Args:
-        standard_error: of the paired difference, seen on `rows` rows.
-        rows: rows on which it was seen.
-        margin: largest loss that still counts as no loss, above 0.
-        confidence: of the one-sided bound.
-        power: probability with which the equal challenger is to pass.
-
-    >>> rows_needed(0.0011, 20_000, 0.005, 0.95)
-    10476
-    """
-    reach = NormalDist().inv_cdf(confidence) + NormalDist().inv_cdf(power)
-    return max(1, math.ceil(rows * (standard_error * reach / margin) ** 2))
-
-
-def rows_to_decide(comparisons: tuple[Comparison, ...], confidence: float, power: float = POWER) -> int | None:
-    """Fewest rows at which an equal challenger passes all checks of all comparisons with the given power.
-
-    The risk of missing a pass is shared out equally over the checks (Bonferroni), so that the power is of them all.
-
-    Returns:
-        The rows, or None when there is no comparison or a standard error is not finite.
-    """
-    checks = [(difference, comparison.rows) for comparison in comparisons for difference in comparison.differences]
-    if not checks or not all(math.isfinite(difference.standard_error) for difference, _ in checks):
-        return None
-    each = 1.0 - (1.0 - power) / len(checks)
-    return max(rows_needed(difference.standard_error, rows, difference.margin, confidence, each)
-               for difference, rows in checks)
 
 
 def _bounded(metric: Literal["auc", "logloss"], challenger: float, reference: float, gap: float, error: float,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saec.gate.comparison import Standing, compare, score
+from saec.gate.pooled import entropy_margin
 
 if TYPE_CHECKING:
     from saec.config import GateConfig
@@ -37,8 +38,9 @@ def release_problem(labels_G: Labels, version_G: Floats, candidate_G: Floats, co
         return "a score of a gate row is no probability"
     if not len(labels_G):
         return ""
+    margin = entropy_margin(len(labels_G), int(np.count_nonzero(labels_G)), config.entropy_margin)
     found = compare(score("version", labels_G, version_G), score("candidate", labels_G, candidate_G),
-                    auc_margin=config.auc_margin, logloss_margin=config.logloss_margin, confidence=config.confidence)
+                    auc_margin=config.auc_margin, logloss_margin=margin, confidence=config.confidence)
     worse = [gap for gap in found.differences if gap.standing is Standing.FAIL]
     if worse:
         return (f"its {worse[0].metric} on the gate rows, which it has learnt, is {worse[0].challenger:.4f} to "

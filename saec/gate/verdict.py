@@ -1,24 +1,37 @@
-"""Whether a challenger may be published: its comparisons with the original and the champion, made into one verdict.
+"""Whether an hour's candidate may be published: the evidence of its line, and its own gate rows.
 
-    unusable score, undefined figure                       -> FAIL(metric)
-    fewer rows, or rows of a label, than the gate wants    -> UNDECIDED(too-few)
-    no champion, and not shown to beat the base rate       -> FAIL(floor)
-    a metric shown worse than a reference, past the margin -> FAIL(worse-auc, worse-logloss)
-    every metric inside the margin of every reference      -> PASS(ok), or BOOTSTRAP(ok) without a champion
-    otherwise                                              -> UNDECIDED(undecided)
+    a score that is no probability                                     -> FAIL(metric)
+    the running test shows the line worse, past a margin               -> FAIL(worse-auc, worse-logloss)
+    the gate rows alone show the candidate worse, past a margin        -> FAIL(worse-auc, worse-logloss)
+    log loss shown, or of a line that would pass: found, worse than
+    the base rate of the rows                                          -> FAIL(floor)
+    the running test passed, or the line is qualified by an earlier one -> PASS(ok), or BOOTSTRAP(ok) without a champion
+    fewer rows, or rows of a label, than the gate wants                -> UNDECIDED(too-few)
+    otherwise                                                          -> UNDECIDED(undecided)
 
-Decisions: the first line that holds decides, references in the order original, champion, AUC before log loss. Original
-and champion go through the same code. Only PASS and BOOTSTRAP are accepted; the rest holds the hour with its reason.
-Ties: a challenger inside the margins replaces the champion even when it is no better, because it has learnt from newer
-data and the gate rows are the newest there are. That many small losses, each inside the margin, add up is what the
-comparison with the original prevents: the original is trained on every hour, never gated, and does not erode.
-The floor compares with a model that always predicts the share of clicks of these very rows (AUC 0.5, log loss their
-entropy): the challenger must be shown better on both, with the gate's confidence.
+A line is on trial until a test passes: every check (AUC and log loss, against original and, where there is one,
+champion) shown inside its margin, and without a champion the base rate shown beaten. From then on it is qualified, and
+its hours are published while a fresh test runs beside; once that shows it worse it is on trial again. Whenever a test
+decides, a fresh one begins. Decisions:
+
+- *Evidence* (`saec.gate.evidence`): every row once, scored by the newest model of the line that had not seen it. Hours
+  are pooled until they decide, so a site of two clicks an hour gets its answer as a large one does, only later.
+  The bounds hold at every look (`saec.gate.pooled`).
+- *The gate rows alone* guard against the one hour that went wrong. They are looked at once, so their bounds are those
+  of a fixed sample; the error is shared out over the checks, so that an equal candidate is held in one hour of twenty
+  at most. They are not asked where they have fewer rows of a label than `gate.min_class_rows`.
+- *The base rate* is never lost to: whatever would be published must have a lower log loss, on the rows of the running
+  test and of the one before it, than always answering their share of clicks. That is the point estimate, as the rule
+  is "never"; the test before lends its rows because a fresh one has none.
+- *Ties*: a challenger inside the margins replaces the champion even when it is no better, for it has learnt from newer
+  data. That many small losses add up is what the comparison with the original prevents, which is never gated.
+- An hour without clicks, or with nothing else, is evidence of log loss alone, and never an error.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -26,12 +39,14 @@ from typing import Any
 import numpy as np
 
 from saec.config import GateConfig
-from saec.gate.comparison import Comparison, Difference, Scored, Standing, compare, rows_to_decide, score
+from saec.gate.comparison import Comparison, Standing, compare, score
+from saec.gate.evidence import Evidence
 from saec.gate.metrics import Floats, Labels, check_rows
+from saec.gate.pooled import FLOOR, Check, Test, entropy_margin, test_of
 from saec.plain_json import plain_json
 
-FLOOR = "base-rate"
-"""Name of the reference that predicts the share of clicks of the gate rows for every row."""
+ROUNDING = 1e-9
+"""Nats a row by which sums of the same losses may differ: equal to the base rate is not worse than it."""
 
 
 class Status(StrEnum):
@@ -45,18 +60,24 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says of a challenger, and why."""
+    """What the gate says of an hour's candidate, and why."""
 
     status: Status
-    """PASS, FAIL, UNDECIDED, or BOOTSTRAP for a first challenger that passed."""
+    """PASS, FAIL, UNDECIDED, or BOOTSTRAP for one that passed without a champion."""
     reason: str
     """Stable slug: ok, worse-auc, worse-logloss, undecided, floor, metric or too-few."""
     text: str
     """The same for people, with the figures that decided."""
+    evidence: Evidence
+    """For the next hour."""
     comparisons: tuple[Comparison, ...] = ()
-    """With the original, then the champion, or the base rate when there is none; empty when nothing was comparable."""
+    """On the pooled rows, with original, champion where there is one, and base rate; bounds for any look."""
+    gate_rows: tuple[Comparison, ...] = ()
+    """The same on the hour's gate rows alone; bounds for one look. Empty where they were not asked."""
     rows_to_decide: int | None = None
-    """Gate rows at which an equal challenger passes with 95% probability; None when the rows do not tell."""
+    """Rows at which the running test of an equal line has passed with 95% probability; None when rows do not tell."""
+    hours_to_decide: int | None = None
+    """Hours like this one until then; 0 when they are there already."""
 
     @property
     def accepted(self) -> bool:
@@ -64,131 +85,179 @@ class Verdict:
         return self.status in (Status.PASS, Status.BOOTSTRAP)
 
     def as_dict(self) -> dict[str, Any]:
-        """The verdict for JSON: plain values, `accepted` included, null for a figure that is not finite."""
-        return {"accepted": self.accepted, **plain_json(asdict(self))}
+        """The verdict for JSON: plain values, `accepted` and `qualified` included, null for what is not finite.
+
+        Without the evidence, which the hour's record keeps beside it (`Evidence.as_dict`).
+        """
+        known = {name: value for name, value in asdict(self).items() if name != "evidence"}
+        return {"accepted": self.accepted, "qualified": self.evidence.qualified, **plain_json(known)}
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One metric against one reference."""
-
-    reference: str
-    """Name of the reference."""
-    difference: Difference
-    """The metric, its bounds and its margin."""
-
-    def __str__(self) -> str:
-        """The check in words: `AUC against champion`."""
-        return f"{'AUC' if self.difference.metric == 'auc' else 'log loss'} against {self.reference}"
-
-
-def judge(labels_B: Labels, challenger_B: Floats, original_B: Floats, champion_B: Floats | None,
-          config: GateConfig) -> Verdict:
-    """Judge a challenger on the hour's gate rows, which none of the models has been trained on.
+def judge(labels_B: Labels, challenger_B: Floats, original_B: Floats, champion_B: Floats | None, cut: int,
+          evidence: Evidence | None, config: GateConfig) -> Verdict:
+    """Judge an hour's candidate; no row was learnt by what scored it.
 
     Args:
-        labels_B: uint8 [B], 0 or 1.
-        challenger_B: float64 [B], probabilities of the challenger, read back from its files.
-        original_B: float64 [B], of the original at the cut.
+        labels_B: uint8 [B], 0 or 1, of the whole hour.
+        challenger_B: float64 [B], probabilities: before `cut` of the version made from the hour before (released or
+            not), from there of this hour's, read back from its files. Or float64 [B - cut] where there was none before.
+        original_B: float64 [B], of the original as the hour began, from `cut` on as of the cut.
         champion_B: float64 [B], of the live version; None when there is none.
+        cut: rows before the gate rows.
+        evidence: what is known of the line from the hours before; None of a new one.
         config: margins, confidence and fewest rows.
 
     Raises:
         TrainingError: labels and probabilities do not match, or a label is neither 0 nor 1.
+
+    >>> labels_B = np.array([0, 1] * 300, np.uint8)
+    >>> scores_B = np.where(labels_B == 1, 0.6, 0.4)
+    >>> judge(labels_B, scores_B, scores_B, None, 400, None, GateConfig()).reason
+    'ok'
     """
-    given = {"challenger": challenger_B, "original": original_B}
-    given |= {} if champion_B is None else {"champion": champion_B}
+    so_far = evidence or Evidence()
+    first = cut if challenger_B.size == labels_B.size - cut else 0
+    given = {"challenger": challenger_B, "original": original_B[first:]}
+    given |= {} if champion_B is None else {"champion": champion_B[first:]}
     for probabilities_B in given.values():
-        check_rows(labels_B, probabilities_B)
+        check_rows(labels_B[first:], probabilities_B)
+    if broken := _unusable(given):
+        return Verdict(Status.FAIL, "metric", broken, so_far)
+    labels_B, cut = labels_B[first:], cut - first
+    pooled = _with_hour(so_far, labels_B, given, cut)
+    at_the_cut = {name: probabilities_B[cut:] for name, probabilities_B in given.items()}
+    return _decided(pooled, test_of(pooled, config), _gate_rows(labels_B[cut:], at_the_cut, pooled, config),
+                    labels_B.size, config)
+
+
+def _unusable(given: dict[str, Floats]) -> str:
+    """What is wrong with the first model that has a score that is no probability; empty when all are."""
     for name, probabilities_B in given.items():
         if unusable := int(np.count_nonzero(~((probabilities_B >= 0.0) & (probabilities_B <= 1.0)))):
-            return Verdict(Status.FAIL, "metric", f"{unusable:,} of {labels_B.size:,} gate rows have a score of the "
-                           f"{name} that is no probability (not finite, or outside [0, 1]).")
-    challenger, *references = (score(name, labels_B, scores_B) for name, scores_B in given.items())
-    comparisons = tuple(compare(challenger, reference, auc_margin=config.auc_margin, confidence=config.confidence,
-                                logloss_margin=config.logloss_margin) for reference in references)
-    if labels_B.size < config.min_rows or _rarer(labels_B) < config.min_class_rows:
-        return _too_few(labels_B, comparisons, config)
-    verdict = _decide(comparisons, config)
-    return verdict if champion_B is not None else _bootstrap(verdict, _compare_floor(labels_B, challenger, config))
+            return (f"{unusable:,} of {probabilities_B.size:,} rows have a score of the {name} that is no probability "
+                    "(not finite, or outside [0, 1]).")
+    return ""
 
 
-def _decide(comparisons: tuple[Comparison, ...], config: GateConfig) -> Verdict:
-    """The verdict over all references: the first of undefined, failed and undecided checks rules, else it is a PASS."""
-    checks = [Check(comparison.reference, difference)
-              for comparison in comparisons for difference in comparison.differences]
-    undefined, failed, unclear = ([check for check in checks if check.difference.standing is standing]
-                                  for standing in (Standing.UNDEFINED, Standing.FAIL, Standing.UNDECIDED))
-    rows, rows_wanted = comparisons[0].rows, rows_to_decide(comparisons, config.confidence)
-    counted = f"{rows:,} gate rows ({comparisons[0].positives:,} with label 1)"
-    if undefined:
-        status, reason, text = Status.FAIL, "metric", f"{counted} do not define {_join(undefined)}."
-    elif failed:
-        status, reason = Status.FAIL, f"worse-{failed[0].difference.metric}"
-        text = f"The challenger is worse on {counted}: {_figures(failed, config)}."
-    elif unclear:
-        status, reason = Status.UNDECIDED, "undecided"
-        text = f"{counted} cannot tell: {_figures(unclear, config)}; {_more_rows(rows, rows_wanted)}."
+def _with_hour(evidence: Evidence, labels_B: Labels, given: dict[str, Floats], cut: int) -> Evidence:
+    """The evidence with the hour's rows: two strata, for the models change at the cut."""
+    for part in (slice(0, cut), slice(cut, None)):
+        line_B, *references = (probabilities_B[part] for probabilities_B in given.values())
+        evidence = evidence.with_stratum(labels_B[part], line_B, dict(zip(list(given)[1:], references, strict=True)))
+    return replace(evidence, hours=evidence.hours + 1)
+
+
+def _gate_rows(labels_B: Labels, given: dict[str, Floats], pooled: Evidence,
+               config: GateConfig) -> tuple[Comparison, ...]:
+    """The candidate on the gate rows alone, at one look; empty where they are too few to ask."""
+    clicks = int(np.count_nonzero(labels_B))
+    if min(clicks, labels_B.size - clicks) < config.min_class_rows:
+        return ()
+    given = given | {FLOOR: np.full(labels_B.size, clicks / labels_B.size)}
+    candidate, *references = (score(name, labels_B, scores_B) for name, scores_B in given.items())
+    margins = config.auc_margin, entropy_margin(pooled.alone.rows, pooled.alone.positives, config.entropy_margin)
+    confidence = 1.0 - (1.0 - config.confidence) / (2 * len(references) - 1)  # the base rate has one check, not two
+    return tuple(compare(candidate, reference, auc_margin=auc, logloss_margin=logloss, confidence=confidence)
+                 for reference in references
+                 for auc, logloss in [(0.0, 0.0) if reference.name == FLOOR else margins])
+
+
+def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], rows: int,
+             config: GateConfig) -> Verdict:
+    """The verdict, by the order in the module's docstring, and the evidence that the next hour begins with."""
+    passed = test.state == "passed"
+    qualified = passed or (pooled.qualified and not test.failed)
+    over = passed or test.failed or test.exhausted
+    after = pooled.afresh(qualified=qualified, passed=passed) if over else pooled
+    hours = _hours_to_decide(test, rows, config)
+    counted = f"{_several(pooled.hours, 'hour')}, {test.rows:,} rows ({test.floor.positives:,} with label 1)"
+    wrong = [check for check in _checks(gate_rows) if check.difference.standing is Standing.FAIL]
+    if test.failed:
+        status, reason = Status.FAIL, test.state
+        text = f"The challenger is worse on {counted}: {_figures(test.failed)}."
+    elif wrong:
+        status, reason = Status.FAIL, _reason(wrong[0])
+        text = f"The challenger is worse on {gate_rows[0].rows:,} gate rows alone: {_figures(wrong)}."
+    elif qualified and (gap := (pooled.before + pooled.alone).loss_gap).mean > ROUNDING:
+        status, reason = Status.FAIL, "floor"
+        text = (f"The challenger's log loss is {gap.mean:.5f} worse than always answering the share of clicks, on "
+                f"{gap.weight:,.0f} rows of this test and the one before.")
+    elif qualified:
+        status, reason = Status.PASS if "champion" in pooled.pairs else Status.BOOTSTRAP, "ok"
+        text = (f"No loss beyond the margins on {counted}: {', '.join(map(str, _checks(test.references)))}." if passed
+                else f"Qualified; the test that runs beside has {counted}: {_leanings(test)}.") + _beaten(test, status)
+    elif test.state == "too-few":
+        status, reason = Status.UNDECIDED, "too-few"
+        text = (f"{counted} are too few: the gate wants {config.min_rows:,} rows and {config.min_class_rows:,} of "
+                f"either label. So far: {_leanings(test)}. Decides {_when(hours)}.")
     else:
-        status, reason = Status.PASS, "ok"
-        text = f"No loss beyond the margins on {counted}: {_join(checks)}."
-    return Verdict(status, reason, text, comparisons, rows_wanted)
+        status, reason = Status.UNDECIDED, "undecided"
+        text = f"{counted} cannot tell yet: {_leanings(test)}. Decides {_when(hours)}."
+    return Verdict(status, reason, text, after, test.comparisons, gate_rows, test.rows_to_decide, hours)
 
 
-def _bootstrap(verdict: Verdict, floor: Comparison) -> Verdict:
-    """The verdict without a champion: as against the original, and the challenger must be shown to beat the floor."""
-    verdict = replace(verdict, comparisons=(*verdict.comparisons, floor))
-    if verdict.reason == "metric":
-        return verdict
-    auc, logloss = floor.differences
-    figures = (f"AUC {auc.challenger:.4f} (at least {auc.reference + auc.lower:.4f}) to {auc.reference:.4f}, log loss "
-               f"{logloss.challenger:.4f} (at most {logloss.reference + logloss.upper:.4f}) to {logloss.reference:.4f}")
-    if not all(difference.loss_at_most < 0.0 for difference in floor.differences):
-        text = f"No champion yet, and the challenger is not shown to beat the base rate: {figures}."
-        return replace(verdict, status=Status.FAIL, reason="floor", text=text)
-    status = Status.BOOTSTRAP if verdict.accepted else verdict.status
-    return replace(verdict, status=status, text=f"{verdict.text} No champion yet; the base rate is beaten: {figures}.")
+def _checks(comparisons: tuple[Comparison, ...]) -> list[Check]:
+    """All that is checked: both metrics of the references, of the base rate the log loss alone."""
+    return [Check(item.reference, gap) for item in comparisons for gap in item.differences
+            if item.reference != FLOOR or gap.metric == "logloss"]
 
 
-def _compare_floor(labels_B: Labels, challenger: Scored, config: GateConfig) -> Comparison:
-    """The challenger beside the constant share of clicks, without any margin."""
-    constant_B = np.full(labels_B.size, np.count_nonzero(labels_B) / labels_B.size)
-    return compare(challenger, score(FLOOR, labels_B, constant_B), auc_margin=0.0, logloss_margin=0.0,
-                   confidence=config.confidence)
+def _reason(check: Check) -> str:
+    """The slug of a check that failed."""
+    return "floor" if check.reference == FLOOR else f"worse-{check.difference.metric}"
 
 
-def _too_few(labels_B: Labels, comparisons: tuple[Comparison, ...], config: GateConfig) -> Verdict:
-    """The verdict on fewer rows, or rows of a label, than the settings want."""
-    rows, rarer, rows_wanted = labels_B.size, _rarer(labels_B), rows_to_decide(comparisons, config.confidence)
-    rows_by_class = math.ceil(config.min_class_rows * rows / rarer) if rarer else 0
-    more = max(config.min_rows, rows_by_class, rows_wanted or 0) - rows
-    advice = f"about {more:,} more gate rows would decide" if rarer else "gate rows of one label decide nothing"
-    text = (f"{rows:,} gate rows, {rarer:,} of the rarer label, are too few: the gate wants {config.min_rows:,} and "
-            f"{config.min_class_rows:,}; {advice}.")
-    return Verdict(Status.UNDECIDED, "too-few", text, comparisons, rows_wanted)
+def _hours_to_decide(test: Test, rows: int, config: GateConfig) -> int | None:
+    """Hours of so many rows until an equal line has most likely passed."""
+    rarer = min(test.floor.positives, test.floor.rows - test.floor.positives)
+    if not rarer or not rows:
+        return None
+    wanted = max(config.min_rows, math.ceil(config.min_class_rows * test.floor.rows / rarer), test.rows_to_decide or 0)
+    return max(0, math.ceil((wanted - test.rows) / rows))
 
 
-def _rarer(labels_B: Labels) -> int:
-    """Rows of the rarer label."""
-    positives = int(np.count_nonzero(labels_B))
-    return min(positives, labels_B.size - positives)
+def _leanings(test: Test) -> str:
+    """How each check that has not passed leans, in words and figures."""
+    floor = () if any(item.reference == "champion" for item in test.references) else test.floor.differences
+    checks = [*_checks(test.references), *(Check(FLOOR, gap) for gap in floor)]
+    unclear = [check for check in checks if check.difference.loss_at_most > check.difference.margin]
+    unknown = [check for check in checks if math.isnan(check.difference.loss_at_most)]
+    told = [_leaning(check) for check in unclear]
+    told += [f"{check} not known yet" for check in unknown]
+    return "; ".join(told) or "nothing against it"
 
 
-def _figures(checks: list[Check], config: GateConfig) -> str:
-    """Checks in words and figures."""
-    return " and ".join(
-        f"{check} {gap.challenger:.4f} to {gap.reference:.4f}, difference {gap.difference:+.4f} "
-        f"({config.confidence:.0%} bounds {gap.lower:+.4f}, {gap.upper:+.4f}; margin {gap.margin:g})"
-        for check in checks for gap in [check.difference])
+def _leaning(check: Check) -> str:
+    """One check: which way, how far, and how far it may be at worst."""
+    gap = check.difference
+    way = "better" if gap.loss < 0.0 else "worse"
+    worst = f"at worst {gap.loss_at_most:.5f} worse" if math.isfinite(gap.loss_at_most) else "no bound yet"
+    return f"{check} leans {way} by {abs(gap.loss):.5f} ({worst}, margin {gap.margin:.2g})"
 
 
-def _more_rows(rows: int, rows_wanted: int | None) -> str:
-    """How many more rows would decide, in words."""
-    if rows_wanted is None or rows_wanted <= rows:
-        return "an equal challenger would most likely have passed on these rows"
-    return f"about {rows_wanted - rows:,} more gate rows would decide"
+def _figures(checks: Iterable[Check]) -> str:
+    """What failed, in words and figures."""
+    return " and ".join(f"{check} {gap.challenger:.4f} to {gap.reference:.4f}, worse by {gap.loss:.5f} (at least "
+                        f"{gap.loss_at_least:.5f}, margin {gap.margin:.2g})"
+                        for check in checks for gap in [check.difference])
 
 
-def _join(checks: list[Check]) -> str:
-    """Checks in words."""
-    return ", ".join(map(str, checks))
+def _beaten(test: Test, status: Status) -> str:
+    """Without a champion: how far the base rate is beaten."""
+    if status is not Status.BOOTSTRAP:
+        return ""
+    auc, logloss = test.floor.differences
+    return (f" No champion yet; the base rate is beaten: AUC {auc.challenger:.4f} to {auc.reference:.4f}, log loss "
+            f"{logloss.challenger:.4f} to {logloss.reference:.4f}.")
+
+
+def _when(hours: int | None) -> str:
+    """When a decision is likely, in words."""
+    if hours is None:
+        return "when there are rows of both labels"
+    return f"in about {_several(hours, 'hour')} like this one" if hours else "soon, if no worse than its references"
+
+
+def _several(count: int, word: str) -> str:
+    """A number of things."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from saec.config import AlarmsConfig
+from saec.gate.watch import BEFORE
 from saec.monitoring.outlook import Outlook
 
 ALARMS = {
@@ -18,6 +19,7 @@ ALARMS = {
     "failed": "an hour FAILED",
     "held": "nothing published for hours",
     "old": "the live model is old",
+    "worse": "what is live is shown worse",
     "disk": "the disk is nearly full",
 }
 """Every alarm by its short name, and what it is called for people."""
@@ -39,7 +41,7 @@ class Alarm:
 def alarms(outlook: Outlook, thresholds: AlarmsConfig) -> list[Alarm]:
     """The alarms that are set off now, in the order of ALARMS."""
     return [*_quiet(outlook, thresholds.quiet_minutes), *_failed(outlook), *_held(outlook, thresholds.held_hours),
-            *_old(outlook, thresholds.live_hours), *_disk(outlook, thresholds.disk_free_gb)]
+            *_old(outlook, thresholds.live_hours), *_worse(outlook), *_disk(outlook, thresholds.disk_free_gb)]
 
 
 def _quiet(outlook: Outlook, minutes: int) -> Iterator[Alarm]:
@@ -71,6 +73,15 @@ def _old(outlook: Outlook, hours: int) -> Iterator[Alarm]:
     if outlook.live_seconds is not None and outlook.live_seconds > 3600 * hours:
         yield Alarm("old", f"{outlook.live_version} has been live for {outlook.live_seconds / 3600:,.1f} hours, wanted "
                            f"a newer one within {hours}", "report")
+
+
+def _worse(outlook: Outlook) -> Iterator[Alarm]:
+    """The hours that the live version served show it to be worse than the version before it, or than the original."""
+    records = (row.record or {} for row in reversed(outlook.rows))
+    watch = next((record["watch"] for record in records if record.get("watch")), None)
+    if watch and watch["version"] == outlook.live_version and watch["text"]:
+        before = outlook.live.previous if outlook.live and BEFORE in watch["worse_than"] else None
+        yield Alarm("worse", watch["text"], f'rollback {before} --reason "..."' if before else "report")
 
 
 def _disk(outlook: Outlook, free_gb: float) -> Iterator[Alarm]:

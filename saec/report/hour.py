@@ -163,8 +163,8 @@ def _facts(record: Record) -> str:
         ["new features / admitted", f"{text.count(record.get('new_features'))} / {text.count(record.get('features'))}"],
         ["vectors", f"{text.vectors(record)} ({text.times(record.get('ratio_vectors'))})"],
         ["bytes, keys counted", f"{text.stored(record)} ({text.times(record.get('ratio_total'))})"],
-        ["all files of the version", text.times(record.get("ratio_version"))],
-        ["embedding bytes, the paper's way", text.times(record.get("ratio_embedding"))],
+        ["embedding bytes, no keys", text.times(record.get("ratio_embedding"))],
+        ["all files, network included", text.times(record.get("ratio_version"))],
         ["calibration / normalised entropy", (f"{text.decimal(record.get('calibration_compressed'), 3)} / "
                                              f"{text.decimal(record.get('normalised_entropy_compressed'))}")],
     ]))

@@ -248,7 +248,8 @@ def _details(record: Record) -> list[tuple[str, str]]:
         ("version", text.plain(record.get("version") or text.DASH)),
         ("rows", ", ".join(f"{name} {text.count(record.get(key))}" for name, key in _ROW_KINDS)),
         ("vectors", text.vectors(record)),
-        ("bytes", f"{text.stored(record)} (the paper's way, no keys: {text.times(record.get('ratio_embedding'))})"),
+        ("bytes", (f"{text.stored(record)} (no keys: {text.times(record.get('ratio_embedding'))}; "
+                   f"all files: {text.times(record.get('ratio_version'))})")),
         ("by part", _listed(parts(record, "sizes", PARTS), text.size)),
         ("by step", _listed(parts(record, "seconds", STEPS), text.duration)),
         ("gate calibration", (f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "

@@ -96,14 +96,17 @@ def comparisons(record: Record) -> list[dict[str, Any]]:
     """The gate's comparisons: `reference`, `rows`, and of each metric its difference and the bound that was judged.
 
     The bound is the worst that the rows leave possible: the lowest AUC difference, the highest log-loss difference.
+    First those of the pooled hours, then those of the hour's gate rows alone, where these were asked.
     """
     verdict = record.get("verdict")
-    found = (verdict.get("comparisons") or ()) if isinstance(verdict, Mapping) else ()
+    known = verdict if isinstance(verdict, Mapping) else {}
+    found = [(item, "") for item in known.get("comparisons") or ()]
+    found += [(item, ", gate rows alone") for item in known.get("gate_rows") or ()]
     shown = []
-    for item in found:
+    for item, rows in found:
         of_auc, of_logloss = item.get("auc") or {}, item.get("logloss") or {}
         shown.append({
-            "reference": item.get("reference", ""), "rows": item.get("rows"),
+            "reference": f"{item.get('reference', '')}{rows}", "rows": item.get("rows"),
             "auc_difference": of_auc.get("difference"), "auc_bound": of_auc.get("lower"),
             "logloss_difference": of_logloss.get("difference"), "logloss_bound": of_logloss.get("upper"),
         })

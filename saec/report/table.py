@@ -32,7 +32,7 @@ def hours_frame(records: Iterable[Record]) -> pd.DataFrame:
     frame = pd.json_normalize([{key: value for key, value in row.items() if key not in _NESTED} for row in rows])
     if "hour" in frame:
         frame["hour"] = pd.to_datetime(frame["hour"], utc=True, format="%Y-%m-%dT%H")
-    return frame.drop(columns="verdict.comparisons", errors="ignore")
+    return frame.drop(columns=["verdict.comparisons", "verdict.gate_rows"], errors="ignore")
 
 
 def encode_table(records: Iterable[Record], path: Path) -> bytes:

@@ -231,12 +231,18 @@ class Pipeline:
     ) -> HourPlan:
         """What the hour starts from."""
         ledger = self.ledger.aside if aside else self.ledger
+        known = (parent.record if parent else None) or {}
+        champion, store = self._champion(hour, aside=aside), self.workspace.store()
+        live = store.live()
         return HourPlan(
             config=self.config,
             hour=hour,
             original=parent.checkpoint if parent else None,
-            challenger=parent.record["challenger"] if parent and parent.record else None,
-            champion=self._champion(hour, aside=aside),
+            challenger=known.get("challenger"),
+            champion=champion,
+            before_live=store.before_live() if champion and live and live.version == champion else None,
+            watch=known.get("watch"),
+            evidence=known.get("evidence"),
             click_rates=_click_rates(ledger.rows(hour - 24, hour - 1)),
             late={early: learners(ledger.rows(early, hour - 1), early) for early in late},
             promote=promote and not aside,

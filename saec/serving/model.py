@@ -37,7 +37,8 @@ from saec.serving.files import (
 from saec.serving.files import (
     verify as check_files,
 )
-from saec.serving.network import Network, Shared, mismatches, parameter_shapes, sigmoid
+from saec.serving.network import Network, Shared, parameter_shapes, sigmoid
+from saec.serving.rounding import restored
 from saec.serving.rows import Rows, columns_of
 from saec.store.objects import Buffer
 
@@ -254,7 +255,9 @@ def _codebooks(data: Buffer, origin: Path, schema: Schema) -> tuple[NDArray[np.i
 
 def _network(data: Buffer, origin: Path, schema: Schema) -> Network:
     arrays, fields = tensors(data, origin), len(schema.field_names)
-    for problem in mismatches(arrays, parameter_shapes(schema.model, fields)):
-        raise IntegrityError(f"{origin} {problem}; it was written with another model section of the configuration, or "
-                             f"altered: run saec verify {origin.parent.name}")
-    return Network(schema.model, fields, arrays)
+    try:
+        parameters = restored(arrays, parameter_shapes(schema.model, fields))
+    except ValueError as error:
+        raise IntegrityError(f"{origin} {error}; it was written with another model section of the configuration, or "
+                             f"altered: run saec verify {origin.parent.name}") from None
+    return Network(schema.model, fields, parameters)

@@ -12,7 +12,7 @@ L columns of all that is linear, R rank of a cross layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -186,16 +186,3 @@ def sigmoid(logits_B: Floats) -> NDArray[np.float64]:
     wide_B = logits_B.astype(np.float64)
     small_B = np.exp(-np.abs(wide_B))
     return np.asarray(np.where(wide_B >= 0, 1.0, small_B) / (1.0 + small_B))
-
-
-def mismatches(arrays: Mapping[str, NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-    """What keeps arrays from being the parameters wanted, in words."""
-    for name in sorted(arrays.keys() - wanted.keys()):
-        yield f"has network parameter {name[:64]!r} that the network lacks"
-    for name, shape in wanted.items():
-        found = arrays.get(name)
-        if found is None or found.shape != shape or found.dtype != np.float32:
-            has = "nothing" if found is None else f"{found.dtype} of shape {found.shape}"
-            yield f"has {has} for network parameter {name!r}, wanted float32, wanted shape {shape}"
-        elif not np.isfinite(found).all():
-            yield f"has network parameter {name!r} that is not finite"

@@ -21,7 +21,7 @@ from saec.store.objects import FileEntry
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 1 << 20
 """Most bytes of a manifest."""
-FORMAT = 1
+FORMAT = 2
 
 _VERSION = re.compile(r"(\d{8}T\d{2})-[0-9a-f]{12}", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", re.ASCII)
@@ -54,8 +54,8 @@ def compose(hour: Hour, fields: Mapping[str, Any], files: Mapping[str, FileEntry
 
 
 def encode(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest's bytes on disk, for programs and people."""
-    return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    """The manifest's bytes on disk: as few as JSON takes."""
+    return _canonical(manifest)
 
 
 def parse(data: bytes, version: str) -> dict[str, Any]:
@@ -104,8 +104,12 @@ def bad_file_names(names: Iterator[str]) -> list[str]:
 
 def _identify(hour: Hour, content: Mapping[str, Any]) -> str:
     """The version id of a manifest's content."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return f"{hour.compact}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+    return f"{hour.compact}-{hashlib.sha256(_canonical(content)).hexdigest()[:12]}"
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    """The one way in which equal content is written."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _problem(manifest: object) -> str:
@@ -113,7 +117,7 @@ def _problem(manifest: object) -> str:
     if not isinstance(manifest, dict):
         return f"wanted an object, found {type(manifest).__name__}"
     if type(manifest.get("format")) is not int or manifest["format"] != FORMAT:
-        return f"format: wanted {FORMAT}"
+        return f"it is of another format than {FORMAT}; read it with the saec that published it"
     if not isinstance(manifest.get("version"), str):
         return "version: wanted text"
     files = manifest.get("files")

@@ -43,6 +43,12 @@ class ModelStore(VersionStore):
         """The release by which the live version became live, which a hold after it does not change."""
         return self._log.newest("publish", "rollback")
 
+    def before_live(self) -> str | None:
+        """The version before the live one was published; None when that came by a rollback, or it is not kept."""
+        made = self.made_live()
+        before = made.previous if made and made.action == "publish" else None
+        return before if before in self.versions() else None
+
     def releases(self) -> list[Release]:
         """Every release, oldest first."""
         return self._log.all()

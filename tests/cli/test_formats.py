@@ -1,4 +1,4 @@
-"""`saec export` and `saec delta`: a version for other engines, and what changed for servers far away."""
+"""`saec export`: a version for other engines."""
 
 import sys
 
@@ -34,29 +34,3 @@ def test_export_without_its_extra_says_what_to_install(shell, monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     said = shell("export", "--out", shell.site.folder / "model.onnx", code=2).output
     assert "install saec[onnx]" in said
-
-
-def test_a_delta_is_made_and_applied(shell):
-    """One command's file and the base's folder give the other version whole; a second command says where it is."""
-    *_, base, version = shell.site.store.versions()
-    out = shell.site.folder / "far" / "hour.delta"
-    assert "cannot write" in shell("delta", "make", "--from", base, "--to", version, "--out", out, code=1).output
-    out.parent.mkdir()
-    answer = shell.json("delta", "make", "--from", base, "--to", version, "--out", out)
-    assert answer["bytes"] == out.stat().st_size < answer["whole"]
-    answer = shell.json("delta", "apply", out, "--base", folder_of(shell, base), "--out", out.parent / "versions")
-    folder = out.parent / "versions" / version
-    assert answer == {"version": version, "folder": str(folder)}
-    assert Model.open(folder).version == version
-
-
-def test_a_damaged_delta_is_refused(shell):
-    """The message says so, the exit code is that of a failure, and there is no version."""
-    *_, base, version = shell.site.store.versions()
-    out = shell.site.folder / "hour.delta"
-    shell("delta", "make", "--from", base, "--to", version, "--out", out)
-    out.write_bytes(out.read_bytes()[:-9])
-    said = shell("delta", "apply", out, "--base", folder_of(shell, base), "--out", shell.site.folder / "far", code=1)
-    assert "fetch it again" in said.output
-    assert not (shell.site.folder / "far").exists()
-    shell("delta", "apply", out.with_name("none"), "--base", out, "--out", out, code=1)

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from saec.cli import scoring
+from saec.steps import SERVED_SCORES
 
 LAST = 4
 
@@ -31,14 +32,20 @@ def scored(shell, rows: pa.Table, *words: str) -> pa.Table:
     return pq.read_table(out)
 
 
-def test_scores_are_those_of_the_gate(shell, rows):
-    """On the rows after the cut, what the gate judged and what a user gets are the same numbers."""
-    written = scored(shell, rows)
+def test_scores_are_those_of_the_served_hour(shell, rows):
+    """What a user gets of a version, and what the hour that it served says of it, are the same numbers."""
+    before = shell.site.rows()[LAST - 1].version
+    written = scored(shell, rows, "--version", before)
     assert written.drop_columns(["score", "version"]) == rows
-    assert pc.unique(written["version"]).to_pylist() == [shell.site.live]
-    hour = shell.site.hours[LAST].compact
-    judged = load_file(shell.site.folder / "workspace" / "hours" / hour / "scores.safetensors")["compressed_B"]
-    np.testing.assert_allclose(written["score"].to_numpy()[-len(judged):], judged, rtol=0, atol=1e-6)
+    assert pc.unique(written["version"]).to_pylist() == [before]
+    hour = shell.site.folder / "workspace" / "hours" / shell.site.hours[LAST].compact
+    served_B = load_file(hour / SERVED_SCORES)["live_B"]
+    np.testing.assert_allclose(written["score"].to_numpy(), served_B, rtol=0, atol=1e-6)
+
+
+def test_the_live_version_scores_unless_another_is_named(shell, rows):
+    """Without --version it is the live one."""
+    assert pc.unique(scored(shell, rows)["version"]).to_pylist() == [shell.site.live]
 
 
 def test_batches_change_nothing(shell, rows, monkeypatch):

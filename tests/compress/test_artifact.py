@@ -24,7 +24,8 @@ FILES = [CODEBOOKS, INDEX, NETWORK, SCHEMA]
 def challenger_of(click_hours, precision="float16", clusters=3):
     """A challenger with three clusters a field, and the keys and codes of its head: 20 users, 5 items, 7 tags."""
     rng = np.random.default_rng(0)
-    compression = {"codewords": clusters, "codebook_precision": precision, "fingerprint_bits": 16}
+    compression = {"codewords": clusters, "codebook_precision": precision, "fingerprint_bits": 16,
+                   "network_precision": 32.0}
     challenger = Challenger(click_hours.config(compression=compression))
     centroids = Centroids.joined([rng.normal(size=(clusters, 4)).astype(np.float32) for _ in range(3)])
     challenger.standards = dataclasses.replace(challenger.standards, centroids=centroids)
@@ -196,9 +197,9 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
         (CODEBOOKS, {"codewords_TD": np.zeros(15, np.float16)}),
         (CODEBOOKS, {"codewords_TD": np.full((15, 4), np.nan, np.float16)}),
         (CODEBOOKS, {"scale_T": np.ones(5, np.float16)}),
-        (NETWORK, {"bias": None}),
-        (NETWORK, {"bias": np.array(np.nan, np.float32)}),
-        (NETWORK, {"first_order_FD": np.zeros((3, 5), np.float32)}),
+        (NETWORK, {"steps_P": None}),
+        (NETWORK, {"steps_P": np.ones(3, np.float32)}),
+        (NETWORK, {"packed": np.zeros((3, 5), np.uint8)}),
         (INDEX, {"layout": None}),
         (INDEX, {"layout": np.zeros(6, np.uint64)}),
         (INDEX, {"cells": np.zeros(3, np.uint32)}),
@@ -214,7 +215,7 @@ def test_arrays_that_do_not_fit_are_refused_by_file(folder, name, changed):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda schema: schema.update(format=1),
+        lambda schema: schema.update(format=2),
         lambda schema: schema.pop("format"),
         lambda schema: schema.pop("fields"),
         lambda schema: schema.pop("data"),
@@ -247,11 +248,11 @@ def test_a_header_longer_than_any_of_ours_is_not_parsed(folder, monkeypatch):
 
 @pytest.mark.fault(71)
 def test_no_memory_is_taken_for_a_network_that_the_file_does_not_hold(folder):
-    """A schema that asks for a network of terabytes is refused by the shapes in the file."""
+    """A schema that asks for a network of gigabytes is refused by what the file holds."""
     schema = json.loads((folder / SCHEMA).read_text())
-    schema["model"]["hidden"] = [10**6, 10**6]
+    schema["model"].update(hidden=[10**7], cross_rank=10**7)
     (folder / SCHEMA).write_text(json.dumps(schema))
-    with pytest.raises(IntegrityError, match=r"wanted shape \(1000000, "):
+    with pytest.raises(IntegrityError, match=r"the \d{3},\d{3},\d{3} numbers of network parameters"):
         Model.read(folder)
 
 
@@ -267,13 +268,17 @@ def test_a_schema_of_another_network_is_refused(folder, change):
 
 def test_ratios_are_plain_arithmetic():
     """1,000 rows of 16 numbers against 50 codewords, 300 codes and 1,000 bytes of files that replace the table."""
-    sizes = {INDEX: 600, CODEBOOKS: 400, NETWORK: 10**6, SCHEMA: 10**6}
-    assert compression_figures(rows=1000, width=16, codewords=50, head=300, sizes=sizes) == {
+    sizes = {INDEX: 600, CODEBOOKS: 400, NETWORK: 4000, SCHEMA: 832}
+    figures = compression_figures(rows=1000, width=16, network=2000, codewords=50, head=300, slots=1, sizes=sizes)
+    assert figures == {
         "vectors_original": 1000,
         "vectors_compressed": 50,
         "bytes_original": 72_000,
         "bytes_compressed": 1000,
+        "bytes_version_original": 80_000,
+        "bytes_version": 10_000 + 136 - 72,
         "ratio_vectors": 20.0,
         "ratio_embedding": pytest.approx(64_000 / 700),
         "ratio_total": 72.0,
+        "ratio_version": pytest.approx(80_000 / 10_064),
     }

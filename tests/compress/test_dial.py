@@ -10,6 +10,7 @@ from saec.compress.challenger import Challenger
 from saec.compress.codebooks import Centroids, Codebooks
 from saec.compress.codes import Standards
 from saec.compress.dial import FIRST_RATIO, SMALLEST, Allowance, features_within, original_bytes, warmed
+from saec.compress.index import RetrievalIndex
 from saec.config import CompressionConfig
 
 ROWS = 100_000
@@ -84,7 +85,15 @@ def test_features_within_bytes():
     found = [features_within(size, 12) for size in (-100.0, 0.0, 100.0, 1e3, 1e4, 1e5, 1e6)]
     assert found[:2] == [0, 0]
     assert found[2:] == sorted(set(found[2:]))
-    assert found[-1] < 8 * 1e6 / 12 / 1.12
+    assert found[-1] < 8 * 1e6 / 12 / 1.105
+
+
+@pytest.mark.parametrize("keys", [1_000, 10_000, 50_000, 200_000])
+def test_an_index_takes_the_room_that_was_foreseen(keys):
+    """As many keys as are said to go into some bytes make an index of that size: two per cent less, a half more."""
+    built = RetrievalIndex.build(np.arange(1, keys + 1, dtype=np.uint64), np.zeros(keys, np.int64), code_bits=5,
+                                 fingerprint_bits=6)
+    assert 0.98 < keys / features_within(built.cells * 11 / 8, 11) < 1.015
 
 
 def written_ratio(config, folder, ratio):
@@ -99,7 +108,7 @@ def written_ratio(config, folder, ratio):
     keys_H = rng.choice(2**62, allowance.features, replace=False).astype(np.uint64) + np.uint64(1)
     codes_H = rng.integers(1, allowance.codewords + 2, allowance.features).astype(np.int16)
     sizes = write_artifact(folder, challenger, keys_H, codes_H)
-    figures = compression_figures(ROWS, 16, centroids.codewords, allowance.features, sizes)
+    figures = compression_figures(ROWS, 16, 0, centroids.codewords, allowance.features, 5, sizes)
     return figures["ratio_total"], allowance.features
 
 
@@ -109,10 +118,10 @@ def written_ratio(config, folder, ratio):
      (100.0, {"fingerprint_bits": 16}), (150.0, {"codewords": 100})],
 )
 def test_files_meet_the_ratio(click_hours, tmp_path, ratio, compression):
-    """Bytes of index and codebooks on disk, headers and all, against rows and keys: within three per cent."""
+    """Bytes of index and codebooks on disk, headers and all, are within a per cent of the wanted, hardly ever above."""
     found, head = written_ratio(config_of(click_hours, **compression), tmp_path, ratio)
     assert head > 8_000
-    assert found == pytest.approx(ratio, rel=0.03)
+    assert 0.995 * ratio < found < 1.015 * ratio
 
 
 @pytest.mark.parametrize(("periods", "wanted"), [(0, 25.0), (1, 50.0), (1.5, 25 * 2**1.5), (3, 200.0), (999, 200.0)])

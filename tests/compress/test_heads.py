@@ -1,9 +1,9 @@
-"""Who gets a code: sightings expected, worth of one, and limits that keep to the room there is."""
+"""Who gets a code: sightings expected, worth of one, and a limit that keeps to the room there is."""
 
 import numpy as np
 import pytest
 
-from saec.compress.heads import KEPT, LEAST_WORTH, Candidates, Returns, Worth, limits, scores
+from saec.compress.heads import KEPT, LEAST_WORTH, Candidates, Returns, Worth, limit, scores
 
 
 def features(*told):
@@ -24,31 +24,57 @@ def test_nothing_measured_expects_every_feature_once():
     assert expected_N == pytest.approx([2**-0.25, 2**-0.25, 2 ** (0.33985 / 2 - 0.25)])
 
 
+def joined(*parts):
+    """Some candidates after others."""
+    names = ("fields_N", "frequency_N", "ages_N", "own_N")
+    return Candidates(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def measured(*told, fields=1):
+    """Returns after one hour: candidates, and the sightings of each of them."""
+    candidates, sightings = zip(*told, strict=True)
+    return Returns.start(fields).learned(joined(*candidates), np.repeat(sightings, [len(c.ages_N) for c in candidates]))
+
+
 def test_returns_by_hand():
     """Four features of a class with eight sightings, beside six with none: (8 + mean 9/11) / (4 + 1)."""
     frequent, rare = known(4, frequency=7.0), known(6, frequency=0.0)
-    returns = Returns.start(1).learned((frequent, np.full(4, 2)), (rare, np.zeros(6, np.int64)))
+    returns = measured((frequent, 2), (rare, 0))
     mean = (8 + 1) / (10 + 1)
     assert returns.expected(frequent) == pytest.approx([(8 + mean) / 5 * 2**-0.25] * 4)
     assert returns.expected(rare) == pytest.approx([mean / 7 * 2**-0.25] * 6)
+
+
+def test_newcomers_return_in_their_own_way():
+    """What features with a row do says nothing of newcomers of the same field, frequency and age, nor of another field.
+
+    Twelve sightings of three features with a row, none of five newcomers; nothing was measured of the second field.
+    """
+    own, newcomers = known(3, field=1), features(*[(1, 1.0, 5, False)] * 5)
+    returns = measured((own, 4), (newcomers, 0), fields=3)
+    assert returns.known_2FQA.sum((2, 3)).tolist() == [[0, 3, 0], [0, 5, 0]]
+    assert returns.sighted_2FQA.sum((2, 3)).tolist() == [[0, 12, 0], [0, 0, 0]]
+    assert returns.expected(own) == pytest.approx([(12 + 13 / 4) / 4 * 2**-0.25] * 3)
+    assert returns.expected(newcomers) == pytest.approx([(0 + 1 / 6) / 6 * 2**-0.25] * 5)
+    assert returns.expected(known(1, field=2)) == pytest.approx([2**-0.25])
 
 
 def test_what_comes_back_is_expected_back():
     """By age and by field: yesterday's news are dead, readers of a month ago are not."""
     news, old_news = known(50, field=0, age=1), known(50, field=0, age=24)
     reader, old_reader = known(50, field=1, age=1), known(50, field=1, age=24)
-    some, none = np.ones(50, np.int64), np.zeros(50, np.int64)
-    returns = Returns.start(2).learned((news, 4 * some), (old_news, none), (reader, some), (old_reader, some))
+    returns = measured((news, 4), (old_news, 0), (reader, 1), (old_reader, 1), fields=2)
     seen, old, read, old_read = (returns.expected(part)[0] for part in (news, old_news, reader, old_reader))
     assert seen > 3 * read
     assert old_read == read > 5 * old
 
 
-@pytest.mark.parametrize(("age", "alike", "other"), [(0, 0, 1), (4, 6, 7), (13, 24, 12), (25, 48, 49), (97, 9999, 96)])
+@pytest.mark.parametrize(
+    ("age", "alike", "other"), [(1, 1, 2), (2, 2, 1), (4, 6, 7), (13, 24, 12), (25, 48, 49), (97, 9999, 96)]
+)
 def test_classes_of_age(age, alike, other):
     """Hours since the last sighting fall into classes; the last one has no end."""
-    seen, gone = (known(1000, age=age), np.full(1000, 9)), (known(1000, age=other), np.zeros(1000))
-    returns = Returns.start(1).learned(seen, gone)
+    returns = measured((known(1000, age=age), 9), (known(1000, age=other), 0))
     at_age, same, not_seen = (returns.expected(known(1, age=one))[0] for one in (age, alike, other))
     assert same == at_age > 100 * not_seen
 
@@ -57,7 +83,7 @@ def test_classes_of_age(age, alike, other):
 def test_any_frequency_has_a_class(frequency):
     """Nothing seen for long, and what is seen all the time: expected is a number above 0, the same for equals."""
     both = known(2, frequency=frequency)
-    expected_N = Returns.start(1).learned((both, np.array([3, 4]))).expected(both)
+    expected_N = Returns.start(1).learned(both, np.array([3, 4])).expected(both)
     assert np.isfinite(expected_N).all()
     assert expected_N[0] == expected_N[1] > 0
 
@@ -70,17 +96,10 @@ def test_expected_rises_within_a_class():
 
 def test_returns_fade():
     """What was measured counts for two per cent less after each hour."""
-    returns = Returns.start(1).learned((known(3), np.array([1, 2, 3]))).learned()
-    assert returns.known_FQA.sum() == pytest.approx(3 * KEPT)
-    assert returns.sighted_FQA.sum() == pytest.approx(6 * KEPT)
-
-
-def test_candidates_after_sightings():
-    """Sightings add to the frequency and make the age 0; the others stay as they are."""
-    after = features((0, 2.0, 5, True), (1, 0.0, 9, False)).after(np.array([3, 0]))
-    assert (after.frequency_N.tolist(), after.ages_N.tolist()) == ([5.0, 0.0], [0, 9])
-    assert after.frequency_N.dtype == np.float32
-    assert after.of(np.array([False, True])).fields_N.tolist() == [1]
+    nobody, none = Candidates(*(array[:0] for array in vars(known(3)).values())), np.zeros(0, np.int64)
+    returns = Returns.start(1).learned(known(3), np.array([1, 2, 3])).learned(nobody, none)
+    assert returns.known_2FQA.sum() == pytest.approx(3 * KEPT)
+    assert returns.sighted_2FQA.sum() == pytest.approx(6 * KEPT)
 
 
 def test_worth_by_hand():
@@ -107,71 +126,48 @@ def test_worth_fades():
 
 
 def test_scores_are_sightings_times_worth():
-    """Newcomers by their own row of worth; a feature without a row that was not seen in the hour can have no code."""
+    """Newcomers by their own row of returns and of worth."""
     worth = Worth(np.array([[8.0, 2.0], [1.0, 4.0]]), np.full((2, 2), 10.0))
-    some = features((0, 3.0, 0, True), (1, 3.0, 0, True), (0, 3.0, 0, False), (1, 3.0, 0, False), (1, 3.0, 4, False))
-    returns = Returns.start(2)
-    expected, value_2F = returns.expected(some)[0], worth.of_sighting()
-    wanted = [expected * value for value in value_2F.ravel()]
-    assert scores(some, returns, worth) == pytest.approx([*wanted, -1.0])
-    assert wanted[0] > wanted[3] > wanted[1] > wanted[2]
+    some = features((0, 3.0, 1, True), (1, 3.0, 1, True), (0, 3.0, 1, False), (1, 3.0, 1, False))
+    returns = Returns.start(2).learned(some, np.array([1, 1, 5, 5]))
+    expected_N, value_2F = returns.expected(some), worth.of_sighting()
+    assert expected_N[2] == expected_N[3] > expected_N[0] == expected_N[1]
+    assert scores(some, returns, worth) == pytest.approx(expected_N * value_2F.ravel())
 
 
-def heads(known_N, newcomers_U, room):
-    """How many known features and newcomers the limits let in."""
-    known_limit, newcomer_limit = limits(known_N, newcomers_U, room)
-    return int((known_N > known_limit).sum()), int((newcomers_U > newcomer_limit).sum())
-
-
-@pytest.mark.parametrize(
-    ("known_count", "newcomers", "room", "wanted"),
-    [
-        (100, 0, 40, (40, 0)),
-        (100, 100, 40, (30, 10)),
-        (100, 4, 40, (36, 4)),
-        (10, 100, 40, (10, 10)),
-        (10, 3, 40, (10, 3)),
-        (0, 0, 40, (0, 0)),
-        (5, 5, 0, (0, 0)),
-        (5, 5, 3, (3, 0)),
-        (36, 4, 40, (36, 4)),
-    ],
-)
-def test_heads_fill_their_room(known_count, newcomers, room, wanted):
-    """As many features as there is room for, newcomers a quarter of it at most, known ones what newcomers leave."""
-    rng = np.random.default_rng(0)
-    assert heads(1 + rng.permutation(known_count).astype(float), 1 + rng.permutation(newcomers) / 10, room) == wanted
+@pytest.mark.parametrize(("count", "room", "wanted"), [(100, 40, 40), (10, 40, 10), (40, 40, 40), (41, 40, 40),
+                                                       (0, 40, 0), (5, 0, 0), (0, 0, 0)])
+def test_heads_fill_their_room(count, room, wanted):
+    """As many features as there is room for, or all."""
+    scores_N = 1 + np.random.default_rng(0).permutation(count).astype(float)
+    assert (scores_N > limit(scores_N, room)).sum() == wanted
 
 
 def test_the_best_are_chosen():
     """The limit is the best score that is left out."""
-    assert limits(np.array([5.0, 1.0, 4.0, 3.0]), np.array([9.0, 7.0]), 4) == (1.0, 7.0)
+    assert limit(np.array([5.0, 1.0, 4.0, 3.0]), 2) == 3.0
+    assert limit(np.array([5.0, 1.0, np.inf, 3.0]), 1) == 5.0
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, np.inf])
 def test_ties_at_the_limit_stay_out(value):
     """Features that are all worth the same never overfill the room: where not all fit, none of them do."""
-    assert heads(np.full(10, value), np.full(8, value), 6) == (0, 0)
-    assert heads(np.array([2.0, 1.0, 1.0, 0.5]), np.zeros(0), 2) == (1, 0)
+    assert limit(np.full(10, value), 6) == value
+    assert limit(np.array([2.0, 1.0, 1.0, 0.5]), 2) == 1.0
 
 
-def test_any_heads_fit():
+def test_any_head_fits():
     """Whatever the scores, many of them alike, no head is larger than its room."""
     rng = np.random.default_rng(1)
     for _ in range(200):
-        known_N = rng.integers(0, 9, rng.integers(0, 60)).astype(float)
-        newcomers_U = rng.integers(0, 5, rng.integers(0, 40)).astype(float)
+        scores_N = rng.integers(0, 9, rng.integers(0, 60)).astype(float)
         room = int(rng.integers(0, 80))
-        chosen, chosen_newcomers = heads(known_N, newcomers_U, room)
-        assert chosen + chosen_newcomers <= room
-        assert chosen_newcomers <= room / 4
+        assert (scores_N > limit(scores_N, room)).sum() <= room
 
 
 def test_smaller_heads_are_parts_of_larger_ones():
     """So a trial of a smaller head only takes codes away."""
-    rng = np.random.default_rng(2)
-    known_N, newcomers_U = rng.exponential(size=100), rng.exponential(size=50)
-    found = [limits(known_N, newcomers_U, room) for room in range(160, -1, -1)]
-    known_limits, newcomer_limits = zip(*found, strict=True)
-    assert list(known_limits) == sorted(known_limits)
-    assert list(newcomer_limits) == sorted(newcomer_limits)
+    scores_N = np.random.default_rng(2).exponential(size=100)
+    limits = [limit(scores_N, room) for room in range(110, -1, -1)]
+    assert limits == sorted(limits)
+    assert limits[0] == 0.0 < limits[-1] == scores_N.max()

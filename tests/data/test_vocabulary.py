@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saec.config import VocabularyConfig
-from saec.data.vocabulary import PADDING_ROW, HourFeatures, Vocabulary
+from saec.data.vocabulary import NEVER, PADDING_ROW, HourFeatures, Vocabulary
 from saec.hours import Hour
 
 HOUR = Hour.parse("2017-10-01T03")
@@ -100,6 +100,36 @@ def test_frequency_halves_every_half_life():
     assert float(known.frequency(HOUR + 10)[0]) == pytest.approx(5.0)
     assert float(known.frequency(HOUR + 20)[0]) == pytest.approx(2.5)
     assert known.sightings_V.tolist() == [9]
+
+
+def test_what_is_known_of_features_before_an_hour():
+    """Frequency decayed to the hour and the hour last seen, in the order asked; 0 and `NEVER` for the unknown."""
+    known = vocabulary(half_life=10.0)
+    known.observe(HOUR, features(*[(11, 0)] * 8))
+    known.observe(HOUR + 5, features((12, 0)))
+    frequency_N, last_seen_N = known.known_of(HOUR + 10, known.find(np.array([12, 99, 11], np.uint64)))
+    assert frequency_N == pytest.approx([2**-0.5, 0.0, 4.0])
+    assert last_seen_N.tolist() == [HOUR.index + 5, NEVER, HOUR.index]
+    assert (frequency_N.dtype, last_seen_N.dtype) == (np.float32, np.int64)
+    known.observe(HOUR + 10, features((11, 12)))
+    assert frequency_N[2] == pytest.approx(4.0), "what was known before is a copy"
+
+
+def test_nothing_is_known_of_no_features():
+    """An hour without features, or a vocabulary without any."""
+    for ids_U in (np.zeros(0, np.int64), np.array([-1, -1])):
+        frequency_U, last_seen_U = vocabulary().known_of(HOUR, ids_U)
+        assert frequency_U.tolist() == [0.0] * len(ids_U)
+        assert last_seen_U.tolist() == [NEVER] * len(ids_U)
+
+
+def test_sightings_in_some_rows_of_an_hour():
+    """Each distinct feature's cells in these rows, 0 for those of other rows; padding counts for nobody."""
+    hour = features((30, 7, 0), (30, 0, 0), (20, 7, 9), slot_fields=[0, 1, 1])
+    assert hour.keys_U.tolist() == [7, 9, 20, 30]
+    assert hour.sightings(slice(0, 2)).tolist() == [1, 0, 0, 2]
+    assert hour.sightings(slice(2, None)).tolist() == [1, 1, 1, 0]
+    assert hour.sightings(slice(0, 0)).tolist() == [0, 0, 0, 0]
 
 
 def admitted(**knobs):

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from saec.gate.comparison import Difference, Standing, compare, rows_needed, rows_to_decide, score
+from saec.gate.comparison import Difference, Standing, compare, score
 
 SETTINGS = {"auc_margin": 0.005, "logloss_margin": 0.005, "confidence": 0.95}
 
@@ -80,32 +80,3 @@ def test_miscalibration_shows_in_log_loss_alone(planted):
     assert (found.auc.difference, found.auc.standard_error) == (0.0, 0.0)
     assert found.auc.standing is Standing.PASS
     assert found.logloss.standing is Standing.FAIL
-
-
-def test_rows_needed_is_where_an_equal_challenger_passes():
-    """At the derived rows, an equal challenger passes with the wanted power: z_c * se = margin - z_p * se."""
-    rows = rows_needed(0.002, 10_000, 0.005, 0.95, 0.95)
-    error = 0.002 * math.sqrt(10_000 / rows)
-    assert NormalDist(0.0, error).cdf(0.005 - NormalDist().inv_cdf(0.95) * error) == pytest.approx(0.95, abs=1e-4)
-
-
-def test_rows_needed_grows_as_it_should():
-    """Four times the rows for half the margin; more for more confidence or power; one row for no scatter at all."""
-    base = rows_needed(0.002, 10_000, 0.005, 0.95)
-    assert rows_needed(0.002, 10_000, 0.0025, 0.95) == pytest.approx(4 * base, abs=4)
-    assert rows_needed(0.002, 10_000, 0.005, 0.99) > base
-    assert rows_needed(0.002, 10_000, 0.005, 0.95, 0.99) > base
-    assert rows_needed(0.0, 10_000, 0.005, 0.95) == 1
-
-
-def test_rows_to_decide_covers_all_checks(planted):
-    """The rows are those of the hardest check, at a power shared out over all; unknown where an error is undefined."""
-    made = planted(1000)
-    model = score("original", made.labels_B, made.model(0.5))
-    other = score("challenger", made.labels_B, made.model(0.5))
-    found = compare(other, model, **SETTINGS)
-    hardest = max(rows_needed(gap.standard_error, 1000, gap.margin, 0.95, 0.975) for gap in found.differences)
-    assert rows_to_decide((found,), 0.95) == hardest
-    assert rows_to_decide((), 0.95) is None
-    one_class = score("original", np.zeros(3, np.uint8), np.full(3, 0.1))
-    assert rows_to_decide((compare(one_class, one_class, **SETTINGS),), 0.95) is None

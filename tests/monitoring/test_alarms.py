@@ -34,6 +34,7 @@ def test_everything_at_once(troubled):
     assert found["held"].message.startswith("6 hours in a row published nothing, the newest is FAILED(oom); wanted")
     assert found["held"].command == "report --from 2017-10-01T01"
     assert found["old"].message == "20171001T00-abc has been live for 13.0 hours, wanted a newer one within 12"
+    assert (found["worse"].message, found["worse"].command) == ("it is shown worse", "report")
     assert found["disk"].message == "2.50 GB free where the workspace is, wanted 5"
 
 

@@ -43,7 +43,7 @@ def raising(error: BaseException) -> Run:
 
 
 @pytest.mark.parametrize(("error", "outcome", "reason"), [
-    (HourHeld("nothing to learn", reason="one-class"), "HELD", "one-class"),
+    (HourHeld("nothing to learn", reason="empty"), "HELD", "empty"),
     (HourAbsent("not there"), "HELD", "no-data"),
     (InputError("damaged", reason="corrupt"), "QUARANTINED", "corrupt"),
     (TrainingError("loss is nan"), "FAILED", "diverged"),
@@ -284,7 +284,7 @@ def test_report_record_has_the_outcome_and_the_figures(undisturbed, site):
     assert {"hour", "outcome", "reason", "version", "rows", "auc_original", "auc_compressed", "auc_champion",
             "logloss_original", "logloss_compressed", "logloss_champion", "vectors_original", "vectors_compressed",
             "bytes_original", "bytes_compressed", "ratio_vectors", "ratio_embedding", "ratio_total",
-            "seconds"} <= record.keys()
+            "ratio_version", "seconds"} <= record.keys()
     assert (record["hour"], record["outcome"], record["version"]) == (str(row.hour), "PUBLISHED", row.version)
     site.file(site.hours[NEXT]).write_bytes(b"PAR1")
     (refused,) = site.advance(site.hours[NEXT])
@@ -303,6 +303,9 @@ def test_ratios_are_those_of_the_files(undisturbed):
         beside = ("manifest.json", "recorded.safetensors")
         on_disk = sum(path.stat().st_size for path in folder.iterdir() if path.name not in beside)
         assert sum(row.record["sizes"].values()) == on_disk
+        version = sum(path.stat().st_size for path in folder.iterdir())
+        assert version <= row.record["bytes_version"] <= version + 2048
+        assert row.record["ratio_version"] == row.record["bytes_version_original"] / row.record["bytes_version"]
 
 
 @pytest.mark.fault(3)

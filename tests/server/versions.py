@@ -20,6 +20,7 @@ from saec.hours import Hour
 from saec.serving import Model
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
 from saec.serving.network import parameter_shapes
+from saec.serving.rounding import rounded
 from saec.serving.rows import columns_of
 from saec.store.model_store import ModelStore
 
@@ -38,7 +39,7 @@ _DEFAULTS = {"kind": "categorical", "column": None, "type": "int", "nullable": F
              "max_values": 8}
 _CLUSTERS, _WIDTH = 12, 4
 CONTENT = {
-    "format": 2,
+    "format": 3,
     "data": {"time_column": "time", "label_column": "clicked", "hash_key": "test"},
     "fields": [_DEFAULTS | field for field in _FIELDS],
     "crosses": [["site", "slot"]],
@@ -62,8 +63,8 @@ def write_version(folder: Path, seed: int) -> list[float]:
     fields = len(schema.field_names)
     (folder / SCHEMA).write_text(json.dumps(CONTENT))
     shapes = parameter_shapes(schema.model, fields)
-    save_file({name: np.asarray(draw.normal(scale=0.3, size=shape), np.float32) for name, shape in shapes.items()},
-              folder / NETWORK)
+    network = {name: np.asarray(draw.normal(scale=0.3, size=shape), np.float32) for name, shape in shapes.items()}
+    save_file(rounded(network, 2.0), folder / NETWORK)
     codewords_TD = draw.normal(size=(fields * (_CLUSTERS + CLUSTERS), _WIDTH)).astype(np.float16)
     save_file({"counts_F": np.full(fields, _CLUSTERS, np.uint16), "codewords_TD": codewords_TD}, folder / CODEBOOKS)
     keys_BS = FeatureEncoder(schema).encode(*columns_of(rows(200), schema))

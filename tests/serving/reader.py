@@ -6,10 +6,9 @@ what the page does not say (what is raised) is our choice: AssertionError for a 
 
 import hashlib
 import json
-import lzma
 import math
-import re
 import struct
+import zlib
 from pathlib import Path
 
 MASK = 2**64 - 1
@@ -22,9 +21,8 @@ def open_manifest(folder: Path) -> dict:
     text = (folder / "manifest.json").read_text(encoding="utf-8")
     assert len(text.encode()) <= MANIFEST_LIMIT
     manifest = json.loads(text)
-    assert manifest["format"] == 1
-    rest = re.sub(r'(,\n  "version": "[^"]*")|(\n  "version": "[^"]*",)', "", text)
-    canonical = "".join(re.findall(r'"(?:[^"\\]|\\.)*"|[^\s"]+', rest))
+    assert manifest["format"] == 2
+    canonical = text.replace(f',"version":"{folder.name}"', "")
     hour = manifest["hour"].replace("-", "")
     assert f"{hour}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}" == manifest["version"] == folder.name
     assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
@@ -63,7 +61,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
-        assert schema["format"] == 2
+        assert schema["format"] == 3
         self.hash_key, self.time_column = schema["data"]["hash_key"], schema["data"]["time_column"]
         self.fields, self.crosses, self.model = schema["fields"], schema["crosses"], schema["model"]
         self.slot_fields = []
@@ -77,7 +75,7 @@ class Reader:
         self.words = index["cells"][1]
         self.codebooks = tensors(folder / "codebooks.safetensors")
         self.counts = self.codebooks["counts_F"][1]
-        self.network = tensors(folder / "network.safetensors")
+        self.network = self.parameters(tensors(folder / "network.safetensors"))
 
     def score(self, row: dict) -> float:
         """Probability of a click for one raw row."""
@@ -169,6 +167,29 @@ class Reader:
 
     # From codes to a probability
 
+    def parameters(self, stored: dict) -> dict:
+        """Shape and numbers of each parameter."""
+        shapes = self.shapes()
+        steps, packed = stored["steps_P"][1], bytes(stored["packed"][1])
+        multiples = struct.iter_unpack("b", zlib.decompress(packed))
+        return {name: (shapes[name], [next(multiples)[0] * step for _ in range(math.prod(shapes[name]))])
+                for name, step in zip(sorted(shapes), steps, strict=True)}
+
+    def shapes(self) -> dict:
+        model, units = self.model, len(self.counts) * self.model["width"]
+        shapes = {"bias": [], "first_order_FD": [len(self.counts), model["width"]]}
+        sizes = [units, *model["hidden"], 1]
+        for layer in range(len(sizes) - 1):
+            shapes[f"deep.{2 * layer}.weight"] = [sizes[layer + 1], sizes[layer]]
+            shapes[f"deep.{2 * layer}.bias"] = [sizes[layer + 1]]
+        if model["network"] == "dcnv2":
+            for layer in range(model["cross_layers"]):
+                shapes[f"interaction.down.{layer}.weight"] = [model["cross_rank"], units]
+                shapes[f"interaction.up.{layer}.weight"] = [units, model["cross_rank"]]
+                shapes[f"interaction.up.{layer}.bias"] = [units]
+            shapes |= {"interaction.out.weight": [1, units], "interaction.out.bias": [1]}
+        return shapes
+
     def codeword(self, place: int) -> list[float]:
         (_, width), elements = self.codebooks["codewords_TD"]
         numbers = elements[place * width : (place + 1) * width]
@@ -214,34 +235,6 @@ class Reader:
         shift = self.network[f"{name}.bias"][1] if bias else [0.0] * rows
         return [sum(w * v for w, v in zip(weight[i * width : (i + 1) * width], x, strict=True)) + shift[i]
                 for i in range(rows)]
-
-
-def apply_delta(base: Path, delta: bytes) -> dict[str, bytes]:
-    """The files of the version that a delta leads to from a base."""
-    (size,) = struct.unpack_from("<Q", delta)
-    header = json.loads(delta[8 : 8 + size])
-    about = json.loads(header["__metadata__"]["delta"])
-    assert (about["format"], about["base"]) == (1, open_manifest(base)["version"])
-    files = {}
-    for name, method in about["methods"].items():
-        if method == "same":
-            files[name] = (base / name).read_bytes()
-            continue
-        begin, end = header[name]["data_offsets"]
-        payload = lzma.decompress(delta[8 + size + begin : 8 + size + end])
-        files[name] = payload if method == "whole" else moved((base / name).read_bytes(), payload, int(method[-1]))
-    return files
-
-
-def moved(old: bytes, planes: bytes, size: int) -> bytes:
-    """The file that differs from an old one by so many planes."""
-    count, new = -(-len(old) // size), b""
-    for word in range(count):
-        folded = sum(planes[plane * count + word] << 8 * plane for plane in range(size))
-        difference = -(folded + 1) // 2 if folded % 2 else folded // 2
-        before = int.from_bytes(old[word * size : (word + 1) * size], "little")
-        new += ((before + difference) % (1 << 8 * size)).to_bytes(size, "little")
-    return new[: len(old)]
 
 
 def mix(key: int, seed: int) -> int:

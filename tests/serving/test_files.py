@@ -131,11 +131,15 @@ def test_a_version_lies_under_its_own_name(spoilt):
 
 @pytest.mark.fault(60, 71)
 @pytest.mark.parametrize(("name", "changed"), [
-    (NETWORK, {"deep.2.bias": np.array([np.nan] * 6, np.float32)}),
-    (NETWORK, {"interaction.up.1.weight": np.full((56, 3), np.inf, np.float32)}),
-    (NETWORK, {"deep.2.bias": np.zeros(6, np.float16)}),
-    (NETWORK, {"deep.2.bias": np.zeros(7, np.float32)}),
-    (NETWORK, {"bias": np.zeros(1, np.float32)}),
+    (NETWORK, {"steps_P": np.full(16, np.nan, np.float32)}),
+    (NETWORK, {"steps_P": np.full(16, np.inf, np.float32)}),
+    (NETWORK, {"steps_P": np.full(16, 3e38, np.float32)}),
+    (NETWORK, {"steps_P": np.ones(16, np.float16)}),
+    (NETWORK, {"steps_P": np.ones(15, np.float32)}),
+    (NETWORK, {"steps_P": np.ones((4, 4), np.float32)}),
+    (NETWORK, {"packed": np.zeros(0, np.uint8)}),
+    (NETWORK, {"packed": np.zeros(4, np.int8)}),
+    (NETWORK, {"packed": np.full(99, 255, np.uint8)}),
     (NETWORK, {"more": np.zeros(1, np.float32)}),
     (CODEBOOKS, {"scale_T": np.array(1.0, np.float16)}),
     (CODEBOOKS, {"counts_F": np.zeros((2, 6), np.uint16)}),
@@ -153,9 +157,9 @@ def test_whole_files_that_make_no_model_are_refused(spoilt, name, changed):
 
 @pytest.mark.fault(71)
 @pytest.mark.parametrize("change", [
-    {"format": 3}, {"format": True}, {"exec": "1"}, {"fields": []}, {"fields": {}}, {"crosses": [["site"]]},
-    {"crosses": [["site", "tags"]]}, {"crosses": [["site", "nobody"]]}, {"crosses": ["site"]}, {"model": None},
-    {"crosses": [["site", "mobile"]] * 2}, {"crosses": [[1, 2]]}, {"data": {}},
+    {"format": 2}, {"format": 4}, {"format": True}, {"exec": "1"}, {"fields": []}, {"fields": {}},
+    {"crosses": [["site"]]}, {"crosses": [["site", "tags"]]}, {"crosses": [["site", "nobody"]]}, {"crosses": ["site"]},
+    {"model": None}, {"crosses": [["site", "mobile"]] * 2}, {"crosses": [[1, 2]]}, {"data": {}},
 ])
 def test_a_schema_that_says_something_else_is_refused(spoilt, change):
     """Unknown keys, kinds and names; crosses of what is not there."""

@@ -1,25 +1,41 @@
 """The original model from hour to hour: it goes on from its checkpoints as if it had never left the memory."""
 
+import dataclasses
 import os
 
 import numpy as np
 import pytest
 
 import saec.train.original
+from saec.data.rows import EncodedRows
+from saec.data.vocabulary import NEVER
 from saec.errors import IntegrityError
 from saec.store.checkpoints import Checkpoints
-from saec.train.original import Original
+from saec.train.original import AtCut, Original
 
 EVICTING = {"evict_after": 3, "evict_floor": 50.0, "admit_after": 2}
 
 
-def do_hour(original, rows, hour):
-    """An hour as `steps.train` does it; returns the scores before anything of the hour was learnt."""
-    original.absorb()
-    prepared = original.prepare(rows)
+CUT = 105
+
+
+def do_hour(original, rows, hour, cut=CUT):
+    """An hour as `steps.train` does it; returns the scores before anything of the hour was learnt, and the cut."""
+    prepared = original.prepare(hour, rows)
     scores_B = original.score(prepared)
-    original.train(hour, rows, prepared, rows.cut(0.3))
-    return scores_B
+    return scores_B, original.learn(hour, rows, prepared, cut)
+
+
+def done(click_hours, hours, **sections):
+    """An original that has done so many hours."""
+    original = Original(click_hours.config(**sections))
+    for hour in hours_from(click_hours, hours):
+        do_hour(original, click_hours.rows(hour), hour)
+    return original
+
+
+def hours_from(click_hours, count):
+    return [click_hours.first + number for number in range(count)]
 
 
 def state(original):
@@ -40,40 +56,85 @@ def test_restored_every_hour_equals_staying_in_memory(click_hours, tmp_path, mon
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 4)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     config = click_hours.config(vocabulary=EVICTING, model={"network": network, "width": 4, "hidden": [8]})
-    checkpoints, stayed, base = Checkpoints(tmp_path), Original(config), None
-    for number in range(10):
+    checkpoints, stayed, base, whole = Checkpoints(tmp_path), Original(config), None, []
+    for number in range(11):
         hour = click_hours.first + number
         rows = click_hours.rows(hour)
         restored = Original(config) if base is None else Original.restore(config, checkpoints.load(base), base)
-        assert do_hour(restored, rows, hour).tobytes() == do_hour(stayed, rows, hour).tobytes()
+        (scores_B, cut), (wanted_B, wanted_cut) = (do_hour(twin, rows, hour) for twin in (restored, stayed))
+        assert scores_B.tobytes() == wanted_B.tobytes()
+        same(cut.arrays(), wanted_cut.arrays())
         base = checkpoints.save(hour, "original", restored.snapshot(), base)
         same(checkpoints.load(base), state(stayed))
-    seen = {key for number in range(9) for key in click_hours.rows(click_hours.first + number).keys_BS.flat if key}
+        whole.append(checkpoints._header(base)["base"] is None)
+    seen = {key for number in range(10) for key in click_hours.rows(click_hours.first + number).keys_BS.flat if key}
     assert len(stayed.vocabulary) < len(seen), "nothing was evicted"
-    assert checkpoints._header(base)["base"] is not None, "the last checkpoint should be a delta"
+    assert whole[-2:] == [True, False], "the last but one should be whole, after an eviction, the last one a delta"
 
 
-def test_eviction_happens_and_keeps_rows_with_their_features(click_hours, monkeypatch):
-    """Features that left are forgotten, and the vectors of those that stay move with them."""
+def test_eviction_at_the_start_of_an_hour_keeps_rows_with_their_features(click_hours, monkeypatch):
+    """Features that left are forgotten before the hour, and the vectors of those that stay move with them."""
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 10**6)
-    kept = Original(click_hours.config(vocabulary=EVICTING))
-    for number in range(8):
-        do_hour(kept, click_hours.rows(click_hours.first + number), click_hours.first + number)
+    kept = done(click_hours, 8, vocabulary=EVICTING)
     vocabulary, table = kept.vocabulary, kept.table
     vectors = dict(zip(vocabulary.keys_V.tolist(), table.vectors_VD[vocabulary.row_V], strict=True))
+    squares = dict(zip(vocabulary.keys_V.tolist(), table.squares_V[vocabulary.row_V], strict=True))
+    rows_then = dict(zip(vocabulary.keys_V.tolist(), vocabulary.row_V.tolist(), strict=True))
+    own = {key for key, row in rows_then.items() if row >= 0}
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 1)
-    before, pending = len(vocabulary), kept.pending
-    trained = set(pending.rows.keys_BS.ravel().tolist())
-    kept.absorb()
-    assert 0 < len(vocabulary) < before
+    hour, before = click_hours.first + 8, len(vocabulary)
+    prepared = kept.prepare(hour, click_hours.rows(hour))
+    assert 0 < len(vocabulary) < before, "forgotten before the hour is counted"
     assert len(table) == vocabulary.rows
-    for key, row in zip(vocabulary.keys_V.tolist(), vocabulary.row_V, strict=True):
-        if row >= 0 and key not in trained:
+    moved = 0
+    for key, row in zip(vocabulary.keys_V.tolist(), vocabulary.row_V.tolist(), strict=True):
+        if key in own:
             assert np.array_equal(table.vectors_VD[row], vectors[key])
+            assert table.squares_V[row] == squares[key]
+            moved += row != rows_then[key]
+        else:
+            assert row < 0 or row >= prepared.rows_before
+    assert moved > 0
+    assert prepared.rows_before == vocabulary.fields + len(own & set(vocabulary.keys_V.tolist()))
+
+
+def test_nothing_is_evicted_between_the_hours_of_eviction(click_hours, monkeypatch):
+    """Whether an hour evicts is a matter of its index, not of how many the model has done."""
+    monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 5)
+    original, sizes = Original(click_hours.config(vocabulary=EVICTING)), []
+    hours = [hour for hour in hours_from(click_hours, 16) if hour.index % 5 != 0]
+    for hour in hours:
+        do_hour(original, click_hours.rows(hour), hour)
+        sizes.append(len(original.vocabulary))
+    assert sizes == sorted(sizes)
+    hour = next(hour for hour in hours_from(click_hours, 30)[16:] if hour.index % 5 == 0)
+    original.prepare(hour, click_hours.rows(hour))
+    assert len(original.vocabulary) < sizes[-1]
+
+
+def test_checkpoints_after_an_eviction_are_whole_then_deltas(click_hours, tmp_path, monkeypatch):
+    """What moved cannot be told by places; the hour after, places are enough again."""
+    monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 10**6)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    original, touched = done(click_hours, 8, vocabulary=EVICTING), []
+    original.snapshot()
+    for number in range(8, 11):
+        hour = click_hours.first + number
+        monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", hour.index if number == 9 else 10**6)
+        before = len(original.vocabulary)
+        do_hour(original, click_hours.rows(hour), hour)
+        touched.append(original.snapshot().touched)
+        assert (len(original.vocabulary) < before) == (number == 9)
+    assert [part is None for part in touched] == [False, True, False]
+    keys = click_hours.rows(hour).keys_BS
+    ids = np.unique(original.vocabulary.find(keys[keys > 0]))
+    rows = original.vocabulary.row_V[ids]
+    assert np.array_equal(touched[2]["vocabulary"], ids)
+    assert np.array_equal(touched[2]["table"], np.union1d(rows[rows >= 0], [0, 1, 2]))
 
 
 def test_every_row_is_learnt_exactly_once_and_in_order(click_hours, monkeypatch):
-    """Train rows in their hour, gate rows an hour later: together every row of every hour, in the order of time."""
+    """All rows of an hour within the hour, in the order of time: those before the cut, then the others."""
     learnt, fit = [], Original._fit
 
     def note(self, prepared, labels_B, chosen, *, seed):
@@ -83,78 +144,148 @@ def test_every_row_is_learnt_exactly_once_and_in_order(click_hours, monkeypatch)
 
     monkeypatch.setattr(Original, "_fit", note)
     original = Original(click_hours.config())
-    hours = [click_hours.first + number for number in range(4)]
-    for hour in hours:
-        do_hour(original, click_hours.rows(hour), hour)
-    original.absorb()
-    original.absorb()  # nothing is left over a second time
-    for part, name in enumerate(("keys_BS", "labels_B")):
-        wanted = np.concatenate([getattr(click_hours.rows(hour), name) for hour in hours])
-        assert np.array_equal(np.concatenate([parts[part] for parts in learnt]), wanted)
+    for hour in hours_from(click_hours, 4):
+        rows = click_hours.rows(hour)
+        del learnt[:]
+        do_hour(original, rows, hour)
+        assert [len(labels_B) for _, labels_B in learnt] == [CUT, len(rows) - CUT]
+        for part, name in enumerate(("keys_BS", "labels_B")):
+            assert np.array_equal(np.concatenate([parts[part] for parts in learnt]), getattr(rows, name))
+
+
+def test_parts_of_an_hour_drop_features_by_lots_of_their_own(click_hours, monkeypatch):
+    """No two parts of any hours are trained with the same seed of feature dropout."""
+    seeds, fit = [], Original._fit
+    monkeypatch.setattr(Original, "_fit", lambda self, *parts, seed: (seeds.append(seed), fit(self, *parts, seed=seed)))
+    done(click_hours, 4)
+    assert len(set(seeds)) == len(seeds) == 8
+
+
+def last_hour(click_hours, changed, hours=3):
+    """Scores of the last of some hours before it, its cut and the original after it; `changed` alters its rows."""
+    original, last = done(click_hours, hours - 1), click_hours.first + hours - 1
+    rows = click_hours.rows(last)
+    changed(rows)
+    scores_B, at_cut = do_hour(original, rows, last)
+    return scores_B, at_cut, original
+
+
+def flip(*places):
+    """Turns the labels of some rows over."""
+    return lambda rows: [rows.labels_B.__setitem__(part, rows.labels_B[part] ^ 1) for part in places]
 
 
 def test_an_hour_is_scored_before_anything_of_it_is_learnt(click_hours):
     """Whatever the labels of an hour, the scores of progressive validation are the same."""
-    scores = []
-    for flipped in (0, 1):
-        original = Original(click_hours.config())
-        for number in range(3):
-            rows = click_hours.rows(click_hours.first + number)
-            if number == 2:
-                rows.labels_B[:] ^= flipped
-            scores_B = do_hour(original, rows, click_hours.first + number)
-        scores.append(scores_B)
-    assert scores[0].tobytes() == scores[1].tobytes()
+    (plain_B, _, one), (flipped_B, _, other) = (
+        last_hour(click_hours, flip(*parts)) for parts in ((), (slice(None),)))
+    assert plain_B.tobytes() == flipped_B.tobytes()
+    assert not np.array_equal(one.table.vectors_VD, other.table.vectors_VD)
 
 
-def test_looking_again_at_the_gate_rows_changes_nothing(click_hours):
-    """Preparing and scoring the hour at the cut, as the gate does, leaves the state as it was."""
-    original = Original(click_hours.config())
-    for number in range(3):
-        rows = click_hours.rows(click_hours.first + number)
-        do_hour(original, rows, click_hours.first + number)
-    before = state(original)
-    cut = original.pending.cut
-    assert len(original.score(original.prepare(rows), cut)) == len(rows) - cut
-    same(state(original), before)
+def test_the_gate_is_scored_before_its_rows_are_learnt(click_hours):
+    """Whatever the labels of the gate rows, scores and vectors at the cut are the same; train rows do change them."""
+    plain, gate, train = (
+        last_hour(click_hours, flip(*parts)) for parts in ((), (slice(CUT, None),), (slice(CUT),)))
+    assert plain[1].scores_G.shape == (150 - CUT,)
+    same(plain[1].arrays(), gate[1].arrays())
+    assert not np.array_equal(plain[2].table.vectors_VD, gate[2].table.vectors_VD)
+    assert not np.array_equal(plain[1].scores_G, train[1].scores_G)
+    assert not np.array_equal(plain[1].scores_G, plain[0][CUT:]), "at the cut the train rows have been learnt"
 
 
-@pytest.mark.parametrize("stretches", [1, 3])
-def test_vectors_set_aside_are_those_before_each_stretch(click_hours, monkeypatch, stretches):
-    """Each stretch's vectors are copies of the table as it was before the stretch; training does not reach them."""
-    original = Original(click_hours.config(training={"batch_rows": 32, "stretches": stretches}))
-    for number in range(2):
-        do_hour(original, click_hours.rows(click_hours.first + number), click_hours.first + number)
-    original.absorb()
-    hour, tables, fit = click_hours.first + 2, [], Original._fit
-    rows = click_hours.rows(hour)
-    prepared = original.prepare(rows)
+def tables_before_each_part(monkeypatch):
+    """Copies of the whole table as it was when each part of an hour began to be learnt."""
+    tables, fit = [], Original._fit
 
     def note(self, *arguments, seed):
         tables.append(self.table.vectors_VD.copy())
         return fit(self, *arguments, seed=seed)
 
     monkeypatch.setattr(Original, "_fit", note)
-    _, untouched = original.train(hour, rows, prepared, 100)
-    parts = list(untouched.stretches())
-    assert [part[0].stop - part[0].start for part in parts] == ([100] if stretches == 1 else [33, 33, 34])
-    assert parts[0][0].start == 0
-    rows_BS = prepared.features.spread(original.vocabulary.rows_of(prepared.features))
-    for (stretch, rows_N, vectors_ND), table_VD in zip(parts, tables, strict=True):
-        assert rows_N.tolist() == sorted(set(rows_BS[stretch].ravel().tolist()) - {-1})
-        assert np.array_equal(vectors_ND, table_VD[rows_N])
-        assert (original.table.vectors_VD[rows_N] != vectors_ND).any(1).mean() > 0.9
+    return tables
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_an_hour_of_fewer_rows_than_stretches(click_hours, count):
-    """Some stretches are then empty, and every train row is still learnt."""
-    original = Original(click_hours.config(training={"stretches": 8}))
-    rows = click_hours.rows(click_hours.first, count)
-    cut = rows.cut(0.3)
-    done, untouched = original.train(click_hours.first, rows, original.prepare(rows), cut)
-    assert done.rows == cut
-    assert [stretch.stop for stretch, _, _ in untouched.stretches()][-1] == cut
+@pytest.mark.parametrize("cut", [1, CUT, 149, 150])
+def test_at_the_cut_the_table_is_as_it_was(click_hours, monkeypatch, cut):
+    """Given the table at the hour's end, every vector comes back as it was at the cut, to the bit, in any order."""
+    original, hour = done(click_hours, 2), click_hours.first + 2
+    tables = tables_before_each_part(monkeypatch)
+    _, at_cut = do_hour(original, click_hours.rows(hour), hour, cut)
+    end_VD = original.table.vectors_VD.copy()
+    rows_M = np.random.default_rng(0).permutation(len(end_VD))
+    for chosen_M in (rows_M, rows_M[:7], rows_M[:0]):
+        assert np.array_equal(at_cut.vectors(chosen_M, end_VD[chosen_M]), tables[1][chosen_M])
+    assert np.array_equal(original.table.vectors_VD, end_VD), "nothing of the table itself is touched"
+    assert (tables[1] != end_VD).any() == (cut < 150)
+    assert (tables[0] != tables[1]).any()
+
+
+def test_feature_dropout_reaches_default_rows_that_no_row_names(click_hours, monkeypatch):
+    """Where every feature of the gate rows has a row of its own, their default rows are learnt all the same."""
+    original, hour = done(click_hours, 4), click_hours.first + 4
+    rows = click_hours.rows(hour)
+    known_B = (original.vocabulary.find(rows.keys_BS[:, 0]) >= 0) & (rows.keys_BS[:, 2] > 0)
+    rows = EncodedRows(rows.labels_B[known_B], rows.times_B[known_B], rows.keys_BS[known_B])
+    tables = tables_before_each_part(monkeypatch)
+    _, at_cut = do_hour(original, rows, hour, 60)
+    assert (at_cut.rows_N[:3].tolist(), len(rows) > 90) == ([0, 1, 2], True)
+    assert (original.table.vectors_VD[:3] != tables[1][:3]).all()
+    assert np.array_equal(at_cut.vectors(np.arange(3), original.table.vectors_VD[:3]), tables[1][:3])
+
+
+def test_at_the_cut_features_are_known_as_before_the_hour(click_hours):
+    """Frequency and hour last seen of each of the hour's features, though the hour has been counted since."""
+    original, hour = done(click_hours, 2), click_hours.first + 2
+    rows = click_hours.rows(hour)
+    keys_U = np.unique(rows.keys_BS[rows.keys_BS > 0])
+    ids_U = original.vocabulary.find(keys_U)
+    wanted_U = np.where(ids_U < 0, 0.0, original.vocabulary.frequency(hour)[ids_U])
+    last_seen_U = np.where(ids_U < 0, NEVER, original.vocabulary.last_seen_V[ids_U])
+    rows_before = original.vocabulary.rows
+    _, at_cut = do_hour(original, rows, hour)
+    assert np.array_equal(at_cut.frequency_U, wanted_U.astype(np.float32))
+    assert np.array_equal(at_cut.last_seen_U, last_seen_U)
+    assert (ids_U < 0).any()
+    assert at_cut.rows_before == rows_before < original.vocabulary.rows
+    assert set(original.vocabulary.last_seen_V[original.vocabulary.find(keys_U)]) == {hour.index}
+
+
+def test_what_is_set_aside_survives_its_file(click_hours):
+    """`from_arrays` of `arrays` is the same, and all of it can be written as arrays."""
+    _, at_cut, _ = last_hour(click_hours, flip())
+    arrays = at_cut.arrays()
+    assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    again = AtCut.from_arrays(arrays)
+    same(again.arrays(), arrays)
+    assert type(again.rows_before) is int
+    assert {field.name for field in dataclasses.fields(AtCut)} == arrays.keys()
+
+
+def test_looking_again_at_the_hour_changes_nothing(click_hours):
+    """Preparing and scoring an hour that has been learnt leaves the state as it was, but for rows it now admits."""
+    original = done(click_hours, 3)
+    hour, before = click_hours.first + 2, state(original)
+    rows = click_hours.rows(hour)
+    assert len(original.score(original.prepare(hour, rows), CUT)) == len(rows) - CUT
+    after = state(original)
+    count = len(before["table.vectors_VD"])
+    same(before | {"vocabulary.row_V": np.zeros(0)}, after | {
+        "vocabulary.row_V": np.zeros(0),
+        **{f"table.{name}": after[f"table.{name}"][:count] for name in ("vectors_VD", "squares_V")},
+    })
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_hours_of_few_rows_are_learnt(click_hours, count):
+    """With no gate rows, or with no rows at all, the hour is learnt and its cut can be looked at."""
+    original = done(click_hours, 2)
+    before, hour = original.table.vectors_VD.copy(), click_hours.first + 2
+    rows = click_hours.rows(hour, count)
+    scores_B, at_cut = do_hour(original, rows, hour, rows.cut(0.3))
+    assert (len(scores_B), len(at_cut.scores_G)) == (count, count - rows.cut(0.3))
+    assert at_cut.rows_N[:3].tolist() == [0, 1, 2]
+    assert np.array_equal(original.table.vectors_VD[: len(before)], before) == (count == 0)
 
 
 def test_the_model_learns_what_was_planted(click_hours):
@@ -162,7 +293,7 @@ def test_the_model_learns_what_was_planted(click_hours):
     original = Original(click_hours.config())
     for number in range(10):
         rows = click_hours.rows(click_hours.first + number, 400)
-        scores_B = do_hour(original, rows, click_hours.first + number)
+        scores_B, _ = do_hour(original, rows, click_hours.first + number, rows.cut(0.3))
     clicked = rows.labels_B == 1
     assert (scores_B[clicked][:, None] > scores_B[~clicked]).mean() > 0.7
 

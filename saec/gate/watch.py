@@ -1,0 +1,75 @@
+"""After the release: whether the hours that a live version served show it to be worse than it should be.
+
+The gate judged it before; this is what came of it. Over all hours that it has been live, it is compared with the
+version that was live before it and with the original of each hour's start, by the gate's own test: bounds that hold at
+every look, its margins, its confidence (`saec.gate.pooled`). Decisions:
+
+- Being shown worse sets off an alarm. With `gate.rollback` it also brings the version before back, if that is what it
+  is worse than, and if the hour has nothing newer to publish: a version that passed is a better cure than an old one.
+- *It cannot flap.* A rollback holds the store until a person releases it, and a version that became live by a rollback
+  has no version before it here (`saec.store.model_store.ModelStore.before_live`): one publication, one rollback.
+- A few thousand rows of an hour, evenly chosen, are enough: the test goes on until it decides.
+
+Shapes: B rows of an hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from saec.config import GateConfig
+from saec.gate.evidence import Evidence
+from saec.gate.metrics import Floats, Labels
+from saec.gate.pooled import test_of
+
+MOST_ROWS = 4096
+"""Rows of an hour, at most, that the live version is watched on."""
+BEFORE = "the version before"
+ORIGINAL = "the original"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is known of a live version from the hours it served, for an hour's record."""
+
+    version: str
+    """Which version."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """Its test so far, as `saec.gate.evidence.Evidence.as_dict`."""
+    worse_than: tuple[str, ...] = ()
+    """Which references it is shown worse than, `BEFORE` first."""
+    text: str = ""
+    """The same in words; empty when it is not."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "worse_than": list(self.worse_than)}
+
+
+def watched(
+    version: str,
+    known: dict[str, Any] | None,
+    labels_B: Labels,
+    live_B: Floats,
+    references: dict[str, Floats],
+    config: GateConfig,
+) -> Watch:
+    """Add an hour to what is known of the live version.
+
+    Args:
+        version: its id.
+        known: the `Watch` of the hour before, from its record; that of another version counts for nothing.
+        labels_B: uint8 [B], 0 or 1.
+        live_B: float64 [B], probabilities of the live version.
+        references: float64 [B] of `ORIGINAL` and, where there is one, `BEFORE`.
+        config: margins and confidence.
+    """
+    so_far = Evidence.from_dict(known["evidence"]) if known and known["version"] == version else Evidence()
+    evidence = so_far.with_stratum(labels_B, live_B, references)
+    failed = [check for check in test_of(evidence, config).failed if check.reference in references]
+    worse_than = tuple(name for name in (BEFORE, ORIGINAL) if any(check.reference == name for check in failed))
+    gaps = ", ".join(f"{check.difference.metric} {check.difference.challenger:.4f} to {check.difference.reference:.4f} "
+                     f"of {check.reference}" for check in failed)
+    text = f"live version {version} is shown worse on the hours that it served: {gaps}" if failed else ""
+    return Watch(version, evidence.as_dict(), worse_than, text)
