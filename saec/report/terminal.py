@@ -64,7 +64,7 @@ COLUMNS = (
     Column("AUC live", _metric("auc_served")),
     Column("vers.", _metric("auc_version_served"), WIDE),
     Column("orig.", _metric("auc_original_served")),
-    Column("loss live", _metric("logloss_served")),
+    Column("loss", _metric("logloss_served")),
     Column("vers.", _metric("logloss_version_served"), WIDE),
     Column("orig.", _metric("logloss_original_served")),
     Column(LOGGED, _metric("served_auc"), WIDER),
@@ -92,7 +92,7 @@ def hours_table(records: Iterable[Record], width: int = WIDE) -> Table:
     shown = [column for column in COLUMNS if width >= column.least and told.get(column.heading, True)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, header_style="dim")
     table.add_column("hour (UTC)", no_wrap=True)
-    table.add_column("outcome", min_width=max(map(len, COLOURS)))
+    table.add_column("outcome", overflow="fold", min_width=max(map(len, COLOURS)))
     for column in shown:
         table.add_column(column.heading, justify="right", no_wrap=True)
     for record in known:

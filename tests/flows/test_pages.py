@@ -70,7 +70,8 @@ def test_the_overview_stands_under_one_key(shown, troubled, monkeypatch, config)
     monkeypatch.setattr(pages, "overview_id", lambda _config: None)
     pages.show_overview(config, troubled, alarms(troubled, AlarmsConfig()))
     (overview,) = shown
-    assert (overview["key"], overview["description"]) == ("my-shop-overview", "Alarms: quiet, failed, held, old, disk")
+    assert overview["key"] == "my-shop-overview"
+    assert overview["description"] == "Alarms: quiet, failed, held, old, worse, disk"
     assert "[2017-10-01T06](/artifacts/key/my-shop-hour-20171001t06)" in overview["markdown"]
 
 
