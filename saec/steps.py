@@ -201,9 +201,10 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
         scores["champion"] = served["live_B"][trained.cut :]
     verdict = judge(
         rows.labels_B,
-        np.concatenate([served["version_B"][: trained.cut], candidate_G]) if "version_B" in served else candidate_G,
-        np.concatenate([served["original_B"][: trained.cut], at_cut.scores_G]),
+        served.get("version_B"),
+        served["original_B"],
         served.get("live_B"),
+        candidate_G,
         trained.cut,
         Evidence.from_dict(plan.evidence) if plan.evidence else None,
         plan.config.gate,

@@ -2,7 +2,8 @@
 
     a score that is no probability                                     -> FAIL(metric)
     the running test shows the line worse, past a margin               -> FAIL(worse-auc, worse-logloss)
-    the gate rows alone show the candidate worse, past a margin        -> FAIL(worse-auc, worse-logloss)
+    the gate rows show the candidate worse than what is live, past a
+    margin                                                             -> FAIL(worse-auc, worse-logloss)
     log loss shown, or of a line that would pass: found, worse than
     the base rate of the rows                                          -> FAIL(floor)
     the running test passed, or the line is qualified by an earlier one -> PASS(ok), or BOOTSTRAP(ok) without a champion
@@ -14,12 +15,15 @@ champion) shown inside its margin, and without a champion the base rate shown be
 its hours are published while a fresh test runs beside; once that shows it worse it is on trial again. Whenever a test
 decides, a fresh one begins. Decisions:
 
-- *Evidence* (`saec.gate.evidence`): every row once, scored by the newest model of the line that had not seen it. Hours
-  are pooled until they decide, so a site of two clicks an hour gets its answer as a large one does, only later.
-  The bounds hold at every look (`saec.gate.pooled`).
-- *The gate rows alone* guard against the one hour that went wrong. They are looked at once, so their bounds are those
-  of a fixed sample; the error is shared out over the checks, so that an equal candidate is held in one hour of twenty
-  at most. They are not asked where they have fewer rows of a label than `gate.min_class_rows`.
+- *Evidence* (`saec.gate.evidence`): whole hours, as users met them, each scored by the version of the line made from
+  the hour before, released or not, and by the original as the hour began. Hours are pooled until they decide, so a site
+  of two clicks an hour gets its answer as a large one does, only later. The bounds hold at every look
+  (`saec.gate.pooled`).
+- *The gate rows* guard against the one hour that went wrong: the candidate must not be shown worse there than what is
+  live, or than the version made before it. It is not compared with the original there, which knows who came minutes
+  ago: in the hour that a version serves nobody is told that, and codewords are not trained for it.
+  They are looked at once, so their bounds are those of a fixed sample; the error is shared out over the checks. They
+  are not asked where they have fewer rows of a label than `gate.min_class_rows`.
 - *The base rate* is never lost to: whatever would be published must have a lower log loss, on the rows of the running
   test and of the one before it, than always answering their share of clicks. That is the point estimate, as the rule
   is "never"; the test before lends its rows because a fresh one has none.
@@ -93,16 +97,16 @@ class Verdict:
         return {"accepted": self.accepted, "qualified": self.evidence.qualified, **plain_json(known)}
 
 
-def judge(labels_B: Labels, challenger_B: Floats, original_B: Floats, champion_B: Floats | None, cut: int,
-          evidence: Evidence | None, config: GateConfig) -> Verdict:
+def judge(labels_B: Labels, line_B: Floats | None, original_B: Floats, champion_B: Floats | None,
+          candidate_G: Floats, cut: int, evidence: Evidence | None, config: GateConfig) -> Verdict:
     """Judge an hour's candidate; no row was learnt by what scored it.
 
     Args:
         labels_B: uint8 [B], 0 or 1, of the whole hour.
-        challenger_B: float64 [B], probabilities: before `cut` of the version made from the hour before (released or
-            not), from there of this hour's, read back from its files. Or float64 [B - cut] where there was none before.
-        original_B: float64 [B], of the original as the hour began, from `cut` on as of the cut.
+        line_B: float64 [B], probabilities of the version made from the hour before, released or not; None before any.
+        original_B: float64 [B], of the original as the hour began.
         champion_B: float64 [B], of the live version; None when there is none.
+        candidate_G: float64 [B - cut], of this hour's candidate on the gate rows, read back from its files.
         cut: rows before the gate rows.
         evidence: what is known of the line from the hours before; None of a new one.
         config: margins, confidence and fewest rows.
@@ -112,22 +116,24 @@ def judge(labels_B: Labels, challenger_B: Floats, original_B: Floats, champion_B
 
     >>> labels_B = np.array([0, 1] * 300, np.uint8)
     >>> scores_B = np.where(labels_B == 1, 0.6, 0.4)
-    >>> judge(labels_B, scores_B, scores_B, None, 400, None, GateConfig()).reason
+    >>> judge(labels_B, scores_B, scores_B, None, scores_B[400:], 400, None, GateConfig()).reason
     'ok'
     """
     so_far = evidence or Evidence()
-    first = cut if challenger_B.size == labels_B.size - cut else 0
-    given = {"challenger": challenger_B, "original": original_B[first:]}
-    given |= {} if champion_B is None else {"champion": champion_B[first:]}
-    for probabilities_B in given.values():
-        check_rows(labels_B[first:], probabilities_B)
-    if broken := _unusable(given):
+    references = {"original": original_B} | ({} if champion_B is None else {"champion": champion_B})
+    whole = references | ({} if line_B is None else {"line": line_B})
+    for probabilities_B in whole.values():
+        check_rows(labels_B, probabilities_B)
+    check_rows(labels_B[cut:], candidate_G)
+    if broken := _unusable({"candidate": candidate_G, **whole}):
         return Verdict(Status.FAIL, "metric", broken, so_far)
-    labels_B, cut = labels_B[first:], cut - first
-    pooled = _with_hour(so_far, labels_B, given, cut)
-    at_the_cut = {name: probabilities_B[cut:] for name, probabilities_B in given.items()}
-    return _decided(pooled, test_of(pooled, config), _gate_rows(labels_B[cut:], at_the_cut, pooled, config),
-                    labels_B.size, config)
+    pooled = so_far
+    if line_B is not None:
+        pooled = replace(so_far.with_stratum(labels_B, line_B, references), hours=so_far.hours + 1)
+    before_B = line_B if champion_B is None else champion_B
+    guarded = {} if before_B is None else {"champion" if champion_B is not None else "line": before_B[cut:]}
+    gate_rows = _gate_rows(labels_B[cut:], {"candidate": candidate_G, **guarded}, pooled, config)
+    return _decided(pooled, test_of(pooled, config), gate_rows, labels_B.size, config)
 
 
 def _unusable(given: dict[str, Floats]) -> str:
@@ -139,14 +145,6 @@ def _unusable(given: dict[str, Floats]) -> str:
     return ""
 
 
-def _with_hour(evidence: Evidence, labels_B: Labels, given: dict[str, Floats], cut: int) -> Evidence:
-    """The evidence with the hour's rows: two strata, for the models change at the cut."""
-    for part in (slice(0, cut), slice(cut, None)):
-        line_B, *references = (probabilities_B[part] for probabilities_B in given.values())
-        evidence = evidence.with_stratum(labels_B[part], line_B, dict(zip(list(given)[1:], references, strict=True)))
-    return replace(evidence, hours=evidence.hours + 1)
-
-
 def _gate_rows(labels_B: Labels, given: dict[str, Floats], pooled: Evidence,
                config: GateConfig) -> tuple[Comparison, ...]:
     """The candidate on the gate rows alone, at one look; empty where they are too few to ask."""
@@ -156,7 +154,7 @@ def _gate_rows(labels_B: Labels, given: dict[str, Floats], pooled: Evidence,
     given = given | {FLOOR: np.full(labels_B.size, clicks / labels_B.size)}
     candidate, *references = (score(name, labels_B, scores_B) for name, scores_B in given.items())
     margins = config.auc_margin, entropy_margin(pooled.alone.rows, pooled.alone.positives, config.entropy_margin)
-    confidence = 1.0 - (1.0 - config.confidence) / (2 * len(references) - 1)  # the base rate has one check, not two
+    confidence = 1.0 - (1.0 - config.confidence) / max(2 * len(references) - 1, 1)  # the base rate has one check, not two
     return tuple(compare(candidate, reference, auc_margin=auc, logloss_margin=logloss, confidence=confidence)
                  for reference in references
                  for auc, logloss in [(0.0, 0.0) if reference.name == FLOOR else margins])
