@@ -474,7 +474,8 @@ def test_room_is_made_for_what_has_a_row_at_the_moment(click_hours, hourly, monk
     """The rows that an allowance is reckoned against: at the cut without those that only the gate rows brought."""
     asked, of = [], Allowance.of
     made = hourly(click_hours.config(compression={"codewords": 6, "ratio": "auto"}))
-    monkeypatch.setattr(steps, "Allowance", types.SimpleNamespace(of=lambda *args: (asked.append(args[1]), of(*args))[1]))
+    noted = types.SimpleNamespace(of=lambda *args: (asked.append(args[1]), of(*args))[1])
+    monkeypatch.setattr(steps, "Allowance", noted)
     for hour, rows in hours_of(click_hours):
         del asked[:]
         made.do(hour, rows)
