@@ -158,8 +158,8 @@ def test_what_was_served_is_in_the_next_hours_report(site, settings, serve, monk
     assert known["served_logloss"] == pytest.approx(logloss(labels, scores), abs=1e-12)
     assert list(known["served_versions"]) == [first]
     assert known["served_log"]["unreadable"] == known["served_log"]["unknown_versions"] == 0
-    assert known["progressive_auc_champion"] == pytest.approx(known["served_auc"], abs=0.02)
+    assert known["auc_served"] == pytest.approx(known["served_auc"], abs=0.02)
     with get_client(sync_client=True) as client:
         pages = client.request("POST", "/artifacts/filter", json={"limit": 200}).json()
     key = page_key(site.config(), hour)
-    assert any(f"Served: {len(rows):,} rows" in page["data"] for page in pages if page["key"] == key)
+    assert any(f"Logged: {len(rows):,} rows" in page["data"] for page in pages if page["key"] == key)

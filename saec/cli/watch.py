@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def status(session: Session) -> None:
     """Show what is live, due, stale or held, and what to do.
 
-    Says how old the live version is, how the last 48 hours ended, who is at work, which alarms are set off, and which
-    command to type next.
+    Says how old the live version is, how the live versions of the last 24 hours did on those hours' rows beside the
+    original, how the last 48 hours ended, who is at work, which alarms are set off, and which command to type next.
     """
     from saec.cli.outlook import idle_line, look, next_words
     from saec.monitoring.alarms import alarms
@@ -60,23 +60,26 @@ def metrics(session: Session) -> None:
 @click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="The last hour; the newest when left out.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
               help="Also write it: as one HTML page, or as a table if the name ends in .csv or .parquet.")
+@click.option("--summary", is_flag=True, help="Only the summary: differences with intervals over the hours asked for.")
 @shared_options
-def report(session: Session, first: Hour | None, last: Hour | None, out: Path | None) -> None:
+def report(session: Session, first: Hour | None, last: Hour | None, out: Path | None, *, summary: bool) -> None:
     """Show how the hours went.
 
-    Outcomes, AUC and log loss of the original, the compressed model and the champion, ratios, sizes and times: as a
-    table and a summary, as JSON rows, as one HTML page, or as a table for a notebook.
+    First what was served: AUC and log loss on all rows of each hour before they are learnt, of what was live, of the
+    version made from the hour before, and of the original of the same moment; their paired differences over the last 24
+    hours and over all that were asked for, with 95% intervals. Then the gate's figures, outcomes, ratios, sizes and
+    times: as a table and a summary, as JSON rows, as one HTML page, or as a table for a notebook.
     """
     from saec.ledger import report_record
-    from saec.report.summary import report_rows
+    from saec.report.summary import plain_summary, report_rows
     from saec.report.terminal import hours_table, summary_panel
 
     records = [report_record(row) for row in session.ledger.rows(first, last)]
     if out:
         _write(session, records, out)  # first: with --json a name that is refused must be the only answer
-    session.answer(report_rows(records))
+    session.answer(plain_summary(records) if summary else report_rows(records))
     if records:
-        session.screen.print(hours_table(records, session.screen.width), summary_panel(records))
+        session.screen.print(*([] if summary else [hours_table(records, session.screen.width)]), summary_panel(records))
     else:
         session.say(f"the ledger has no such hours; do some with {session.command('run')}")
     if out:
@@ -93,6 +96,7 @@ def _standing(outlook: Outlook, fired: list[Alarm]) -> dict[str, Any]:
     return {
         "live": {**live.model_dump(include={"version", "previous", "action", "actor", "reason", "at"}),
                  "age_seconds": round(outlook.live_seconds or 0.0)} if live and live.version else None,
+        "served": _served(outlook),
         "held": {"actor": live.actor, "reason": live.reason, "at": live.at} if live and live.held else None,
         "running": {"owner": lease.owner, "expires_at": lease.expires_at.isoformat(),
                     "hour": str(unfinished.hour) if unfinished else None,
@@ -113,6 +117,22 @@ def _standing(outlook: Outlook, fired: list[Alarm]) -> dict[str, Any]:
         "disk_free_bytes": outlook.disk_free,
         "alarms": [asdict(alarm) for alarm in fired],
     }
+
+
+def _served(outlook: Outlook) -> dict[str, Any] | None:
+    """What users met: the newest hour that knows it, and the pairs of models over the last 24 hours."""
+    from saec.ledger import report_record
+    from saec.monitoring.outlook import SERVED_HOURS
+    from saec.plain_json import plain_json
+    from saec.report.headline import METRICS, MODELS, newest_headline, plain_pairs
+
+    newest = newest_headline([report_record(row) for row in outlook.rows])
+    if newest is None:
+        return None
+    keys = ("hour", *(f"{metric}_{key}" for key in MODELS.values() for metric in METRICS),
+            "ratio_total", "ratio_version")
+    return dict(plain_json({**{key: newest.get(key) for key in keys}, "last_hours": SERVED_HOURS,
+                            "differences": plain_pairs(outlook.served)}))
 
 
 def _write(session: Session, records: list[dict[str, Any]], out: Path) -> None:

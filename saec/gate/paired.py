@@ -3,15 +3,18 @@
 Decisions: what an hour's rows say of a pair of models is kept as sums (`saec.gate.evidence.Pair`), so hours are pooled
 without their rows. Rows are ranked among those of their own hour only: an AUC over hours thrown together would also
 reward knowing the hour of the day. Intervals are two-sided and normal, from DeLong's variance for the AUC and from the
-rows' differences for the log loss.
+rows' differences for the log loss. A record without these sums, or with broken ones, is passed over: a report must
+show the hours that went wrong.
 
 Shapes: B rows of an hour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from statistics import NormalDist
 from typing import Any
 
@@ -22,6 +25,11 @@ CONFIDENCE = 0.95
 """Of the two-sided intervals."""
 PAIRS = (("live", "original"), ("version", "original"), ("live", "version"))
 """Which model is compared with which: what was live, the version made from the hour before, the original then."""
+NAMES = tuple(f"{first}-{second}" for first, second in PAIRS)
+"""What a record's `served_pairs` calls them."""
+Sums = Mapping[str, Any]
+"""What `dataclasses.asdict` makes of a `Pair`: numbers, and mappings of numbers."""
+_NOTHING: Sums = asdict(Pair())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,20 @@ class Paired:
     auc: Gap
     logloss: Gap
 
+    def as_dict(self, name: str) -> dict[str, float]:
+        """Plain values for JSON, of the pair of this name: `auc_live`, `auc_original`, `auc_difference` and its bounds.
+
+        Args:
+            name: one of `NAMES`.
+        """
+        first, second = name.split("-")
+        found: dict[str, float] = {"hours": self.hours, "rows": self.rows}
+        for metric, gap in (("auc", self.auc), ("logloss", self.logloss)):
+            figures = {first: gap.first, second: gap.second, "difference": gap.difference,
+                       "lower": gap.lower, "upper": gap.upper}
+            found |= {f"{metric}_{what}": value for what, value in figures.items()}
+        return found
+
 
 def served_pairs(labels_B: Labels, scores: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
     """What an hour says of each of `PAIRS` that it knows, as `FIRST-SECOND`, plain values for a record.
@@ -73,12 +95,13 @@ def served_pairs(labels_B: Labels, scores: Mapping[str, Floats]) -> dict[str, di
     return found
 
 
-def pooled(pairs: Iterable[Mapping[str, Any]]) -> Paired | None:
+def pooled(pairs: Iterable[Sums]) -> Paired | None:
     """Two models over all hours whose pairs these are; None without any."""
-    known = [Pair.from_dict(dict(pair)) for pair in pairs]
+    known = list(pairs)
     if not known:
         return None
-    total = sum(known[1:], known[0])
+    sums: Sums = reduce(_added, known)
+    total = Pair.from_dict(dict(sums))
     clicked, reach = total.ranks.positive, NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     return Paired(
         len(known), total.rows,
@@ -87,6 +110,38 @@ def pooled(pairs: Iterable[Mapping[str, Any]]) -> Paired | None:
         Gap(_mean(total.line.loss, total.rows), _mean(total.reference.loss, total.rows), total.loss.mean,
             reach * total.loss.standard_error),
     )
+
+
+def pair_of(record: Mapping[str, Any], name: str) -> Sums | None:
+    """What an hour's record says of a pair; None when it does not know it.
+
+    Args:
+        record: of an hour, from the ledger.
+        name: one of `NAMES`.
+    """
+    found = record.get("served_pairs")
+    pair = found.get(name) if isinstance(found, Mapping) else None
+    return pair if isinstance(pair, Mapping) and _like(pair, _NOTHING) else None
+
+
+def over_hours(records: Sequence[Mapping[str, Any]]) -> dict[str, Paired]:
+    """Each of `NAMES` over those of some hours whose records know it; a pair that none knows is left out."""
+    found = {name: pooled(pair for record in records if (pair := pair_of(record, name)) is not None) for name in NAMES}
+    return {name: paired for name, paired in found.items() if paired is not None}
+
+
+def _added(left: Sums, right: Sums) -> Sums:
+    """The sums of both: as `Pair` adds them, but without making one of each hour first."""
+    return {key: _added(value, right[key]) if isinstance(value, Mapping) else value + right[key]
+            for key, value in left.items()}
+
+
+def _like(found: Mapping[str, Any], wanted: Sums) -> bool:
+    """Whether a mapping has the keys that are wanted, with finite numbers and such mappings at their places."""
+    return found.keys() == wanted.keys() and all(
+        isinstance(found[key], Mapping) and _like(found[key], value) if isinstance(value, Mapping)
+        else isinstance(found[key], int | float) and math.isfinite(found[key])
+        for key, value in wanted.items())
 
 
 def _mean(total: float, count: float) -> float:

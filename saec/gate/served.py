@@ -1,10 +1,11 @@
 """What was really served in an hour: the request log's scores against the labels that came with the hour's rows.
 
-Decisions: this is progressive validation of the live model as users met it, delays, swaps and outages included; the
-champion's progressive figures say what it would have been had the champion answered every row. It is looked at and
-never learnt from: no byte of a version or a checkpoint depends on it, and a log that cannot be read is a warning in
-the hour's record, not a failed hour. Rows that the log does not know (served elsewhere, or lost in a crash) only lower
-the coverage. Versions that the store does not have are counted, and their scores count: they were served.
+Decisions: this is the live model as users met it, delays, swaps and outages included; `auc_served` and its like say
+what it would have been had the version that was live when the hour began answered every row. To people these figures
+are called logged. It is looked at and never learnt from: no byte of a version or a checkpoint depends on it, and a log
+that cannot be read is a warning in the hour's record, not a failed hour. Rows that the log does not know (served
+elsewhere, or lost in a crash) only lower the coverage. Versions that the store does not have are counted, and their
+scores count: they were served.
 """
 
 from __future__ import annotations

@@ -9,16 +9,17 @@ count from, since a file may be read long after it was written.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saec import __version__
 from saec.durable import make_folder, write_file
 from saec.hours import Hour
 from saec.ledger import OUTCOMES, HourRow, Ledger, report_record
 from saec.monitoring.alarms import ALARMS, alarms
-from saec.monitoring.outlook import Outlook, look
+from saec.monitoring.outlook import SERVED_HOURS, Outlook, look
 from saec.store.model_store import ModelStore
 
 if TYPE_CHECKING:
@@ -27,17 +28,19 @@ if TYPE_CHECKING:
     from saec.config import Config
 
 FILE = "metrics.prom"
-MODELS = {"original": "original", "challenger": "compressed", "champion": "champion"}
-"""The label of each model, and how the ledger's records call it."""
-SERVED = (
-    ("rows", "rows", "Rows with labels that were served"),
+SERVED = {"live": "served", "version": "version_served", "original": "original_served"}
+"""The models that meet an hour by label, and how the ledger's records call them."""
+JUDGED = {"original": "original", "challenger": "compressed", "champion": "champion"}
+"""The models on the gate rows by label, and how the ledger's records call them."""
+LOGGED = (
+    ("rows", "rows", "Rows with labels that the request log knows"),
     ("coverage_ratio", "coverage", "Their share of all rows with labels"),
-    ("auc", "auc", "AUC of the scores that were served"),
-    ("logloss", "logloss", "Log loss of the scores that were served, in nats a row"),
-    ("calibration_ratio", "calibration", "Mean score that was served to click rate"),
-    ("calibration_error", "ece", "Expected calibration error of the scores that were served, over ten bins"),
+    ("auc", "auc", "AUC of the logged scores"),
+    ("logloss", "logloss", "Log loss of the logged scores, in nats a row"),
+    ("calibration_ratio", "calibration", "Mean logged score to click rate"),
+    ("calibration_error", "ece", "Expected calibration error of the logged scores, over ten bins"),
 )
-"""Metrics of what was served: name, the record's key, and what it is."""
+"""Metrics of the request log: name, the record's key after `served_`, and what it is."""
 Samples = Iterable[tuple[Mapping[str, str], float | None]]
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,8 @@ class _Collected:
         """Every family that has a sample."""
         from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
-        for name, described, samples in (*self._standing(), *self._judged(), *self._served()):
+        for name, described, samples in (*self._standing(), *self._served(), *self._compared(), *self._judged(),
+                                         *self._logged()):
             known = [(labels, value) for labels, value in samples if value is not None]
             if known:
                 family = GaugeMetricFamily(name, described, labels=list(known[0][0]))
@@ -108,9 +112,36 @@ class _Collected:
         yield ("saec_alarm", "1 for each alarm that is set off by the settings' thresholds.",
                [({"alarm": name}, float(name in firing)) for name in ALARMS])
 
+    def _served(self) -> Iterator[tuple[str, str, Samples]]:
+        """The newest hour that knows how the models that met it did."""
+        row = self._newest(*(f"auc_{key}" for key in SERVED.values()))
+        if row is None:
+            return
+        known = report_record(row)
+        of = "of the newest such hour, see saec_served_hour_timestamp_seconds"
+        yield ("saec_served_hour_timestamp_seconds", "First instant of the newest hour whose served figures are known.",
+               _one(row.hour.start.timestamp()))
+        for metric, described in (("auc", "AUC"), ("logloss", "Log loss in nats a row")):
+            yield f"saec_served_{metric}", f"{described} on all rows before they were learnt, {of}.", [
+                ({"model": model}, known.get(f"{metric}_{key}")) for model, key in SERVED.items()]
+
+    def _compared(self) -> Iterator[tuple[str, str, Samples]]:
+        """The served figures of the last hours, as paired differences."""
+        pairs = [(dict(zip(("model", "reference"), name.split("-"), strict=True)), paired)
+                 for name, paired in self._outlook.served.items()]
+        over = f"the last {SERVED_HOURS} hours of the ledger"
+        yield "saec_served_window_rows", f"Rows of {over} that both models scored.", [
+            (labels, paired.rows) for labels, paired in pairs]
+        for metric, described in (("auc", "AUC"), ("logloss", "Log loss")):
+            for part, said in (("difference", "pooled"), ("lower", "lower end of its 95% interval"),
+                               ("upper", "upper end of its 95% interval")):
+                name = f"saec_served_{metric}_difference" + ("" if part == "difference" else f"_{part}")
+                yield name, f"{described} of a model minus that of its reference over {over}, {said}.", [
+                    (labels, _finite(getattr(getattr(paired, metric), part))) for labels, paired in pairs]
+
     def _judged(self) -> Iterator[tuple[str, str, Samples]]:
         """The newest hour that came to the gate."""
-        row = next((row for row in reversed(self._outlook.rows) if _known(row, "auc_compressed")), None)
+        row = self._newest("auc_compressed")
         if row is None:
             return
         known = report_record(row)
@@ -119,12 +150,14 @@ class _Collected:
                _one(Hour.parse(known["hour"]).start.timestamp()))
         for metric, described in (("auc", "AUC"), ("logloss", "Log loss in nats a row")):
             yield f"saec_{metric}", f"{described} on the gate rows {of}.", [
-                ({"model": model}, known.get(f"{metric}_{key}")) for model, key in MODELS.items()]
+                ({"model": model}, known.get(f"{metric}_{key}")) for model, key in JUDGED.items()]
         for what, described in (("bytes", "Bytes of embeddings, keys counted,"), ("vectors", "Embedding vectors")):
             yield f"saec_embedding_{what}", f"{described} {of}.", [
-                ({"model": model}, known.get(f"{what}_{MODELS[model]}")) for model in ("original", "challenger")]
+                ({"model": model}, known.get(f"{what}_{JUDGED[model]}")) for model in ("original", "challenger")]
         yield "saec_compression_ratio", f"Bytes of the original's embeddings to the challenger's, {of}.", _one(
             known.get("ratio_total"))
+        yield ("saec_version_ratio", f"The same with both networks and every file of the version, {of}.",
+               _one(known.get("ratio_version")))
         yield "saec_hour_rows", f"Rows trained on, judged on and set aside, {of}.", [
             ({"part": part}, known.get(key)) for part, key in
             (("train", "rows_train"), ("gate", "rows_gate"), ("quarantined", "quarantined_rows"))]
@@ -133,19 +166,24 @@ class _Collected:
             ({"step": step}, seconds) for step, seconds in (known.get("seconds") or {}).items()]
 
 
-    def _served(self) -> Iterator[tuple[str, str, Samples]]:
-        """The newest hour that knows what was served, by the request log."""
-        row = next((row for row in reversed(self._outlook.rows) if _known(row, "served_rows") is not None), None)
+    def _logged(self) -> Iterator[tuple[str, str, Samples]]:
+        """The newest hour that has a request log."""
+        row = self._newest("served_rows")
         if row is None:
             return
         known = report_record(row)
-        of = "of the newest hour with a request log, see saec_served_hour_timestamp_seconds"
-        yield ("saec_served_hour_timestamp_seconds", "First instant of the newest hour with a request log.",
+        of = "of the newest hour with a request log, see saec_logged_hour_timestamp_seconds"
+        yield ("saec_logged_hour_timestamp_seconds", "First instant of the newest hour with a request log.",
                _one(row.hour.start.timestamp()))
-        for name, key, described in SERVED:
-            yield f"saec_served_{name}", f"{described}, {of}.", _one(known.get(f"served_{key}"))
-        yield "saec_served_log_lines", f"Lines of the request log that count for nothing, {of}.", [
+        for name, key, described in LOGGED:
+            yield f"saec_logged_{name}", f"{described}, {of}.", _one(known.get(f"served_{key}"))
+        yield "saec_logged_lines", f"Lines of the request log that count for nothing, {of}.", [
             ({"problem": key}, (known.get("served_log") or {}).get(key)) for key in ("unreadable", "torn")]
+
+    def _newest(self, *keys: str) -> HourRow | None:
+        """The newest hour that knows one of some figures."""
+        return next((row for row in reversed(self._outlook.rows)
+                     if row.record and any(row.record.get(key) is not None for key in keys)), None)
 
 
 def _one(value: float | None) -> Samples:
@@ -153,6 +191,6 @@ def _one(value: float | None) -> Samples:
     return [({}, value)]
 
 
-def _known(row: HourRow, key: str) -> Any:
-    """A figure of an hour, None when it never came so far."""
-    return row.record.get(key) if row.record else None
+def _finite(value: float) -> float | None:
+    """A figure that the rows tell, None for one that they do not."""
+    return value if math.isfinite(value) else None

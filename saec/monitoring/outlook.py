@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from saec.config import Config
 from saec.data.partitions import available_hours
+from saec.gate.paired import Paired, over_hours
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
 from saec.schedule.lease import at_work
@@ -20,6 +22,9 @@ from saec.schedule.progress import Progress, look_ahead
 from saec.space import free_bytes
 from saec.store.model_store import ModelStore
 from saec.store.releases import Release
+
+SERVED_HOURS = 24
+"""Hours on the clock, up to the newest one, over which what was served is pooled."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,12 @@ class Outlook:
         ended = [row for row in self.rows if row.state != "RUNNING" and row.reason != "not-promoted"]
         places = (place for place in reversed(range(len(ended))) if ended[place].state == "PUBLISHED")
         return ended[next(places, -1) + 1 :]
+
+    @cached_property
+    def served(self) -> dict[str, Paired]:
+        """How the models that met the last 24 hours did beside each other, by pair (`saec.gate.paired.NAMES`)."""
+        return over_hours([row.record for row in self.rows
+                           if row.record and row.hour > self.rows[-1].hour - SERVED_HOURS])
 
     @property
     def live_version(self) -> str | None:

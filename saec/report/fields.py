@@ -13,8 +13,6 @@ from saec.report import text
 from saec.report.records import Record, finite
 
 HEAD = ("field", "features with codes", "clusters", "in use", "in the largest", "error", "drift", "drawn anew")
-DROPPED = "dropped: on the hour's last train rows the retrained model was worse than the one before"
-"""What is said of an hour's retraining that was not kept."""
 
 
 def by_field(record: Record) -> dict[str, Mapping[str, object]]:
@@ -28,11 +26,6 @@ def by_field(record: Record) -> dict[str, Mapping[str, object]]:
 def field_rows(record: Record) -> list[list[str]]:
     """A row a field, under `HEAD`; names are as the configuration has them, not yet escaped."""
     return [[text.plain(name), *_cells(figures)] for name, figures in by_field(record).items()]
-
-
-def retraining_dropped(record: Record) -> bool:
-    """Whether the hour's retraining was undone; without any code, as in the first hour, there is nothing to retrain."""
-    return record.get("retraining_kept") is False and any(map(_coded, by_field(record).values()))
 
 
 def life(record: Record) -> dict[str, float | None]:

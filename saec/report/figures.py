@@ -1,7 +1,8 @@
-"""The figures: the paper's two, from the user's own hours, and five that show what an hour costs and how codes live.
+"""The figures: what users met, the paper's two from the user's own hours, and what an hour costs and how codes live.
 
-Figure 1 of the paper (arXiv 1903.00103) compares the compressed model with the original on AUC and log loss; figure 2
-shows the reduction of the number of embedding vectors over the last 24 epochs. Hours that published nothing are gaps
+What users met is drawn in `saec.report.headline_figures`. Figure 1 of the paper (arXiv 1903.00103) compares the
+compressed model with the original on AUC and log loss, here on the gate rows; its figure 2 shows the reduction of the
+number of embedding vectors over the last 24 epochs. Hours that published nothing are gaps
 in a line, and marked at the panel's foot: square for held, triangle for quarantined, cross for failed.
 """
 
@@ -35,23 +36,15 @@ class Line:
 
 
 @settings()
-def auc_figure(records: Sequence[Record]) -> Figure:
-    """Figure 1, left: AUC on the gate rows, hour by hour."""
-    return _metric_figure(records, "AUC on gate rows (higher is better)", "auc", ("original", "champion", "compressed"))
+def gate_auc_figure(records: Sequence[Record]) -> Figure:
+    """The paper's figure 1, left: AUC of the hour's candidate on the gate rows."""
+    return metric_figure(records, "AUC on gate rows (higher is better)", gate_lines("auc"))
 
 
 @settings()
-def logloss_figure(records: Sequence[Record]) -> Figure:
-    """Figure 1, right: log loss on the gate rows, hour by hour."""
-    title = "Log loss on gate rows (lower is better)"
-    return _metric_figure(records, title, "logloss", ("original", "champion", "compressed"))
-
-
-@settings()
-def progressive_figure(records: Sequence[Record]) -> Figure:
-    """Progressive validation: AUC on all rows of each hour, scored before anything trained on them."""
-    title = "AUC on all rows of the hour, before training"
-    return _metric_figure(records, title, "progressive_auc", ("original", "champion"))
+def gate_logloss_figure(records: Sequence[Record]) -> Figure:
+    """The paper's figure 1, right: log loss of the hour's candidate on the gate rows."""
+    return metric_figure(records, "Log loss on gate rows (lower is better)", gate_lines("logloss"))
 
 
 @settings()
@@ -59,7 +52,8 @@ def reduction_figure(records: Sequence[Record], hours: int = 24) -> Figure:
     """Figure 2: how many times fewer vectors and bytes, over the last hours."""
     figure, axes = panel(f"Reduction, last {hours} hours (times fewer)")
     recent = last_hours(records, hours)
-    lines = (Line("ratio_vectors", "vectors", "compressed"), Line("ratio_total", "all bytes", "original"))
+    lines = (Line("ratio_vectors", "vectors", "compressed"), Line("ratio_total", "bytes", "original"),
+             Line("ratio_version", "all files", "champion"))
     if draw_lines(axes, recent, lines):
         axes.set_yscale("log")
         ratios = [ratio for line in lines for ratio in series(recent, line.key)[1] if ratio > 0]
@@ -114,16 +108,23 @@ def draw_lines(axes: Axes, records: Sequence[Record], lines: Sequence[Line]) -> 
     return True
 
 
-def metric_lines(metric: str, models: Sequence[str]) -> tuple[Line, ...]:
-    """The lines of a metric, one a model; the model names its colour."""
-    return tuple(Line(f"{metric}_{model}", model, model) for model in models)
+def gate_lines(metric: str) -> tuple[Line, ...]:
+    """The lines of a metric on the gate rows; the model names its colour."""
+    return tuple(Line(f"{metric}_{model}", name, model) for model, name in
+                 (("original", "original"), ("champion", "champion"), ("compressed", "candidate")))
 
 
-def draw_metric(axes: Axes, records: Sequence[Record], metric: str, models: Sequence[str]) -> None:
+def draw_metric(axes: Axes, records: Sequence[Record], lines: Sequence[Line]) -> None:
     """Draw a metric of several models, with their newest values beside the panel."""
-    lines = metric_lines(metric, models)
     if draw_lines(axes, records, lines):
         label_lines(axes, ordered(records), lines, text.decimal)
+
+
+def metric_figure(records: Sequence[Record], title: str, lines: Sequence[Line]) -> Figure:
+    """A figure of one metric of several models."""
+    figure, axes = panel(title)
+    draw_metric(axes, records, lines)
+    return figure
 
 
 def label_lines(axes: Axes, records: Sequence[Record], lines: Sequence[Line], style: Callable[[float], str]) -> None:
@@ -135,13 +136,6 @@ def label_lines(axes: Axes, records: Sequence[Record], lines: Sequence[Line], st
         if len(known):
             labels.append(EndLabel(float(known[-1]), f"{line.name} {style(known[-1])}", LIGHT[line.role]))
     label_ends(axes, labels)
-
-
-def _metric_figure(records: Sequence[Record], title: str, metric: str, models: Sequence[str]) -> Figure:
-    """A figure of one metric of several models."""
-    figure, axes = panel(title)
-    draw_metric(axes, records, metric, models)
-    return figure
 
 
 def _stack_figure(

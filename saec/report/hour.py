@@ -1,6 +1,7 @@
 """What the Prefect UI shows of one hour: a markdown artifact, with a figure of the hour among the last 48.
 
-Decisions: the headline is the outcome and the gate's verdict in words; the figure travels inside the text as a data
+Decisions: the headline is the outcome and the gate's verdict in words; then how the models that met the hour did on its
+rows, then how the gate judged the candidate; the figure travels inside the text as a data
 URI, because the UI may have no other way to the file; everything that came from outside is escaped, so that no message
 of a broken partition can add a heading, a link or HTML.
 """
@@ -14,10 +15,17 @@ from collections.abc import Sequence
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from saec.gate.paired import over_hours
 from saec.report import text
 from saec.report.canvas import PANEL_BOX, PANEL_INCHES, png, settings
-from saec.report.fields import DROPPED, HEAD, field_rows, retraining_dropped
+from saec.report.fields import HEAD, field_rows
 from saec.report.figures import draw_metric
+from saec.report.headline import HEAD as PAIR_HEAD
+from saec.report.headline import level_rows, pair_rows, stand_in_text
+from saec.report.headline_figures import served_lines
+from saec.report.logged import HEAD as LOGGED_HEAD
+from saec.report.logged import log_text, logged_text, version_rows
+from saec.report.logged_figures import reliability_figure
 from saec.report.palette import LIGHT
 from saec.report.records import (
     PARTS,
@@ -32,14 +40,12 @@ from saec.report.records import (
     verdict_status,
     verdict_text,
 )
-from saec.report.served import HEAD as SERVED_HEAD
-from saec.report.served import log_text, reliability_figure, served_text, version_rows
 
 CONTEXT_HOURS = 48
 HOUR_DOTS = 130
 """Dots per inch of an hour's figure: as wide as half a page of the UI, and shrunk by a third on a telephone."""
-MODELS = {"original": "original", "compressed": "challenger (compressed)", "champion": "champion"}
-"""How the records call each model, and how people do."""
+GATE_MODELS = {"original": "original", "compressed": "candidate (compressed)", "champion": "champion"}
+"""How the records call each model on the gate rows, and how people do."""
 
 
 def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
@@ -49,23 +55,21 @@ def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
         record: the hour.
         history: records to draw the figure from (those of later hours are left out); no figure when empty.
     """
-    described = f"AUC and log loss of the last {CONTEXT_HOURS} hours"
+    described = f"AUC and log loss served in the last {CONTEXT_HOURS} hours"
     figure = _image(hour_figure(history, record), described) if history else ""
-    tables = [_facts(record), _served(record), _shares(record), _fields(record)]
-    blocks = [_headline(record), _metrics(record), _verdict(record), figure, *tables]
+    tables = [_facts(record), _logged(record), _shares(record), _fields(record)]
+    blocks = [_headline(record), _served(record), figure, _gate(record), *tables]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def models_table(record: Record) -> list[dict[str, str]]:
-    """The three models of an hour, as rows of a table; none for an hour that never came to the gate."""
-    rows = []
-    for model, name in MODELS.items():
-        metrics = {"AUC": text.decimal(record.get(f"auc_{model}")),
-                   "log loss": text.decimal(record.get(f"logloss_{model}"))}
-        sizes = {"bytes": text.size(record.get(f"bytes_{model}")),
-                 "vectors": text.count(record.get(f"vectors_{model}"))}
-        if metrics["AUC"] != text.DASH:
-            rows.append({"model": name, **metrics, **sizes})
+    """The models of an hour on all its rows and on the gate rows, as rows of a table; none for an hour without any."""
+    rows = [{"scored on": "all rows", "model": name, "AUC": auc, "log loss": logloss, "bytes": text.DASH,
+             "vectors": text.DASH} for name, auc, logloss in level_rows(record)]
+    for model, name, auc, logloss in _gate_levels(record):
+        rows.append({"scored on": "gate rows", "model": name, "AUC": auc, "log loss": logloss,
+                     "bytes": text.size(record.get(f"bytes_{model}")),
+                     "vectors": text.count(record.get(f"vectors_{model}"))})
     return rows
 
 
@@ -81,13 +85,13 @@ def hour_figure(records: Sequence[Record], record: Record) -> bytes:
     width, height = PANEL_INCHES
     figure = Figure(figsize=(width, 2 * height))
     FigureCanvasAgg(figure)
-    titles = {"auc": "AUC on gate rows (higher is better)", "logloss": "Log loss on gate rows (lower is better)"}
+    titles = {"auc": "AUC served (higher is better)", "logloss": "Log loss served (lower is better)"}
     for place, (metric, title) in enumerate(reversed(titles.items())):
         left, bottom, across, up = PANEL_BOX
         # A little narrower than a panel of the report, so that the labels beside the lines end inside the image.
         axes = figure.add_axes((left, (bottom + place) / 2, across - 0.03, up / 2))
         axes.set_title(title, loc="left", pad=7)
-        draw_metric(axes, recent, metric, ("original", "champion", "compressed"))
+        draw_metric(axes, recent, served_lines(metric))
         if axes.lines:
             axes.axvspan(hour.index - 0.5, hour.index + 0.5, color=LIGHT["grid"], linewidth=0, zorder=0)
     return png(figure, HOUR_DOTS)
@@ -113,14 +117,26 @@ def _headline(record: Record) -> str:
     return f"# {hour_of(record)} · {outcome}{reason}{verdict}\n\n{version}{escape(explanation(record))}".rstrip()
 
 
-def _metrics(record: Record) -> str:
-    """Original, challenger and champion on the gate rows, and on all rows before training."""
-    rows = []
-    for model, name in MODELS.items():
-        keys = (f"auc_{model}", f"logloss_{model}", f"progressive_auc_{model}", f"progressive_logloss_{model}")
-        rows.append([name, *(text.decimal(record.get(key)) for key in keys)])
-    head = ["model", "AUC", "log loss", "AUC, before training", "log loss, before training"]
-    return markdown_table(head, _known(rows))
+def _served(record: Record) -> str:
+    """The models that met the hour on all its rows, and their differences with intervals."""
+    levels = markdown_table(["served, all rows of the hour", "AUC", "log loss"], level_rows(record))
+    pairs = [row[2:] for row in pair_rows({"": over_hours([record])})]
+    released = escape(stand_in_text(record))
+    said = f"Released: {released}." if released else ""
+    return "\n\n".join(block for block in (levels, markdown_table(PAIR_HEAD[2:], pairs), said) if block)
+
+
+def _gate_levels(record: Record) -> list[tuple[str, str, str, str]]:
+    """Model, its name, AUC and log loss on the gate rows; those that the hour knows."""
+    rows = [(model, name, text.decimal(record.get(f"auc_{model}")), text.decimal(record.get(f"logloss_{model}")))
+            for model, name in GATE_MODELS.items()]
+    return [row for row in rows if row[2:] != (text.DASH, text.DASH)]
+
+
+def _gate(record: Record) -> str:
+    """What the gate found on the hour's last minutes."""
+    levels = markdown_table(["gate rows", "AUC", "log loss"], [row[1:] for row in _gate_levels(record)])
+    return "\n\n".join(block for block in (levels, _verdict(record)) if block)
 
 
 def _verdict(record: Record) -> str:
@@ -130,7 +146,7 @@ def _verdict(record: Record) -> str:
         [escape(item["reference"]), text.count(item["rows"]), *(text.signed(item[key]) for key in keys)]
         for item in comparisons(record)
     ]
-    head = ["challenger against", "rows", "AUC difference", "bound", "log loss difference", "bound"]
+    head = ["candidate against", "rows", "AUC difference", "bound", "log loss difference", "bound"]
     said = verdict_text(record)
     lead = f"Gate: {escape(said)}\n\n" if said and said != explanation(record) else ""
     return (lead + markdown_table(head, rows)).strip()
@@ -154,14 +170,14 @@ def _facts(record: Record) -> str:
     ]))
 
 
-def _served(record: Record) -> str:
+def _logged(record: Record) -> str:
     """What was served by the request log, by version, and whether scores meant what they said."""
-    if not (said := served_text(record)):
+    if not (said := logged_text(record)):
         return ""
     read = f" Read: {escape(log_text(record))}." if log_text(record) else ""
-    table = markdown_table(SERVED_HEAD, [[escape(name), *cells] for name, *cells in version_rows(record)])
+    table = markdown_table(LOGGED_HEAD, [[escape(name), *cells] for name, *cells in version_rows(record)])
     figure = _image(png(reliability_figure([record]), HOUR_DOTS), "Click rate by mean score") if table else ""
-    return "\n\n".join(block for block in (f"Served: {escape(said)}.{read}", table, figure) if block)
+    return "\n\n".join(block for block in (f"Logged: {escape(said)}.{read}", table, figure) if block)
 
 
 def _shares(record: Record) -> str:
@@ -173,10 +189,8 @@ def _shares(record: Record) -> str:
 
 
 def _fields(record: Record) -> str:
-    """How the clusters of each field live, and whether the hour's retraining was dropped."""
-    table = markdown_table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
-    dropped = f"Retraining {DROPPED}." if retraining_dropped(record) else ""
-    return "\n\n".join(block for block in (dropped, table) if block)
+    """How the clusters of each field live."""
+    return markdown_table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
 
 
 def _image(figure: bytes, described: str) -> str:

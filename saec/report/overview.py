@@ -21,7 +21,8 @@ from saec.report.standing import standing
 from saec.report.strip import HOURS, last_outcomes, strip_words
 from saec.report.strip_figure import strip_image
 
-HEAD = ("hour (UTC)", "outcome", "AUC orig.", "AUC compr.", "loss orig.", "loss compr.", "bytes", "time")
+HEAD = ("hour (UTC)", "outcome", "AUC live", "AUC orig.", "loss live", "loss orig.", "bytes", "time")
+"""Of the metrics: on all rows of the hour, before they are learnt."""
 
 
 def overview_markdown(outlook: Outlook, fired: Sequence[Alarm], page_of: Callable[[Hour], str]) -> str:
@@ -71,14 +72,15 @@ def _hours(outlook: Outlook, page_of: Callable[[Hour], str]) -> str:
     records = [report_record(row) for row in reversed(outlook.rows[-HOURS:])]
     if not records:
         return ""
-    return f"## Hours\n\n{markdown_table(HEAD, [_hour(record, page_of) for record in records])}"
+    said = "AUC and log loss of what was served, and of the original, on all rows of the hour before they are learnt."
+    return f"## Hours\n\n{said}\n\n{markdown_table(HEAD, [_hour(record, page_of) for record in records])}"
 
 
 def _hour(record: Record, page_of: Callable[[Hour], str]) -> list[str]:
     """One hour."""
     hour = hour_of(record)
     reason = f" {escape(record['reason'])}" if record.get("reason") else ""
-    metrics = ("auc_original", "auc_compressed", "logloss_original", "logloss_compressed")
+    metrics = ("auc_served", "auc_original_served", "logloss_served", "logloss_original_served")
     return [f"[{hour}]({page_of(hour)})", f"{escape(record['outcome'])}{reason}",
             *(text.decimal(record.get(key)) for key in metrics),
             text.times(record.get("ratio_total")), text.duration(total_seconds(record))]

@@ -14,9 +14,20 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from saec.report import figures, text
+from saec.gate.paired import Gap
+from saec.report import figures, headline_figures, text
 from saec.report.canvas import svg
-from saec.report.fields import DROPPED, HEAD, by_field, field_rows, retraining_dropped
+from saec.report.fields import HEAD, by_field, field_rows
+from saec.report.headline import HEAD as PAIR_HEAD
+from saec.report.headline import MODELS, STAND_IN, covered, interval_text, pair_rows, stand_in_text, windows
+from saec.report.logged import HEAD as LOGGED_HEAD
+from saec.report.logged import (
+    log_text,
+    logged_text,
+    newest_logged,
+    version_rows,
+)
+from saec.report.logged_figures import logged_auc_figure, reliability_figure
 from saec.report.palette import DARK, LIGHT, outcome_role
 from saec.report.records import (
     PARTS,
@@ -31,44 +42,40 @@ from saec.report.records import (
     verdict_status,
     verdict_text,
 )
-from saec.report.served import HEAD as SERVED_HEAD
-from saec.report.served import (
-    log_text,
-    newest_served,
-    reliability_figure,
-    served_auc_figure,
-    served_text,
-    version_rows,
-)
 from saec.report.summary import summarise
 
 OPEN_HOURS = 48
 """Hours of the table that are shown at once; older ones unfold."""
 
+GATE_MODELS = {"compressed": "candidate", "champion": "champion", "original": "original"}
+"""The models on the gate rows: how the records call them, and how people do."""
 _METRICS = (("AUC", "auc"), ("Log loss", "logloss"))
 _ROW_KINDS = (("train", "rows_train"), ("gate", "rows_gate"), ("quarantined", "quarantined_rows"),
               ("duplicate", "duplicates"), ("clicks", "clicks"))
 _FIGURES = (
-    (figures.auc_figure, "Figure 1a", "AUC, hour by hour",
-     "What is served (compressed) against what it was made from (original) and what was live before (champion)."),
-    (figures.logloss_figure, "Figure 1b", "Log loss, hour by hour",
-     "The same hours and rows as figure 1a, in nats a row."),
-    (figures.reduction_figure, "Figure 2", "Reduction over the last 24 hours",
-     "Vectors: rows of the original for one codeword. All bytes: rows and keys against every file that replaces them."),
-    (figures.progressive_figure, "Figure 3", "Progressive validation",
-     "Each hour scored before anything trained on it: what users met."),
+    (headline_figures.auc_figure, "Figure 1a", "AUC of what was served",
+     "All rows of each hour, before they are learnt: what was live, the version of the hour before, the original."),
+    (headline_figures.logloss_figure, "Figure 1b", "Log loss of what was served",
+     "The same hours, rows and models, in nats a row."),
+    (headline_figures.auc_gap_figure, "Figure 2a", "AUC beside the original's",
+     "Lines: paired, the 24 hours up to each pooled; bands: 95%. Dots: single hours of live, where they fit."),
+    (headline_figures.logloss_gap_figure, "Figure 2b", "Log loss beside the original's",
+     "As figure 2a. Above the line costs."),
+    (figures.reduction_figure, "Figure 3", "Reduction over the last 24 hours",
+     "Vectors: rows for one codeword. Bytes: rows and keys for all that replaces them. All files: with the networks."),
     (figures.sizes_figure, "Figure 4", "What a version is made of", "Files on disk; beside it the newest hour's."),
     (figures.seconds_figure, "Figure 5", "Where the time goes", "Beside it the newest hour's seconds."),
+    (figures.gate_auc_figure, "Figure 6a", "The gate: AUC",
+     "On the hour's last minutes: candidate, original and champion (what was live), none of which learnt them."),
+    (figures.gate_logloss_figure, "Figure 6b", "The gate: log loss", "The rows of figure 6a."),
 )
-_LIFE = (figures.life_figure, "Figure 6", "How codebooks live",
+_LIFE = (figures.life_figure, "Figure 7", "How codebooks live",
          "Codes that changed within the hour; error and drift of clusters, means over fields.")
-
-
-_SERVED = (
-    (reliability_figure, "Figure 7", "Whether scores mean what they say",
-     "A dot a tenth of the rows, by score; above the line more was clicked than promised."),
-    (served_auc_figure, "Figure 8", "The live model as users met it",
-     "Scores of the request log against labels; beside them the champion, had it served every row."),
+_LOGGED = (
+    (reliability_figure, "Figure 8", "Whether scores mean what they say",
+     "A dot a tenth of the logged rows, by score; above the line more was clicked than promised."),
+    (logged_auc_figure, "Figure 9", "AUC by the request log",
+     "Logged scores against labels; beside them what was live, had it answered every row of the hour at once."),
 )
 
 
@@ -86,8 +93,10 @@ def render_report(records: Iterable[Record], title: str, live: str | None = None
     return _environment().get_template("page.html.j2").render(
         title=text.plain(title), span=_span(summary), tiles=_tiles(summary, live), days=_days(rows),
         figures=[_figure(*drawn, in_order) for drawn in _FIGURES] if in_order else [],
-        codebooks=_codebooks(in_order), served=_served(in_order),
-        row_groups=[rows[:OPEN_HOURS], rows[OPEN_HOURS:]], light=LIGHT, dark=DARK,
+        pair_head=PAIR_HEAD, pairs=pair_rows(windows(summary)), stood_in=_stood_in(summary),
+        codebooks=_codebooks(in_order), logged=_logged(in_order),
+        row_groups=[rows[:OPEN_HOURS], rows[OPEN_HOURS:]], gate_models=list(GATE_MODELS.values()),
+        light=LIGHT, dark=DARK,
     )
 
 
@@ -105,50 +114,64 @@ def _figure(
 
 
 def _codebooks(records: Sequence[Record]) -> dict[str, Any]:
-    """The newest hour that knows of its fields, all hours in a figure, and how often retraining was dropped."""
+    """The newest hour that knows of its fields, and all hours in a figure."""
     newest = next((record for record in reversed(records) if by_field(record)), None)
     if newest is None:
         return {}
-    dropped = sum(map(retraining_dropped, records))
-    said = f"Retraining was dropped in {dropped} of {text.plural(len(records), 'hour')}."
-    return {"hour": str(hour_of(newest)), "head": HEAD, "rows": field_rows(newest), "figure": _figure(*_LIFE, records),
-            "dropped": said if dropped else ""}
+    return {"hour": str(hour_of(newest)), "head": HEAD, "rows": field_rows(newest), "figure": _figure(*_LIFE, records)}
 
 
-def _served(records: Sequence[Record]) -> dict[str, Any]:
+def _logged(records: Sequence[Record]) -> dict[str, Any]:
     """What the request log says of the newest hour that knows of it, and all hours in a figure; nothing without."""
-    newest = newest_served(records)
+    newest = newest_logged(records)
     if newest is None:
         return {}
-    return {"hour": str(hour_of(newest)), "said": served_text(newest), "read": log_text(newest), "head": SERVED_HEAD,
-            "rows": version_rows(newest), "figures": [_figure(*drawn, records) for drawn in _SERVED]}
+    return {"hour": str(hour_of(newest)), "said": logged_text(newest), "read": log_text(newest), "head": LOGGED_HEAD,
+            "rows": version_rows(newest), "figures": [_figure(*drawn, records) for drawn in _LOGGED]}
+
+
+def _stood_in(summary: dict[str, Any]) -> str:
+    """How often the judged candidate was published in place of the version of the hour's end."""
+    if not summary["stood_in"]:
+        return ""
+    hours = f"{summary['stood_in']} of the last {summary['window']['length']} hours"
+    return f"In {hours} the judged candidate was published, {STAND_IN}."
 
 
 def _span(summary: dict[str, Any]) -> str:
     """Which hours the page is about."""
     if not summary["hours"]:
         return "The ledger has no hours yet. Run `saec run` and make the report again."
-    hours = text.plural(summary["hours"], "hour")
-    return f"{summary['first']} to {summary['last']} (UTC), {hours} known; differences and medians over the last 24."
+    hours, pair = text.plural(summary["hours"], "hour"), summary["served"]["last"].get("live-original")
+    over = f" Served: {covered(pair)}." if pair else ""
+    span = f"{summary['first']} to {summary['last']} (UTC), {hours} known"
+    return f"{span}; differences and medians over the last 24.{over}"
 
 
 def _tiles(summary: dict[str, Any], live: str | None) -> list[dict[str, str]]:
     """The figures at a glance, those that matter most first."""
-    pooled, medians = summary["against_original"], summary["medians"]
-    totals, latest, outcomes = summary["totals"], summary["latest"], summary["outcomes"]
-    over = f"{text.plural(pooled['hours'], 'hour')} gated, {text.count(pooled['rows'])} rows"
+    medians, totals, latest, outcomes = (summary[part] for part in ("medians", "totals", "latest", "outcomes"))
+    pair = summary["served"]["last"].get("live-original")
+    whole = f"; all files {text.times(medians['ratio_version'])}" if medians["ratio_version"] else ""
     return [
+        *(_served_tile(name, getattr(pair, key) if pair else None) for name, key in _METRICS),
         _tile("Hours published", f"{outcomes['PUBLISHED']} of {summary['hours']}", _others(outcomes)),
-        *(_tile(f"{name}, compressed − original", text.signed(pooled[f"{key}_difference"]),
-                f"{text.decimal(pooled[f'{key}_compressed'])} against "
-                f"{text.decimal(pooled[f'{key}_reference'])}; {over}")
-          for name, key in _METRICS),
         _tile("Fewer vectors", text.times(medians["ratio_vectors"]), f"median; now {text.vectors(latest)}"),
-        _tile("Fewer bytes, keys counted", text.times(medians["ratio_total"]), f"median; now {text.stored(latest)}"),
+        _tile("Fewer bytes, keys counted", text.times(medians["ratio_total"]),
+              f"median{whole}; now {text.stored(latest)}"),
         _tile("Time to do an hour", text.duration(medians["seconds"]),
               f"median; {text.count(totals['rows'])} rows, {text.count(totals['new_features'])} new features in all"),
         _tile("Live version", text.plain(live or summary["version"] or text.DASH), _freshness(summary, live), "long"),
     ]
+
+
+def _served_tile(name: str, gap: Gap | None) -> dict[str, str]:
+    """What was live beside the original, with the interval."""
+    label = f"{name} served, live {text.MINUS} original"
+    if gap is None:
+        return _tile(label, text.DASH, "not known")
+    return _tile(label, text.signed(gap.difference), f"95%: {interval_text(gap)}; {text.decimal(gap.first)} against "
+                                                    f"{text.decimal(gap.second)}")
 
 
 def _tile(label: str, value: str, note: str, kind: str = "") -> dict[str, str]:
@@ -188,8 +211,10 @@ def _row(record: Record) -> dict[str, Any]:
         "hour": str(hour), "day": f"{hour.start:%Y-%m-%d}", "clock": f"{hour.start:%H}h", "outcome": outcome,
         "role": outcome_role(outcome), "reason": reason, "why": why, "verdict": text.plain(verdict_status(record)),
         "tip": " · ".join(part for part in (str(hour), outcome, reason, why) if part),
-        "metrics": [{"name": name, "model": model, "value": text.decimal(record.get(f"{key}_{model}"))}
-                    for name, key in _METRICS for model in ("original", "compressed", "champion")],
+        "metrics": [{"name": name, "model": model, "value": text.decimal(record.get(f"{metric}_{key}"))}
+                    for name, metric in _METRICS for model, key in MODELS.items()],
+        "gate": [(name, *(text.decimal(record.get(f"{metric}_{model}")) for model in GATE_MODELS))
+                 for name, metric in _METRICS] if record.get("auc_compressed") is not None else [],
         "facts": _facts(record), "comparisons": _comparisons(record), "details": _details(record),
     }
 
@@ -201,6 +226,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("new features", text.count(record.get("new_features"))),
         ("fewer vectors", text.times(record.get("ratio_vectors"))),
         ("fewer bytes", text.times(record.get("ratio_total"))),
+        ("all files", text.times(record.get("ratio_version"))),
         ("size", text.size(record.get("bytes_compressed"))),
         ("time", text.duration(total_seconds(record))),
     ]
@@ -226,15 +252,15 @@ def _details(record: Record) -> list[tuple[str, str]]:
                    f"all files: {text.times(record.get('ratio_version'))})")),
         ("by part", _listed(parts(record, "sizes", PARTS), text.size)),
         ("by step", _listed(parts(record, "seconds", STEPS), text.duration)),
-        ("calibration", (f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
+        ("gate calibration", (f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
                         f"{text.decimal(record.get('normalised_entropy_compressed'))}")),
         ("codes", (f"share changed {text.decimal(record.get('code_churn'), 3)}, "
                   f"share of clusters used {text.decimal(record.get('utilisation'), 3)}")),
     ]
-    if served := served_text(record):
-        pairs.append(("served", served))
-    if retraining_dropped(record):
-        pairs.append(("retraining", DROPPED))
+    if logged := logged_text(record):
+        pairs.append(("logged", logged))
+    if said_of_release := stand_in_text(record):
+        pairs.append(("released", said_of_release))
     return [("verdict", said), *pairs] if said and said != text.plain(explanation(record)) else pairs
 
 

@@ -22,15 +22,17 @@ PARTS = ("codebooks", "index", "network", "schema")
 
 STABLE_KEYS = (
     "hour", "outcome", "reason", "version", "rows",
+    "auc_served", "logloss_served", "auc_version_served", "logloss_version_served", "auc_original_served",
+    "logloss_original_served",
     "auc_original", "auc_compressed", "auc_champion", "logloss_original", "logloss_compressed", "logloss_champion",
     "vectors_original", "vectors_compressed", "bytes_original", "bytes_compressed",
     "ratio_vectors", "ratio_embedding", "ratio_total", "ratio_version", "seconds",
 )
+"""Figures of the served hour first; `auc_original` and those that follow it are the gate's."""
 FURTHER_KEYS = (
     "message", "rows_train", "rows_gate", "clicks", "quarantined_rows", "duplicates", "new_features", "features",
-    "progressive_auc_original", "progressive_logloss_original", "progressive_auc_champion",
-    "progressive_logloss_champion", "normalised_entropy_compressed", "calibration_compressed", "sizes", "verdict",
-    "code_churn", "utilisation", "retraining_kept", "fields",
+    "normalised_entropy_compressed", "calibration_compressed", "sizes", "verdict", "release_problem",
+    "code_churn", "utilisation", "fields", "served_pairs",
     "served_rows", "served_coverage", "served_auc", "served_logloss", "served_mean_score", "served_click_rate",
     "served_calibration", "served_ece", "served_bins", "served_versions", "served_log", "served_problem",
 )
@@ -109,6 +111,11 @@ def comparisons(record: Record) -> list[dict[str, Any]]:
             "logloss_difference": of_logloss.get("difference"), "logloss_bound": of_logloss.get("upper"),
         })
     return shown
+
+
+def stood_in(record: Record) -> bool:
+    """Whether the judged candidate was published in place of the version of the hour's end, see `release_problem`."""
+    return record.get("outcome") == "PUBLISHED" and bool(record.get("release_problem"))
 
 
 def explanation(record: Record) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saec.hours import Hour
-from saec.monitoring.outlook import Outlook
+from saec.monitoring.outlook import SERVED_HOURS, Outlook
 from saec.report import text
+from saec.report.headline import gap_text
 from saec.schedule.progress import Progress
 
 _DAY = 86400
@@ -30,6 +31,10 @@ class Line:
 def standing(outlook: Outlook) -> Iterator[Line]:
     """Where the pipeline stands, what is live first."""
     yield _live(outlook)
+    if pair := outlook.served.get("live-original"):
+        yield Line("served", f"last {SERVED_HOURS} hours, {text.count(pair.rows)} rows")
+        yield Line("AUC", gap_text(pair.auc))
+        yield Line("log loss", gap_text(pair.logloss))
     if outlook.live and outlook.live.held:
         yield Line("held", f"by {outlook.live.actor}: {outlook.live.reason}", "attention")
     yield Line("at work", running(outlook) or "nothing")

@@ -1,10 +1,12 @@
 """The figures at a glance, and the rows of `saec report --json`.
 
-Decisions: "the last 24 hours" are hours on the clock, as the paper's figure 2 has its last 24 epochs. Two models are
-pooled only over hours in which both were scored, whatever became of the hour: leaving out the hours whose challenger
-was refused would flatter the compressed model. The pooled AUC is the mean of the hours' AUCs weighted by their gate
-rows (not the AUC of all rows thrown together, which would also reward knowing the hour of day); pooled log loss is
-exact.
+Decisions: first comes what users met (`saec.report.headline`), over the last hours and over all that were asked for,
+with intervals; the gate's figures, of other rows and of a candidate that nobody was served yet, stand beneath under
+their own name. "The last 24 hours" are hours on the clock, as the paper's figure 2 has its last 24 epochs. Two models
+are pooled only over hours in which both were scored, whatever became of the hour: leaving out the hours whose
+challenger was refused would flatter the compressed model. The gate's pooled AUC is the mean of the hours' AUCs weighted
+by their gate rows (not the AUC of all rows thrown together, which would also reward knowing the hour of day); its
+pooled log loss is exact.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from saec.gate.paired import over_hours
 from saec.plain_json import plain_json
+from saec.report.headline import plain_pairs
 from saec.report.records import (
     FURTHER_KEYS,
     OUTCOMES,
@@ -24,6 +28,7 @@ from saec.report.records import (
     last_hours,
     number,
     ordered,
+    stood_in,
     total_seconds,
 )
 
@@ -40,9 +45,11 @@ def summarise(records: Iterable[Record], last: int = 24) -> dict[str, Any]:
 
     Returns:
         `hours`, `first`, `last`, `outcomes` and `version` (the newest published) over all records;
-        `hours_since_publish`; and over the last hours `window` (hours, outcomes), `against_original` and
-        `against_champion` (see `pool`), `medians` (ratios, seconds of an hour), `totals` (rows and the like) and
-        `latest` (bytes and vectors of the newest hour that knows them). Values that no record knows are None.
+        `hours_since_publish`; `served`, with the pairs of models that met the `last` hours and `all` of them (see
+        `saec.gate.paired.over_hours`); and over the last hours `window` (hours, outcomes), the gate's
+        `against_original` and `against_champion` (see `pool`), `stood_in` (hours of which the judged candidate was
+        published), `medians` (ratios, seconds of an hour), `totals` (rows and the like) and `latest` (bytes and
+        vectors of the newest hour that knows them). Values that no record knows are None.
     """
     in_order = ordered(records)
     recent = last_hours(in_order, last)
@@ -54,9 +61,11 @@ def summarise(records: Iterable[Record], last: int = 24) -> dict[str, Any]:
         "outcomes": count_outcomes(in_order),
         "version": published[-1].get("version") if published else None,
         "hours_since_publish": hour_of(in_order[-1]).index - hour_of(published[-1]).index if published else None,
+        "served": {"last": over_hours(recent), "all": over_hours(in_order)},
         "window": {"length": last, "hours": len(recent), "outcomes": count_outcomes(recent)},
         "against_original": pool(recent, "original"),
         "against_champion": pool(recent, "champion"),
+        "stood_in": sum(map(stood_in, recent)),
         "medians": {**{key: _median(number(record, key) for record in recent) for key in RATIOS},
                     "seconds": _median(map(total_seconds, recent))},
         "totals": {key: _total(number(record, key) for record in recent) for key in TOTALS},
@@ -65,8 +74,15 @@ def summarise(records: Iterable[Record], last: int = 24) -> dict[str, Any]:
     }
 
 
+def plain_summary(records: Iterable[Record]) -> dict[str, Any]:
+    """The summary for JSON."""
+    summary = summarise(records)
+    served = {window: plain_pairs(pairs) for window, pairs in summary["served"].items()}
+    return dict(plain_json(summary | {"served": served}))
+
+
 def pool(records: Sequence[Record], reference: str) -> dict[str, float | int | None]:
-    """Compare the compressed model with a reference over the hours that scored both, weighted by their gate rows.
+    """Compare the gate's candidate with a reference over the hours that scored both, weighted by their gate rows.
 
     Args:
         records: the hours to pool.

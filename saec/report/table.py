@@ -1,8 +1,9 @@
 """The hours as a flat table, for notebooks and dashboards: a column a figure, `sizes.index` and the like for parts.
 
 Decisions: the columns are those of `saec report --json`, in its order; what is a list, or a mapping by names that
-differ from hour to hour, stays out (the gate's single comparisons are in every version's manifest); the ending of the
-file's name says how it is written.
+differ from hour to hour, stays out (the gate's single comparisons are in every version's manifest), and so do the sums
+that pairs of models are pooled from, which are no figures to look at; the ending of the file's name says how it is
+written.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from saec.report.records import Record
 from saec.report.summary import report_rows
 
 ENDINGS = (".csv", ".parquet")
-_NESTED = ("fields", "served_bins", "served_versions")
+_NESTED = ("fields", "served_bins", "served_versions", "served_pairs")
 
 
 def hours_frame(records: Iterable[Record]) -> pd.DataFrame:

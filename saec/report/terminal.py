@@ -1,8 +1,8 @@
 """Tables for a terminal: `saec report` and `saec status`.
 
-Decisions: everything is built of `rich.text.Text`, never of markup, so that a message with brackets or control
-characters prints as itself; a narrow terminal gets fewer columns rather than folded numbers; oldest hour first,
-because a terminal is read at its foot.
+Decisions: what users met comes first, the gate's figures after it; everything is built of `rich.text.Text`, never of
+markup, so that a message with brackets or control characters prints as itself; a narrow terminal gets fewer columns
+rather than folded numbers; oldest hour first, because a terminal is read at its foot.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from saec.gate.paired import Paired
 from saec.ledger import report_record
 from saec.monitoring.alarms import Alarm
 from saec.monitoring.outlook import Outlook
 from saec.report import text
-from saec.report.records import Record, explanation, hour_of, ordered, total_seconds
-from saec.report.served import newest_served, served_text
+from saec.report.headline import METRICS, STAND_IN, covered, gap_text, windows
+from saec.report.logged import logged_text, newest_logged
+from saec.report.records import Record, explanation, hour_of, number, ordered, total_seconds
 from saec.report.standing import standing
 from saec.report.strip import SIGNS, last_outcomes
 from saec.report.summary import summarise
@@ -29,21 +31,23 @@ COLOURS = {"PUBLISHED": "green", "HELD": "yellow", "QUARANTINED": "magenta", "FA
 LETTERS = {"PUBLISHED": "■"}
 """The strip's sign of an outcome where it is not that of `SIGNS`: what is usual should not have to be read."""
 TONES = {"good": "bold green", "plain": "", "attention": "yellow"}
-SERVED = "served"
-"""Heading of the AUC of what was served."""
+LOGGED = "logged"
+"""Heading of the AUC by the request log."""
+WHOLE = "files"
+"""Heading of the ratio that counts every file of a version."""
 WIDE = 132
-"""Columns of a terminal from which the hours' table shows everything but what only a request log tells."""
+"""Columns of a terminal from which the hours' table has the gate's figures and more."""
 WIDER = 160
-"""Columns from which it shows that too, where there is a log."""
+"""Columns from which it shows everything, also what only a request log tells, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of figures: its heading, how to fill it, and whether only wide terminals show it."""
+    """A column of figures: its heading, how to fill it, and from which width of the terminal it is shown."""
 
     heading: str
     cell: Callable[[Record], str]
-    only_wide: bool = False
+    least: int = 0
 
 
 def _metric(key: str) -> Callable[[Record], str]:
@@ -51,20 +55,28 @@ def _metric(key: str) -> Callable[[Record], str]:
     return lambda record: text.decimal(record.get(key))
 
 
+def _times(key: str) -> Callable[[Record], str]:
+    """A cell that shows a ratio."""
+    return lambda record: text.times(record.get(key))
+
+
 COLUMNS = (
-    Column("AUC orig.", _metric("auc_original")),
-    Column("compr.", _metric("auc_compressed")),
-    Column("champ.", _metric("auc_champion"), only_wide=True),
-    Column(SERVED, _metric("served_auc"), only_wide=True),
-    Column("loss orig.", _metric("logloss_original")),
-    Column("compr.", _metric("logloss_compressed")),
-    Column("champ.", _metric("logloss_champion"), only_wide=True),
-    Column("rows", lambda record: text.count(record.get("rows")), only_wide=True),
-    Column("new", lambda record: text.count(record.get("new_features")), only_wide=True),
-    Column("vectors", lambda record: text.times(record.get("ratio_vectors"))),
-    Column("bytes", lambda record: text.times(record.get("ratio_total"))),
-    Column("size", lambda record: text.size(record.get("bytes_compressed")), only_wide=True),
-    Column("time", lambda record: text.duration(total_seconds(record)), only_wide=True),
+    Column("AUC live", _metric("auc_served")),
+    Column("vers.", _metric("auc_version_served"), WIDE),
+    Column("orig.", _metric("auc_original_served")),
+    Column("loss", _metric("logloss_served")),
+    Column("vers.", _metric("logloss_version_served"), WIDE),
+    Column("orig.", _metric("logloss_original_served")),
+    Column(LOGGED, _metric("served_auc"), WIDER),
+    Column("gate AUC", _metric("auc_compressed"), WIDE),
+    Column("orig.", _metric("auc_original"), WIDE),
+    Column("vectors", _times("ratio_vectors")),
+    Column("bytes", _times("ratio_total")),
+    Column(WHOLE, _times("ratio_version")),
+    Column("rows", lambda record: text.count(record.get("rows")), WIDER),
+    Column("new", lambda record: text.count(record.get("new_features")), WIDER),
+    Column("size", lambda record: text.size(record.get("bytes_compressed")), WIDER),
+    Column("time", lambda record: text.duration(total_seconds(record)), WIDE),
 )
 
 
@@ -73,15 +85,14 @@ def hours_table(records: Iterable[Record], width: int = WIDE) -> Table:
 
     Args:
         records: the ledger's records, in any order.
-        width: columns of the terminal; below `WIDE` the less needed figures are left out.
+        width: columns of the terminal; below `WIDE` and `WIDER` the less needed figures are left out.
     """
     known = ordered(records)
-    logged = width >= WIDER and any(served_text(record) for record in known)
-    shown = [column for column in COLUMNS if (width >= WIDE or not column.only_wide)
-             and (logged or column.heading != SERVED)]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, int(width >= WIDE), 0, 0), header_style="dim")
+    told = {LOGGED: any(map(logged_text, known)), WHOLE: any(number(record, "ratio_version") for record in known)}
+    shown = [column for column in COLUMNS if width >= column.least and told.get(column.heading, True)]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, header_style="dim")
     table.add_column("hour (UTC)", no_wrap=True)
-    table.add_column("outcome", no_wrap=width >= WIDE, min_width=max(map(len, COLOURS)))
+    table.add_column("outcome", overflow="fold", min_width=max(map(len, COLOURS)))
     for column in shown:
         table.add_column(column.heading, justify="right", no_wrap=True)
     for record in known:
@@ -90,23 +101,42 @@ def hours_table(records: Iterable[Record], width: int = WIDE) -> Table:
 
 
 def summary_panel(records: Sequence[Record]) -> Panel:
-    """The figures at a glance, over the last 24 hours."""
+    """The figures at a glance: what users met, over the last 24 hours and over all; beneath it sizes and the gate's."""
     summary = summarise(records)
-    pooled, medians, latest = summary["against_original"], summary["medians"], summary["latest"]
+    gate, medians, latest = summary["against_original"], summary["medians"], summary["latest"]
     grid = _grid()
+    for window, pairs in windows(summary).items():
+        _add_served(grid, window, pairs)
     grid.add_row("hours", _counts(summary["outcomes"]))
-    for metric, name in (("auc", "AUC"), ("logloss", "log loss")):
-        grid.add_row(name, Text(f"{text.decimal(pooled[f'{metric}_compressed'])} compressed, "
-                                f"{text.decimal(pooled[f'{metric}_reference'])} original "
-                                f"({text.signed(pooled[f'{metric}_difference'])})"))
     grid.add_row("vectors", Text(f"{text.times(medians['ratio_vectors'])} fewer, now {text.vectors(latest)}"))
     grid.add_row("bytes", Text(f"{text.times(medians['ratio_total'])} fewer, keys counted, now {text.stored(latest)}"))
-    if newest := newest_served(records):
-        grid.add_row("served", Text(f"{hour_of(newest)}: {served_text(newest)}"))
+    if medians["ratio_version"]:
+        grid.add_row("all files", Text(f"{text.times(medians['ratio_version'])} fewer, both networks counted"))
+    for metric, name in METRICS.items():
+        grid.add_row(f"gate {name}", Text(f"{text.decimal(gate[f'{metric}_compressed'])} candidate, "
+                                          f"{text.decimal(gate[f'{metric}_reference'])} original: "
+                                          f"{text.signed(gate[f'{metric}_difference'])} "
+                                          f"({text.plural(gate['hours'], 'hour')}, {text.count(gate['rows'])} rows)"))
+    if summary["stood_in"]:
+        hours = text.plural(summary["stood_in"], "hour")
+        grid.add_row("released", Text(f"in {hours} the judged candidate, {STAND_IN}"))
+    if newest := newest_logged(records):
+        grid.add_row("logged", Text(f"{hour_of(newest)}: {logged_text(newest)}"))
     grid.add_row("time", Text(f"{text.duration(medians['seconds'])} an hour (median)"))
     grid.add_row("published", Text(text.plain(summary["version"] or "nothing yet")))
-    gated = text.plural(pooled["hours"], "hour")
-    return _panel(grid, f"last 24 hours: {gated} gated, {text.count(pooled['rows'])} rows")
+    return _panel(grid, "served on each hour's rows, before they are learnt")
+
+
+def _add_served(grid: Table, window: str, pairs: dict[str, Paired]) -> None:
+    """What users met in a window: live beside the original, and the version beside both."""
+    live = pairs.get("live-original")
+    grid.add_row(Text(window, style="bold not dim"), Text(covered(live) if live else "not known"))
+    for metric, name in METRICS.items():
+        if live:
+            grid.add_row(f"  {name}", Text(gap_text(getattr(live, metric)), style="bold"))
+        if version := pairs.get("version-original"):
+            label = "" if live else f"  {name}"
+            grid.add_row(label, Text(f"{gap_text(getattr(version, metric), 'version')}", style="dim"))
 
 
 def status_panel(outlook: Outlook, fired: Sequence[Alarm]) -> Panel:

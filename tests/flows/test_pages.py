@@ -37,11 +37,11 @@ def shown(monkeypatch) -> list[dict]:
 
 def test_page_of_an_hour(shown, config):
     """An hour's page stands under pipeline's and hour's key, with its figure inside; keys are what Prefect accepts."""
-    published = row("PUBLISHED", record={"auc_original": 0.7, "auc_compressed": 0.69, "rows": 100}, version="v-1")
+    published = row("PUBLISHED", record={"auc_served": 0.69, "auc_compressed": 0.7, "rows": 100}, version="v-1")
     pages.show_hour(config, published, [row("HELD", "empty", -1), published])
     page, models = shown
     assert models["key"] == "my-shop-hour-20171001t03-models"
-    assert models["table"][1]["AUC"] == "0.6900"
+    assert [row["AUC"] for row in models["table"]] == ["0.6900", "0.7000"]
     assert page["key"] == "my-shop-hour-20171001t03"
     assert re.fullmatch(r"[a-z0-9-]+", page["key"])
     assert page["markdown"].startswith("# 2017-10-01T03 · PUBLISHED")
@@ -70,7 +70,8 @@ def test_the_overview_stands_under_one_key(shown, troubled, monkeypatch, config)
     monkeypatch.setattr(pages, "overview_id", lambda _config: None)
     pages.show_overview(config, troubled, alarms(troubled, AlarmsConfig()))
     (overview,) = shown
-    assert (overview["key"], overview["description"]) == ("my-shop-overview", "Alarms: quiet, failed, held, old, disk")
+    assert overview["key"] == "my-shop-overview"
+    assert overview["description"] == "Alarms: quiet, failed, held, old, worse, disk"
     assert "[2017-10-01T06](/artifacts/key/my-shop-hour-20171001t06)" in overview["markdown"]
 
 

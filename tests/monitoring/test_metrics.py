@@ -2,9 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from saec.gate.paired import served_pairs
 from saec.monitoring.metrics import FILE, metrics_text, write_metrics
 from tests.conftest import OUTLOOK_FIRST, ended_hour
 
@@ -54,6 +56,32 @@ def test_figures_of_the_newest_judged_hour(config, site):
 
 @pytest.fixture
 def served(outlook):
+    """Two hours that know how their models did, a day apart from an older one, and a newest that does not."""
+    labels_B = np.array([0, 1, 0, 1, 1, 0], np.uint8)
+    scores = {"live": np.linspace(0.1, 0.8, 6), "original": np.linspace(0.2, 0.5, 6)}
+    pairs = served_pairs(labels_B, scores)
+    known = {"auc_served": 0.71, "logloss_served": 0.5, "auc_original_served": 0.72, "served_pairs": pairs}
+    return outlook(rows=[ended_hour(0, record=known), ended_hour(24, record=known), ended_hour(25, record=known),
+                         ended_hour(26, record={"auc_compressed": 0.7, "ratio_version": 3.5})])
+
+
+def test_what_was_served(config, served, outlook):
+    """Levels of the newest hour that knows them, paired differences with bounds over the last 24 hours on the clock."""
+    found = read(metrics_text(config, served))
+    assert found["saec_served_hour_timestamp_seconds"][()] == (OUTLOOK_FIRST + 25).start.timestamp()
+    assert found["saec_served_auc"] == {("live",): 0.71, ("original",): 0.72}
+    assert found["saec_served_logloss"] == {("live",): 0.5}
+    pair, paired = ("live", "original"), served.served["live-original"]
+    assert paired.hours == 2
+    assert found["saec_served_window_rows"] == {pair: 12}
+    assert found["saec_served_auc_difference_lower"] == {pair: paired.auc.lower}
+    assert found["saec_served_logloss_difference"] == {pair: paired.logloss.difference}
+    assert found["saec_version_ratio"][()] == 3.5
+    assert not [name for name in read(metrics_text(config, outlook())) if name.startswith("saec_served")]
+
+
+@pytest.fixture
+def logged(outlook):
     """An hour with a request log, and a newer one that could not read it."""
     figures = {"rows": 90, "coverage": 0.9, "auc": 0.7, "logloss": 0.5, "calibration": 1.1, "ece": 0.02,
                "log": {"lines": 120, "unreadable": 3, "torn": 1}}
@@ -61,16 +89,16 @@ def served(outlook):
     return outlook(rows=[ended_hour(0, record=known), ended_hour(1, record={"served_problem": "no such folder"})])
 
 
-def test_what_was_served(config, served, outlook):
+def test_what_was_logged(config, logged, outlook):
     """Figures of the newest hour that knows them; nothing without a request log."""
-    found = read(metrics_text(config, served))
-    single = {name: samples[()] for name, samples in found.items() if name.startswith("saec_served") and () in samples}
+    found = read(metrics_text(config, logged))
+    single = {name: samples[()] for name, samples in found.items() if name.startswith("saec_logged") and () in samples}
     assert single == {
-        "saec_served_hour_timestamp_seconds": OUTLOOK_FIRST.start.timestamp(), "saec_served_rows": 90,
-        "saec_served_coverage_ratio": 0.9, "saec_served_auc": 0.7, "saec_served_logloss": 0.5,
-        "saec_served_calibration_ratio": 1.1, "saec_served_calibration_error": 0.02}
-    assert found["saec_served_log_lines"] == {("unreadable",): 3, ("torn",): 1}
-    assert not [name for name in read(metrics_text(config, outlook())) if name.startswith("saec_served")]
+        "saec_logged_hour_timestamp_seconds": OUTLOOK_FIRST.start.timestamp(), "saec_logged_rows": 90,
+        "saec_logged_coverage_ratio": 0.9, "saec_logged_auc": 0.7, "saec_logged_logloss": 0.5,
+        "saec_logged_calibration_ratio": 1.1, "saec_logged_calibration_error": 0.02}
+    assert found["saec_logged_lines"] == {("unreadable",): 3, ("torn",): 1}
+    assert not [name for name in read(metrics_text(config, outlook())) if name.startswith("saec_logged")]
 
 
 def test_what_is_not_known_is_left_out(config, outlook):
@@ -91,12 +119,12 @@ def test_every_family_says_what_it_is(config, site):
     assert all(name.startswith("saec_") and line.endswith(".") for name, line in helps.items())
 
 
-def test_every_family_is_documented(config, site, troubled, served, root):
+def test_every_family_is_documented(config, site, troubled, served, logged, root):
     """docs/monitoring.md lists the metrics that there are, and no others."""
     with site.pipeline() as pipeline:
         write_metrics(pipeline.config, pipeline.ledger, site.store)
     families = set(read((site.config().workspace / FILE).read_bytes())) | set(read(metrics_text(config, troubled)))
-    families |= set(read(metrics_text(config, served)))
+    families |= set(read(metrics_text(config, served))) | set(read(metrics_text(config, logged)))
     page = (root / "docs" / "monitoring.md").read_text().partition("## Metrics")[2]
     assert set(re.findall(r"\bsaec_\w+", page)) == families
 

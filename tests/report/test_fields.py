@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saec.report.fields import HEAD, by_field, field_rows, life, retraining_dropped
+from saec.report.fields import HEAD, by_field, field_rows, life
 
 CODED = {"head": 40.0, "clusters": 8.0, "used": 6.0, "largest_share": 0.5, "error": 0.2, "drift": 0.3, "rebuilt": 1.0}
 BARE = dict.fromkeys(CODED, 0.0)
@@ -22,25 +22,16 @@ def test_a_row_has_a_cell_for_each_heading() -> None:
 
 @pytest.mark.parametrize("found", [None, [], "x", 5, {}, {"a": None}, {"a": [1]}])
 def test_what_is_no_mapping_of_fields_is_not_known(found: Any) -> None:
-    """Such a record has no fields, no means, and no dropped retraining."""
-    record = {"fields": found, "retraining_kept": False}
+    """Such a record has no fields and no means."""
+    record = {"fields": found}
     assert by_field(record) == {}
     assert life(record) == {"error": None, "drift": None}
-    assert not retraining_dropped(record)
 
 
 def test_means_leave_out_fields_without_a_code() -> None:
     """A field without clusters has no error; an error of 0 of a field that has some counts."""
     direct = CODED | {"error": 0.0, "drift": float("nan")}
     assert life({"fields": {"a": CODED, "b": BARE, "c": direct}}) == {"error": 0.1, "drift": 0.3}
-
-
-def test_the_first_hour_has_no_retraining_to_drop() -> None:
-    """It keeps none, since it has no codes; only where there are codes was something dropped."""
-    assert not retraining_dropped({"fields": {"a": BARE}, "retraining_kept": False})
-    assert retraining_dropped({"fields": {"a": CODED, "b": BARE}, "retraining_kept": False})
-    assert not retraining_dropped({"fields": {"a": CODED}, "retraining_kept": True})
-    assert not retraining_dropped({"fields": {"a": CODED}})
 
 
 def test_names_of_fields_print() -> None:

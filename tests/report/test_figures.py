@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from saec.gate.paired import over_hours
 from saec.hours import Hour
-from saec.report import figures
+from saec.report import figures, headline_figures
 from saec.report.canvas import LABEL_GAP, hour_axis, panel, png, series, spread, svg
 from saec.report.hour import hour_figure
 
-FIGURES = [figures.auc_figure, figures.logloss_figure, figures.progressive_figure, figures.reduction_figure,
-           figures.sizes_figure, figures.seconds_figure, figures.life_figure]
+FIGURES = [headline_figures.auc_figure, headline_figures.logloss_figure, headline_figures.auc_gap_figure,
+           headline_figures.logloss_gap_figure, figures.gate_auc_figure, figures.gate_logloss_figure,
+           figures.reduction_figure, figures.sizes_figure, figures.seconds_figure, figures.life_figure]
 
 
 @pytest.mark.parametrize("draw", FIGURES)
@@ -37,7 +39,7 @@ def test_a_figure_without_figures_says_so(draw: Callable[..., Figure], empty: li
 
 def test_svg_takes_its_colours_from_the_page(records: list[dict[str, Any]]) -> None:
     """Colours are variables, so that a dark page can change them; there is no date and no outside name space."""
-    drawn = svg(figures.auc_figure(records), "name")
+    drawn = svg(headline_figures.auc_gap_figure(records), "name")
     assert "var(--original)" in drawn
     assert "var(--compressed)" in drawn
     assert "#0072b2" not in drawn
@@ -49,9 +51,21 @@ def test_hours_that_know_nothing_are_gaps_and_marked(records: list[dict[str, Any
     hours, values = series([*records[:12], *records[13:]], "auc_compressed")
     assert len(hours) == 60
     assert list(np.flatnonzero(np.isnan(values))) == [9, 12, 23, 31]
-    marks = {line.get_marker(): list(line.get_xdata() - hours[0]) for line in figures.auc_figure(records).axes[0].lines
+    lines = figures.gate_auc_figure(records).axes[0].lines
+    marks = {line.get_marker(): list(line.get_xdata() - hours[0]) for line in lines
              if line.get_linestyle() == "None" and len(line.get_xdata()) and line.get_xdata()[0] > 2}
     assert marks == {"s": [9, 17, 46], "X": [23], "^": [31]}
+
+
+def test_differences_are_pooled_over_a_day(records: list[dict[str, Any]]) -> None:
+    """The line ends at the difference of the last 24 hours; its band is the interval; the first hours are left out."""
+    axes = headline_figures.auc_gap_figure(records).axes[0]
+    version, live = axes.lines[:2]
+    found = over_hours(records[-24:])
+    assert live.get_ydata()[-1] == found["live-original"].auc.difference
+    assert version.get_ydata()[-1] == found["version-original"].auc.difference
+    assert axes.collections[1].get_paths()[0].vertices[:, 1].min() <= found["live-original"].auc.lower
+    assert live.get_xdata()[0] == Hour.parse(records[0]["hour"]).index + 2 + headline_figures.SETTLING
 
 
 def test_reduction_is_of_the_last_24_hours(records: list[dict[str, Any]]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from saec.config import GateConfig
+from saec.gate.paired import pooled
 from saec.gate.verdict import judge
-from saec.report.hour import escape, hour_markdown
+from saec.report.hour import escape, hour_markdown, models_table
 from saec.report.text import signed
 
 
@@ -19,11 +20,33 @@ def test_headline_says_outcome_reason_and_verdict(records: list[dict[str, Any]])
     assert lines[2].startswith("AUC is at least 0.0057 worse")
 
 
+def test_what_was_served_comes_before_the_gate(records: list[dict[str, Any]]) -> None:
+    """All rows of the hour first, with differences and intervals; an old record says nothing of them."""
+    told = hour_markdown(records[20])
+    assert told.index("| served, all rows of the hour |") < told.index("| gate rows | AUC |")
+    assert f"| live | {records[20]['auc_served']:.4f} | {records[20]['logloss_served']:.4f} |" in told
+    gap = pooled([records[20]["served_pairs"]["live-original"]]).auc
+    assert f"| live − original | {signed(gap.difference)} | {signed(gap.lower)} to {signed(gap.upper)} |" in told
+    assert "| live |" not in hour_markdown(records[1])
+    assert "| version of the hour before |" in hour_markdown(records[1])
+    assert "served, all rows" not in hour_markdown(records[0])
+
+
+def test_models_are_a_table_of_their_own(records: list[dict[str, Any]]) -> None:
+    """Those that met the hour on all its rows, then the gate's on its last minutes, with bytes."""
+    rows = models_table(records[20])
+    assert [(row["scored on"], row["model"]) for row in rows] == [
+        ("all rows", "live"), ("all rows", "version of the hour before"), ("all rows", "original"),
+        ("gate rows", "original"), ("gate rows", "candidate (compressed)"), ("gate rows", "champion")]
+    assert rows[0]["AUC"] == f"{records[20]['auc_served']:.4f}"
+    assert models_table(records[23]) == []
+
+
 def test_metrics_of_all_three_models_are_shown(records: list[dict[str, Any]]) -> None:
-    """Original, challenger and champion side by side; the first hour has no champion."""
+    """Original, candidate and champion side by side on the gate rows; the first hour has no champion."""
     told = hour_markdown(records[20])
     assert f"| original | {records[20]['auc_original']:.4f} |" in told
-    assert f"| challenger (compressed) | {records[20]['auc_compressed']:.4f} |" in told
+    assert f"| candidate (compressed) | {records[20]['auc_compressed']:.4f} |" in told
     assert "| champion |" in told
     assert "| champion |" not in hour_markdown(records[0])
 
@@ -59,11 +82,13 @@ def test_fields_are_shown_one_a_row(records: list[dict[str, Any]]) -> None:
     assert "features with codes" not in hour_markdown(records[5])
 
 
-def test_dropped_retraining_is_said(records: list[dict[str, Any]]) -> None:
-    """Only the hour whose retraining was undone says so."""
-    assert "Retraining dropped: " in hour_markdown(records[46])
-    assert "Retraining dropped" not in hour_markdown(records[45])
-    assert "Retraining dropped" not in hour_markdown(records[5])
+def test_a_candidate_that_was_released_is_said(records: list[dict[str, Any]]) -> None:
+    """Only of hours that published it; what the release check found is escaped."""
+    told = hour_markdown(records[50])
+    assert "Released: the judged candidate, in place of the version of the hour's end" in told
+    assert "<b>" not in told
+    assert "Released:" not in hour_markdown(records[46])
+    assert "Released:" not in hour_markdown(records[45])
 
 
 def test_hostile_message_stays_literal(records: list[dict[str, Any]]) -> None:

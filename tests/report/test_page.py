@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
+from saec.gate.paired import over_hours
+from saec.report.figures import NO_DATA
+from saec.report.headline import interval_text
 from saec.report.page import OPEN_HOURS, render_report
+from saec.report.records import STABLE_KEYS
+from saec.report.text import signed
 
 
 class Page(HTMLParser):
@@ -74,7 +79,8 @@ def test_hostile_values_everywhere_stay_text() -> None:
     """No field of a record is trusted: not outcome, reason, version, verdict, nor the names of files and steps."""
     evil = "\"><img src=x onerror='y'>&$\\frac{"
     record = {"hour": "2017-10-01T00", "outcome": evil, "reason": evil, "version": evil, "rows_gate": evil,
-              "rows": evil, "sizes": {evil: 5}, "seconds": {evil: 1.0}, "auc_original": 0.7,
+              "rows": evil, "served_pairs": {"live-original": evil, evil: {evil: evil}}, "release_problem": evil,
+              "auc_served": evil, "sizes": {evil: 5}, "seconds": {evil: 1.0}, "auc_original": 0.7,
               "verdict": {"status": evil, "text": evil, "comparisons": [{"reference": evil, "rows": evil}]}}
     page = Page(render_report([record], evil, live=evil))
     assert "img" not in page.tags
@@ -96,22 +102,54 @@ def test_records_of_before_fields_make_a_page_without_them(records: list[dict[st
     """A ledger that was written by an older release renders; there is no empty table and no empty figure."""
     html = render_report(records[:12], "t")
     assert "Codebooks of" not in html
-    assert "Figure 6" not in html
-    assert "Figure 5" in html
+    assert "Figure 7" not in html
+    assert "Figure 6b" in html
 
 
-def test_dropped_retraining_is_counted_and_said_of_its_hour(records: list[dict[str, Any]], html: str) -> None:
-    """One hour of sixty; its details say it, those of no other do."""
-    assert "Retraining was dropped in 1 of 60 hours." in html
-    assert html.count("<dt>retraining</dt>") == 1
-    assert f'id="h{records[46]["hour"]}"' in html.partition("<dt>retraining</dt>")[0].rpartition("<tbody")[2]
-    assert "Retraining was dropped" not in render_report(records[47:], "t")
+def test_released_candidates_are_counted_and_said_of_their_hour(records: list[dict[str, Any]], html: str) -> None:
+    """One of the last 24 hours; its details say it, those of no other do."""
+    assert "In 1 of the last 24 hours the judged candidate was published" in html
+    assert html.count("<dt>released</dt>") == 1
+    assert f'id="h{records[50]["hour"]}"' in html.partition("<dt>released</dt>")[0].rpartition("<tbody")[2]
+    assert "the judged candidate was published" not in render_report(records[:46], "t")
+
+
+def test_what_was_served_comes_first(records: list[dict[str, Any]], html: str) -> None:
+    """Tiles, table and figures start with it; the gate's figures are the last and named so."""
+    tiles = re.findall(r'<span class="note">([^<]+)</span><b>', html)
+    assert tiles[:2] == ["AUC served, live − original", "Log loss served, live − original"]
+    headings = re.findall(r"<figcaption><b>([^<]+)</b>", html)
+    assert headings[0] == "Figure 1a. AUC of what was served"
+    assert [heading.partition(".")[2] for heading in headings[-3:-1]] == [" The gate: AUC", " The gate: log loss"]
+    assert html.index("<h2>What was served") < html.index("<h2>Hours</h2>")
+
+
+def test_pairs_are_shown_for_the_last_day_and_for_all_hours(records: list[dict[str, Any]], html: str) -> None:
+    """Three pairs each, with intervals; a day alone is not shown twice."""
+    cells = Page(html.partition("<h2>What was served")[2].partition("</table>")[0]).cells
+    assert [(cells[at], cells[at + 2]) for at in range(0, len(cells), 7)] == [
+        (window, pair) for window in ("last 24 hours", "all 60 hours")
+        for pair in ("live − original", "version − original", "live − version")]
+    found = over_hours(records[-24:])["live-original"]
+    assert cells[1] == f"{found.rows:,}"
+    assert cells[3:5] == [signed(found.auc.difference), interval_text(found.auc)]
+    assert "all 24 hours" not in render_report(records[-24:], "t")
+
+
+def test_records_of_before_served_figures_make_a_page_without_them(records: list[dict[str, Any]]) -> None:
+    """A ledger of an older release renders: not known, and no empty table."""
+    served = {*STABLE_KEYS[5:11], "served_pairs", "ratio_version", "release_problem"}
+    old = [{key: value for key, value in record.items() if key not in served} for record in records]
+    html = render_report(old, "t")
+    assert "<h2>What was served" not in html
+    assert "<small>not known</small>" in html
+    assert NO_DATA in html
 
 
 def test_what_is_not_known_is_a_dash(records: list[dict[str, Any]]) -> None:
     """An hour without data shows dashes: no None, no nan, no zero."""
     page = Page(render_report([records[9]], "one hour"))
-    assert page.cells[2:14] == ["–"] * 12
+    assert page.cells[2:15] == ["–"] * 13
     assert not re.search(r"\b(None|nan)\b", " ".join(page.cells))
 
 
@@ -132,12 +170,11 @@ def test_older_hours_unfold(html: str) -> None:
 
 def test_header_says_the_pooled_figures(records: list[dict[str, Any]], html: str) -> None:
     """The first lines carry the outcome counts, the difference to the original and the live version."""
-    head = html[: html.index("<h2>Hours</h2>")]
-    recent = records[-24:]
-    rows = sum(record["rows_gate"] for record in recent)
-    gain = sum((r["auc_compressed"] - r["auc_original"]) * r["rows_gate"] for r in recent) / rows
-    assert f"{gain:+.4f}" in head
-    assert f"{rows:,} rows" in head
+    head = html[: html.index("<h2>")]
+    found = over_hours(records[-24:])["live-original"]
+    assert f"{signed(found.auc.difference)}</b>" in head
+    assert f"95%: {interval_text(found.logloss)}" in head
+    assert f"{found.rows:,} rows" in head
     assert "55 of 60" in head
     assert "3 held, 1 quarantined, 1 failed" in head
     assert records[-1]["version"] in head

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from saec.gate.paired import pooled
 from saec.report.records import FURTHER_KEYS, STABLE_KEYS
-from saec.report.summary import report_rows, summarise
+from saec.report.summary import plain_summary, report_rows, summarise
 
 
 def gated(hour: str, rows: int, original: float | None, compressed: float | None, **more: Any) -> dict[str, Any]:
@@ -78,6 +79,19 @@ def test_no_records_make_an_empty_summary() -> None:
     assert summary["hours"] == 0
     assert summary["version"] is None
     assert summary["against_original"]["auc_difference"] is None
+    assert summary["served"] == {"last": {}, "all": {}}
+
+
+def test_what_was_served_is_pooled_over_the_last_day_and_over_all(records: list[dict[str, Any]]) -> None:
+    """Hours on the clock, held ones too; for JSON in plain values by the models' names."""
+    served = summarise(records)["served"]
+    assert served["last"]["live-original"] == pooled(record["served_pairs"]["live-original"] for record in records[-24:]
+                                                     if "served_pairs" in record)
+    assert served["all"]["version-original"].hours == 56
+    plain = json.loads(json.dumps(plain_summary(records), allow_nan=False))["served"]["all"]["live-version"]
+    gap = served["all"]["live-version"].auc
+    assert plain["auc_difference"] == gap.difference == pytest.approx(plain["auc_live"] - plain["auc_version"])
+    assert (plain["auc_lower"], plain["auc_upper"]) == (gap.lower, gap.upper)
 
 
 def test_report_rows_have_the_stable_keys_first_in_their_order(records: list[dict[str, Any]]) -> None:

@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from saec.config import AlarmsConfig
+from saec.gate.paired import over_hours
 from saec.monitoring.alarms import alarms
+from saec.report.headline import covered, gap_text
 from saec.report.terminal import hours_table, status_panel, summary_panel
 
 
@@ -21,21 +23,21 @@ def printed(what: RenderableType, width: int = 140, *, colour: bool = False) -> 
     return capture.get()
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("width", [80, 100, 132, 140, 160])
 def test_hours_fit_the_terminal(records: list[dict[str, Any]], width: int) -> None:
     """Every hour, outcome and metric is whole at 80 columns; nothing is cut to an ellipsis."""
     shown = printed(hours_table(records, width), width)
     assert all(record["hour"] in shown for record in records)
     assert "QUARANTINED" in shown
-    assert f"{records[59]['auc_compressed']:.4f}" in shown
+    assert f"{records[59]['auc_served']:.4f}" in shown
     assert "…" not in shown
 
 
-def test_wide_terminals_see_the_champion(records: list[dict[str, Any]]) -> None:
+def test_wide_terminals_see_the_gate(records: list[dict[str, Any]]) -> None:
     """The less needed figures come with the room for them."""
-    champion = f"{records[59]['auc_champion']:.4f}"
-    assert champion in printed(hours_table(records[59:], 140))
-    assert champion not in printed(hours_table(records[59:], 80), 80)
+    candidate = f"{records[59]['auc_compressed']:.4f}"
+    assert candidate in printed(hours_table(records[59:], 140))
+    assert candidate not in printed(hours_table(records[59:], 80), 80)
 
 
 def test_outcomes_are_coloured(records: list[dict[str, Any]]) -> None:
@@ -49,6 +51,23 @@ def test_unknown_metrics_are_dashes(records: list[dict[str, Any]]) -> None:
     """An hour without data has a dash in each column of figures."""
     line = next(line for line in printed(hours_table(records)).splitlines() if "2017-10-01T09" in line)
     assert line.split()[3:] == ["–"] * 12
+
+
+def test_summary_starts_with_what_was_served(records: list[dict[str, Any]]) -> None:
+    """The last day and all hours, with intervals; then the gate's figures under their name."""
+    shown = printed(summary_panel(records))
+    last, every = (over_hours(some)["live-original"] for some in (records[-24:], records))
+    assert f"last 24 hours  {covered(last)}" in shown
+    assert f"all 60 hours   {covered(every)}" in shown
+    assert gap_text(last.auc) in shown
+    assert gap_text(every.logloss) in shown
+    assert shown.index(gap_text(last.auc)) < shown.index("gate AUC")
+    assert "in 1 hour the judged candidate" in shown
+
+
+def test_old_records_say_that_what_was_served_is_not_known(records: list[dict[str, Any]]) -> None:
+    """Records of before there were such figures."""
+    assert "last 24 hours  not known" in printed(summary_panel(records[:1]))
 
 
 def test_summary_says_the_differences(records: list[dict[str, Any]]) -> None:
@@ -68,7 +87,7 @@ def test_status_says_what_is_live_and_what_is_due(troubled) -> None:
     assert "3 hours, 2017-10-01T07 to 2017-10-01T09, about 3 min" in shown
     assert "saec backfill --only stale" in shown
     assert "■HHHHHF·····" in shown
-    assert shown.count("ALARM") == 5
+    assert shown.count("ALARM") == 6
     assert "2.50 GB free where the workspace is, wanted 5" in shown
     coloured = printed(status_panel(seen, []), colour=True)
     assert "\x1b[31mF" in coloured, "the strip has the outcomes' colours"
