@@ -5,8 +5,8 @@ version made from the hour before gives the row: codes that know nothing of it, 
 codes.py). That version's files are part of its state.
 
 Decisions:
-- It starts as the original does: the same network, and codewords at the original's first default rows. Before anything
-  is admitted, both learn the same.
+- It starts as the original does: the same network, and codewords at the original's first default rows. It has no class
+  rows: the codewords are of vectors that hold them (codes.py).
 - Before an hour is learnt, its rows tell what each field's codes are worth (heads.py): they are the rows that the
   version served.
 

@@ -481,7 +481,7 @@ def test_room_is_made_for_what_has_a_row_at_the_moment(click_hours, hourly, monk
         made.do(hour, rows)
     at_cut, at_end = (made.past.moment(end=end).rows for end in (False, True))
     assert asked == [at_cut] * 3 + [at_end] * 3
-    assert at_cut < at_end == made.original.vocabulary.rows
+    assert at_cut < at_end == 3 + made.original.vocabulary.admitted
 
 
 def test_a_burst_leaves_some_features_out(click_hours):
@@ -510,7 +510,7 @@ def test_the_cut_is_as_if_the_hour_had_ended_there(click_hours, half_life):
     assert found.keys() == told.keys()
     for key, known in told.items():
         assert found[key] == [known[0], pytest.approx(known[1], rel=1e-6), *known[2:]]
-    assert past.moment(end=False).rows == short.vocabulary.rows < past.moment(end=True).rows
+    assert past.moment(end=False).rows == 3 + short.vocabulary.admitted < past.moment(end=True).rows
     (found_VD, told_VD) = (vectors_of(moment) for moment in (past.moment(end=False), ended.moment(end=True)))
     alike = [np.array_equal(found_VD[key], vector_D) for key, vector_D in told_VD.items()]
     assert np.mean(alike) > 0.9  # new rows begin at other numbers
@@ -588,15 +588,22 @@ def test_codes_before_are_those_of_the_version(click_hours, hourly):
 
 
 def test_a_moment_has_the_vectors_of_its_time(click_hours, hourly):
-    """Where a field has a codeword for each feature, features' centroids are their vectors, at the cut or the end."""
+    """A feature's vector is its row and its class row, both at the cut or at the end; of these are the centroids.
+
+    Here a field has a codeword for each feature.
+    """
     made = moment_of(click_hours, hourly)
     for end in (False, True):
         moment = made.past.moment(end=end)
         coding = code(moment, made.challenger.standards, made.challenger.codes, Allowance(60, 200))
         chosen_N = moment.candidates.own_N & (moment.candidates.fields_N == 1)
-        table_MD = made.original.table.vectors_VD[moment.rows_N[chosen_N]]
-        wanted_MD = table_MD if end else made.at_cut.vectors(moment.rows_N[chosen_N], table_MD)
-        assert np.array_equal(table_MD, wanted_MD) == end
+        known, table_VD = moment.candidates, made.original.table.vectors_VD
+        classes_M = made.original.vocabulary.class_rows(
+            known.fields_N[chosen_N], known.frequency_N[chosen_N], known.ages_N[chosen_N])
+        then_VD = table_VD if end else made.at_cut.vectors(np.arange(len(table_VD)), table_VD)
+        wanted_MD = then_VD[moment.rows_N[chosen_N]] + then_VD[classes_M]
+        assert np.array_equal(moment.vectors(chosen_N), wanted_MD)
+        assert np.array_equal(then_VD, table_VD) == end
         given = dict(zip(coding.head_keys_H.tolist(), coding.head_codes_H.tolist(), strict=True))
         codes_M = np.array([given[key] for key in moment.keys_N[chosen_N].tolist()])
         np.testing.assert_allclose(coding.standards.centroids.of(1)[codes_M - CLUSTERS], wanted_MD, rtol=1e-5)
