@@ -101,14 +101,14 @@ def verdicts(challengers: int, rows: int, challenger: Model, references: int, se
         if broken:
             scores[0][random.integers(rows)] = np.nan
         champion_B = scores[2] if references > 1 else None
-        found.append(judge(labels_B, scores[0], scores[1], champion_B, 0, None, CONFIG))
+        found.append(judge(labels_B, scores[0], scores[1], champion_B, scores[0], 0, None, CONFIG))
     return found
 
 
 def minimum_rows(seed: int, references: int) -> tuple[int, Verdict]:
     """The rows that the gate asks for, from a pilot of an equal challenger, and the pilot's verdict."""
     labels_B, scores = simulate(np.random.default_rng(seed), 200_000, [Model()] * (references + 1))
-    pilot = judge(labels_B, scores[0], scores[1], scores[2] if references > 1 else None, 0, None, CONFIG)
+    pilot = judge(labels_B, scores[0], scores[1], scores[2] if references > 1 else None, scores[0], 0, None, CONFIG)
     assert pilot.rows_to_decide is not None
     return max(CONFIG.min_rows, pilot.rows_to_decide), pilot
 

@@ -51,7 +51,7 @@ def published(random: np.random.Generator, site: Site, line: Model, *, to_the_en
         labels_B, (line_B, original_B) = simulate(random, site.rows, [line, Model(ctr=site.ctr)], site.correlation)
         cut = round(SHARE * site.rows)
         champion_B = _champion(random, line, labels_B, line_B, cut, released=accepted[-1]) if any(accepted) else None
-        verdict = judge(labels_B, line_B, original_B, champion_B, cut, evidence, CONFIG)
+        verdict = judge(labels_B, line_B, original_B, champion_B, line_B[cut:], cut, evidence, CONFIG)
         evidence = verdict.evidence
         accepted.append(verdict.accepted)
     return accepted

@@ -99,6 +99,8 @@ class Retrained:
     """The challenger after the hour; the files of the candidate and of the version wait for the verdict."""
 
     challenger: str
+    learnt: FileDigest
+    """Scores of the gate rows through the codes that met them, before and after they were learnt."""
     sizes: dict[str, int]
     figures: dict[str, float]
 

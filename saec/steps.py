@@ -79,7 +79,7 @@ def do_hour(plan: HourPlan, run: Run) -> HourResult:
     trained = run(train, plan, ingested)
     clustered = run(cluster, plan, ingested, trained)
     retrained = run(retrain, plan, ingested, trained, clustered)
-    judged = run(gate, plan, ingested, trained)
+    judged = run(gate, plan, ingested, trained, retrained)
     published = run(publish, plan, ingested, trained, retrained, judged)
     reached("hour.published")
     plan.workspace.clear(plan.hour, keep=KEPT_FILES)
@@ -160,7 +160,10 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     challenger = _challenger(plan, workspace)
     challenger.learn(arrays["codes_BS"][:cut], labels_B[:cut])
     _write(plan, workspace, CANDIDATE, challenger.moved_on(candidate), candidate)
-    challenger.learn(arrays["codes_BS"][cut:], labels_B[cut:])
+    gate_codes_GS = arrays["codes_BS"][cut:]
+    before_G = challenger.score(gate_codes_GS)
+    challenger.learn(gate_codes_GS, labels_B[cut:])
+    learnt: Arrays = {"before_G": before_G, "after_G": challenger.score(gate_codes_GS)}
     challenger = challenger.moved_on(version)
     challenger.auto = Auto.from_arrays(section(arrays, "auto."))
     reached("retrain.learnt")
@@ -170,6 +173,7 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     reached("retrain.version-written")
     return Retrained(
         challenger=workspace.checkpoints.save(plan.hour, "challenger", challenger.snapshot()),
+        learnt=workspace.write(plan.hour, "learnt.safetensors", learnt),
         sizes=sizes,
         figures=compression_figures(
             rows=trained.features + len(plan.config.field_names),
@@ -183,7 +187,7 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     )
 
 
-def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
+def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained) -> Judged:
     """Judge the candidate, read back from its files, on rows that no model has been trained on.
 
     Then see whether the version of the hour's end is fit to be released in its place.
@@ -209,7 +213,8 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Judged:
         Evidence.from_dict(plan.evidence) if plan.evidence else None,
         plan.config.gate,
     )
-    problem = release_problem(labels_G, version_G, candidate_G, plan.config.gate)
+    learnt = workspace.read(plan.hour, retrained.learnt)
+    problem = release_problem(labels_G, version_G, learnt["before_G"], learnt["after_G"], plan.config.gate)
     if problem:
         log.warning("hour %s: the judged candidate stands in for the version of the hour's end: %s", plan.hour, problem)
     reached("gate.judged")

@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tune-scored", type=int, default=14)
     parser.add_argument("--choices-of", metavar="NAME", help="results from which to take how peers were tuned")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--methods", nargs="+", choices=list(AXES), default=list(AXES),
+    parser.add_argument("--methods", nargs="*", choices=list(AXES), default=list(AXES),
                         help="peers with a pass of their own; what shares the original's pass is always there")
     parser.add_argument("--ratios", type=int, nargs="+", choices=RATIOS, default=list(RATIOS), help="1/30 is 30")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")

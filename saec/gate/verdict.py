@@ -154,7 +154,8 @@ def _gate_rows(labels_B: Labels, given: dict[str, Floats], pooled: Evidence,
     given = given | {FLOOR: np.full(labels_B.size, clicks / labels_B.size)}
     candidate, *references = (score(name, labels_B, scores_B) for name, scores_B in given.items())
     margins = config.auc_margin, entropy_margin(pooled.alone.rows, pooled.alone.positives, config.entropy_margin)
-    confidence = 1.0 - (1.0 - config.confidence) / max(2 * len(references) - 1, 1)  # the base rate has one check, not two
+    checks = max(2 * len(references) - 1, 1)  # the base rate has one, not two
+    confidence = 1.0 - (1.0 - config.confidence) / checks
     return tuple(compare(candidate, reference, auc_margin=auc, logloss_margin=logloss, confidence=confidence)
                  for reference in references
                  for auc, logloss in [(0.0, 0.0) if reference.name == FLOOR else margins])

@@ -29,10 +29,11 @@ class Line:
             labels_B[:] = 0
         original_B = 1 / (1 + np.exp(-logits_B))
         line_B = 1 / (1 + np.exp(-(logits_B + apart * own_B + worse * noise_B + shift)))
-        if broken_gate:
-            line_B[self.cut:] = self.random.permutation(line_B[self.cut:])
         champion_B = original_B if champion else None
-        self.said.append(judge(labels_B, line_B, original_B, champion_B, self.cut, self.evidence, config))
+        candidate_G = line_B[self.cut:]
+        if broken_gate:
+            candidate_G = self.random.permutation(candidate_G)
+        self.said.append(judge(labels_B, line_B, original_B, champion_B, candidate_G, self.cut, self.evidence, config))
         self.evidence = self.said[-1].evidence
         return self.said[-1]
 
@@ -108,10 +109,11 @@ def test_one_broken_hour_of_a_qualified_line_is_held():
 
 
 def test_gate_rows_alone_are_asked_only_where_they_can_answer():
-    """With fewer clicks than a decision takes they say nothing; with enough they are compared with all references."""
+    """With fewer clicks than a decision takes they say nothing; with enough they do."""
     assert not Line(500, 0.005).hour().gate_rows
     names = [item.reference for item in Line(6_000, 0.3).hour(champion=True).gate_rows]
-    assert names == ["original", "champion", "base-rate"]
+    assert names == ["champion", "base-rate"]
+    assert [item.reference for item in Line(6_000, 0.3).hour().gate_rows] == ["line", "base-rate"]
 
 
 @pytest.mark.fault(43)
@@ -126,14 +128,24 @@ def test_hours_without_a_click_are_evidence_of_log_loss():
     assert line.hour(clicks=False, champion=True).accepted
 
 
-def test_without_a_version_of_the_hour_before_only_the_gate_rows_count():
-    """Scores of the gate rows alone, as a first hour has them: the rows before the cut are left out of all sums."""
+def test_without_a_version_of_the_hour_before_nothing_is_known():
+    """A first hour was met by no version: it adds nothing to the evidence, and too few rows decide nothing."""
     random = np.random.default_rng(1)
-    labels_B = (random.random(100) < 0.3).astype(np.uint8)
+    labels_B = (random.random(1_000) < 0.3).astype(np.uint8)
     scores_B = 0.2 + 0.2 * labels_B
-    found = judge(labels_B, scores_B[70:], scores_B, scores_B, 70, None, CONFIG)
-    assert found.evidence.alone.rows == found.evidence.pairs["champion"].rows == 30
-    assert found.evidence.hours == 1
+    found = judge(labels_B, None, scores_B, None, scores_B[700:], 700, None, CONFIG)
+    assert (found.reason, found.evidence) == ("too-few", Evidence())
+
+
+def test_the_evidence_is_the_whole_hour_as_it_was_met():
+    """All rows count, by the version that met them; what the candidate does on the gate rows is not in the sums."""
+    random = np.random.default_rng(1)
+    labels_B = (random.random(1_000) < 0.3).astype(np.uint8)
+    scores_B = 0.3 + 0.02 * labels_B
+    found = [judge(labels_B, scores_B, scores_B, None, candidate_G, 700, None, GateConfig(min_rows=9_999)).evidence
+             for candidate_G in (scores_B[700:], 0.9 - scores_B[700:])]
+    assert found[0] == found[1]
+    assert found[0].alone.rows == found[0].pairs["original"].rows == 1_000
 
 
 def test_a_line_losing_to_the_base_rate_is_not_published_though_qualified():
@@ -144,7 +156,7 @@ def test_a_line_losing_to_the_base_rate_is_not_published_though_qualified():
     for _ in range(30):
         labels_B = (random.random(2_000) < 0.1).astype(np.uint8)
         scores_B = np.full(2_000, 0.4)
-        found = judge(labels_B, scores_B, scores_B, scores_B, 1_400, line.evidence, CONFIG)
+        found = judge(labels_B, scores_B, scores_B, scores_B, scores_B[1_400:], 1_400, line.evidence, CONFIG)
         line.evidence = found.evidence
         assert (found.reason, found.accepted) == ("floor", False)
 

@@ -35,7 +35,8 @@ def rows():
 def verdict(rows, challenger, original, champion, config=CONFIG):
     """The verdict on models named as in `rows`, all rows being gate rows."""
     labels_B, models = rows
-    return judge(labels_B, models[challenger], models[original], models.get(champion), 0, None, config)
+    line_B = models[challenger]
+    return judge(labels_B, line_B, models[original], models.get(champion), line_B, 0, None, config)
 
 
 @pytest.mark.fault(63)
@@ -85,10 +86,11 @@ def test_too_few_rows(rows):
     labels_B, models = rows
     for count, reason in ((499, "too-few"), (500, "ok")):
         good_B = models["good"][:count]
-        found = judge(labels_B[:count], good_B, good_B, good_B, 0, None, CONFIG)
+        found = judge(labels_B[:count], good_B, good_B, good_B, good_B, 0, None, CONFIG)
         assert found.reason == reason
         assert found.accepted == (reason == "ok")
-    found = judge(labels_B[:499], models["equal"][:499], models["good"][:499], None, 0, None, CONFIG)
+    equal_B = models["equal"][:499]
+    found = judge(labels_B[:499], equal_B, models["good"][:499], None, equal_B, 0, None, CONFIG)
     assert found.status is Status.UNDECIDED
     assert "wants 500 rows and 100 of either label" in found.text
     assert "Decides in about 1 hour like this one" in found.text
@@ -102,7 +104,7 @@ def test_too_few_rows_of_a_label(label):
         labels_B = np.full(2000, 1 - label, np.uint8)
         labels_B[:count] = label
         scores_B = 0.9 * labels_B.mean() + 0.1 * labels_B
-        assert judge(labels_B, scores_B, scores_B, scores_B, 0, None, CONFIG).reason == reason
+        assert judge(labels_B, scores_B, scores_B, scores_B, scores_B, 0, None, CONFIG).reason == reason
 
 
 @pytest.mark.parametrize("labels", [[], [0] * 600, [1] * 600])
@@ -110,7 +112,8 @@ def test_one_class_or_no_rows_is_too_few(labels):
     """Rows of one label, or none at all, are UNDECIDED(too-few), never accepted, and still make plain JSON."""
     labels_B, scores_B = np.array(labels, np.uint8), np.full(len(labels), 0.5)
     for champion_B in (None, scores_B):
-        found = judge(labels_B, scores_B, scores_B, champion_B, len(labels) // 2, None, CONFIG)
+        cut = len(labels) // 2
+        found = judge(labels_B, scores_B, scores_B, champion_B, scores_B[cut:], cut, None, CONFIG)
         assert (found.status, found.reason, found.accepted) == (Status.UNDECIDED, "too-few", False)
         assert found.evidence.alone.rows == len(labels)
         json.dumps(found.as_dict(), allow_nan=False)
@@ -119,15 +122,16 @@ def test_one_class_or_no_rows_is_too_few(labels):
 
 @pytest.mark.fault(62)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1e-9, 1.0 + 1e-9])
-@pytest.mark.parametrize("broken", ["challenger", "original", "champion"])
+@pytest.mark.parametrize("broken", ["line", "original", "champion", "candidate"])
 @pytest.mark.parametrize("row", [0, -1])
 def test_a_score_that_is_no_probability_fails(rows, bad, broken, row):
     """One unusable score in any model, before the cut or after, is FAIL(metric) naming it, even on too few rows."""
     labels_B, models = rows
     for count in (3000, 10):
-        given_models = {name: models["good"][:count].copy() for name in ("challenger", "original", "champion")}
-        given_models[broken][row] = bad
-        found = judge(labels_B[:count], *given_models.values(), 5, None, CONFIG)
+        scores = {name: models["good"][:count].copy() for name in ("line", "original", "champion")}
+        scores["candidate"] = models["good"][5:count].copy()
+        scores[broken][row] = bad
+        found = judge(labels_B[:count], *scores.values(), 5, None, CONFIG)
         assert (found.status, found.reason, found.accepted) == (Status.FAIL, "metric", False)
         assert broken in found.text
         assert found.evidence.alone.rows == 0  # such an hour is no evidence
@@ -175,7 +179,7 @@ def test_the_floor_needs_confidence_not_luck():
     labels_B = np.array([0, 1] * 300, np.uint8)
     scores_B = np.full(600, 0.5)
     scores_B[[1, 3, 5, 2, 4]] = 0.51
-    found = judge(labels_B, scores_B, scores_B, None, 0, None, CONFIG)
+    found = judge(labels_B, scores_B, scores_B, None, scores_B, 0, None, CONFIG)
     floor = found.comparisons[1]
     assert floor.auc.difference > 0.0 > floor.auc.lower
     assert floor.logloss.difference < 0.0 < floor.logloss.upper
@@ -187,9 +191,9 @@ def test_mismatched_rows_are_an_error(rows):
     """Scores of other rows are refused, not judged."""
     labels_B, models = rows
     with pytest.raises(TrainingError, match="2999"):
-        judge(labels_B, models["good"], models["good"], models["good"][1:], 0, None, CONFIG)
+        judge(labels_B, models["good"], models["good"], models["good"][1:], models["good"], 0, None, CONFIG)
     with pytest.raises(TrainingError, match="2900"):
-        judge(labels_B, models["good"][100:], models["good"], None, 200, None, CONFIG)
+        judge(labels_B, models["good"][100:], models["good"], None, models["good"][100:][200:], 200, None, CONFIG)
 
 
 def test_verdict_is_json_and_repeats(rows):
@@ -215,11 +219,10 @@ def columns(listed):
 
 @given(gate_rows)
 def test_original_and_champion_are_judged_alike(listed):
-    """Exchanging original and champion exchanges their comparisons and changes nothing else."""
+    """Exchanging original and champion exchanges their comparisons over the whole hours, and nothing in them."""
     labels_B, challenger_B, original_B, champion_B, _ = columns(listed)
-    one = judge(labels_B, challenger_B, original_B, champion_B, 0, None, TINY).as_dict()
-    other = judge(labels_B, challenger_B, champion_B, original_B, 0, None, TINY).as_dict()
-    assert (one["status"], one["accepted"]) == (other["status"], other["accepted"])
+    one = judge(labels_B, challenger_B, original_B, champion_B, challenger_B, 0, None, TINY).as_dict()
+    other = judge(labels_B, challenger_B, champion_B, original_B, challenger_B, 0, None, TINY).as_dict()
     for mine, theirs in zip(one["comparisons"][:2], reversed(other["comparisons"][:2]), strict=True):
         assert {**mine, "reference": ""} == {**theirs, "reference": ""}
 
@@ -228,8 +231,8 @@ def test_original_and_champion_are_judged_alike(listed):
 def test_a_model_that_fails_loses_to_one_that_would_not(listed):
     """Exchanging challenger and reference turns every difference; what fails one way passes the other."""
     labels_B, first_B, second_B, _, _ = columns(listed)
-    one = judge(labels_B, first_B, second_B, second_B, 0, None, TINY)
-    other = judge(labels_B, second_B, first_B, first_B, 0, None, TINY)
+    one = judge(labels_B, first_B, second_B, second_B, first_B, 0, None, TINY)
+    other = judge(labels_B, second_B, first_B, first_B, second_B, 0, None, TINY)
     for mine, theirs in zip(one.comparisons[0].differences, other.comparisons[0].differences, strict=True):
         turned = -theirs.difference, -theirs.upper, -theirs.lower
         assert np.array_equal((mine.difference, mine.lower, mine.upper), turned, equal_nan=True)
@@ -241,8 +244,8 @@ def test_a_strictly_better_challenger_never_turns_pass_into_fail(listed):
     """Moving every score towards its label, by any share, never makes a failure of a challenger that passed."""
     labels_B, challenger_B, original_B, champion_B, share_B = columns(listed)
     better_B = challenger_B + share_B * (labels_B - challenger_B)
-    if judge(labels_B, challenger_B, original_B, champion_B, 0, None, TINY).status is Status.PASS:
-        assert judge(labels_B, better_B, original_B, champion_B, 0, None, TINY).status is not Status.FAIL
+    if judge(labels_B, challenger_B, original_B, champion_B, challenger_B, 0, None, TINY).status is Status.PASS:
+        assert judge(labels_B, better_B, original_B, champion_B, better_B, 0, None, TINY).status is not Status.FAIL
 
 
 @pytest.mark.fault(62)
@@ -252,7 +255,7 @@ def test_nan_is_never_accepted(listed, bad, model, row, bootstrap):
     labels_B, *scores = columns(listed)
     model = min(model, 1) if bootstrap else model
     scores[model][row % labels_B.size] = bad
-    found = judge(labels_B, scores[0], scores[1], None if bootstrap else scores[2], 0, None, TINY)
+    found = judge(labels_B, scores[0], scores[1], None if bootstrap else scores[2], scores[0], 0, None, TINY)
     assert not found.accepted
     assert found.reason == "metric"
 
@@ -263,5 +266,5 @@ def test_one_class_is_never_accepted(listed, label):
     """Rows of one label decide nothing, whatever the scores."""
     challenger_B, original_B = (np.array(column) for column in zip(*listed, strict=True))
     labels_B = np.full(challenger_B.size, label, np.uint8)
-    assert judge(labels_B, challenger_B, original_B, None, 0, None, TINY).reason == "too-few"
-    assert not judge(labels_B, challenger_B, original_B, original_B, 0, None, TINY).accepted
+    assert judge(labels_B, challenger_B, original_B, None, challenger_B, 0, None, TINY).reason == "too-few"
+    assert not judge(labels_B, challenger_B, original_B, original_B, challenger_B, 0, None, TINY).accepted

@@ -56,13 +56,14 @@ def test_comparisons_are_those_of_the_gate(records: list[dict[str, Any]]) -> Non
     rng = np.random.default_rng(1)
     labels_B = (rng.random(2_000) < 0.3).astype(np.uint8)
     original_B = np.clip(0.3 + 0.2 * (labels_B - 0.3) + 0.1 * rng.standard_normal(2_000), 0.01, 0.99)
-    verdict = judge(labels_B, original_B * 0.99, original_B, None, 1_400, None, GateConfig())
+    line_B = original_B * 0.99
+    verdict = judge(labels_B, line_B, original_B, original_B, line_B[1_400:], 1_400, None, GateConfig())
     compared, alone = verdict.comparisons[0], verdict.gate_rows[0]
     auc, logloss = compared.auc, compared.logloss
     figures = (auc.difference, auc.lower, logloss.difference, logloss.upper)
     told = hour_markdown(records[20] | {"verdict": verdict.as_dict()})
     assert f"| original | 2,000 | {' | '.join(map(signed, figures))} |" in told
-    assert f"| original, gate rows alone | 600 | {signed(alone.auc.difference)} | {signed(alone.auc.lower)} |" in told
+    assert f"| champion, gate rows alone | 600 | {signed(alone.auc.difference)} | {signed(alone.auc.lower)} |" in told
 
 
 def test_an_hour_that_stopped_early_shows_what_it_reached(records: list[dict[str, Any]]) -> None:
