@@ -92,7 +92,7 @@ def hours_table(records: Iterable[Record], width: int = WIDE) -> Table:
     shown = [column for column in COLUMNS if width >= column.least and told.get(column.heading, True)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, header_style="dim")
     table.add_column("hour (UTC)", no_wrap=True)
-    table.add_column("outcome", overflow="fold", min_width=max(map(len, COLOURS)))
+    table.add_column("outcome", overflow="fold", min_width=max(map(len, (*COLOURS, "HELD superseded"))))
     for column in shown:
         table.add_column(column.heading, justify="right", no_wrap=True)
     for record in known:

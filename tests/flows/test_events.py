@@ -32,9 +32,9 @@ def test_an_hour_is_told_by_its_outcome(sent, simulated, state):
 
 
 def test_alarms_that_prefect_cannot_know(sent, simulated, troubled):
-    """A stalled gate and a low disk have events of their own; what follows from hours' events has not."""
+    """A stalled gate, a worse live version and a low disk have events of their own; the others follow from hours."""
     events.tell_alarms(simulated.config(), alarms(troubled, AlarmsConfig()))
-    assert [event for event, _ in sent] == ["saec.publishing.stalled", "saec.disk.low"]
+    assert [event for event, _ in sent] == ["saec.publishing.stalled", "saec.live.worse", "saec.disk.low"]
     assert sent[1][1]["payload"]["message"].startswith("2.50 GB free where the workspace is, wanted 5; first: saec ")
 
 

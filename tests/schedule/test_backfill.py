@@ -135,7 +135,7 @@ def test_late_hour_is_swapped_in_with_its_successor(site):
 @pytest.mark.fault(11)
 def test_older_hour_after_newer_does_not_move_the_pointer_back(site):
     """An hour done again alone, to be promoted, is HELD(superseded): the live version is of a later hour and stays."""
-    site.redeliver(site.hours[2])
+    site.redeliver(site.hours[2], every=100)
     serving = site.serving()
     (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
     assert (row.state, row.reason) == ("HELD", "superseded")
@@ -305,7 +305,7 @@ def test_scheduled_run_goes_before_the_next_hour_of_a_backfill(site):
 
 def test_swap_survives_a_crash_right_after_it(site, monkeypatch):
     """Killed between swapping in and releasing, a backfill that is resumed releases what it had made."""
-    site.redeliver(site.hours[2])
+    site.redeliver(site.hours[2], every=100)
     def killed(self):
         raise KeyboardInterrupt
     with monkeypatch.context() as patch:
