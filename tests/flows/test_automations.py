@@ -20,7 +20,7 @@ from saec.ledger import HourRow
 
 NAMES = {"saec: a run without a sign of life", "saec workspace: no hour finished", "saec workspace: an hour FAILED",
          "saec workspace: nothing published for hours", "saec workspace: the live model is old",
-         "saec workspace: the disk is nearly full"}
+         "saec workspace: what is live is shown worse", "saec workspace: the disk is nearly full"}
 
 
 def named(config, notification: Any = None) -> dict[str, Any]:
