@@ -57,7 +57,6 @@ KEPT_FILES = ("ingest.json", "quarantine.parquet", IDENTITIES_FILE, SERVED_SCORE
 """What stays of an hour's folder once it is done."""
 
 P = ParamSpec("P")
-T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -168,8 +167,8 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     challenger.auto = Auto.from_arrays(section(arrays, "auto."))
     reached("retrain.learnt")
     sizes = _write(plan, workspace, VERSION, challenger, version)
-    challenger.files = {file.name.removeprefix(f"{VERSION}/"): workspace.verified(plan.hour, file)
-                        for file in workspace.describe(plan.hour, VERSION)}
+    made = sorted((workspace.folder(plan.hour) / VERSION).iterdir())
+    challenger.files = {path.name: path.read_bytes() for path in made}
     reached("retrain.version-written")
     return Retrained(
         challenger=workspace.checkpoints.save(plan.hour, "challenger", challenger.snapshot()),

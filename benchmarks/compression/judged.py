@@ -10,35 +10,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, variance
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.compression.runs import Kept, Record, scores_file
 from saec.gate.comparison import Scored, compare, score
+from saec.gate.paired import Interval
 
 REACH = 1.96
 """Standard errors on both sides of a difference: 95%."""
 
 
-class Gap(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Gap(Interval):
     """A difference in the mean over seeds, and half of its 95% interval."""
-
-    difference: float
-    reach: float
-
-    @property
-    def lower(self) -> float:
-        """Lower end of the interval."""
-        return self.difference - self.reach
-
-    @property
-    def upper(self) -> float:
-        """Upper end of the interval."""
-        return self.difference + self.reach
 
     @classmethod
     def over_seeds(cls, found: Iterable[tuple[float, float]]) -> Gap:

@@ -65,6 +65,7 @@ class Challenger:
         defaults_FD = EmbeddingTable(width, fields, config.seed).vectors_VD
         self.codebooks = Codebooks.start(defaults_FD, self.standards.centroids)
         self.files: dict[str, bytes] = {}
+        self._opened: tuple[dict[str, bytes], Model] | None = None
 
     @classmethod
     def restore(cls, config: Config, arrays: Arrays, origin: str) -> Challenger:
@@ -89,7 +90,9 @@ class Challenger:
     @property
     def version(self) -> Model | None:
         """The version made from the hour before, read back from its files; None before the first."""
-        return Model(Path("the version made from the hour before"), {}, self.files) if self.files else None
+        if self.files and (self._opened is None or self._opened[0] is not self.files):
+            self._opened = self.files, Model(Path("the version made from the hour before"), {}, self.files)
+        return self._opened[1] if self.files and self._opened else None
 
     def made(self, model: Model) -> bool:
         """Whether a stored version is the one made from the hour before, by the bytes of its files."""

@@ -187,7 +187,8 @@ class HourPast:
         frequency_V, last_seen_V = vocabulary.frequency(self.hour), vocabulary.last_seen_V.astype(np.int64)
         frequency_V[ids], last_seen_V[ids] = self.at_cut.frequency_U[known], self.at_cut.last_seen_U[known]
         own_V = (vocabulary.row_V >= 0) & (vocabulary.row_V < self.at_cut.rows_before)
-        newcomer_V = ~own_V & (last_seen_V == self._last_hour(last_seen_V))
+        # Newcomers are of the hour before this one in which anything was seen.
+        newcomer_V = ~own_V & (last_seen_V == last_seen_V.max(initial=0))
         sightings_V = np.zeros(len(vocabulary), np.int64)
         sightings_V[ids] = self.features.counts_U[known]
         chosen = np.flatnonzero(own_V | newcomer_V)
@@ -225,11 +226,6 @@ class HourPast:
         )
         rows_N = vocabulary.row_V[ids_N].astype(np.int64)
         return Moment(self.original, candidates, vocabulary.keys_V[ids_N], rows_N, None if end else self.at_cut)
-
-    @staticmethod
-    def _last_hour(last_seen_V: NDArray[np.int64]) -> int:
-        """The hour before this one in which anything was seen."""
-        return int(last_seen_V.max(initial=0))
 
 
 def code(moment: Moment, before: Standards, codes_before: CodesBefore, allowance: Allowance,

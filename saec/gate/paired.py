@@ -33,13 +33,9 @@ _NOTHING: Sums = asdict(Pair())
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """One metric of the first model minus that of the second."""
+class Interval:
+    """A difference, and how sure it is."""
 
-    first: float
-    """The first model's figure."""
-    second: float
-    """The second's."""
     difference: float
     """First minus second."""
     reach: float
@@ -54,6 +50,16 @@ class Gap:
     def upper(self) -> float:
         """Upper end of the interval."""
         return self.difference + self.reach
+
+
+@dataclass(frozen=True, slots=True)
+class Gap(Interval):
+    """One metric of the first model minus that of the second."""
+
+    first: float
+    """The first model's figure."""
+    second: float
+    """The second's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +111,10 @@ def pooled(pairs: Iterable[Sums]) -> Paired | None:
     clicked, reach = total.ranks.positive, NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     return Paired(
         len(known), total.rows,
-        Gap(_mean(total.line.placements, clicked.weight), _mean(total.reference.placements, clicked.weight),
-            clicked.mean, reach * total.ranks.standard_error),
-        Gap(_mean(total.line.loss, total.rows), _mean(total.reference.loss, total.rows), total.loss.mean,
-            reach * total.loss.standard_error),
+        Gap(clicked.mean, reach * total.ranks.standard_error,
+            _mean(total.line.placements, clicked.weight), _mean(total.reference.placements, clicked.weight)),
+        Gap(total.loss.mean, reach * total.loss.standard_error,
+            _mean(total.line.loss, total.rows), _mean(total.reference.loss, total.rows)),
     )
 
 

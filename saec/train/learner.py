@@ -48,12 +48,6 @@ class Pass:
     batches: int
     loss: float
 
-    def __add__(self, other: Pass) -> Pass:
-        """Both passes, one after the other."""
-        rows = self.rows + other.rows
-        loss = (self.rows * self.loss + other.rows * other.loss) / max(rows, 1)
-        return Pass(rows, self.batches + other.batches, loss)
-
 
 class Learner:
     """A network with its optimiser, ready to train on and to score vectors that others hold."""
