@@ -33,6 +33,7 @@ from saec.data.checks import check_click_rate
 from saec.data.ingest import ROW_IDS_FILE, IngestRecord, ingest_hour
 from saec.data.late import IDENTITIES_FILE
 from saec.data.rows import EncodedRows
+from saec.durable import storage_errors
 from saec.errors import StoreError
 from saec.failpoints import reached
 from saec.gate.evidence import Evidence
@@ -258,7 +259,9 @@ def _released(
     store = workspace.store()
     with store.stage() as staged:
         for file in judged.release:
-            (staged / file.name.rpartition("/")[2]).write_bytes(workspace.verified(plan.hour, file))
+            path = staged / file.name.rpartition("/")[2]
+            with storage_errors(f"write {path}"):
+                path.write_bytes(workspace.verified(plan.hour, file))
             reached("publish.file-staged")
         version = store.commit(staged, plan.hour, _manifest(plan, ingested, trained, retrained, judged))
     if not plan.promote:

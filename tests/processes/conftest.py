@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -103,12 +104,19 @@ class Server:
             kill(self.process)
 
     def ask(self, method: str, path: str, body: dict | None = None) -> Any:
-        """What the API answers."""
+        """What the API answers; while its SQLite database is busy (503) it is asked again, as Prefect's client does."""
         request = urllib.request.Request(
             self.environment["PREFECT_API_URL"] + path, json.dumps(body).encode() if body else None,
             {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read() or "null")
+        until_busy = time.monotonic() + SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return json.loads(answer.read() or "null")
+            except urllib.error.HTTPError as refused:
+                if refused.code != 503 or time.monotonic() > until_busy:
+                    raise
+                time.sleep(0.5)
 
 
 class Drill:
