@@ -95,7 +95,7 @@ def run(config: Config, clusterer: Clusterer | None) -> tuple[dict[str, NDArray[
     """The loop over the whole stretch: labels and scores of the last hours, clustering seconds an hour, code churn."""
     exchanged = Exchanged(clusterer)
     pipeline = Pipeline(config)
-    with patch.object(fields, "cluster", exchanged):
+    with patch.dict(fields.CLUSTERERS, {"saec": exchanged}):
         _, rows = run_backfill(pipeline, ask(FIRST, LAST, "benchmark", promote=True, stop_on_failure=False))
     judged = [row for row in rows if (config.workspace / "hours" / Hour.parse(str(row.hour)).compact
                                       / SERVED_SCORES).exists()][-JUDGED_HOURS:]

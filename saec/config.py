@@ -179,6 +179,8 @@ class CompressionConfig(Section):
     """Hours in which a young pipeline's ratio doubles, from 25 up to the wanted one; 0 compresses fully at once."""
     codewords: int | None = Field(default=None, ge=1, le=4095)
     """Clusters of a field, in place of what the ratio gives; a field with fewer features stays direct."""
+    clusterer: Literal["saec", "scikit-learn"] = "saec"
+    """Who clusters: our own, or k-means of scikit-learn as a yardstick, far slower and no better."""
     codebook_precision: Literal["int8", "float16"] = "int8"
     """Numbers of the codebooks on disk."""
     network_precision: float = Field(default=2.0, ge=1.0, le=32.0)

@@ -186,7 +186,7 @@ OTHER = {
     "data.source": "elsewhere", "fields": GOOD["fields"][:1] + GOOD["fields"][2:], "crosses": [],
     "model.network": "deepfm", "model.hidden": [8], "training.precision": "bfloat16", "workspace": "w2",
     "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",
-    "data.late": "fold",
+    "data.late": "fold", "compression.clusterer": "scikit-learn",
     "alarms.notify": "slack-webhook/on-call",
     "serving.host": "0.0.0.0", "serving.log": "l", "serving.cache": "c", "serving.api_key_file": "k",
 }

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from saec.compress.clustering import assign, cluster
+from saec.compress import clustering, reference
+from saec.compress.clustering import assign
 from saec.compress.codebooks import Centroids
 from saec.compress.places import CLUSTERS
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from saec.config import Config
     from saec.train.tensors import Arrays
 
+CLUSTERERS = {"saec": clustering.cluster, "scikit-learn": reference.cluster}
+"""What `compression.clusterer` chooses from."""
 REBUILD = 2.0
 LEAST_WEIGHT = 1e-30
 """Frequencies halve until nothing is left of them; a field of such features still has its clusters."""
@@ -86,9 +89,8 @@ def cluster_fields(
     def of_field(field: int) -> FieldClusters:
         chosen = heads[field]
         return _cluster_field(
-            vectors_HD[chosen], weights_H[chosen], codewords, before.of(field), float(drawn_errors_F[field]),
-            guess_H=old_codes_H[chosen].astype(np.int64) - CLUSTERS, seed=config.seed + field,
-            name=config.field_names[field],
+            config, field, vectors_HD[chosen], weights_H[chosen], codewords, before.of(field),
+            float(drawn_errors_F[field]), guess_H=old_codes_H[chosen].astype(np.int64) - CLUSTERS,
         )
 
     with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -117,16 +119,17 @@ def cluster_fields(
 
 
 def _cluster_field(
-    vectors_HD: NDArray[np.float32], weights_H: NDArray[np.float32], codewords: int, start_KD: NDArray[np.float32],
-    drawn_error: float, *, guess_H: NDArray[np.int64], seed: int, name: str,
+    config: Config, field: int, vectors_HD: NDArray[np.float32], weights_H: NDArray[np.float32], codewords: int,
+    start_KD: NDArray[np.float32], drawn_error: float, *, guess_H: NDArray[np.int64],
 ) -> FieldClusters:
     """The clusters of one field: moved along, or drawn anew where there were none or they have aged."""
     if not len(vectors_HD):
         return FieldClusters(start_KD[:0], np.zeros(0, np.int16), 0.0, rebuilt=False)
 
     def found(start_KD: NDArray[np.float32] | None, guess_H: NDArray[np.int64] | None) -> FieldClusters:
-        centroids_KD = cluster(
-            vectors_HD, weights_H, codewords, start_KD=start_KD, guess_N=guess_H, seed=seed, field=name
+        centroids_KD = CLUSTERERS[config.compression.clusterer](
+            vectors_HD, weights_H, codewords, start_KD=start_KD, guess_N=guess_H, seed=config.seed + field,
+            field=config.field_names[field],
         )
         guess_H = None if guess_H is None else np.where(guess_H < len(centroids_KD), guess_H, -1)
         codes_H, squared_H = assign(vectors_HD, centroids_KD, guess_H)

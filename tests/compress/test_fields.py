@@ -90,7 +90,7 @@ def test_aged_clusters_are_drawn_anew_and_the_better_kept(click_hours, monkeypat
         starts.append(start_KD is not None)
         return points(*(moved if start_KD is not None else anew))
 
-    monkeypatch.setattr(fields_module, "cluster", cluster)
+    monkeypatch.setitem(fields_module.CLUSTERERS, "saec", cluster)
     before = Centroids.joined([points(5, 6), points(), points()])
     told = [(0, 0, 1), (0, 2, 1), (0, 10, 1)]
     errors = {(1, 10): 2 / 56, (0, 10): 4 / 56, (0, 9): 5 / 56}
@@ -106,15 +106,39 @@ def test_aged_clusters_are_drawn_anew_and_the_better_kept(click_hours, monkeypat
         assert found.drawn_errors_F[0] == pytest.approx(errors[kept] if rebuilt else drawn)
 
 
-def test_the_same_on_one_thread_and_on_two(click_hours):
+def by(click_hours, clusterer, threads=1):
+    """Settings by which this engine clusters, on so many threads."""
+    config = click_hours.config()
+    compression = config.compression.model_copy(update={"clusterer": clusterer})
+    return config.model_copy(update={"threads": threads, "compression": compression})
+
+
+@pytest.mark.parametrize("clusterer", fields_module.CLUSTERERS)
+def test_the_same_on_one_thread_and_on_two(click_hours, clusterer):
     """To the bit."""
-    one, two = (click_hours.config().model_copy(update={"threads": threads}) for threads in (1, 2))
+    one, two = by(click_hours, clusterer, 1), by(click_hours, clusterer, 2)
     before = of_blobs(one, blobs(900), Centroids.empty(3, 4))
     for start, drawn in ((Centroids.empty(3, 4), NEVER), (before.centroids, before.drawn_errors_F)):
         found, again = (of_blobs(config, blobs(900, seed=1), start, drawn) for config in (one, two))
         assert found.codes_H.tobytes() == again.codes_H.tobytes()
         assert found.centroids.vectors_CD.tobytes() == again.centroids.vectors_CD.tobytes()
         assert all(again.figures_F[name].tobytes() == array.tobytes() for name, array in found.figures_F.items())
+
+
+@pytest.mark.parametrize("codewords", [1, 2, 3, 7, 15])
+def test_scikit_learn_stands_behind_the_same_interface(click_hours, codewords):
+    """Cold and warm, its clusters are other ones and ours are no worse; too few vectors are each their own."""
+    ours, theirs = by(click_hours, "saec"), by(click_hours, "scikit-learn")
+    cold, yardstick = (of_blobs(config, blobs(900), Centroids.empty(3, 4), codewords=codewords)
+                       for config in (ours, theirs))
+    assert yardstick.centroids.counts_F.tolist() == cold.centroids.counts_F.tolist() == [codewords] * 3
+    assert cold.figures_F["error"].mean() <= 1.05 * yardstick.figures_F["error"].mean()
+    if codewords > 2:
+        assert yardstick.centroids.vectors_CD.tobytes() != cold.centroids.vectors_CD.tobytes()
+    warm = of_blobs(theirs, blobs(900), yardstick.centroids, yardstick.drawn_errors_F, codewords=codewords)
+    assert np.abs(warm.figures_F["drift"]).max() < 0.1
+    few = clustered(theirs, [(0, 0, 1), (0, 2, 1), (1, 4, 1)], codewords=3)
+    assert few.centroids.counts_F.tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("codewords", [3, 7, 15])
