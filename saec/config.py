@@ -15,11 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from saec import layout
 from saec.errors import ConfigError, nearest
+from saec.hour_layout import DEFAULT_LAYOUT, layout_of
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _LOGIN = re.compile(r"://[^\s/@]*@")
@@ -27,6 +28,8 @@ _LOGIN = re.compile(r"://[^\s/@]*@")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 
 
+_WHERE = ("source", "layout", "format")
+"""Settings of `data` that say where its files lie and how they are written, not what they hold."""
 _SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
 """Settings of `data` that say when an hour is done, not what comes of it."""
 
@@ -41,7 +44,12 @@ class DataConfig(Section):
     """Where an hour's rows come from, and what makes them unfit."""
 
     source: str
-    """Folder or URL (file, s3, gs) of the hourly Parquet files, laid out `date=YYYY-MM-DD/hour=HH/*.parquet` in UTC."""
+    """Folder or URL (file, s3, gs) that holds each hour's files, by UTC hours."""
+    layout: str = DEFAULT_LAYOUT
+    """Where below `source` an hour lies, by %Y, %m, %d, %H and `*`: a folder of files, or the files themselves where
+    the last name holds a `*` or ends like a file."""
+    format: Literal["auto", "parquet", "csv", "jsonl"] = "auto"
+    """What the files hold; auto tells it by their ending, .gz and .zst included."""
     time_column: Name
     """Timestamp column of the event; rows are trained on in its order."""
     label_column: Name
@@ -71,6 +79,11 @@ class DataConfig(Section):
     those after it done again and swapped in."""
     frozen_after: int = Field(default=48, ge=0)
     """Hours behind the newest beyond which a trained hour is frozen: not watched for late rows, nor done again."""
+
+    @field_validator("layout")
+    @classmethod
+    def _tells_the_hour(cls, pattern: str) -> str:
+        return layout_of(pattern).pattern
 
 
 class FieldConfig(Section):
@@ -358,7 +371,7 @@ class Config(Section):
         """sha256 (hex) of the settings that change the bytes of a version."""
         settings = self.model_dump(mode="json", exclude={
             "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True, "serving": True,
-            "data": {"source", *_SCHEDULING}})
+            "data": {*_WHERE, *_SCHEDULING}})
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

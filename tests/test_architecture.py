@@ -10,7 +10,8 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("saec/**/*.py"), *ROOT.glob("flows/**/*.py")])
 
 LAYERS = (  # from the ground up; a module imports from its own layer and those below
-    ("saec.errors", "saec.hours", "saec.layout", "saec.config", "saec.durable", "saec.failpoints", "saec.plain_json"),
+    ("saec.errors", "saec.hours", "saec.layout", "saec.hour_layout", "saec.config", "saec.durable", "saec.failpoints",
+     "saec.plain_json"),
     ("saec.data",), ("saec.gate.metrics",),
     ("saec.compress.index", "saec.compress.places", "saec.store.manifest", "saec.store.objects", "saec.store.staging"),
     ("saec.serving",), ("saec.export",),

@@ -106,7 +106,7 @@ class Stretch:
     def present(self) -> list[Hour]:
         """Hours of the stretch that the log has."""
         first = self.last + (1 - self.hours)
-        return list(available_hours(self.config.data.source, first, self.last))
+        return list(available_hours(self.config.data, first, self.last))
 
     def encode(self) -> None:
         """Ingest the hours that are not in the folder yet."""

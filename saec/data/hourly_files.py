@@ -17,8 +17,8 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from saec.data.partitions import hour_folder
 from saec.errors import ConfigError
+from saec.hour_layout import DEFAULT_LAYOUT, layout_of
 from saec.hours import Hour
 
 EVENT_TIME = pa.timestamp("ms", tz="UTC")
@@ -30,7 +30,7 @@ def hour_file(root: Path, hour: Hour) -> Path:
     >>> hour_file(Path("data"), Hour.parse("2017-10-01T03")).as_posix()
     'data/date=2017-10-01/hour=03/part-0.parquet'
     """
-    return root / hour_folder(hour) / "part-0.parquet"
+    return root / layout_of(DEFAULT_LAYOUT).place(hour) / "part-0.parquet"
 
 
 class HourWriter:

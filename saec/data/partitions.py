@@ -1,17 +1,18 @@
-"""One hour's Parquet files, found, held to their promises and limits, and read.
+"""One hour's files, found, held to their promises and limits, and read.
 
-Decisions: an hour is the folder `date=YYYY-MM-DD/hour=HH` (UTC) under `data.source`, a local folder or a URL. Each
-file's bytes are fetched once. Footers are read first: rows, columns and decoded size are checked against the limits
-before any page is. A producer's `_manifest.json` ({"files": {NAME: {"sha256": ..., "rows": ...}}}) beside the files is
-held to; other names that start with `_` or `.` are a writer's own business and are passed over. A failing disk or
-network is an OSError, not a fault of the input.
+Decisions: an hour's files lie where `data.layout` says under `data.source`, a local folder or a URL. They are found by
+listing, never by a name made up, so that every way to write an hour is seen. Each file's bytes are fetched once.
+Footers are read first: rows, columns and decoded size are checked against the limits before any page is. A producer's
+`_manifest.json` ({"files": {NAME: {"sha256": ..., "rows": ...}}}) beside the files is held to; other names that start
+with `_` or `.` are a writer's own business and are passed over. A failing disk or network is an OSError, not a fault of
+the input.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,15 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from saec.config import Config
+from saec.config import Config, DataConfig
 from saec.data.part_files import DeliveredFile, PartFile, truncated
 from saec.errors import ConfigError, HourAbsent, InputError
+from saec.hour_layout import HourLayout, Numbers, data_format, layout_of, span
 from saec.hours import Hour
 
 MANIFEST = "_manifest.json"
 MAX_COLUMNS = 10_000
 """Most columns of a file, wanted or not."""
-
-_HOUR_FILE = re.compile(r"(?:^|/)date=(\d{4}-\d\d-\d\d)/hour=(\d\d)/(?![_.])[^/]+\.parquet$")
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,21 @@ def read_partition(config: Config, hour: Hour) -> Partition:
         hour: Which hour.
 
     Raises:
-        HourAbsent: when there is no Parquet file for the hour.
+        HourAbsent: when there is no file of rows for the hour.
         InputError: reason truncated, corrupt, too-large, schema, dtype or layout, naming the hour and the file.
         OSError: when the disk or the network fails.
     """
     filesystem, root = open_source(config.data.source)
-    folder = f"{root}/{hour_folder(hour)}"
-    infos = _part_files(filesystem, folder, hour)
+    layout = layout_of(config.data.layout)
+    infos = _part_files(filesystem, root, config.data, hour)
     size = sum(info.size for info in infos)
     if size > config.data.max_bytes:
         raise _too_large(hour, f"{size:,} bytes", f"max_bytes {config.data.max_bytes:,}")
     delivered = [_fetch(filesystem, info, hour) for info in infos]
-    _check_manifest(filesystem, f"{folder}/{MANIFEST}", [part.file for part in delivered], hour)
+    for folder in sorted({posixpath.dirname(info.path) for info in infos}):
+        beside = [part.file for part, info in zip(delivered, infos, strict=True)
+                  if posixpath.dirname(info.path) == folder]
+        _check_manifest(filesystem, folder, layout, beside, hour)
     parts = list({part.file.sha256: part for part in reversed(delivered)}.values())[::-1]
     wanted = wanted_columns(config)
     _check_limits(parts, wanted, config, hour)
@@ -77,13 +80,13 @@ def read_partition(config: Config, hour: Hour) -> Partition:
                      len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted))
 
 
-def available_hours(source: str, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
-    """Hours that have at least one Parquet file, oldest first, each with a mark of what lies there.
+def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
+    """Hours that have at least one file of rows, oldest first, each with a mark of what lies there.
 
     Only the days of the range are listed, so that asking costs what is asked about and not all that was ever delivered.
 
     Args:
-        source: Folder or URL, `data.source`; it need not be there.
+        data: Names the source, which need not be there, and its layout.
         first: The first hour asked about; the oldest when left out.
         last: The last hour asked about.
 
@@ -91,18 +94,35 @@ def available_hours(source: str, first: Hour | None = None, last: Hour | None = 
         By hour, a digest of the names, sizes and times of its files: while it stays, nobody delivered anything. Another
         one only says that it is worth reading the files, whose own digest decides.
     """
-    filesystem, root = open_source(source)
-    low = f"date={first.start:%Y-%m-%d}" if first else "date="
-    high = f"date={last.start:%Y-%m-%d}" if last else "date=:"  # the sign after 9
-    days = [info.path for info in _listed(filesystem, root)
-            if low <= info.base_name <= high and info.type == fs.FileType.Directory]
+    filesystem, root = open_source(data.source)
     found: dict[Hour, list[str]] = {}
-    for info in (info for day in sorted(days) for info in _listed(filesystem, day, recursive=True)):
-        match = _HOUR_FILE.search(info.path)
-        for hour in _real_hour(f"{match[1]}T{match[2]}") if match else ():
+    for hour, info in _in_place(filesystem, root, data, first, last):
+        if data_format(info.base_name, data.format):
             found.setdefault(hour, []).append(f"{info.base_name} {info.size} {info.mtime_ns}")
-    marks = {hour: hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest() for hour, files in found.items()}
-    return {hour: marks[hour] for hour in sorted(marks) if (first or hour) <= hour <= (last or hour)}
+    return {hour: hashlib.sha256("\n".join(sorted(found[hour])).encode()).hexdigest() for hour in sorted(found)}
+
+
+def _in_place(
+    filesystem: fs.FileSystem, root: str, data: DataConfig, first: Hour | None, last: Hour | None
+) -> Iterator[tuple[Hour, fs.FileInfo]]:
+    """What lies where the layout wants the files of the hours from `first` to `last`, each with its hour."""
+    layout = layout_of(data.layout)
+
+    def below(folder: str, level: int, known: Numbers) -> Iterator[tuple[Hour, fs.FileInfo]]:
+        one_day = level >= layout.day_level
+        for info in _listed(filesystem, folder, recursive=one_day):
+            names = info.path.removeprefix(folder).lstrip("/").split("/")
+            numbers = layout.read(names, known, level)
+            hours = span(numbers) if numbers else None
+            if numbers is None or hours is None or (first and hours[1] < first) or (last and hours[0] > last):
+                continue
+            depth, is_folder = level + len(names), info.type == fs.FileType.Directory
+            if depth == layout.depth or (depth == len(layout.parts) and not is_folder):
+                yield hours[0], info
+            elif is_folder and not one_day:
+                yield from below(info.path, level + 1, numbers)
+
+    return below(root, 0, {})
 
 
 def _listed(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) -> list[fs.FileInfo]:
@@ -110,15 +130,6 @@ def _listed(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) 
     infos: list[fs.FileInfo] = filesystem.get_file_info(
         fs.FileSelector(folder, allow_not_found=True, recursive=recursive))
     return infos
-
-
-def hour_folder(hour: Hour) -> str:
-    """Folder of an hour below the source.
-
-    >>> hour_folder(Hour.parse("2017-10-01T03"))
-    'date=2017-10-01/hour=03'
-    """
-    return f"date={hour.start:%Y-%m-%d}/hour={hour.start:%H}"
 
 
 def wanted_columns(config: Config) -> tuple[str, ...]:
@@ -145,34 +156,30 @@ def open_source(source: str) -> tuple[fs.FileSystem, str]:
     return filesystem, path.rstrip("/")
 
 
-def _real_hour(text: str) -> Iterator[Hour]:
-    """The hour, or nothing when a folder is named after an hour that does not exist (`date=2017-02-30`)."""
-    try:
-        yield Hour.parse(text)
-    except ConfigError:
-        return
-
-
-def _part_files(filesystem: fs.FileSystem, folder: str, hour: Hour) -> list[fs.FileInfo]:
-    """The hour's Parquet files in name order, each an ordinary file."""
-    if filesystem.get_file_info(folder).type == fs.FileType.File:
-        raise _odd(hour, folder, "is a file where a folder of Parquet files is wanted")
-    infos = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    infos = sorted((info for info in infos if _is_part(info.base_name)), key=lambda info: info.base_name)
+def _part_files(filesystem: fs.FileSystem, root: str, data: DataConfig, hour: Hour) -> list[fs.FileInfo]:
+    """The hour's files in name order, each an ordinary file."""
+    layout = layout_of(data.layout)
+    infos = sorted((info for _, info in _in_place(filesystem, root, data, hour, hour)),
+                   key=lambda info: (info.base_name, info.path))
+    for info in infos:
+        if info.path.removeprefix(root).strip("/").count("/") + 1 < layout.depth:
+            raise _odd(hour, info.path, "is a file where a folder of files is wanted")
+    infos = [info for info in infos if data_format(info.base_name, data.format)]
     if not infos:
-        raise HourAbsent(f"hour {hour} has no Parquet file: wanted {folder}/*.parquet; have it delivered, or check "
-                         "data.source in the configuration")
+        files = "" if layout.names_files else "/*.parquet" if data.format == "auto" else f"/*.{data.format}"
+        raise HourAbsent(f"hour {hour} has no file of rows: wanted {root}/{layout.place(hour)}{files}; have it "
+                         "delivered, or check data.source, data.layout and data.format in the configuration")
     for info in infos:
         if isinstance(filesystem, fs.LocalFileSystem) and Path(info.path).is_symlink():
             raise _odd(hour, info.path, "is a symbolic link; put the file itself there")
         if info.type != fs.FileType.File:
-            raise _odd(hour, info.path, f"is no ordinary file (found: {info.type.name}); put one Parquet file there")
+            raise _odd(hour, info.path, f"is no ordinary file (found: {info.type.name}); put one file of rows there")
+    formats = {data_format(info.base_name, data.format): info.path for info in infos}
+    if len(formats) > 1:
+        one, other = sorted(formats.items(), key=str)[:2]
+        raise _odd(hour, one[1], f"is {one[0]} and {other[1]} is {other[0]}: the same rows may be there twice; remove "
+                                 "one kind, or name the one to read in data.format")
     return infos
-
-
-def _is_part(name: str) -> bool:
-    """Whether a name is one of a part file; writers' own files start with `_` or `.`."""
-    return name.endswith(".parquet") and not name.startswith(("_", "."))
 
 
 def _fetch(filesystem: fs.FileSystem, info: fs.FileInfo, hour: Hour) -> DeliveredFile:
@@ -185,11 +192,16 @@ def _fetch(filesystem: fs.FileSystem, info: fs.FileInfo, hour: Hour) -> Delivere
     return DeliveredFile(info.base_name, data, where)
 
 
-def _check_manifest(filesystem: fs.FileSystem, path: str, files: Sequence[PartFile], hour: Hour) -> None:
-    """Compare the files with what the producer's manifest promises, where there is one."""
+def _check_manifest(
+    filesystem: fs.FileSystem, folder: str, layout: HourLayout, files: Sequence[PartFile], hour: Hour
+) -> None:
+    """Compare the files of a folder with what the producer's manifest in it promises, where there is one."""
+    path = f"{folder}/{MANIFEST}"
     if filesystem.get_file_info(path).type != fs.FileType.File:
         return
     promised = _promises(filesystem, path, hour)
+    if layout.names_files:  # the files of other hours lie beside them
+        promised = {name: entry for name, entry in promised.items() if layout.is_of(name, hour)}
     for name in sorted({file.name for file in files} ^ promised.keys()):
         fault = "is promised by the manifest but not there" if name in promised else "is there but not in the manifest"
         raise InputError(f"hour {hour}: file {name} {fault} {path}; have the hour delivered again", reason="corrupt")

@@ -118,7 +118,7 @@ def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
         rows=rows,
         due=[planned for planned in plan if planned.pending],
         waiting=next((planned for planned in plan if planned.action == "wait"), None),
-        has_data=bool(rows) or bool(available_hours(config.data.source)),
+        has_data=bool(rows) or bool(available_hours(config.data)),
         lease=at_work(ledger, config.workspace),
         backfill=look_ahead(config, ledger, backfill) if backfill else None,
         live=store.live(),

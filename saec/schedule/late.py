@@ -67,7 +67,7 @@ def changed_hours(config: Config, ledger: Ledger, lease: Lease) -> Iterator[Late
     if not newest:
         return
     oldest = newest[-1].hour - config.data.frozen_after
-    available = available_hours(config.data.source, oldest, newest[-1].hour)
+    available = available_hours(config.data, oldest, newest[-1].hour)
     for row in ledger.rows(oldest):
         mark = available.get(row.hour)
         if mark in (None, row.delivery) or row.state in ("RUNNING", "FAILED"):

@@ -254,7 +254,7 @@ class Pipeline:
     def _delivery(self, hour: Hour) -> str | None:
         """The mark of what lies in the hour's folder; taken before it is read, so that no later change is missed."""
         try:
-            return available_hours(self.config.data.source, hour, hour).get(hour)
+            return available_hours(self.config.data, hour, hour).get(hour)
         except OSError:  # reading it will say so
             return None
 

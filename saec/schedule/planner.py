@@ -68,7 +68,7 @@ def due_now(config: Config, ledger: Ledger, now: Hour | None = None) -> list[Pla
 
     moment = datetime.now(UTC)
     rows = ledger.newest(ESTIMATED_FROM)
-    available = available_hours(config.data.source, rows[-1].hour if rows else None)
+    available = available_hours(config.data, rows[-1].hour if rows else None)
     return due_hours(rows, available, now or over_now(config), config.data, None if now else moment)
 
 

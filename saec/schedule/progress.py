@@ -56,7 +56,7 @@ def look_ahead(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None
     """
     newest = ledger.newest()
     last = max(asked.last, newest[-1].hour) if asked.follow and newest else asked.last
-    rows, available = ledger.rows(asked.first), available_hours(config.data.source, asked.first, last)
+    rows, available = ledger.rows(asked.first), available_hours(config.data, asked.first, last)
     plan = backfill_hours(rows or newest, available, asked.first, last, now or over_now(config), config.data,
                           only=cast("Only", asked.only), replace_frozen=asked.replace)
     if not asked.fence:

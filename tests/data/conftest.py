@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from saec.config import Config
-from saec.data.partitions import hour_folder
+from saec.hour_layout import DEFAULT_LAYOUT, layout_of
 from saec.hours import Hour
 
 HOUR = Hour.parse("2017-10-01T03")
@@ -33,7 +33,7 @@ class Producer:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.folder = root / hour_folder(HOUR)
+        self.folder = root / layout_of(DEFAULT_LAYOUT).place(HOUR)
 
     def config(self, fields: list[dict] | None = None, **data: object) -> Config:
         """Settings that fit the good columns; the arguments replace parts of them."""

@@ -155,4 +155,4 @@ def test_an_hour_of_the_public_log(root, shared_data, tmp_path):
     assert (record.rows, record.duplicates, record.quarantined) == (3120, 0, {})
     for slot, name in enumerate(("user_id", "article_id")):
         assert len(np.unique(rows.keys_BS[:, slot])) == len(table[name].unique())
-    assert len(available_hours(source)) == 233
+    assert len(available_hours(config.data)) == 233

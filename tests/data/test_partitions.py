@@ -9,10 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from saec.config import DataConfig
 from saec.data import partitions
 from saec.data.partitions import available_hours, open_source, read_partition
 from saec.errors import ConfigError, HourAbsent, InputError
 from saec.hours import Hour
+
+
+def available(source, first=None, last=None, **data) -> dict[Hour, str]:
+    """The hours of a folder or URL."""
+    data = DataConfig(source=str(source), time_column="time", label_column="clicked", **data)
+    return available_hours(data, first, last)
 
 
 def refused(config, hour, *, reason: str) -> str:
@@ -64,7 +71,7 @@ def test_absent_hour(producer, hour):
     (producer.folder / "_SUCCESS").touch()
     with pytest.raises(HourAbsent):
         read_partition(producer.config(), hour)
-    assert available_hours(str(producer.root)) == {}
+    assert available(producer.root) == {}
 
 
 @pytest.mark.fault(36)
@@ -220,27 +227,27 @@ def test_oddities_in_place_of_files(producer, hour):
 def test_available_hours(producer):
     """Hours with a part file are listed oldest first, by folder or URL; look-alikes are not."""
     for folder in ("date=2017-10-02/hour=00", "date=2017-10-01/hour=23", "date=2017-02-30/hour=01",
-                   "date=2017-10-01/hour=24", "date=2017-10-01/hour=3", "date=2017-10-01"):
+                   "date=2017-10-01/hour=24", "date=2017-10-01/hour=003", "date=2017-10-01"):
         (producer.root / folder).mkdir(parents=True, exist_ok=True)
         (producer.root / folder / "x.parquet").touch()
     (producer.root / "date=2017-10-03/hour=00").mkdir(parents=True)
     wanted = [Hour.parse("2017-10-01T23"), Hour.parse("2017-10-02T00")]
-    assert list(available_hours(str(producer.root))) == list(available_hours(producer.root.as_uri())) == wanted
-    assert available_hours(str(producer.root / "nowhere")) == {}
+    assert list(available(producer.root)) == list(available(producer.root.as_uri())) == wanted
+    assert available(producer.root / "nowhere") == {}
     for first, last, found in ((wanted[0], wanted[0], wanted[:1]), (wanted[0] + 1, None, wanted[1:]),
                                (None, None, wanted), (wanted[1] + 1, None, []), (None, wanted[0] - 1, [])):
-        assert list(available_hours(str(producer.root), first, last)) == found
+        assert list(available(producer.root, first, last)) == found
 
 
 def test_a_delivery_leaves_another_mark(producer, hour):
     """A further file, and one that was replaced by another of the same size, change the hour's mark and no other's."""
     path, source = producer.deliver(), str(producer.root)
-    before = available_hours(source)
-    assert available_hours(source) == before
+    before = available(source)
+    assert available(source) == before
     os.utime(path, ns=(1, 1))
-    touched = available_hours(source)
+    touched = available(source)
     (path.parent / "part-1.parquet").touch()
-    marks = [available[hour] for available in (before, touched, available_hours(source))]
+    marks = [found[hour] for found in (before, touched, available(source))]
     assert len(set(marks)) == 3
 
 
@@ -269,3 +276,75 @@ def test_failing_disk_is_not_the_inputs_fault(producer, hour, monkeypatch):
     monkeypatch.setattr(partitions, "DeliveredFile", fail)
     with pytest.raises(OSError, match="Input/output"):
         read_partition(producer.config(), hour)
+
+
+@pytest.mark.case(6)
+@pytest.mark.parametrize(("layout", "name"), [
+    ("dt=%Y-%m-%d/hr=%H", "dt=2017-10-01/hr=3/part-0.parquet"),
+    ("date=%Y%m%d/hour=%H", "date=20171001/hour=03/x.PARQ"),
+    ("year=%Y/month=%m/day=%d/hour=%H", "year=2017/month=10/day=1/hour=3/x.pq"),
+    ("%Y%m%d/%H", "20171001/03/x.parquet"),
+    ("clicks-%Y-%m-%dT%H*", "clicks-2017-10-01T03.parquet"),
+    ("%Y/%m/%d/country=*/%H.parquet", "2017/10/01/country=DE/03.parquet"),
+])
+def test_hours_of_other_layouts(producer, hour, layout, name):
+    """An hour is found and read wherever the pattern says, and only within the range asked about."""
+    table = producer.table()
+    (producer.root / name).parent.mkdir(parents=True)
+    pq.write_table(table, producer.root / name)
+    assert list(available(producer.root, layout=layout)) == [hour]
+    assert list(available(producer.root, hour, hour, layout=layout)) == [hour]
+    assert available(producer.root, hour + 1, layout=layout) == available(producer.root, None, hour - 1, layout=layout)
+    assert available(producer.root, hour + 1, layout=layout) == {}
+    partition = read_partition(producer.config(layout=layout), hour)
+    assert partition.table.to_pylist() == table.to_pylist()
+    with pytest.raises(HourAbsent, match="2017-10-01T04"):
+        read_partition(producer.config(layout=layout), hour + 1)
+
+
+@pytest.mark.case(6)
+def test_an_hour_with_and_without_its_zero(producer, hour):
+    """Files under both ways to write an hour are all of it."""
+    table = producer.table(rows=20)
+    producer.deliver(table.slice(0, 10), "a.parquet")
+    other = producer.folder.with_name("hour=3")
+    other.mkdir()
+    pq.write_table(table.slice(10), other / "b.parquet")
+    assert read_partition(producer.config(), hour).table.to_pylist() == table.to_pylist()
+
+
+def test_only_days_of_the_range_are_listed(producer, monkeypatch):
+    """Asking for an hour lists the source and that day, not the other days."""
+    for day in range(1, 10):
+        (producer.root / f"2017/10/{day:02}/03").mkdir(parents=True)
+        (producer.root / f"2017/10/{day:02}/03/x.parquet").touch()
+    listed = []
+    plain = partitions._listed
+    monkeypatch.setattr(partitions, "_listed", lambda *a, **k: listed.append(a[1]) or plain(*a, **k))
+    asked = Hour.parse("2017-10-05T03")
+    assert list(available(producer.root, asked, asked, layout="%Y/%m/%d/%H")) == [asked]
+    assert [path.removeprefix(str(producer.root)) for path in listed] == ["", "/2017", "/2017/10", "/2017/10/05"]
+
+
+def test_manifest_beside_files_of_many_hours(producer, hour):
+    """Of flat files' manifest, what is promised of other hours is those hours' affair."""
+    producer.root.mkdir()
+    for number in (3, 4):
+        pq.write_table(producer.table(), producer.root / f"2017-10-01-{number:02}.parquet")
+    layout = {"layout": "%Y-%m-%d-%H*"}
+    for files, good in (({"2017-10-01-03.parquet": {"rows": 200}, "2017-10-01-04.parquet": {"rows": 1}}, True),
+                        ({"2017-10-01-03.parquet": {"rows": 1}}, False), ({"2017-10-01-04.parquet": {}}, False),
+                        ({"2017-10-01-03.parquet": {}, "2017-10-01-03b.parquet": {}}, False)):
+        (producer.root / "_manifest.json").write_text(json.dumps({"files": files}))
+        if good:
+            assert read_partition(producer.config(**layout), hour).table.num_rows == 200
+        else:
+            refused(producer.config(**layout), hour, reason="corrupt")
+
+
+def test_two_formats_in_one_hour(producer, hour):
+    """A CSV beside the Parquet may hold the same rows: refused by name, unless the format is set."""
+    producer.deliver()
+    (producer.folder / "part-0.csv").write_text("a,b\n1,2\n")
+    assert "part-0.csv" in refused(producer.config(), hour, reason="layout")
+    assert read_partition(producer.config(format="parquet"), hour).table.num_rows == 200
