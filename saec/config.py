@@ -32,6 +32,8 @@ _WHERE = ("source", "layout", "format")
 """Settings of `data` that say where its files lie and how they are written, not what they hold."""
 _SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
 """Settings of `data` that say when an hour is done, not what comes of it."""
+_LATER: tuple[tuple[str, str, Any], ...] = (("data", "delimiter", None), ("data", "header", []))
+"""Settings that came later, with what they are where nobody sets them."""
 
 
 class Section(BaseModel):
@@ -50,6 +52,10 @@ class DataConfig(Section):
     the last name holds a `*` or ends like a file."""
     format: Literal["auto", "parquet", "csv", "jsonl"] = "auto"
     """What the files hold; auto tells it by their ending, .gz and .zst included."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Character between the values of CSV; null is a comma, in .tsv a tab."""
+    header: list[str] = []
+    """Names of the columns of CSV that has no line of names, in its order; with the line there, leave it empty."""
     time_column: Name
     """Timestamp column of the event; rows are trained on in its order."""
     label_column: Name
@@ -372,6 +378,9 @@ class Config(Section):
         settings = self.model_dump(mode="json", exclude={
             "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True, "serving": True,
             "data": {*_WHERE, *_SCHEDULING}})
+        for section, name, default in _LATER:  # so that settings of before they were there keep their digest
+            if settings[section][name] == default:
+                del settings[section][name]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

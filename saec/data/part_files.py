@@ -61,6 +61,11 @@ class DeliveredFile:
             raise self._corrupt(error) from None
         self.file = PartFile(name, data.size, hashlib.sha256(data).hexdigest(), self.footer.rows)
 
+    @property
+    def columns(self) -> int:
+        """Columns of the file, wanted or not."""
+        return self.footer.columns
+
     def read(self, wanted: Sequence[str]) -> pa.Table:
         """Decode those of the wanted columns that are there.
 

@@ -22,6 +22,7 @@ from pyarrow import fs
 
 from saec.config import Config, DataConfig
 from saec.data.part_files import DeliveredFile, PartFile, truncated
+from saec.data.text_files import TextFile
 from saec.errors import ConfigError, HourAbsent, InputError
 from saec.hour_layout import HourLayout, Numbers, data_format, layout_of, span
 from saec.hours import Hour
@@ -66,7 +67,10 @@ def read_partition(config: Config, hour: Hour) -> Partition:
     size = sum(info.size for info in infos)
     if size > config.data.max_bytes:
         raise _too_large(hour, f"{size:,} bytes", f"max_bytes {config.data.max_bytes:,}")
-    delivered = [_fetch(filesystem, info, hour) for info in infos]
+    delivered: list[DeliveredFile | TextFile] = []
+    for info in infos:
+        unpacked = sum(part.decoded_bytes(()) for part in delivered)
+        delivered.append(_fetch(filesystem, info, hour, config, config.data.max_bytes - unpacked))
     for folder in sorted({posixpath.dirname(info.path) for info in infos}):
         beside = [part.file for part, info in zip(delivered, infos, strict=True)
                   if posixpath.dirname(info.path) == folder]
@@ -182,13 +186,18 @@ def _part_files(filesystem: fs.FileSystem, root: str, data: DataConfig, hour: Ho
     return infos
 
 
-def _fetch(filesystem: fs.FileSystem, info: fs.FileInfo, hour: Hour) -> DeliveredFile:
+def _fetch(
+    filesystem: fs.FileSystem, info: fs.FileInfo, hour: Hour, config: Config, most: int
+) -> DeliveredFile | TextFile:
     """All bytes of one file, exactly as many as were listed."""
     where = f"hour {hour}: file {info.path}"
     with filesystem.open_input_file(info.path) as stream:
         data = stream.read_buffer(info.size)
     if data.size != info.size:
         raise truncated(where, f"{info.size:,} bytes were listed, {data.size:,} could be read")
+    kind = data_format(info.base_name, config.data.format)
+    if kind in ("csv", "jsonl"):
+        return TextFile(info.base_name, data, where, kind, config, most)
     return DeliveredFile(info.base_name, data, where)
 
 
@@ -224,9 +233,9 @@ def _promises(filesystem: fs.FileSystem, path: str, hour: Hour) -> dict[str, dic
                          '{"sha256": ..., "rows": ...}}}; have it delivered again', reason="corrupt") from None
 
 
-def _check_limits(parts: list[DeliveredFile], wanted: Sequence[str], config: Config, hour: Hour) -> None:
+def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[str], config: Config, hour: Hour) -> None:
     """Refuse by the footers alone what is too large to decode."""
-    columns = max(part.footer.columns for part in parts)
+    columns = max(part.columns for part in parts)
     if columns > MAX_COLUMNS:
         raise _too_large(hour, f"{columns:,} columns", f"limit of {MAX_COLUMNS:,}")
     rows = sum(part.file.rows for part in parts)
@@ -237,7 +246,7 @@ def _check_limits(parts: list[DeliveredFile], wanted: Sequence[str], config: Con
         raise _too_large(hour, f"{decoded:,} decoded bytes", f"max_bytes {config.data.max_bytes:,}")
 
 
-def _read_all(parts: list[DeliveredFile], wanted: Sequence[str], hour: Hour) -> pa.Table:
+def _read_all(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[str], hour: Hour) -> pa.Table:
     """The rows of all files; they must agree on their columns, as nothing is cast in silence."""
     tables = [part.read(wanted) for part in parts]
     first = tables[0].schema
