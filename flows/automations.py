@@ -61,6 +61,7 @@ def automations(config: Config, notification: Any = None) -> list[AutomationCore
     alarms, waits = config.alarms, {DEPLOYED}
     triggers = {
         "quiet": _silence(config, {f"{HOUR_ENDED}*"}, waits, timedelta(minutes=alarms.quiet_minutes)),
+        "lost": _event(config, OF_ALARMS["lost"]),
         "failed": _event(config, FAILED),
         "held": _event(config, OF_ALARMS["held"]),
         "old": _silence(config, {PUBLISHED}, waits, timedelta(hours=alarms.live_hours)),
@@ -69,6 +70,7 @@ def automations(config: Config, notification: Any = None) -> list[AutomationCore
     }
     described = {
         "quiet": f"No hour finished for {alarms.quiet_minutes} minutes: see saec status, then the hourly runs.",
+        "lost": "What the pipeline stands on is gone, such as its model store: see saec status.",
         "failed": "An hour is FAILED: its page says why; saec run --hour does it again.",
         "held": f"{alarms.held_hours} hours in a row published nothing: their pages say why.",
         "old": f"Nothing was published for {alarms.live_hours} hours: what is served grows old.",

@@ -1,7 +1,8 @@
 """Events: what Prefect's automations, and whatever else listens, are told of a pipeline.
 
     saec.hour.published, .held, .quarantined, .failed    an hour has ended
-    saec.publishing.stalled, saec.disk.low               an alarm that a run found set off when it ended
+    saec.pipeline.lost, saec.publishing.stalled,
+    saec.live.worse, saec.disk.low                       an alarm that a run found set off when it ended
     saec.pipeline.deployed                               the automations are in place; their clocks start
 
 Decisions: the resource is the pipeline, so that an automation follows one pipeline whatever runs it, and the hour is a
@@ -25,7 +26,8 @@ from saec.report.records import explanation
 HOUR_ENDED = "saec.hour."
 PUBLISHED, FAILED = f"{HOUR_ENDED}published", f"{HOUR_ENDED}failed"
 DEPLOYED = "saec.pipeline.deployed"
-OF_ALARMS = {"held": "saec.publishing.stalled", "worse": "saec.live.worse", "disk": "saec.disk.low"}
+OF_ALARMS = {"lost": "saec.pipeline.lost", "held": "saec.publishing.stalled", "worse": "saec.live.worse",
+             "disk": "saec.disk.low"}
 """Events of the alarms that Prefect could not tell from the hours' events alone."""
 log = logging.getLogger("saec.events")
 

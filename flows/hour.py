@@ -22,7 +22,7 @@ from saec.errors import LedgerError
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease
 from saec.logs import about
-from saec.monitoring.alarms import Alarm, alarms
+from saec.monitoring.alarms import Alarm, alarms, broken
 from saec.monitoring.outlook import look
 from saec.report.hour import CONTEXT_HOURS
 from saec.schedule.pipeline import Pipeline
@@ -103,8 +103,12 @@ def run_hours(pipeline: FlowPipeline, work: Callable[[], list[HourRow]]) -> Stat
         if error.reason != "busy":
             raise
         return Completed(name="HELD", message=str(error))
-    tell_alarms(pipeline.config, pipeline.show())
-    return run_state(rows)
+    fired = pipeline.show()
+    tell_alarms(pipeline.config, fired)
+    state = run_state(rows)
+    if gone := broken(fired):
+        return Failed(message="; ".join([*(alarm.message for alarm in gone), state.message or ""]))
+    return state
 
 
 def hour_state(row: HourRow) -> State[HourRow]:

@@ -21,6 +21,7 @@ from saec.data.rows import EncodedRows
 from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease
+from saec.monitoring.lost import Lost
 from saec.monitoring.outlook import Outlook
 from saec.schedule.advance import advance
 from saec.schedule.backfill import run_backfill
@@ -335,4 +336,5 @@ def troubled(outlook) -> Outlook:
         lease=Lease("hourly flow on host, process 7", 4, OUTLOOK_NOW + timedelta(seconds=90)),
         live=last_release(version="20171001T00-abc", held=True, action="hold", actor="ann", reason="launch day"),
         live_since=OUTLOOK_NOW - timedelta(hours=13), disk_free=2_500_000_000,
+        lost=[Lost("20171001T00-abc is live, and the store does not hold it", "verify")],
     )

@@ -202,23 +202,27 @@ def _tell(session: Session, ended: Ended) -> int:
     """Answer with the hours that were done, and say what to do next."""
     from saec.cli.outlook import look, next_words
     from saec.ledger import report_record
+    from saec.monitoring.alarms import alarms, broken
     from saec.report.summary import count_outcomes, report_rows
     from saec.report.terminal import hours_table
     from saec.report.text import plural
 
     records, outlook = [report_record(row) for row in ended.rows], look(session)
-    words = next_words(outlook)
+    words, gone = next_words(outlook), broken(alarms(outlook, session.config.alarms))
     session.answer({"hours": report_rows(records), "outcomes": count_outcomes(records), "note": ended.note,
-                    "stale": list(map(str, outlook.stale)), "next": session.command(words) if words else None})
+                    "stale": list(map(str, outlook.stale)), "alarms": [alarm.message for alarm in gone],
+                    "next": session.command(words) if words else None})
     if records:
         session.screen.print(hours_table(records, session.screen.width))
     if ended.note:
         session.say(ended.note)
+    for alarm in gone:
+        session.say(f"ALARM {alarm.name}: {alarm.message}", "red")
     if outlook.stale:
         session.say(f"stale, as its data or an hour before it changed: {plural(len(outlook.stale), 'hour')}", "yellow")
     if words:
         session.say(f"next: {session.command(words)}", style="dim")
-    return exit_code(ended.rows)
+    return FAILED if gone else exit_code(ended.rows)
 
 
 def _tell_plan(session: Session, plan: Sequence[PlannedHour], *, aside: bool) -> int:

@@ -19,6 +19,8 @@ from saec.errors import SaecError
 from saec.report import text
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from saec.store.releases import Release
 
 SHOWN_RELEASES, SHOWN_REASON = 5, 60
@@ -59,6 +61,7 @@ def verify(session: Session, version: str | None) -> int:
     wanted = [version] if version else [*session.store.versions(), *_missing(session)]
     found = [{"version": name, "problems": session.store.verify(name)} for name in wanted]
     others = [] if version else list(examine(Workspace(session.config), session.ledger))
+    gone = {*wanted} - {*session.store.versions()}
     bad = [item for item in found if item["problems"]]
     wrong = [finding for finding in others if finding.kind != "unreachable"]
     session.answer({"whole": not bad and not wrong, "versions": found, "others": [vars(finding) for finding in others]})
@@ -67,31 +70,40 @@ def verify(session: Session, version: str | None) -> int:
             session.say(f"{item['version']}: {problem}", style="red")
     for finding in others:
         session.say(f"{finding.kind}: {finding.what} {finding.problem}", style="red" if finding in wrong else "dim")
-    session.say(f"{text.plural(len(found), 'version')} verified, {len(bad)} damaged or missing"
-                + (f"; {len(wrong)} other problems" if wrong else ""))
-    if bad:
-        session.say(f"next: {session.command('rollback VERSION --reason ...')} if one of them is live, then "
-                    f"{session.command('repair')}", style="dim")
+    session.say(f"{text.plural(len(found) - len(gone), 'version')} verified, {len(bad) - len(gone)} damaged; "
+                f"{len(gone)} missing" + (f"; {len(wrong)} other problems" if wrong else ""))
+    for words in _mend(session, {item["version"] for item in bad}, gone):
+        session.say(f"next: {session.command(words)}", style="dim")
     return FAILED if bad or wrong else DONE
 
 
 @click.command(epilog=example("saec repair"))
 @shared_options
-def repair(session: Session) -> None:
+def repair(session: Session) -> int:
     """Move damaged versions, and files that are no part of the store, out of the way.
 
-    They are kept in the store's folder set-aside. The live version is left where it is: roll back first. An hour whose
-    version was moved is made again by saec backfill.
+    They are kept in the store's folder set-aside. The live version is left where it is: when it is damaged that is said,
+    with the command that gets a sound one live, and the exit code is 1. An hour whose version was moved is made again by
+    saec backfill.
     """
     from saec.integrity import ASIDE, set_aside
     from saec.schedule.lease import held
 
     with held(session.ledger, session.store, session.config.workspace, f"saec repair by {whoami()}", 0.0):
         moved = set_aside(session.store)
-    session.answer({"moved": moved})
+    live = session.store.live()
+    problems = session.store.verify(live.version) if live and live.version else []
+    commands = [session.command(words) for words in _mend(session, {live.version} if live and problems else set(), ())]
+    session.answer({"moved": moved, "live": {"version": live.version if live else None, "problems": problems},
+                    "next": commands})
     for name in moved:
         session.say(f"moved to {ASIDE}: {name}")
     session.say(f"{text.plural(len(moved), 'file')} set aside")
+    if live and problems:
+        session.say(f"{live.version} is live, damaged, and stays where it is: {'; '.join(problems)}", style="red")
+    for command in commands:
+        session.say(f"next: {command}", style="dim")
+    return FAILED if commands else DONE
 
 
 @click.command(epilog=example('saec rollback 20260101T04-0123456789ab --reason "calibration off in the app"'))
@@ -160,6 +172,17 @@ def _versions_table(found: list[dict[str, Any]]) -> Table:
                  text.size(item.get("bytes")))
         table.add_row(*(Text(cell, style=style) for cell in (item["version"], ", ".join(marks), *cells)))
     return table
+
+
+def _mend(session: Session, bad: Collection[str], gone: Collection[str]) -> Iterator[str]:
+    """The commands that mend it when these versions are damaged or gone, in their order."""
+    from saec.monitoring.lost import way_back
+
+    live, published = session.store.live(), [row for row in session.ledger.rows() if row.state == "PUBLISHED"]
+    if live.version in bad if live and live.version else published:
+        yield way_back(session.store, published)
+    if {*bad} - {*gone}:
+        yield "repair"
 
 
 def _missing(session: Session) -> list[str]:

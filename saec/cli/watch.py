@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from saec.cli.session import Session, example, shared_options
+from saec.cli.session import DONE, FAILED, Session, example, shared_options
 from saec.hours import Hour
 
 if TYPE_CHECKING:
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 @click.command(epilog=example("saec status --json"))
 @shared_options
-def status(session: Session) -> None:
+def status(session: Session) -> int:
     """Show what is live, due, stale or held, and what to do.
 
     Says how old the live version is, how the live versions of the last 24 hours did on those hours' rows beside the
     original, how the last 48 hours ended, who is at work, which alarms are set off, and which command to type next.
+    Exits with 1 when what the pipeline stands on is gone (alarm "lost").
     """
     from saec.cli.outlook import idle_line, look, next_words
-    from saec.monitoring.alarms import alarms
+    from saec.monitoring.alarms import alarms, broken
     from saec.report.terminal import status_panel
 
     outlook = look(session)
@@ -37,6 +38,7 @@ def status(session: Session) -> None:
         session.say(idle_line(outlook))
     for command in dict.fromkeys([*([words] if words else []), *(alarm.command for alarm in fired)]):
         session.say(f"next: {session.command(command)}")
+    return FAILED if broken(fired) else DONE
 
 
 @click.command(epilog=example("saec metrics"))

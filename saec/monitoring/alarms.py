@@ -7,7 +7,7 @@ wanted and the next command. Whether a live model is too old counts from its pub
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from saec.config import AlarmsConfig
@@ -15,6 +15,7 @@ from saec.gate.watch import BEFORE
 from saec.monitoring.outlook import Outlook
 
 ALARMS = {
+    "lost": "what it stands on is gone",
     "quiet": "no hour finished",
     "failed": "an hour FAILED",
     "held": "nothing published for hours",
@@ -23,6 +24,8 @@ ALARMS = {
     "disk": "the disk is nearly full",
 }
 """Every alarm by its short name, and what it is called for people."""
+BROKEN = {"lost"}
+"""Alarms that make commands and runs fail which are only to look, or find nothing to do."""
 GB = 1e9
 
 
@@ -40,8 +43,19 @@ class Alarm:
 
 def alarms(outlook: Outlook, thresholds: AlarmsConfig) -> list[Alarm]:
     """The alarms that are set off now, in the order of ALARMS."""
-    return [*_quiet(outlook, thresholds.quiet_minutes), *_failed(outlook), *_held(outlook, thresholds.held_hours),
+    return [*_lost(outlook), *_quiet(outlook, thresholds.quiet_minutes), *_failed(outlook), *_held(outlook, thresholds.held_hours),
             *_old(outlook, thresholds.live_hours), *_worse(outlook), *_disk(outlook, thresholds.disk_free_gb)]
+
+
+def broken(fired: Iterable[Alarm]) -> list[Alarm]:
+    """Those of the alarms that no hour can mend by itself."""
+    return [alarm for alarm in fired if alarm.name in BROKEN]
+
+
+def _lost(outlook: Outlook) -> Iterator[Alarm]:
+    """Something that must be there is not."""
+    for lost in outlook.lost:
+        yield Alarm("lost", lost.message, lost.command)
 
 
 def _quiet(outlook: Outlook, minutes: int) -> Iterator[Alarm]:

@@ -12,12 +12,11 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saec import __version__
 from saec.durable import make_folder, write_file
-from saec.hours import Hour
-from saec.ledger import OUTCOMES, HourRow, Ledger, report_record
+from saec.ledger import OUTCOMES, Ledger, report_record
 from saec.monitoring.alarms import ALARMS, alarms
 from saec.monitoring.outlook import SERVED_HOURS, Outlook, look
 from saec.store.model_store import ModelStore
@@ -42,6 +41,8 @@ LOGGED = (
 )
 """Metrics of the request log: name, the record's key after `served_`, and what it is."""
 Samples = Iterable[tuple[Mapping[str, str], float | None]]
+Family = tuple[str, str, Samples]
+"""A metric: its name, what it is, and its samples."""
 log = logging.getLogger(__name__)
 
 
@@ -83,7 +84,7 @@ class _Collected:
                     family.add_metric(list(labels.values()), value)
                 yield family
 
-    def _standing(self) -> Iterator[tuple[str, str, Samples]]:
+    def _standing(self) -> Iterator[Family]:
         """Where the pipeline stands."""
         seen = self._outlook
         ended = Counter(row.state for row in seen.rows)
@@ -112,20 +113,18 @@ class _Collected:
         yield ("saec_alarm", "1 for each alarm that is set off by the settings' thresholds.",
                [({"alarm": name}, float(name in firing)) for name in ALARMS])
 
-    def _served(self) -> Iterator[tuple[str, str, Samples]]:
+    def _served(self) -> Iterator[Family]:
         """The newest hour that knows how the models that met it did."""
-        row = self._newest(*(f"auc_{key}" for key in SERVED.values()))
-        if row is None:
+        newest = self._newest("served", "whose served figures are known", *(f"auc_{key}" for key in SERVED.values()))
+        if newest is None:
             return
-        known = report_record(row)
-        of = "of the newest such hour, see saec_served_hour_timestamp_seconds"
-        yield ("saec_served_hour_timestamp_seconds", "First instant of the newest hour whose served figures are known.",
-               _one(row.hour.start.timestamp()))
+        known, of, dated = newest
+        yield dated
         for metric, described in (("auc", "AUC"), ("logloss", "Log loss in nats a row")):
             yield f"saec_served_{metric}", f"{described} on all rows before they were learnt, {of}.", [
                 ({"model": model}, known.get(f"{metric}_{key}")) for model, key in SERVED.items()]
 
-    def _compared(self) -> Iterator[tuple[str, str, Samples]]:
+    def _compared(self) -> Iterator[Family]:
         """The served figures of the last hours, as paired differences."""
         pairs = [(dict(zip(("model", "reference"), name.split("-"), strict=True)), paired)
                  for name, paired in self._outlook.served.items()]
@@ -139,15 +138,13 @@ class _Collected:
                 yield name, f"{described} of a model minus that of its reference over {over}, {said}.", [
                     (labels, _finite(getattr(getattr(paired, metric), part))) for labels, paired in pairs]
 
-    def _judged(self) -> Iterator[tuple[str, str, Samples]]:
+    def _judged(self) -> Iterator[Family]:
         """The newest hour that came to the gate."""
-        row = self._newest("auc_compressed")
-        if row is None:
+        newest = self._newest("judged", "that came to the gate", "auc_compressed")
+        if newest is None:
             return
-        known = report_record(row)
-        of = "of the newest judged hour, see saec_judged_hour_timestamp_seconds"
-        yield ("saec_judged_hour_timestamp_seconds", "First instant of the newest hour that came to the gate.",
-               _one(Hour.parse(known["hour"]).start.timestamp()))
+        known, of, dated = newest
+        yield dated
         for metric, described in (("auc", "AUC"), ("logloss", "Log loss in nats a row")):
             yield f"saec_{metric}", f"{described} on the gate rows {of}.", [
                 ({"model": model}, known.get(f"{metric}_{key}")) for model, key in JUDGED.items()]
@@ -165,25 +162,33 @@ class _Collected:
         yield "saec_step_seconds", f"Seconds by step, {of}.", [
             ({"step": step}, seconds) for step, seconds in (known.get("seconds") or {}).items()]
 
-
-    def _logged(self) -> Iterator[tuple[str, str, Samples]]:
+    def _logged(self) -> Iterator[Family]:
         """The newest hour that has a request log."""
-        row = self._newest("served_rows")
-        if row is None:
+        newest = self._newest("logged", "with a request log", "served_rows")
+        if newest is None:
             return
-        known = report_record(row)
-        of = "of the newest hour with a request log, see saec_logged_hour_timestamp_seconds"
-        yield ("saec_logged_hour_timestamp_seconds", "First instant of the newest hour with a request log.",
-               _one(row.hour.start.timestamp()))
+        known, of, dated = newest
+        yield dated
         for name, key, described in LOGGED:
             yield f"saec_logged_{name}", f"{described}, {of}.", _one(known.get(f"served_{key}"))
         yield "saec_logged_lines", f"Lines of the request log that count for nothing, {of}.", [
             ({"problem": key}, (known.get("served_log") or {}).get(key)) for key in ("unreadable", "torn")]
 
-    def _newest(self, *keys: str) -> HourRow | None:
-        """The newest hour that knows one of some figures."""
-        return next((row for row in reversed(self._outlook.rows)
-                     if row.record and any(row.record.get(key) is not None for key in keys)), None)
+    def _newest(self, name: str, which: str, *keys: str) -> tuple[dict[str, Any], str, Family] | None:
+        """The newest hour that knows one of some figures: its record, how its figures are described, and its date.
+
+        Args:
+            name: what such hours are called in names of metrics.
+            which: what such an hour is, for people.
+            keys: the figures.
+        """
+        row = next((row for row in reversed(self._outlook.rows)
+                    if row.record and any(row.record.get(key) is not None for key in keys)), None)
+        if row is None:
+            return None
+        date = f"saec_{name}_hour_timestamp_seconds"
+        dated = (date, f"First instant of the newest hour {which}.", _one(row.hour.start.timestamp()))
+        return report_record(row), f"of the newest hour {which}, see {date}", dated
 
 
 def _one(value: float | None) -> Samples:

@@ -16,6 +16,7 @@ from saec.data.partitions import available_hours
 from saec.gate.paired import Paired, over_hours
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
+from saec.monitoring.lost import Lost, look_into
 from saec.schedule.lease import at_work
 from saec.schedule.planner import PlannedHour, due_now
 from saec.schedule.progress import Progress, look_ahead
@@ -51,6 +52,8 @@ class Outlook:
     """When the live version became live; None when none is."""
     disk_free: int
     """Bytes free where the workspace is."""
+    lost: Sequence[Lost] = ()
+    """What the pipeline stands on and has lost."""
 
     @property
     def stale(self) -> list[Hour]:
@@ -111,8 +114,8 @@ class Outlook:
 
 def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
     """See where the pipeline stands now."""
-    rows, plan, made_live = ledger.rows(), due_now(config, ledger), store.made_live()
-    backfill = ledger.backfills.current()
+    rows, plan, backfill = ledger.rows(), due_now(config, ledger), ledger.backfills.current()
+    shelf = look_into(store, rows)
     return Outlook(
         now=datetime.now(UTC),
         rows=rows,
@@ -121,9 +124,10 @@ def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
         has_data=bool(rows) or bool(available_hours(config.data)),
         lease=at_work(ledger, config.workspace),
         backfill=look_ahead(config, ledger, backfill) if backfill else None,
-        live=store.live(),
-        live_since=datetime.fromisoformat(made_live.at) if made_live else None,
+        live=shelf.live,
+        live_since=datetime.fromisoformat(shelf.made_live.at) if shelf.made_live else None,
         disk_free=free_bytes(config.workspace),
+        lost=[shelf.lost] if shelf.lost else [],
     )
 
 
@@ -145,6 +149,8 @@ def next_words(outlook: Outlook) -> str | None:
     words = None
     if outlook.lease:
         pass  # a run is at work
+    elif outlook.lost:
+        words = outlook.lost[0].command
     elif outlook.due:
         words = "run"
     elif outlook.backfill:

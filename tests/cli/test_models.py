@@ -1,5 +1,8 @@
 """`saec versions`, `verify`, `rollback`, `hold` and `release`."""
 
+import shlex
+import shutil
+
 import pytest
 
 NEXT = 5
@@ -104,3 +107,41 @@ def test_verify_looks_beyond_the_store_and_repair_moves_aside(shell):
     assert f"versions/{version}/index.safetensors" in shell.json("repair")["moved"]
     assert version not in stored(shell)
     assert shell.json("repair")["moved"] == []
+
+
+@pytest.mark.case(5)
+def test_missing_versions_are_not_verified_ones(shell):
+    """They are counted apart, and what is advised can be done: nothing is left to roll back to, so the hour is done again."""
+    shutil.rmtree(shell.site.folder / "workspace" / "store")
+    said = shell("verify", code=1).stdout
+    assert "0 versions verified, 0 damaged; 3 missing" in said
+    assert "rollback" not in said
+    assert f"next: saec run --hour {shell.site.hours[4]} --replace" in said
+    shell("run", "--hour", shell.site.hours[4], "--replace")
+    assert shell.site.live
+
+
+@pytest.mark.case(19)
+def test_repair_says_that_the_live_version_is_damaged(shell):
+    """It stays where it is; the exit code and the next commands say so, and these make the store whole again."""
+    live = shell.site.live
+    (shell.site.folder / "workspace" / "store" / "versions" / live / "index.safetensors").write_bytes(b"")
+    assert f"{live} is live, damaged, and stays" in shell("repair", code=1).stdout
+    answer = shell.json("repair", code=1)
+    assert (answer["moved"], answer["live"]["version"]) == ([], live)
+    assert "index.safetensors was altered" in answer["live"]["problems"][0]
+    assert [command.split()[1] for command in answer["next"]] == ["rollback", "repair"]
+    shell(*shlex.split(answer["next"][0].removeprefix("saec ").partition(" --config")[0]))
+    assert shell.json("repair")["live"]["problems"] == []
+    assert live not in stored(shell)
+
+
+@pytest.mark.case(19)
+def test_repair_where_every_version_is_damaged(shell):
+    """There is nothing to roll back to, so the newest hour is done again, which repairs what is live."""
+    for folder in (shell.site.folder / "workspace" / "store" / "versions").iterdir():
+        (folder / "network.safetensors").write_bytes(b"")
+    [words] = {command.partition(" --config")[0] for command in shell.json("repair", code=1)["next"]
+               if "run" in command}
+    shell(*words.split()[1:])
+    assert shell.site.store.verify(shell.site.live) == []

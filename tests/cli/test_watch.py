@@ -1,6 +1,8 @@
 """`saec status` and `saec report`."""
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -155,3 +157,31 @@ def test_report_of_nothing(empty_shell):
     """An empty ledger is no error."""
     assert empty_shell.json("report") == []
     assert "no such hours" in empty_shell("report").stdout
+
+
+@pytest.mark.case(5)
+def test_a_store_that_is_gone_is_an_alarm_and_an_exit_code(shell):
+    """Where nothing is due, too: status, metrics and run tell of it, and the command that is named gets a version live."""
+    shell("run")
+    shutil.rmtree(shell.site.folder / "workspace" / "store")
+    answer = shell.json("status", code=1)
+    assert [alarm["name"] for alarm in answer["alarms"]] == ["lost"]
+    assert "ALARM" in shell("status", code=1).stdout
+    assert 'saec_alarm{alarm="lost"} 1.0' in shell("metrics").stdout
+    assert shell.json("run", code=1)["alarms"]
+    words = answer["alarms"][0]["command"]
+    assert answer["next"] == f"saec {words} --config {shell.config}"
+    shell(*words.split())
+    assert shell.json("status")["alarms"] == []
+    assert shell.site.live is not None
+
+
+@pytest.mark.case(5)
+def test_a_live_version_that_is_gone_is_rolled_back(shell):
+    """The rollback that status names works."""
+    shell("run")
+    shutil.rmtree(shell.site.folder / "workspace" / "store" / "versions" / shell.site.live)
+    words = shell.json("status", code=1)["alarms"][0]["command"]
+    assert words.startswith("rollback ")
+    shell(*shlex.split(words))
+    assert shell.json("status")["alarms"] == []

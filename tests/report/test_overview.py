@@ -48,7 +48,7 @@ def test_a_pipeline_in_trouble(troubled):
     """The hold in the headline, every alarm with its first command, and all there is to know."""
     page = overview(troubled)
     assert page.startswith("# Live since 2017-09-30 23:30 UTC · HELD")
-    assert page.count("> **ALARM") == 6
+    assert page.count("> **ALARM") == 7
     assert "First: saec run \\-\\-hour 2017\\-10\\-01T06" in page
     lines = said(troubled)
     assert lines["held"] == "by ann: launch day"
