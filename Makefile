@@ -14,7 +14,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types unit slow faults sbom lock clean
+.PHONY: help install run test lint types unit slow faults sbom lock clean wipe
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,9 +61,15 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork
 	--no-annotate --custom-compile-command "make lock" $(UPGRADE)
 TORCH = $(shell sed -n 's/^torch==\([0-9.]*\).*/\1/p' requirements/torch-cpu.txt)
 
-clean: ## remove .venv, caches and the workspace
-	rm -rf .venv workspace build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove .venv and caches; the workspace stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Never part of `clean`: what is in there cannot be made again by `make`.
+wipe: ## remove the workspace (ledgers, checkpoints, published models, Prefect's database) once you have typed yes
+	@du -sh workspace 2>/dev/null || { echo "there is no workspace"; exit 1; }
+	@printf 'This removes all ledgers, checkpoints and published models in it. Type yes: '; read answer; test "$$answer" = yes
+	rm -rf workspace
 
 # The stamp is written last: an interrupted installation is taken up again, a finished one costs nothing.
 # torch comes in a step of its own, as its CPU build and the registry's are one version with different hashes and needs

@@ -194,7 +194,7 @@ COMMANDS = {
     "saec simulate --hours 6": Case(as_it_is, 0, "6 hours from"),
     "saec report --from 2026-03-01T14": Case(as_it_is, 0, "2026-03-01T16"),
     "saec metrics": Case(as_it_is, 0, "saec_backlog_hours 2.0"),
-    "saec verify": Case(as_it_is, 0, "0 damaged or missing"),
+    "saec verify": Case(as_it_is, 0, "0 damaged, 0 missing"),
     "saec versions": Case(as_it_is, 0, "live"),
     'saec rollback VERSION --reason "calibration off in the app"': Case(as_it_is, 0, "held: nothing is published"),
     'saec hold --reason "launch day"': Case(as_it_is, 0, "held"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -110,6 +111,57 @@ def test_compose_file_follows_its_specification(root):
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec",
          str(root / "docker-compose.yml")], capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stdout + check.stderr
+
+
+@pytest.mark.case(15)
+def test_read_only_services_are_given_files_only(root, compose):
+    """Compose writes what is given as `content` or `environment` into the container, where it cannot be read-only.
+
+    Docker Compose refuses it ("`file` is the sole supported option"); what is mounted is a file that is in the checkout.
+    """
+    given = {(kind, name): set(said) for kind in ("configs", "secrets") for name, said in compose.get(kind, {}).items()}
+    for name, service in compose["services"].items():
+        for kind in ("configs", "secrets"):
+            for item in service.get(kind, []) if service["read_only"] else []:
+                assert given[kind, item if isinstance(item, str) else item["source"]] == {"file"}, name
+    mounted = [source for service in compose["services"].values() for volume in service.get("volumes", [])
+               for source in [volume.partition(":")[0]] if source.startswith(".")]
+    assert "./ledger-database.sql" in mounted
+    assert all((root / source).exists() for source in mounted)
+
+
+@pytest.mark.case(15)
+def test_the_database_check_asks_both_databases(root, compose):
+    """A query in Prefect's and in the ledger's: pg_isready says yes to any name."""
+    test = compose["services"]["postgres"]["healthcheck"]["test"]
+    assert test[0] == "CMD-SHELL"
+    assert "pg_isready" not in test[1]
+    assert "SELECT 1" in test[1]
+    made = {compose["services"]["postgres"]["environment"]["POSTGRES_DB"],
+            *re.findall(r"^CREATE DATABASE (\w+);", (root / "ledger-database.sql").read_text(), flags=re.MULTILINE)}
+    assert set(re.search(r"for database in ([\w ]+);", test[1])[1].split()) == made
+
+
+@pytest.mark.case(22)
+def test_make_clean_leaves_the_workspace(root, tmp_path):
+    """Ledgers, checkpoints and published models go only by a target of their own, and only after a yes."""
+    shutil.copy(root / "Makefile", tmp_path)
+    kept = tmp_path / "workspace" / "shop" / "ledger.db"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    (tmp_path / "build").mkdir()
+
+    def make(target: str, said: str = "") -> int:
+        return subprocess.run(["make", "--always-make", target, f"INSTALLED={tmp_path / 'none'}"], cwd=tmp_path,
+                              input=said, text=True, capture_output=True, check=False).returncode
+    assert make("clean") == 0
+    assert kept.exists()
+    assert not (tmp_path / "build").exists()
+    for answer in ("", "no\n", "\n"):
+        assert make("wipe", answer) != 0
+        assert kept.exists()
+    assert make("wipe", "yes\n") == 0
+    assert not kept.exists()
 
 
 @pytest.mark.fault(74)

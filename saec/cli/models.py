@@ -70,7 +70,7 @@ def verify(session: Session, version: str | None) -> int:
             session.say(f"{item['version']}: {problem}", style="red")
     for finding in others:
         session.say(f"{finding.kind}: {finding.what} {finding.problem}", style="red" if finding in wrong else "dim")
-    session.say(f"{text.plural(len(found) - len(gone), 'version')} verified, {len(bad) - len(gone)} damaged; "
+    session.say(f"{text.plural(len(found) - len(gone), 'version')} verified, {len(bad) - len(gone)} damaged, "
                 f"{len(gone)} missing" + (f"; {len(wrong)} other problems" if wrong else ""))
     for words in _mend(session, {item["version"] for item in bad}, gone):
         session.say(f"next: {session.command(words)}", style="dim")
@@ -82,9 +82,9 @@ def verify(session: Session, version: str | None) -> int:
 def repair(session: Session) -> int:
     """Move damaged versions, and files that are no part of the store, out of the way.
 
-    They are kept in the store's folder set-aside. The live version is left where it is: when it is damaged that is said,
-    with the command that gets a sound one live, and the exit code is 1. An hour whose version was moved is made again by
-    saec backfill.
+    They are kept in the store's folder set-aside. The live version is left where it is: when it is damaged, that is
+    said with the command that gets a sound one live, and the exit code is 1. An hour whose version was moved is made
+    again by saec backfill.
     """
     from saec.integrity import ASIDE, set_aside
     from saec.schedule.lease import held

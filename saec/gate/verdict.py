@@ -191,7 +191,9 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
                 f"either label. So far: {_leanings(test)}. Decides {_when(hours)}.")
     else:
         status, reason = Status.UNDECIDED, "undecided"
-        text = f"{counted} cannot tell yet: {_leanings(test)}. Decides {_when(hours)}."
+        found = ("show the challenger worse, not yet by how much: inside the margin or past it" if _shown_worse(test)
+                 else "cannot tell yet")
+        text = f"{counted} {found}: {_leanings(test)}. Decides {_when(hours)}."
     return Verdict(status, reason, text, after, test.comparisons, gate_rows, test.rows_to_decide, hours)
 
 
@@ -229,9 +231,18 @@ def _leanings(test: Test) -> str:
 def _leaning(check: Check) -> str:
     """One check: which way, how far, and how far it may be at worst."""
     gap = check.difference
-    way = "better" if gap.loss < 0.0 else "worse"
     worst = f"at worst {gap.loss_at_most:.5f} worse" if math.isfinite(gap.loss_at_most) else "no bound yet"
+    if gap.loss_at_least > 0.0:
+        return (f"{check} is worse by {gap.loss:.5f} (at least {gap.loss_at_least:.5f}, {worst}, margin "
+                f"{gap.margin:.2g})")
+    way = "better" if gap.loss < 0.0 else "worse"
     return f"{check} leans {way} by {abs(gap.loss):.5f} ({worst}, margin {gap.margin:.2g})"
+
+
+def _shown_worse(test: Test) -> bool:
+    """Whether some loss is shown, though not that it is past the margin."""
+    return any(check.difference.loss_at_least > 0.0 and check.difference.standing is not Standing.PASS
+               for check in _checks(test.references))
 
 
 def _figures(checks: Iterable[Check]) -> str:

@@ -43,8 +43,9 @@ class Alarm:
 
 def alarms(outlook: Outlook, thresholds: AlarmsConfig) -> list[Alarm]:
     """The alarms that are set off now, in the order of ALARMS."""
-    return [*_lost(outlook), *_quiet(outlook, thresholds.quiet_minutes), *_failed(outlook), *_held(outlook, thresholds.held_hours),
-            *_old(outlook, thresholds.live_hours), *_worse(outlook), *_disk(outlook, thresholds.disk_free_gb)]
+    return [*_lost(outlook), *_quiet(outlook, thresholds.quiet_minutes), *_failed(outlook),
+            *_held(outlook, thresholds.held_hours), *_old(outlook, thresholds.live_hours), *_worse(outlook),
+            *_disk(outlook, thresholds.disk_free_gb)]
 
 
 def broken(fired: Iterable[Alarm]) -> list[Alarm]:

@@ -1,9 +1,9 @@
 """What a pipeline stands on and has lost: a store that is gone, or that no longer holds what is live.
 
-Decisions: that nothing is live is no news of a pipeline that never published, and the worst there is of one that did;
-the ledger tells the two apart. Looking costs two listings and one manifest, not the bytes of a version, since it is done
-whenever somebody asks how the pipeline stands; `saec verify` compares bytes. The command that is named is one that works
-as things are: a rollback only to a version that was just found whole.
+Decisions: that nothing is live is no news of a pipeline that never published, and the worst there is of one that
+did; the ledger tells the two apart. Looking costs two listings and one manifest, not the bytes of a version, since it
+is done whenever somebody asks how the pipeline stands; `saec verify` compares bytes. The command that is named is one
+that works as things are: a rollback only to a version that was just found whole.
 """
 
 from __future__ import annotations
@@ -68,13 +68,14 @@ def _gone(store: ModelStore, live: Release | None, rows: Sequence[HourRow]) -> L
 def _no_release(store: ModelStore, published: Sequence[HourRow]) -> Lost:
     """The ledger knows of publications, and the store of none."""
     return Lost(f"nothing is live, though {len(published)} hours of the ledger are PUBLISHED, the newest as "
-                f"{published[-1].version}: the release log of `store` is gone; mount it or restore it, or publish anew", way_back(store, published))
+                f"{published[-1].version}: the release log of `store` is gone; mount it, restore it, or publish anew",
+                way_back(store, published))
 
 
 def _no_hours(version: str) -> Lost:
     """The store knows of a publication, and the ledger of no hour."""
-    return Lost(f"{version} is live, and the ledger knows of no hour: restore it, or see that `ledger` and `workspace` in "
-                "the settings are right; a run would learn anew from the oldest hour", "verify")
+    return Lost(f"{version} is live, and the ledger knows of no hour: restore it, or see that `ledger` and "
+                "`workspace` in the settings are right; a run would learn anew from the oldest hour", "verify")
 
 
 def _incomplete(store: ModelStore, version: str) -> str | None:

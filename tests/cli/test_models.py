@@ -111,10 +111,10 @@ def test_verify_looks_beyond_the_store_and_repair_moves_aside(shell):
 
 @pytest.mark.case(5)
 def test_missing_versions_are_not_verified_ones(shell):
-    """They are counted apart, and what is advised can be done: nothing is left to roll back to, so the hour is done again."""
+    """They are counted apart, and what is advised can be done: nothing is left to roll back to, so its hour is done."""
     shutil.rmtree(shell.site.folder / "workspace" / "store")
     said = shell("verify", code=1).stdout
-    assert "0 versions verified, 0 damaged; 3 missing" in said
+    assert "0 versions verified, 0 damaged, 3 missing" in said
     assert "rollback" not in said
     assert f"next: saec run --hour {shell.site.hours[4]} --replace" in said
     shell("run", "--hour", shell.site.hours[4], "--replace")

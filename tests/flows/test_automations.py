@@ -18,7 +18,8 @@ from flows.events import tell_hour
 from saec.errors import ConfigError
 from saec.ledger import HourRow
 
-NAMES = {"saec: a run without a sign of life", "saec workspace: what it stands on is gone", "saec workspace: no hour finished", "saec workspace: an hour FAILED",
+NAMES = {"saec: a run without a sign of life", "saec workspace: what it stands on is gone",
+         "saec workspace: no hour finished", "saec workspace: an hour FAILED",
          "saec workspace: nothing published for hours", "saec workspace: the live model is old",
          "saec workspace: what is live is shown worse", "saec workspace: the disk is nearly full"}
 

@@ -123,7 +123,8 @@ class Installation:
 
     def check(self, name: str, *arguments: str, **more: str) -> tuple[bool, str]:
         """What a service's health check says; further arguments go to its last word, a command of the shell."""
-        *words, last = (self.here(word) for word in self.services[name]["healthcheck"]["test"][1:])
+        kind, *test = self.services[name]["healthcheck"]["test"]
+        *words, last = (self.here(word) for word in ([] if kind == "CMD" else ["sh", "-c"]) + test)
         command = [*words, " ".join([last, *arguments])]
         said = subprocess.run(command, env=self.environment(name, **more), cwd=self.folder, text=True, check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -168,12 +169,30 @@ class Installation:
         self.database = partial(self.start, "postgres", command, cwd=data, **account)
         self.database()
         admin = f"host=127.0.0.1 port={port} user=saec password={SECRETS['postgres_password']} dbname=postgres"
-        found = {"PATH": f"{BINARIES}:{os.environ['PATH']}", "PGPORT": port}
-        until(lambda: self.check("postgres", **found)[0], "PostgreSQL", self.gone)
-        script = yaml.safe_load((self.root / "docker-compose.yml").read_text())["configs"]["ledger_database"]["content"]
+        until(lambda: self.reached(admin), "PostgreSQL", self.gone)
         with psycopg.connect(admin, autocommit=True) as connection:
-            for statement in (f"CREATE DATABASE {settings['POSTGRES_DB']}", script):
+            for statement in (f"CREATE DATABASE {settings['POSTGRES_DB']}",
+                              (self.root / "ledger-database.sql").read_text()):
+                healthy, said = self.check("postgres", **self.client_of(port))
+                assert not healthy, said
+                assert "does not exist" in said
                 connection.execute(statement)
+        healthy, said = self.check("postgres", **self.client_of(port))
+        assert healthy, said
+
+    @staticmethod
+    def reached(admin: str) -> bool:
+        """Whether the database answers."""
+        try:
+            psycopg.connect(admin).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    @staticmethod
+    def client_of(port: str) -> dict[str, str]:
+        """What psql needs to find the database of this machine."""
+        return {"PATH": f"{BINARIES}:{os.environ['PATH']}", "PGPORT": port}
 
     def store(self) -> None:
         """The S3 store: SeaweedFS by the compose file's command where it is installed, else moto with its bucket."""

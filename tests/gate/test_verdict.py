@@ -29,7 +29,7 @@ def rows():
 
     labels_B = (random.random(3000) < model()).astype(np.uint8)
     return labels_B, {"good": model(), "equal": model(0.05), "noisy": model(2.0), "shifted": model(shift=0.8),
-                      "useless": np.full(3000, labels_B.mean()), "poor": model(6.0)}
+                      "weaker": model(0.5), "useless": np.full(3000, labels_B.mean()), "poor": model(6.0)}
 
 
 def verdict(rows, challenger, original, champion, config=CONFIG):
@@ -78,6 +78,20 @@ def test_undecided_when_the_rows_cannot_tell(rows, original, champion):
     assert f"AUC against {'original' if original == 'good' else 'champion'} leans" in found.text
     assert f"by {abs(gap.loss):.5f} (at worst {gap.loss_at_most:.5f} worse, margin 0.0001)" in found.text
     assert found.evidence.alone.rows == 3000
+
+
+@pytest.mark.case(14)
+def test_shown_worse_inside_the_margin_is_called_worse(rows):
+    """Where a loss is shown, and only its size past the margin is not, the text does not say that rows cannot tell."""
+    gap = verdict(rows, "weaker", "good", "good").comparisons[0].auc
+    assert 0.0 < gap.loss_at_least < gap.loss < gap.loss_at_most
+    between = CONFIG.model_copy(update={"auc_margin": (gap.loss + gap.loss_at_most) / 2, "entropy_margin": 1.0})
+    found = verdict(rows, "weaker", "good", "weaker", between)
+    assert (found.status, found.reason) == (Status.UNDECIDED, "undecided")
+    assert "cannot tell" not in found.text
+    assert "show the challenger worse, not yet by how much" in found.text
+    gap = found.comparisons[0].auc  # the margin has moved the bounds a little
+    assert f"AUC against original is worse by {gap.loss:.5f} (at least {gap.loss_at_least:.5f}, at worst" in found.text
 
 
 @pytest.mark.fault(61)

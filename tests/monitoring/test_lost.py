@@ -24,7 +24,7 @@ def test_a_store_that_holds_what_is_live_has_lost_nothing(site):
 
 @pytest.mark.case(5)
 def test_a_store_that_is_gone(site):
-    """The ledger knows that hours were published: to have nothing live is a loss, and the newest hour can be made again."""
+    """The ledger knows that hours were published: to have nothing live is a loss; the newest hour can be redone."""
     shutil.rmtree(store_folder(site))
     found = lost(site)
     assert "3 hours of the ledger are PUBLISHED" in found.message
