@@ -115,7 +115,7 @@ def test_compose_file_follows_its_specification(root):
 
 @pytest.mark.case(15)
 def test_read_only_services_are_given_files_only(root, compose):
-    """Compose writes what is given as `content` or `environment` into the container, where it cannot be read-only.
+    """Compose writes what is given as `content` or `environment` into the container: no read-only one takes it.
 
     Docker Compose refuses it ("`file` is the sole supported option"); what is mounted is a file that is in the checkout.
     """

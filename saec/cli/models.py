@@ -59,21 +59,24 @@ def verify(session: Session, version: str | None) -> int:
     from saec.workspace import Workspace
 
     wanted = [version] if version else [*session.store.versions(), *_missing(session)]
-    found = [{"version": name, "problems": session.store.verify(name)} for name in wanted]
+    found = {name: session.store.verify(name) for name in wanted}
     others = [] if version else list(examine(Workspace(session.config), session.ledger))
     gone = {*wanted} - {*session.store.versions()}
-    bad = [item for item in found if item["problems"]]
+    bad = [name for name, problems in found.items() if problems]
     wrong = [finding for finding in others if finding.kind != "unreachable"]
-    session.answer({"whole": not bad and not wrong, "versions": found, "others": [vars(finding) for finding in others]})
-    for item in bad:
-        for problem in item["problems"]:
-            session.say(f"{item['version']}: {problem}", style="red")
+    commands = [session.command(words) for words in _mend(session, bad, gone)]
+    session.answer({"whole": not bad and not wrong, "missing": sorted(gone), "next": commands,
+                    "versions": [{"version": name, "problems": problems} for name, problems in found.items()],
+                    "others": [vars(finding) for finding in others]})
+    for name in bad:
+        for problem in found[name]:
+            session.say(f"{name}: {problem}", style="red")
     for finding in others:
         session.say(f"{finding.kind}: {finding.what} {finding.problem}", style="red" if finding in wrong else "dim")
     session.say(f"{text.plural(len(found) - len(gone), 'version')} verified, {len(bad) - len(gone)} damaged, "
                 f"{len(gone)} missing" + (f"; {len(wrong)} other problems" if wrong else ""))
-    for words in _mend(session, {item["version"] for item in bad}, gone):
-        session.say(f"next: {session.command(words)}", style="dim")
+    for command in commands:
+        session.say(f"next: {command}", style="dim")
     return FAILED if bad or wrong else DONE
 
 
@@ -91,16 +94,16 @@ def repair(session: Session) -> int:
 
     with held(session.ledger, session.store, session.config.workspace, f"saec repair by {whoami()}", 0.0):
         moved = set_aside(session.store)
-    live = session.store.live()
-    problems = session.store.verify(live.version) if live and live.version else []
-    commands = [session.command(words) for words in _mend(session, {live.version} if live and problems else set(), ())]
-    session.answer({"moved": moved, "live": {"version": live.version if live else None, "problems": problems},
-                    "next": commands})
+    last = session.store.live()
+    live = last.version if last else None
+    problems = session.store.verify(live) if live else []
+    commands = [session.command(words) for words in _mend(session, [live] if live and problems else [], ())]
+    session.answer({"moved": moved, "live": {"version": live, "problems": problems}, "next": commands})
     for name in moved:
         session.say(f"moved to {ASIDE}: {name}")
     session.say(f"{text.plural(len(moved), 'file')} set aside")
-    if live and problems:
-        session.say(f"{live.version} is live, damaged, and stays where it is: {'; '.join(problems)}", style="red")
+    if problems:
+        session.say(f"{live} is live, damaged, and stays where it is: {'; '.join(problems)}", style="red")
     for command in commands:
         session.say(f"next: {command}", style="dim")
     return FAILED if commands else DONE
