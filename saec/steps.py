@@ -30,7 +30,8 @@ from saec.compress.challenger import Challenger
 from saec.compress.codes import Coding, HourPast, code
 from saec.compress.dial import Allowance
 from saec.data.checks import check_click_rate
-from saec.data.ingest import ROW_IDS_FILE, IngestRecord, ingest_hour
+from saec.data.hashing import Keys
+from saec.data.ingest import OTHER_KEYS_FILE, ROW_IDS_FILE, IngestRecord, ingest_hour
 from saec.data.late import IDENTITIES_FILE
 from saec.data.rows import EncodedRows
 from saec.durable import storage_errors
@@ -42,7 +43,8 @@ from saec.gate.paired import served_pairs
 from saec.gate.release import release_problem
 from saec.gate.served import served_figures
 from saec.gate.verdict import judge
-from saec.gate.watch import BEFORE, MOST_ROWS, ORIGINAL, Watch, watched
+from saec.gate.watch import BEFORE
+from saec.met import Met, challenger_of, other_schemas
 from saec.records import Clustered, HourPlan, HourResult, Judged, Published, Retrained, Trained
 from saec.serving import Model
 from saec.space import require_space
@@ -90,8 +92,10 @@ def do_hour(plan: HourPlan, run: Run) -> HourResult:
 
 def ingest(plan: HourPlan) -> IngestRecord:
     """Check and encode the hour's rows."""
-    known = {late: plan.workspace.identities(late, learners) for late, learners in plan.late.items()}
-    ingested = ingest_hour(plan.config, plan.hour, plan.workspace.folder(plan.hour), known)
+    workspace = plan.workspace
+    others = other_schemas(plan, workspace)
+    known = {late: workspace.identities(late, learners) for late, learners in plan.late.items()}
+    ingested = ingest_hour(plan.config, plan.hour, workspace.folder(plan.hour), known, others)
     reached("ingest.written")
     limit = plan.config.data.max_click_shift
     check_click_rate(plan.hour, ingested.clicks, ingested.rows, plan.click_rates, limit)
@@ -104,11 +108,13 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     require_space(workspace, plan.hour, plan.champion)
     rows = ingested.load_rows(workspace.folder(plan.hour))
     cut = rows.cut(plan.config.training.gate_share)
-    original = workspace.take_original(plan.original)
+    challenger = challenger_of(plan, workspace)
+    original = workspace.take_original(plan.original, challenger.sources_F)
     prepared = original.prepare(plan.hour, rows)
     new_features = int((original.vocabulary.find(prepared.features.keys_U) < 0).sum())
-    scores = {"original": original.score(prepared), **_served_scores(plan, workspace, rows)}
-    watch = _watch(plan, workspace, rows, scores)
+    met = Met(plan, workspace, rows, _other_keys(plan, workspace, ingested))
+    scores = {"original": original.score(prepared), **met.scores(challenger)}
+    watch = met.watch(scores)
     at_cut = original.learn(plan.hour, rows, prepared, cut)
     reached("train.learnt")
     return Trained(
@@ -131,7 +137,7 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
     rows = ingested.load_rows(workspace.folder(plan.hour))
     at_cut = AtCut.from_arrays(workspace.read(plan.hour, trained.at_cut))
     scores = workspace.read(plan.hour, trained.scores)
-    challenger = _challenger(plan, workspace)
+    challenger = challenger_of(plan, workspace)
     past = HourPast(workspace.original(trained.original), plan.hour, rows.keys_BS, trained.cut, at_cut)
     codes_BS = challenger.codes(rows.keys_BS).astype(np.int16)
 
@@ -157,7 +163,7 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     labels_B = ingested.load_rows(workspace.folder(plan.hour)).labels_B
     arrays, cut = workspace.read(plan.hour, clustered.codes), trained.cut
     candidate, version = (Coding.from_arrays(section(arrays, f"{part}.")) for part in (CANDIDATE, VERSION))
-    challenger = _challenger(plan, workspace)
+    challenger = challenger_of(plan, workspace)
     challenger.learn(arrays["codes_BS"][:cut], labels_B[:cut])
     _write(plan, workspace, CANDIDATE, challenger.moved_on(candidate), candidate)
     gate_codes_GS = arrays["codes_BS"][cut:]
@@ -286,39 +292,10 @@ def _settled(plan: HourPlan) -> Workspace:
     return plan.workspace
 
 
-def _challenger(plan: HourPlan, workspace: Workspace) -> Challenger:
-    """The challenger after the hour before, or one that has seen nothing."""
-    if plan.challenger is None:
-        return Challenger(plan.config)
-    return Challenger.restore(plan.config, workspace.checkpoints.load(plan.challenger), f"checkpoint {plan.challenger}")
-
-
-def _served_scores(plan: HourPlan, workspace: Workspace, rows: EncodedRows) -> dict[str, NDArray[np.float64]]:
-    """Scores of the hour's rows by what was live, and by the version made from the hour before, released or not."""
-    scores = {}
-    challenger = _challenger(plan, workspace)
-    if (version := challenger.version) is not None:
-        scores["version"] = version.score_keys(rows.keys_BS)
-    if plan.champion is not None:
-        live = Model.open(workspace.store().open(plan.champion), verify=False)  # the store has just done so
-        scores["live"] = scores["version"] if challenger.made(live) else live.score_keys(rows.keys_BS)
-    return scores
-
-
-def _watch(
-    plan: HourPlan, workspace: Workspace, rows: EncodedRows, scores: dict[str, NDArray[np.float64]]
-) -> Watch | None:
-    """What the hours that the live version served say of it; None without one."""
-    if plan.champion is None:
-        return None
-    chosen = slice(None, None, -(-len(rows) // MOST_ROWS) or 1)
-    references = {ORIGINAL: scores["original"][chosen]}
-    if plan.before_live:
-        before = Model.open(workspace.store().open(plan.before_live))
-        references[BEFORE] = before.score_keys(rows.keys_BS[chosen])
-    return watched(
-        plan.champion, plan.watch, rows.labels_B[chosen], scores["live"][chosen], references, plan.config.gate
-    )
+def _other_keys(plan: HourPlan, workspace: Workspace, ingested: IngestRecord) -> dict[str, Keys]:
+    """The hour's keys by the schemas of other models; none where all have that of the settings."""
+    digest = ingested.other_keys_sha256
+    return workspace.read(plan.hour, FileDigest(OTHER_KEYS_FILE, digest)) if digest else {}
 
 
 def _coded(challenger: Challenger, past: HourPast, *, end: bool) -> Coding:

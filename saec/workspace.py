@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import load, save
 
-from saec.data.late import load_identities
+from saec.data.late import encoded_alike, load_identities
 from saec.durable import make_folder, sha256_file, sync_folder, write_file
 from saec.errors import IntegrityError
 from saec.failpoints import reached
@@ -30,7 +30,7 @@ from saec.store.model_store import ModelStore, open_store
 from saec.train.original import Original
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from saec.config import Config
@@ -110,10 +110,17 @@ class Workspace:
 
     def identities(self, hour: Hour, learners: Iterable[Hour]) -> Keys:
         """The rows of an hour that were learnt with any of these hours, as `saec.data.late` knows rows."""
-        folders = (self.folder(learner) for learner in learners)
-        standing = self.config.workspace / _STANDING
-        known = [load_identities(folder if folder.exists() else standing / folder.name, hour) for folder in folders]
+        known = [load_identities(folder, hour) for folder in self._learnt(learners)]
         return np.concatenate([np.empty(0, np.uint64), *known])
+
+    def encoded_alike(self, learners: Iterable[Hour]) -> bool:
+        """Whether the rows learnt with these hours are known by keys that mean what those of the settings do."""
+        return all(encoded_alike(self.config, folder) for folder in self._learnt(learners))
+
+    def _learnt(self, learners: Iterable[Hour]) -> Iterator[Path]:
+        """The folders of hours, done aside or standing."""
+        for folder in (self.folder(learner) for learner in learners):
+            yield folder if folder.exists() else self.config.workspace / _STANDING / folder.name
 
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
         """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
@@ -128,9 +135,19 @@ class Workspace:
             Workspace._resident = (name, self.config.digest, original)
         return Workspace._resident[2]
 
-    def take_original(self, name: str | None) -> Original:
-        """The original of a checkpoint (None: a fresh one), to be trained: it leaves the memory until it is saved."""
-        original = Original(self.config) if name is None else self.original(name)
+    def take_original(self, name: str | None, sources_F: tuple[int, ...] | None = None) -> Original:
+        """The original of a checkpoint (None: a fresh one), to be trained: it leaves the memory until it is saved.
+
+        Args:
+            name: of the checkpoint.
+            sources_F: where it was trained for other fields, from which of these each goes on, -1 for a new one.
+        """
+        if name is None:
+            original = Original(self.config)
+        elif sources_F is None:
+            original = self.original(name)
+        else:
+            original = Original.restore(self.config, self.checkpoints.load(name), f"checkpoint {name}", sources_F)
         Workspace._resident = None
         return original
 

@@ -9,7 +9,6 @@ Shapes: B rows, S slots, R recorded rows, N indexed features, T codewords of all
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ from safetensors.numpy import save, save_file
 from saec.compress.codebooks import Centroids
 from saec.compress.dial import KEY_BYTES
 from saec.compress.index import RetrievalIndex
-from saec.data.schema import FORMAT
+from saec.data.schema import schema_text
 from saec.errors import TrainingError
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
 from saec.serving.rounding import rounded
@@ -37,12 +36,6 @@ MANIFEST_BYTES = 4096
 """Bytes that the manifest counts with in `ratio_version`, which it names and so comes after; ours take 3 kB."""
 REPLACES_TABLE = (INDEX, CODEBOOKS)
 """The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
-_SCHEMA_SECTIONS: dict[str, bool | set[str]] = {
-    "data": {"time_column", "label_column", "hash_key"},
-    "fields": True,
-    "crosses": True,
-    "model": True,
-}
 
 
 def write_artifact(
@@ -69,8 +62,7 @@ def write_artifact(
     save_file(codebooks, folder / CODEBOOKS)
     save_file(rounded(_finite(network_arrays(challenger.learner.network)), compression.network_precision),
               folder / NETWORK)
-    schema = {"format": FORMAT, **challenger.config.model_dump(mode="json", include=_SCHEMA_SECTIONS)}
-    (folder / SCHEMA).write_text(json.dumps(schema, separators=(",", ":"), sort_keys=True), encoding="utf-8")
+    (folder / SCHEMA).write_text(schema_text(challenger.config), encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
 
 

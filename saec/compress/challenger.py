@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from saec.compress.auto import Auto
+from saec.compress.carried import carried_challenger
 from saec.compress.codebooks import Codebooks
 from saec.compress.codes import Standards
 from saec.compress.dial import warmed
@@ -65,12 +66,25 @@ class Challenger:
         defaults_FD = EmbeddingTable(width, fields, config.seed).vectors_VD
         self.codebooks = Codebooks.start(defaults_FD, self.standards.centroids)
         self.files: dict[str, bytes] = {}
+        self.sources_F: tuple[int, ...] | None = None
+        """Where the version in `files` has other fields, from which of these each field goes on, -1 for a new one."""
         self._opened: tuple[dict[str, bytes], Model] | None = None
 
     @classmethod
-    def restore(cls, config: Config, arrays: Arrays, origin: str) -> Challenger:
-        """The challenger whose `snapshot` this was; `origin` names the file for error messages."""
+    def restore(
+        cls, config: Config, arrays: Arrays, origin: str, sources_F: tuple[int, ...] | None = None
+    ) -> Challenger:
+        """The challenger whose `snapshot` this was.
+
+        Args:
+            config: all settings.
+            arrays: the snapshot.
+            origin: names the file for error messages.
+            sources_F: where it was of other fields, from which of these each goes on, -1 for a new one.
+        """
         challenger = cls(config)
+        if sources_F is not None:
+            arrays, challenger.sources_F = carried_challenger(config, arrays, sources_F), sources_F
         restore_learner(challenger.learner, arrays, origin)
         challenger.standards = Standards.from_arrays(section(arrays, "standards."))
         challenger.auto = Auto.from_arrays(section(arrays, "auto."))
@@ -107,7 +121,13 @@ class Challenger:
             fields: their fields, of a shape that fits; those of the S slots when left out.
         """
         version = self.version
-        return np.where(keys == 0, -1, DEFAULT) if version is None else version.codes(keys, fields)
+        if version is None:
+            return np.where(keys == 0, -1, DEFAULT)
+        if self.sources_F is None:
+            return version.codes(keys, fields)
+        sources = np.array(self.sources_F)[np.array(self.config.slot_fields) if fields is None else fields]
+        codes = version.codes(keys, np.maximum(sources, 0))
+        return np.where((codes >= 0) & (sources < 0), DEFAULT, codes)
 
     def learn(self, codes_BS: NDArray[np.signedinteger], labels_B: NDArray[np.uint8]) -> None:
         """Learn rows through the codes of the version made from the hour before, in the order of their time."""

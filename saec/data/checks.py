@@ -45,6 +45,8 @@ class CheckedHour:
 
     table: pa.Table
     """Good rows in the order of their time."""
+    rows_B: NDArray[np.int64]
+    """Their positions in the partition."""
     quarantined: pa.Table
     """Rows set aside: their columns, then rule, hour and row (position in the partition); a column of the input that
     is called so itself becomes `input.rule` and so on."""
@@ -67,14 +69,20 @@ def check_hour(partition: Partition, config: Config) -> CheckedHour:
         raise HourHeld(f"hour {hour} has no rows; nothing to learn", reason="empty")
     _check_null_shares(table, config, hour)
     rule_B = _broken_rules(table, config, hour)
-    good = table.filter(pa.array(rule_B < 0)) if np.any(rule_B >= 0) else table
-    first = _first_of_each(good, config.data.row_id_columns or good.column_names)
-    distinct = good if len(first) == len(good) else good.take(pa.array(first))
-    if not distinct.num_rows:
+    good_B = np.flatnonzero(rule_B < 0)
+    good = taken(table, good_B)
+    kept_B = good_B[_first_of_each(good, config.data.row_id_columns or good.column_names)]
+    if not len(kept_B):
         raise HourHeld(f"hour {hour} has no good rows; nothing to learn", reason="empty")
     counts = {name: int(np.sum(rule_B == index)) for index, name in enumerate(ROW_RULES) if index in rule_B}
-    return CheckedHour(_in_order(distinct, config.data.time_column), _set_aside(table, rule_B, hour), counts,
-                       len(good) - len(distinct))
+    rows_B = _in_order(kept_B, table[config.data.time_column])
+    return CheckedHour(taken(table, rows_B), rows_B, _set_aside(table, rule_B, hour), counts, len(good_B) - len(kept_B))
+
+
+def taken(table: pa.Table, rows_B: NDArray[np.int64]) -> pa.Table:
+    """Some rows of a table, by distinct positions; the table itself where that is all of it as it stands."""
+    whole = len(rows_B) == table.num_rows and bool((rows_B == np.arange(len(rows_B))).all())
+    return table if whole else table.take(pa.array(rows_B))
 
 
 def check_click_rate(hour: Hour, clicks: int, rows: int, rates: Sequence[float], limit: float) -> None:
@@ -184,12 +192,13 @@ def _groupable(column: pa.ChunkedArray) -> pa.Array:
     return pc.if_else(array.is_null(), pa.scalar(None, pa.large_binary()), bytes_B)
 
 
-def _in_order(table: pa.Table, time_column: str) -> pa.Table:
-    """Rows in the order of their time; the sort is stable and skipped where there is nothing to do."""
-    time_B = integers(table[time_column])
+def _in_order(rows_B: NDArray[np.int64], times: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Positions in the order of their time; equal times stay as they are."""
+    time_B = integers(times)[rows_B]
     if np.all(time_B[1:] >= time_B[:-1]):
-        return table
-    return table.take(pa.array(np.argsort(time_B, kind="stable")))
+        return rows_B
+    ordered: NDArray[np.int64] = rows_B[np.argsort(time_B, kind="stable")]
+    return ordered
 
 
 def _set_aside(table: pa.Table, rule_B: NDArray[np.int8], hour: Hour) -> pa.Table:

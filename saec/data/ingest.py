@@ -2,8 +2,9 @@
 
 Writes into the hour's folder `rows.safetensors`, `quarantine.parquet` where rows were set aside,
 `identities.safetensors` by which rows that come later are told from these, where there is a request log
-`row_ids.safetensors` by which it is joined, and `ingest.json`, which names rows and row ids with their digests. Rows of
-earlier hours that came late may be learnt with the hour: they come before its own, as their times do. Decisions:
+`row_ids.safetensors` by which it is joined, `other_keys.safetensors` where a model that scores the hour has another
+schema than the settings, and `ingest.json`, which names these files with their digests. Rows of earlier hours that came
+late may be learnt with the hour: they come before its own, as their times do. Decisions:
 `ingest.json` goes first and comes last, so that a folder with one is whole; nothing in the files depends on the clock
 or the machine, so the same delivery gives the same bytes.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,22 +25,26 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from saec.config import Config
-from saec.data.checks import CheckedHour, check_hour
+from saec.data.checks import CheckedHour, check_hour, taken
 from saec.data.columns import encoder_columns, times_ms
 from saec.data.features import FeatureEncoder
 from saec.data.hashing import Keys
 from saec.data.late import identities, only_late, save_identities
+from saec.data.other_keys import keys_by, other_columns
 from saec.data.part_files import PartFile
 from saec.data.partitions import Partition, read_partition
 from saec.data.request_log import row_ids
 from saec.data.rows import EncodedRows
+from saec.data.schema import Schema
 from saec.durable import write_file
-from saec.errors import IntegrityError
+from saec.errors import InputError, IntegrityError
 from saec.hours import Hour
 
+log = logging.getLogger(__name__)
 ROWS_FILE = "rows.safetensors"
 QUARANTINE_FILE = "quarantine.parquet"
 ROW_IDS_FILE = "row_ids.safetensors"
+OTHER_KEYS_FILE = "other_keys.safetensors"
 RECORD_FILE = "ingest.json"
 
 
@@ -80,6 +86,8 @@ class IngestRecord:
     """Its sha256."""
     row_ids_sha256: str = ""
     """sha256 of the file of row ids, of the hour's own rows alone; empty when there is no request log to join."""
+    other_keys_sha256: str = ""
+    """sha256 of the file of key matrices by the schemas of other models; empty when all have that of the settings."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -102,7 +110,13 @@ class IngestRecord:
         return EncodedRows.load(folder / self.rows_file, self.rows_sha256)
 
 
-def ingest_hour(config: Config, hour: Hour, folder: Path, late: Mapping[Hour, Keys] | None = None) -> IngestRecord:
+def ingest_hour(
+    config: Config,
+    hour: Hour,
+    folder: Path,
+    late: Mapping[Hour, Keys] | None = None,
+    others: Mapping[str, Schema] | None = None,
+) -> IngestRecord:
     """Read, check and encode the rows of an hour.
 
     Args:
@@ -110,6 +124,7 @@ def ingest_hour(config: Config, hour: Hour, folder: Path, late: Mapping[Hour, Ke
         hour: Which hour.
         folder: Where the files go; made if need be.
         late: Earlier hours of which rows came late, each with the identities of those learnt before.
+        others: Schemas of other models that score the hour, by `saec.data.meaning.encoding`.
 
     Raises:
         InputError: the hour is to be quarantined, for the error's reason.
@@ -118,16 +133,19 @@ def ingest_hour(config: Config, hour: Hour, folder: Path, late: Mapping[Hour, Ke
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD_FILE).unlink(missing_ok=True)
-    partition = read_partition(config, hour)
+    others = others or {}
+    partition = read_partition(config, hour, other_columns(config, others.values()))
     checked = check_hour(partition, config)
-    own, truncated = _encode(checked.table, config)
-    learnt = sorted((late or {}).items())
-    parts = {early: only_late(config, read_rows(config, early), known_N) for early, known_N in learnt} | {hour: own}
-    rows = EncodedRows.joined(parts.values())
+    own = _encode(partition, checked, config, others)
+    parts = {early: _late(config, early, known_N, others) for early, known_N in sorted((late or {}).items())}
+    parts[hour] = own
+    rows = EncodedRows.joined(part.rows for part in parts.values())
     _write_quarantine(checked.quarantined, folder / QUARANTINE_FILE)
-    save_identities(folder, {source: identities(config, part) for source, part in parts.items()})
-    counts = {str(early): len(part) for early, part in parts.items() if early != hour}
-    record = _record(partition, checked, rows, truncated, counts, rows.save(folder / ROWS_FILE))
+    save_identities(config, folder, {source: identities(config, part.rows) for source, part in parts.items()})
+    counts = {str(early): len(part.rows) for early, part in parts.items() if early != hour}
+    record = _record(partition, checked, rows, own.truncated, counts, rows.save(folder / ROWS_FILE))
+    if others:
+        record = replace(record, other_keys_sha256=_write_other_keys(folder, list(others), list(parts.values())))
     if config.serving.log:
         data = save({"ids_B": row_ids(checked.table, config.data)})
         write_file(folder / ROW_IDS_FILE, data)
@@ -144,17 +162,57 @@ def read_rows(config: Config, hour: Hour) -> EncodedRows:
 
 def good_rows(config: Config, partition: Partition) -> EncodedRows:
     """The good rows of a delivery that was read, encoded; errors as for `ingest_hour`."""
-    return _encode(check_hour(partition, config).table, config)[0]
+    return _encode(partition, check_hour(partition, config), config, {}).rows
 
 
-def _encode(table: pa.Table, config: Config) -> tuple[EncodedRows, int]:
-    """Encoded rows of a checked table, and how many values of lists they leave out."""
-    encoder = FeatureEncoder(config)
+@dataclass(frozen=True)
+class _Encoded:
+    """Rows as keys: by the settings' schema, and by those of other models that can read them."""
+
+    rows: EncodedRows
+    truncated: int
+    """Values of lists that were left out."""
+    others: dict[str, Keys]
+
+
+def _encode(
+    partition: Partition, checked: CheckedHour, config: Config, others: Mapping[str, Schema]
+) -> _Encoded:
+    """Encode the good rows of a delivery."""
+    table, encoder = checked.table, FeatureEncoder(config)
     columns = encoder_columns(table.select({field.source_column: None for field in config.fields
                                             if field.source_column}))
     times_B = times_ms(table[config.data.time_column])
     labels_B = table[config.data.label_column].cast(pa.uint8()).to_numpy()
-    return EncodedRows(labels_B, times_B, encoder.encode(columns, times_B)), encoder.truncated(columns)
+    rows = EncodedRows(labels_B, times_B, encoder.encode(columns, times_B))
+    if partition.others is not None:
+        for name, column in zip(partition.others.column_names, taken(partition.others, checked.rows_B).columns,
+                                strict=True):
+            table = table.append_column(name, column)
+    found = {}
+    for name, schema in others.items():
+        try:
+            found[name] = keys_by(schema, table, times_B, config.data.time_column)
+        except InputError as error:
+            log.warning("hour %s: a model with another schema than the settings cannot answer its rows and is not "
+                        "compared: %s", partition.hour, error)
+    return _Encoded(rows, encoder.truncated(columns), found)
+
+
+def _late(config: Config, early: Hour, known_N: Keys, others: Mapping[str, Schema]) -> _Encoded:
+    """The rows of an earlier hour that are not known yet."""
+    partition = read_partition(config, early, other_columns(config, others.values()))
+    whole = _encode(partition, check_hour(partition, config), config, others)
+    chosen = only_late(config, whole.rows, known_N)
+    return _Encoded(whole.rows.taken(chosen), 0, {name: keys_BS[chosen] for name, keys_BS in whole.others.items()})
+
+
+def _write_other_keys(folder: Path, names: list[str], parts: list[_Encoded]) -> str:
+    """Write the key matrices of all rows by other schemas that can read them all; returns the file's sha256."""
+    data = save({name: np.concatenate([part.others[name] for part in parts]) for name in names
+                 if all(name in part.others for part in parts)})
+    write_file(folder / OTHER_KEYS_FILE, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _write_quarantine(table: pa.Table, path: Path) -> None:

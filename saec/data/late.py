@@ -13,17 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from saec.config import Config
 from saec.data.hashing import Keys, field_key, hash_words
+from saec.data.meaning import encoding
 from saec.data.rows import EncodedRows
+from saec.data.schema import schema_of
 from saec.durable import write_file
 from saec.hours import Hour
 
 IDENTITIES_FILE = "identities.safetensors"
 """In an hour's folder: the rows learnt with it, its own and those of other hours that came late."""
 _LABEL = np.uint64(1)
+_ENCODING = "encoding"
+"""In the file's head: by what schema rows were made into keys, without which they cannot be told from others."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,12 @@ def compare(known_N: Keys, found_N: Keys) -> Change:
     return Change(len(known_N), len(found_N) - same, len(known_N) - same, same - alike)
 
 
-def only_late(config: Config, rows: EncodedRows, known_N: Keys) -> EncodedRows:
-    """The rows that are not known yet, each once, in the order of their time."""
+def only_late(config: Config, rows: EncodedRows, known_N: Keys) -> NDArray[np.int64]:
+    """Positions of the rows that are not known yet, each once, ascending."""
     identity_B = identities(config, rows) & ~_LABEL
     first = np.sort(np.unique(identity_B, return_index=True)[1])
-    chosen = first[~np.isin(identity_B[first], known_N & ~_LABEL)]
-    return EncodedRows(rows.labels_B[chosen], rows.times_B[chosen], rows.keys_BS[chosen])
+    chosen: NDArray[np.int64] = first[~np.isin(identity_B[first], known_N & ~_LABEL)]
+    return chosen
 
 
 def _distinct(identity_N: Keys) -> Keys:
@@ -90,10 +96,20 @@ def _distinct(identity_N: Keys) -> Keys:
     return identity_N[np.unique(identity_N & ~_LABEL, return_index=True)[1]]
 
 
-def save_identities(folder: Path, learnt: dict[Hour, Keys]) -> None:
+def save_identities(config: Config, folder: Path, learnt: dict[Hour, Keys]) -> None:
     """Keep which rows of which hours were learnt with the hour of a folder."""
     arrays = {hour.compact: np.unique(identity_N) for hour, identity_N in learnt.items()}
-    write_file(folder / IDENTITIES_FILE, save(arrays))
+    write_file(folder / IDENTITIES_FILE, save(arrays, {_ENCODING: encoding(schema_of(config))}))
+
+
+def encoded_alike(config: Config, folder: Path) -> bool:
+    """Whether the rows of a folder are known by keys that mean what those of the settings do."""
+    path = folder / IDENTITIES_FILE
+    if not path.exists():
+        return True
+    with safe_open(path, "numpy") as file:
+        own = encoding(schema_of(config))
+        return bool((file.metadata() or {}).get(_ENCODING, own) == own)
 
 
 def load_identities(folder: Path, hour: Hour) -> Keys:

@@ -47,14 +47,17 @@ class Partition:
     """Digest over the digests of the files read."""
     extra_columns: tuple[str, ...]
     """Columns in the files that no setting names; they were not read."""
+    others: pa.Table | None = None
+    """Of these, columns that were asked for all the same, under no contract; None where they cannot be read."""
 
 
-def read_partition(config: Config, hour: Hour) -> Partition:
+def read_partition(config: Config, hour: Hour, others: Sequence[str] = ()) -> Partition:
     """Read the hour's files.
 
     Args:
         config: Names the source, the wanted columns and the limits.
         hour: Which hour.
+        others: Further columns to read where they are there.
 
     Raises:
         HourAbsent: when there is no file of rows for the hour.
@@ -81,7 +84,8 @@ def read_partition(config: Config, hour: Hour) -> Partition:
     present = dict.fromkeys(name for part in parts for name in part.names)
     digest = hashlib.sha256("\n".join(part.file.sha256 for part in parts).encode()).hexdigest()
     return Partition(hour, _read_all(parts, wanted, hour), tuple(part.file for part in parts),
-                     len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted))
+                     len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted),
+                     _read_others(parts, others, hour))
 
 
 def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
@@ -259,6 +263,14 @@ def _read_all(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[str], 
                 raise InputError(f"hour {hour}: column {wants.name!r} is {wants.type} in {parts[0].file.name} and "
                                  f"{has.type} in {part.file.name}; have them delivered with one type", reason="dtype")
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def _read_others(parts: list[DeliveredFile], others: Sequence[str], hour: Hour) -> pa.Table | None:
+    """Columns that nothing is learnt from, so that their faults are no faults of the hour."""
+    try:
+        return _read_all(parts, others, hour) if others else None
+    except InputError:
+        return None
 
 
 def _odd(hour: Hour, path: str, what: str) -> InputError:

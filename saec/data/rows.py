@@ -48,6 +48,10 @@ class EncodedRows:
             return parts[0]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _DTYPES))
 
+    def taken(self, chosen: NDArray[np.int64]) -> EncodedRows:
+        """Some of the rows, by ascending positions."""
+        return EncodedRows(*(getattr(self, name)[chosen] for name in _DTYPES))
+
     def save(self, path: Path) -> str:
         """Write the rows to a file, whole or not at all.
 

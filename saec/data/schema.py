@@ -14,9 +14,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saec import layout
+
+if TYPE_CHECKING:
+    from saec.config import Config
 
 FORMAT = 3
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}", re.ASCII)
@@ -25,6 +28,13 @@ _TYPES = ("int", "string", "float", "bool")
 _NETWORKS = ("deepfm", "dcnv2")
 _MOST_UNITS = 1 << 24
 """Most units of a layer; more than any file of ours could hold."""
+_SECTIONS: dict[str, bool | set[str]] = {
+    "data": {"time_column", "label_column", "hash_key"},
+    "fields": True,
+    "crosses": True,
+    "model": True,
+}
+"""What of the settings a schema says."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,17 @@ class Schema:
         return {name: "a timestamp in UTC" if field is None else
                 f"{'list of ' * (field.kind == 'list')}{field.type}{' or null' * field.nullable}"
                 for name, field in self.readers.items()}
+
+
+def schema_text(config: Config) -> str:
+    """The schema of the settings, as `schema.json` has it."""
+    said = {"format": FORMAT, **config.model_dump(mode="json", include=_SECTIONS)}
+    return json.dumps(said, separators=(",", ":"), sort_keys=True)
+
+
+def schema_of(config: Config) -> Schema:
+    """The schema of the settings, as whoever reads it from a version will have it."""
+    return parse_schema(schema_text(config).encode())
 
 
 def parse_schema(data: bytes) -> Schema:

@@ -11,6 +11,8 @@ from saec.hours import Hour
 
 OUTCOMES = ("PUBLISHED", "HELD", "QUARANTINED", "FAILED")
 """How an hour can end; until then its state is RUNNING."""
+SETTINGS_REASONS = ("config", "meaning")
+"""Reasons of a FAILED hour that lie in the settings: no time mends it, and no hour after it does better."""
 
 BackfillState = Literal["RUNNING", "PAUSED", "STOPPED", "DONE", "CANCELLED"]
 OPEN_STATES: tuple[BackfillState, ...] = ("RUNNING", "PAUSED", "STOPPED")
@@ -78,6 +80,11 @@ class HourRow:
     def ending(self) -> str:
         """Its state with the reason beneath, for people: HELD(no-data)."""
         return f"{self.state}({self.reason})" if self.reason else self.state
+
+    @property
+    def settings_at_fault(self) -> bool:
+        """Whether it FAILED for what only other settings, or a person's permission, can mend."""
+        return self.state == "FAILED" and self.reason in SETTINGS_REASONS
 
     @property
     def learnt(self) -> tuple[str, str] | None:

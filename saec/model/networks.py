@@ -88,3 +88,10 @@ def build_network(config: ModelConfig, fields: int, seed: int) -> CtrNetwork:
             else CrossLayers(fields * config.width, config.cross_layers, config.cross_rank)
         )
         return CtrNetwork(fields, config.width, config.hidden, interaction, config.logit_cap)
+
+
+def field_axis(name: str) -> int | None:
+    """Along which axis a parameter is laid out by fields (D numbers each, or a row each); None for one that is not."""
+    if name == "first_order_FD" or name.startswith("interaction.up."):
+        return 0
+    return 1 if name in ("deep.0.weight", "interaction.out.weight") or name.startswith("interaction.down.") else None

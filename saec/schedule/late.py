@@ -7,7 +7,7 @@
 Decisions: listing the days behind the newest hour tells where something lies that did not before; only there are files
 read. What changed is told row by row (`saec.data.late`). A delivery that cannot be read takes nothing back that was
 learnt. Hours beyond `data.frozen_after` are not looked at, nor are trained ones of which it is no longer kept which
-rows were learnt.
+rows were learnt, or kept by keys of other definitions (`saec.data.meaning`).
 """
 
 from __future__ import annotations
@@ -96,5 +96,10 @@ def _measured(config: Config, ledger: Ledger, row: HourRow) -> Change | None:
     except (InputError, HourHeld) as error:
         log.warning("hour %s was delivered again and is unfit: %s; what was learnt from it stays", row.hour, error)
         return None
-    known = Workspace(config).identities(row.hour, learners(ledger.rows(row.hour), row.hour))
+    workspace, by = Workspace(config), learners(ledger.rows(row.hour), row.hour)
+    if not workspace.encoded_alike(by):
+        log.warning("hour %s was delivered again, but learnt with other definitions of its fields: its rows cannot be "
+                    "told apart; what was learnt from it stays", row.hour)
+        return None
+    known = workspace.identities(row.hour, by)
     return compare(known, identities(config, rows)) if len(known) or not row.checkpoint else None

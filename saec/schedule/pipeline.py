@@ -138,7 +138,7 @@ class Pipeline:
                 late = () if row.checkpoint else late
             finished.append(row)
             listener.on_hour(row)
-            if row.state == "FAILED" and row.attempts < MOST_ATTEMPTS:
+            if row.settings_at_fault or (row.state == "FAILED" and row.attempts < MOST_ATTEMPTS):
                 break  # it is tried again later; once another hour has gone on without it, it would not be
         return finished
 

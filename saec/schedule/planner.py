@@ -4,7 +4,8 @@ Decisions: hours are done oldest first, one at a time, since each goes on from t
 every hour since the newest one in the ledger, whatever was down meanwhile. An absent hour is waited for until its
 deadline, then stepped over as HELD(no-data); hours after the newest partition there is are not due, for nothing can be
 done about them. A failed hour is tried again by scheduled runs, after a pause that grows; after `MOST_ATTEMPTS` the
-next one goes on without it.
+next one goes on without it. An hour whose fault is the settings' is neither paused for nor left behind: the first run
+after they are mended takes it up.
 
 A backfill does the hours it is about and, where others of its range went on from one of those, these too: else they
 would stand on a past that is no more. Hours older than `data.frozen_after` are frozen: what was learnt from them stays,
@@ -99,7 +100,8 @@ def due_hours(
     first = closed[0]
     if rows:
         newest = rows[-1]
-        again = newest.state == "RUNNING" or (newest.state == "FAILED" and newest.attempts < MOST_ATTEMPTS)
+        failed = newest.state == "FAILED" and newest.attempts < MOST_ATTEMPTS
+        again = newest.state == "RUNNING" or failed or newest.settings_at_fault
         first = newest.hour if again else newest.hour + 1
         if again and moment and (pause := _paused(newest, moment)):
             return [pause]
@@ -111,7 +113,7 @@ def due_hours(
 
 def _paused(failed: HourRow, moment: datetime) -> PlannedHour | None:
     """The hour to wait for, when it failed too short a time ago to be tried again."""
-    if failed.state != "FAILED" or failed.finished_at is None:
+    if failed.state != "FAILED" or failed.settings_at_fault or failed.finished_at is None:
         return None
     until = failed.finished_at + PAUSE * 2 ** (failed.attempts - 1)
     if moment >= until:

@@ -22,6 +22,7 @@ from saec.errors import IntegrityError
 from saec.model.networks import build_network
 from saec.model.table import EmbeddingTable, WorkingSet
 from saec.train.batches import Pooling
+from saec.train.carried import carried_original
 from saec.train.learner import Learner
 from saec.train.tensors import Arrays, Snapshot, learner_state, restore_learner, section
 
@@ -110,9 +111,21 @@ class Original:
         self._touched_features: list[NDArray[np.int64]] = []
 
     @classmethod
-    def restore(cls, config: Config, arrays: Arrays, origin: str) -> Original:
-        """The model whose `snapshot` this was; `origin` names the file for error messages."""
+    def restore(
+        cls, config: Config, arrays: Arrays, origin: str, sources_F: tuple[int, ...] | None = None
+    ) -> Original:
+        """The model whose `snapshot` this was.
+
+        Args:
+            config: all settings.
+            arrays: the snapshot.
+            origin: names the file for error messages.
+            sources_F: where it was of other fields, from which of these each goes on, -1 for a new one.
+        """
         original = cls(config)
+        if sources_F is not None:
+            arrays = carried_original(config, arrays, sources_F)
+            original._touched_rows = None  # everything moved
         features = section(arrays, "vocabulary.")
         original.vocabulary = Vocabulary.restore(config.vocabulary, original.vocabulary.fields, features)
         table = section(arrays, "table.")

@@ -57,7 +57,7 @@ def check_parameters(network: nn.Module, arrays: Arrays, origin: str) -> None:
     if unknown := arrays.keys() - dict(network.named_parameters()).keys():
         raise IntegrityError(
             f"{origin} has network parameters {sorted(unknown)} that the network lacks; it was written with another "
-            "model section of the configuration"
+            "model or fields section of the configuration"
         )
     for name, parameter in network.named_parameters():
         found = arrays.get(name)
@@ -65,7 +65,7 @@ def check_parameters(network: nn.Module, arrays: Arrays, origin: str) -> None:
             shape = "nothing" if found is None else f"shape {found.shape}"
             raise IntegrityError(
                 f"{origin} has {shape} for network parameter {name!r}, wanted shape {tuple(parameter.shape)}; it "
-                "was written with another model section of the configuration"
+                "was written with another model or fields section of the configuration"
             )
 
 

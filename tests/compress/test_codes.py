@@ -18,6 +18,7 @@ from saec.compress.heads import Candidates, Returns, Worth
 from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER
 from saec.data.rows import EncodedRows
 from saec.data.vocabulary import NEVER
+from saec.met import challenger_of
 from saec.train.original import Original
 from saec.train.tensors import section
 from saec.workspace import Workspace
@@ -91,6 +92,8 @@ def unchanged(hours):
 
 class Ingested:
     """Stands in for an hour's ingest record: its rows are in memory."""
+
+    other_keys_sha256 = ""
 
     def __init__(self, rows):
         self.rows = rows
@@ -207,7 +210,7 @@ def test_rows_learnt_through_the_codes_of_their_hours_end_are_caught(click_hours
         version = Coding.from_arrays(section(arrays, "version."))
         known = dict(zip(version.head_keys_H.tolist(), version.head_codes_H.tolist(), strict=True))
         codes = [[known.get(key, DEFAULT) for key in row] for row in ingested.rows.keys_BS.tolist()]
-        within = steps._challenger(plan, plan.workspace).standards.centroids.counts_F[np.array(config.slot_fields)] + 1
+        within = challenger_of(plan, plan.workspace).standards.centroids.counts_F[np.array(config.slot_fields)] + 1
         arrays["codes_BS"] = np.where(ingested.rows.keys_BS == 0, -1, np.minimum(codes, within)).astype(np.int16)
         return dataclasses.replace(clustered, codes=plan.workspace.write(plan.hour, "codes.safetensors", arrays))
 

@@ -1,0 +1,79 @@
+"""The keys of an hour's rows by the schema of another model: what is live may be older than the settings.
+
+A version's keys mean what its own schema says. So where the settings have changed since, each model that is compared on
+an hour's rows is given keys made by its own schema from the raw rows, as the model server makes them. Decisions: what a
+server would refuse (a column that is gone and may not be null, or of another type) cannot be scored here either, and is
+said so; a column that may be null and is gone is null, as it is in a request.
+
+Shapes: B rows, S slots of the other schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as t
+
+from saec.data.columns import encoder_columns, times_ms, type_rule, value_type
+from saec.data.features import Column, FeatureEncoder
+from saec.data.partitions import wanted_columns
+from saec.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from saec.config import Config
+    from saec.data.hashing import Keys
+    from saec.data.schema import Field, Schema
+
+
+def other_columns(config: Config, schemas: Iterable[Schema]) -> tuple[str, ...]:
+    """Columns that these schemas read and the settings do not name; each once."""
+    names = (name for schema in schemas for name in schema.readers)
+    return tuple(dict.fromkeys(name for name in names if name not in wanted_columns(config)))
+
+
+def keys_by(schema: Schema, table: pa.Table, times_B: NDArray[np.int64], time_column: str) -> Keys:
+    """The key matrix (B, S) of some rows by another schema.
+
+    Args:
+        schema: of the other model.
+        table: the rows, with all columns that it reads and that are there.
+        times_B: times of the rows, milliseconds since the epoch.
+        time_column: the column that these were read from.
+
+    Raises:
+        InputError: when a model of this schema could not answer such rows, and why.
+    """
+    columns: dict[str, Column] = {}
+    for name, field in schema.readers.items():
+        if field is not None:
+            columns[name] = _column(field, table)
+        elif name != time_column:
+            times_B = _times(name, table)
+    return FeatureEncoder(schema).encode(columns, times_B)
+
+
+def _column(field: Field, table: pa.Table) -> Column:
+    """The column of a field; of nulls where it may be null and is not there."""
+    name = field.source_column or field.name
+    if name not in table.column_names:
+        if not field.nullable:
+            raise InputError(f"column {name!r} is not there", reason="schema")
+        none_B = np.full(table.num_rows, -1)
+        values: list[bytes] | NDArray[np.int64] = [] if field.type == "string" else np.zeros(0, np.int64)
+        return Column(values, none_B[:0], none_B) if field.kind == "list" else Column(values, none_B)
+    found = value_type(table.schema.field(name).type)
+    if not type_rule(field)(found):
+        raise InputError(f"column {name!r} wants {field.type}, found {found}", reason="dtype")
+    return encoder_columns(table.select([name]))[name]
+
+
+def _times(name: str, table: pa.Table) -> NDArray[np.int64]:
+    """Times from another column than that of the settings."""
+    if name not in table.column_names or not t.is_timestamp(table.schema.field(name).type):
+        raise InputError(f"column {name!r}, its time, is not there", reason="schema")
+    return times_ms(table[name])

@@ -1,0 +1,110 @@
+"""The models that met an hour, and what they say of its rows: each by keys of its own schema.
+
+Decisions: what is live, the version before it and the version made from the hour before may have been made with other
+settings than those of today. Their keys are made by their own schemas, as the model server makes them, else they would
+be judged by what they never answered. A model that cannot answer the hour's rows is not compared.
+
+Shapes: B rows of the hour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import TYPE_CHECKING
+
+from saec.carry import carried_from
+from saec.compress.challenger import Challenger
+from saec.data.meaning import encoding
+from saec.data.schema import parse_schema, schema_of, schema_text
+from saec.gate.watch import BEFORE, MOST_ROWS, ORIGINAL, Watch, watched
+from saec.serving import Model
+from saec.serving.files import SCHEMA
+from saec.store.manifest import entries
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from saec.data.hashing import Keys
+    from saec.data.rows import EncodedRows
+    from saec.data.schema import Schema
+    from saec.records import HourPlan
+    from saec.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def challenger_of(plan: HourPlan, workspace: Workspace) -> Challenger:
+    """The challenger after the hour before, or one that has seen nothing.
+
+    Raises:
+        ConfigError: reason "meaning", when it was trained for other fields and may not be carried over.
+    """
+    if plan.challenger is None:
+        return Challenger(plan.config)
+    arrays = workspace.checkpoints.load(plan.challenger)
+    sources_F = carried_from(workspace, arrays, plan.challenger)
+    return Challenger.restore(plan.config, arrays, f"checkpoint {plan.challenger}", sources_F)
+
+
+def other_schemas(plan: HourPlan, workspace: Workspace) -> dict[str, Schema]:
+    """Schemas of the models that met the hour which make other keys of its rows than the settings do, by `encoding`."""
+    own = schema_text(plan.config).encode()
+    version = challenger_of(plan, workspace).version
+    store, sha256 = workspace.store(), hashlib.sha256(own).hexdigest()
+    others = [name for name in (plan.champion, plan.before_live)
+              if name and entries(store.manifest(name))[SCHEMA].sha256 != sha256]
+    schemas = [parse_schema((store.open(name) / SCHEMA).read_bytes()) for name in others]
+    schemas += [version.schema] if version else []
+    found = {encoding(schema): schema for schema in schemas}
+    found.pop(encoding(schema_of(plan.config)), None)
+    return found
+
+
+class Met:
+    """The rows of an hour, for the models that met it."""
+
+    def __init__(self, plan: HourPlan, workspace: Workspace, rows: EncodedRows, others: dict[str, Keys]) -> None:
+        """The rows with their keys.
+
+        Args:
+            plan: of the hour.
+            workspace: of the plan.
+            rows: with keys by the settings' schema.
+            others: keys by the schemas of other models, by `encoding`.
+        """
+        self._plan, self._workspace, self._rows = plan, workspace, rows
+        self._keys = {**others, encoding(schema_of(plan.config)): rows.keys_BS}
+
+    def scores(self, challenger: Challenger) -> dict[str, NDArray[np.float64]]:
+        """Scores by the version made from the hour before, released or not, and by what was live."""
+        scores, plan = {}, self._plan
+        made = self._score(challenger.version) if challenger.version else None
+        if made is not None:
+            scores["version"] = made
+        if plan.champion is not None:
+            live = Model.open(self._workspace.store().open(plan.champion), verify=False)  # the store has just done so
+            answered = made if challenger.made(live) else self._score(live)
+            if answered is not None:
+                scores["live"] = answered
+        return scores
+
+    def watch(self, scores: dict[str, NDArray[np.float64]]) -> Watch | None:
+        """What the hours that the live version served say of it; None without one."""
+        plan, labels_B = self._plan, self._rows.labels_B
+        if plan.champion is None or "live" not in scores:
+            return None
+        chosen = slice(None, None, -(-len(labels_B) // MOST_ROWS) or 1)
+        references = {ORIGINAL: scores["original"][chosen]}
+        if plan.before_live:
+            before = self._score(Model.open(self._workspace.store().open(plan.before_live)), chosen)
+            if before is not None:
+                references[BEFORE] = before
+        return watched(plan.champion, plan.watch, labels_B[chosen], scores["live"][chosen], references,
+                       plan.config.gate)
+
+    def _score(self, model: Model, chosen: slice = slice(None)) -> NDArray[np.float64] | None:
+        """Scores of some rows by a model, through its own schema; None where it cannot answer them."""
+        keys_BS = self._keys.get(encoding(model.schema))
+        return None if keys_BS is None else model.score_keys(keys_BS[chosen])
