@@ -1,6 +1,6 @@
 """Training state and the settings' fields: what fits goes on, what does not is refused, or carried over by permission.
 
-    workspace/migrations.json    what `saec migrate` has permitted: from which fields to which
+    workspace/checkpoints/migrations.json    what `saec migrate` has permitted: from which fields to which
 
 Decisions: the schema that the state was learnt by is that of the version made with it, in the challenger's checkpoint.
 Where the settings' schema means something else, the hour is refused before anything is read. A permission is for one
@@ -106,7 +106,7 @@ def permit(workspace: Workspace, found: Comparison, keep: Collection[str], actor
               "at": datetime.now(UTC).isoformat(timespec="seconds"), "differences": list(found.differences)}
     others = [known for known in _read(workspace) if (known["old"], known["new"]) != (wanted["old"], wanted["new"])]
     text = json.dumps([*others, wanted], indent=1)
-    write_file(workspace.config.workspace / PERMITS, f"{text}\n".encode())
+    write_file(workspace.checkpoints.folder / PERMITS, f"{text}\n".encode())
 
 
 def permitted(workspace: Workspace, found: Comparison) -> bool:
@@ -122,7 +122,7 @@ def _permits(workspace: Workspace) -> dict[tuple[str, str], Permit]:
 
 
 def _read(workspace: Workspace) -> list[dict[str, Any]]:
-    path = workspace.config.workspace / PERMITS
+    path = workspace.checkpoints.folder / PERMITS
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         return [dict(entry, old=entry["old"], new=entry["new"], keep=list(entry["keep"])) for entry in known]
