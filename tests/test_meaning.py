@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -256,3 +257,22 @@ def test_what_cannot_be_carried_over_is_refused(site, shell):
     """Sizes of the network: a new workspace is the way on."""
     shell.config.write_text(with_fields(site, fields_of(site), model={"hidden": [4]}).model_dump_json())
     assert "model.hidden was [8], is [4]" in shell("migrate", code=2).output
+
+
+def test_a_removed_field_is_still_read_from_text(site, shell):
+    """CSV is decoded with the types of the settings: a column that only the live version reads has that version's."""
+    without_lists = [field for field in fields_of(site) if field["kind"] != "list"]
+    config = with_fields(site, without_lists, data={"ignore_extra_columns": True})
+    migrate(shell, config)
+    site.advance(site.hours[NEXT], config=config)
+    live, last = site.live, site.hours[-1]
+    table = pq.read_table(site.file(last), partitioning=None).drop_columns(["item_tags"])
+    site.file(last).unlink()
+    pa_csv.write_csv(table, site.file(last).with_suffix(".csv"))
+    fields = [field for field in without_lists if field["name"] != "site_domain"]
+    config = with_fields(site, fields, crosses=[], data={"ignore_extra_columns": True})
+    migrate(shell, config)
+    (row,) = site.advance(last, config=config)
+    model = Model.open(site.store.open(live))
+    wanted = auc(table["clicked"].to_numpy().astype(np.uint8), model.score(table.select(list(model.schema.readers))))
+    assert row.record["auc_served"] == wanted

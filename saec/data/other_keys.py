@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from saec.data.schema import Field, Schema
 
 
-def other_columns(config: Config, schemas: Iterable[Schema]) -> tuple[str, ...]:
-    """Columns that these schemas read and the settings do not name; each once."""
-    names = (name for schema in schemas for name in schema.readers)
-    return tuple(dict.fromkeys(name for name in names if name not in wanted_columns(config)))
+def other_columns(config: Config, schemas: Iterable[Schema]) -> dict[str, Field | None]:
+    """Columns that these schemas read and the settings do not name, each with the field that reads it."""
+    wanted = wanted_columns(config)
+    return {name: field for schema in schemas for name, field in schema.readers.items() if name not in wanted}
 
 
 def keys_by(schema: Schema, table: pa.Table, times_B: NDArray[np.int64], time_column: str) -> Keys:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from pyarrow import fs
 
 from saec.config import Config, DataConfig
 from saec.data.part_files import DeliveredFile, PartFile, truncated
+from saec.data.schema import Field
 from saec.data.text_files import TextFile
 from saec.errors import ConfigError, HourAbsent, InputError
 from saec.hour_layout import HourLayout, Numbers, data_format, layout_of, span
@@ -51,19 +52,24 @@ class Partition:
     """Of these, columns that were asked for all the same, under no contract; None where they cannot be read."""
 
 
-def read_partition(config: Config, hour: Hour, others: Sequence[str] = ()) -> Partition:
+def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None] | None = None) -> Partition:
     """Read the hour's files.
 
     Args:
         config: Names the source, the wanted columns and the limits.
         hour: Which hour.
-        others: Further columns to read where they are there.
+        others: Further columns to read where they are there, with the field that reads each; None for times.
 
     Raises:
         HourAbsent: when there is no file of rows for the hour.
         InputError: reason truncated, corrupt, too-large, schema, dtype or layout, naming the hour and the file.
         OSError: when the disk or the network fails.
     """
+    others = others or {}
+    reading = config
+    if others:  # text is decoded with the types of the fields
+        fields = [*config.fields, *(field for field in others.values() if field)]
+        reading = config.model_copy(update={"fields": fields})
     filesystem, root = open_source(config.data.source)
     layout = layout_of(config.data.layout)
     infos = _part_files(filesystem, root, config.data, hour)
@@ -73,7 +79,7 @@ def read_partition(config: Config, hour: Hour, others: Sequence[str] = ()) -> Pa
     delivered: list[DeliveredFile | TextFile] = []
     for info in infos:
         unpacked = sum(part.decoded_bytes(()) for part in delivered)
-        delivered.append(_fetch(filesystem, info, hour, config, config.data.max_bytes - unpacked))
+        delivered.append(_fetch(filesystem, info, hour, reading, config.data.max_bytes - unpacked))
     for folder in sorted({posixpath.dirname(info.path) for info in infos}):
         beside = [part.file for part, info in zip(delivered, infos, strict=True)
                   if posixpath.dirname(info.path) == folder]
@@ -85,7 +91,7 @@ def read_partition(config: Config, hour: Hour, others: Sequence[str] = ()) -> Pa
     digest = hashlib.sha256("\n".join(part.file.sha256 for part in parts).encode()).hexdigest()
     return Partition(hour, _read_all(parts, wanted, hour), tuple(part.file for part in parts),
                      len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted),
-                     _read_others(parts, others, hour))
+                     _read_others(parts, [*others], hour))
 
 
 def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
@@ -265,7 +271,7 @@ def _read_all(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[str], 
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
-def _read_others(parts: list[DeliveredFile], others: Sequence[str], hour: Hour) -> pa.Table | None:
+def _read_others(parts: Sequence[DeliveredFile | TextFile], others: Sequence[str], hour: Hour) -> pa.Table | None:
     """Columns that nothing is learnt from, so that their faults are no faults of the hour."""
     try:
         return _read_all(parts, others, hour) if others else None
