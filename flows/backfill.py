@@ -19,14 +19,14 @@ from pydantic import Field
 
 from flows.commands import config_option, end, settled
 from flows.hour import FlowPipeline, run_hours
-from flows.pages import show_plan
+from flows.pages import MOST_SPANS, show_plan
 from saec.config import Config, load_config
 from saec.errors import ConfigError
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
 from saec.schedule.backfill import give_up, run_backfill
 from saec.schedule.planner import Only, PlannedHour
-from saec.schedule.progress import ask, look_ahead
+from saec.schedule.progress import ask, spans, would_do
 
 HourText = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2}T\d{2})?$", examples=["2017-10-01T03"])]
 Action = Literal["start", "dry run", "pause", "resume", "cancel"]
@@ -67,7 +67,7 @@ def backfill(
     asked = ask(*_range(first, last), pipeline.actor, only=only, promote=promote, stop_on_failure=stop_on_failure,
                 replace=replace)
     if action == "dry run":
-        return _shown(pipeline.config, look_ahead(pipeline.config, pipeline.ledger, asked).plan)
+        return _shown(pipeline.config, would_do(pipeline.config, pipeline.ledger, asked).plan)
     return _run(pipeline, asked)
 
 
@@ -83,23 +83,29 @@ def _range(first: str, last: str) -> tuple[Hour, Hour]:
 def _run(pipeline: FlowPipeline, asked: Backfill | None) -> State[Any]:
     """Begin or resume a backfill; one that stopped is a failure, however its hours ended."""
     stood: list[Backfill] = []
+    released: list[str | None] = []
 
     def work() -> list[HourRow]:
         backfill, rows = run_backfill(pipeline, asked, listener=pipeline)
         stood.append(backfill)
+        pipeline.tell_again(rows)
+        released.extend(row.version for row in rows if row.state == "PUBLISHED")
         return rows
 
     state = run_hours(pipeline, work)
     if stood:
-        state.message = f"{stood[0]} is {stood[0].state}: {stood[0].message or state.message}"
+        state.message = f"{stood[0]} is {stood[0].state}: " + "; ".join(filter(None, [stood[0].message, state.message]))
+    if released and state.name == "HELD":  # by some hour's gate, which is less than what went live
+        state.name = "PUBLISHED"
     return state
 
 
 def _shown(config: Config, plan: list[PlannedHour]) -> State[Any]:
     """Log and show a plan."""
-    for planned in plan:
-        log.info("%s %s: %s", planned.hour, planned.action, planned.why)
-    show_plan(config, plan)
+    told = spans(plan)
+    for span in told[:MOST_SPANS]:
+        log.info("%s %s: %s", span, span.action, span.why)
+    show_plan(config, told)
     actions = Counter(planned.action for planned in plan)
     said = ", ".join(f"{count} to {action}" for action, count in sorted(actions.items()))
     return Completed(name="Planned", message=said)

@@ -9,13 +9,15 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import UUID
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.events import tell_alarms, tell_hour
-from flows.pages import show_hour, show_overview, show_progress, tag_hour
+from flows.pages import end_again, show_hour, show_overview, show_progress, tag_hour
 from flows.tasks import as_task_run
 from saec.config import Config
 from saec.errors import LedgerError
@@ -43,6 +45,8 @@ class FlowPipeline(Pipeline):
             actor: who runs it, for the release log.
         """
         super().__init__(config, run_step=as_task_run, actor=actor)
+        self._aside: dict[Hour, UUID] = {}
+        """The runs of hours that were done aside."""
 
     def do(self, lease: Lease, hour: Hour, *, promote: bool = True, aside: bool = False, **how: Any) -> HourRow:
         """Do one hour as a run named after it; arguments and result are those of `Pipeline.do`."""
@@ -52,8 +56,9 @@ class FlowPipeline(Pipeline):
             """One hour of clicks: ingest, train, cluster, retrain, gate, publish."""
             row = super(FlowPipeline, self).do(lease, Hour.parse(hour), promote=promote, aside=aside, **how)
             with about(row.hour, row.version):
-                show_hour(self.config, row, self.ledger.rows(row.hour - CONTEXT_HOURS, row.hour))
-                tag_hour(row)
+                self._show_hour(row, run := UUID(flow_run.id))
+            if aside:
+                self._aside[row.hour] = run
             return hour_state(row)
 
         ended: Any = one_hour(str(hour), promote, aside, return_state=True).result(raise_on_failure=False)
@@ -61,6 +66,18 @@ class FlowPipeline(Pipeline):
             raise ended
         row: HourRow = ended
         return row
+
+    def tell_again(self, rows: Iterable[HourRow]) -> None:
+        """Correct pages and runs of hours that were done aside, which tell what was so before they were swapped in."""
+        for row in rows:
+            if run := self._aside.pop(row.hour, None):
+                self._show_hour(row, run)
+                end_again(run, row.hour, hour_state(row))
+
+    def _show_hour(self, row: HourRow, run: UUID) -> None:
+        """Show an hour's page, and tag its run."""
+        show_hour(self.config, row, self.ledger.rows(row.hour - CONTEXT_HOURS, row.hour))
+        tag_hour(row, run)
 
     def on_plan(self, done: int, left: int, seconds: float | None) -> None:
         """Show how far a backfill has come."""
@@ -116,12 +133,17 @@ def hour_state(row: HourRow) -> State[HourRow]:
     said = f"{row.reason}: {row.message}" if row.reason else str(row.message or row.version)
     if row.state == "FAILED":
         return Failed(message=said, data=row)
-    return Completed(name=row.state, message=said, data=row)
+    return Completed(name=_outcome(row), message=said, data=row)
+
+
+def _outcome(row: HourRow) -> str:
+    """How an hour ended, in the words of `WORST_FIRST`."""
+    return "KEPT" if row.reason == "not-promoted" else row.state
 
 
 def run_state(rows: Iterable[HourRow]) -> State[Any]:
     """The state of a run over several hours: named after the worst outcome, with the count of each."""
-    counts = Counter("KEPT" if row.reason == "not-promoted" else row.state for row in rows)
+    counts = Counter(map(_outcome, rows))
     said = ", ".join(f"{counts[outcome]} {outcome.lower()}" for outcome in WORST_FIRST[::-1] if counts[outcome])
     worst = next((outcome for outcome in WORST_FIRST if counts[outcome]), None)
     if worst == "FAILED":

@@ -8,7 +8,7 @@ page that cannot be drawn or stored is logged and changes no outcome: the ledger
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
-from prefect.runtime import flow_run
+from prefect.client.schemas.objects import State
 
 from flows.events import pipeline_name
 from saec.config import Config
@@ -28,11 +28,13 @@ from saec.monitoring.outlook import Outlook
 from saec.report import text
 from saec.report.hour import hour_markdown, models_table
 from saec.report.overview import overview_markdown
-from saec.schedule.planner import PlannedHour
+from saec.schedule.progress import Span
 
 OVERVIEW = "overview"
 PLAN = "backfill-plan"
 PROGRESS = "backfill-progress"
+MOST_SPANS = 200
+"""Most lines of a backfill's plan."""
 log = logging.getLogger("saec.pages")
 
 
@@ -56,14 +58,20 @@ def show_hour(config: Config, row: HourRow, history: Sequence[HourRow]) -> None:
                                   description=f"Hour {row.hour}: original, challenger and champion")
 
 
-def tag_hour(row: HourRow) -> None:
+def tag_hour(row: HourRow, run: UUID) -> None:
     """Tag the hour's run with its outcome and reason, for the UI's filters.
 
     Tags are set once the hour is over: a run that starts with tags passes them to its tasks, and for each tag of a task
     Prefect first asks the server for a slot.
     """
     with _tried(f"tags of hour {row.hour}"), get_client(sync_client=True) as client:
-        client.update_flow_run(UUID(flow_run.id), tags=["saec", row.state, *filter(None, [row.reason])])
+        client.update_flow_run(run, tags=["saec", row.state, *filter(None, [row.reason])])
+
+
+def end_again(run: UUID, hour: Hour, state: State[Any]) -> None:
+    """Change how an hour's run ended."""
+    with _tried(f"end of hour {hour}"), get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, state.model_copy(update={"data": None}), force=True)
 
 
 def show_overview(config: Config, outlook: Outlook, fired: Sequence[Alarm]) -> None:
@@ -94,13 +102,16 @@ def show_progress(config: Config, done: int, left: int, seconds: float | None) -
                                  description=f"{done} of {text.plural(done + left, 'hour')} done{estimate}")
 
 
-def show_plan(config: Config, plan: Iterable[PlannedHour]) -> None:
-    """Show what a backfill would do."""
+def show_plan(config: Config, plan: Sequence[Span]) -> None:
+    """Show what a backfill would do, as a table that stays small however long the range is."""
     with _tried("plan of the backfill"):
         table: list[dict[str, Any]] = [
-            {"hour (UTC)": str(planned.hour), "action": planned.action, "why": planned.why,
-             "estimate": text.duration(planned.seconds)} for planned in plan
+            {"hours (UTC)": str(span), "action": span.action, "why": span.why,
+             "estimate": text.duration(span.seconds)} for span in plan[:MOST_SPANS]
         ]
+        if len(plan) > MOST_SPANS:
+            table.append({"hours (UTC)": "…", "action": "", "estimate": "",
+                          "why": f"and {len(plan) - MOST_SPANS:,} further lines: saec backfill --dry-run --json"})
         create_table_artifact(key=page_key(config, PLAN), table=table, description="What the backfill would do")
 
 

@@ -271,7 +271,8 @@ def _released(
             reached("publish.file-staged")
         version = store.commit(staged, plan.hour, _manifest(plan, ingested, trained, retrained, judged))
     if not plan.promote:
-        return Published("HELD", "not-promoted", "The version passed and is kept, but is not to be released.", version)
+        why = "is decided on when the backfill is swapped in" if plan.aside else "was not asked for"
+        return Published("HELD", "not-promoted", f"The version passed and is kept; its release {why}.", version)
     try:
         store.publish(version, actor=plan.actor, reason=f"{verdict.status}: {verdict.text}", fence=plan.fence)
     except StoreError as error:

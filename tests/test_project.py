@@ -115,9 +115,9 @@ def test_compose_file_follows_its_specification(root):
 
 @pytest.mark.case(15)
 def test_read_only_services_are_given_files_only(root, compose):
-    """Compose writes what is given as `content` or `environment` into the container: no read-only one takes it.
+    """Compose writes what is given as `content` or `environment` into the container; if it cannot, it refuses.
 
-    Docker Compose refuses it ("`file` is the sole supported option"); what is mounted is a file that is in the checkout.
+    Its words are "`file` is the sole supported option". What is mounted instead is in the checkout.
     """
     given = {(kind, name): set(said) for kind in ("configs", "secrets") for name, said in compose.get(kind, {}).items()}
     for name, service in compose["services"].items():

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from saec.schedule.planner import PlannedHour
 
 
+SHOWN = 200
+"""Most lines of a plan on the screen."""
+
+
 @dataclass(frozen=True)
 class Ended:
     """What a command did."""
@@ -87,11 +91,11 @@ def backfill(
         raise ConfigError("name the range with --from HOUR and --to HOUR (UTC), or --resume the open backfill")
     if last < first:
         raise ConfigError(f"--to {last} is before --from {first}")
-    from saec.schedule.progress import as_begun, ask, look_ahead
+    from saec.schedule.progress import as_begun, ask, would_do
 
     asked = ask(first, last, pipeline.actor, **wanted)
     if dry_run:
-        ahead = look_ahead(pipeline.config, pipeline.ledger, asked)
+        ahead = would_do(pipeline.config, pipeline.ledger, asked)
         return _tell_plan(session, ahead.plan, aside=as_begun(pipeline.ledger, ahead).aside)
     return _backfill(session, pipeline, asked)
 
@@ -228,21 +232,24 @@ def _tell(session: Session, ended: Ended) -> int:
 def _tell_plan(session: Session, plan: Sequence[PlannedHour], *, aside: bool) -> int:
     """Answer with what would be done."""
     from saec.report.text import duration
+    from saec.schedule.progress import spans
 
+    told = spans(plan)
     counts = {action: sum(planned.action == action for planned in plan) for action in get_args(Action)}
     timed = [planned.seconds for planned in plan if planned.seconds is not None]
     total: dict[str, Any] = {**counts, "seconds": sum(timed) if timed or not counts["do"] else None}
-    session.answer({"plan": [{**vars(planned), "hour": str(planned.hour)} for planned in plan], "total": total,
-                    "aside": aside})
+    session.answer({"plan": [{**vars(span), "hours": span.hours} for span in told], "total": total, "aside": aside})
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for heading in ("hour (UTC)", "action", "reason"):
         table.add_column(heading, no_wrap=heading != "reason")
     table.add_column("time", justify="right", no_wrap=True)
-    for planned in plan:
-        style = "dim" if planned.action == "skip" else ""
-        cells = (str(planned.hour), planned.action, planned.why, duration(planned.seconds) if planned.seconds else "")
+    for span in told[:SHOWN]:
+        style = "dim" if span.action == "skip" else ""
+        cells = (str(span), span.action, span.why, duration(span.seconds) if span.seconds else "")
         table.add_row(*(Text(cell, style=style) for cell in cells))
     session.screen.print(table)
+    if len(told) > SHOWN:
+        session.say(f"… and {len(told) - SHOWN:,} further lines, which --json shows")
     said = ", ".join(f"{count} to {action}" for action, count in counts.items())
     took = "no hour was timed yet" if total["seconds"] is None else f"about {duration(total['seconds'])} in all"
     session.say(f"{len(plan)} hours: {said}; {took}")

@@ -104,6 +104,10 @@ class Backfills:
                     before = None  # a run that died over it may have left anything to later ones
                 if stands and stands.version == row.version and row.reason == "not-promoted":
                     row.state, row.reason, row.message = stands.state, stands.reason, stands.message
+                elif row.reason == "not-promoted":
+                    row.message = "The version passed and was swapped in; " + (
+                        "of a backfill only the newest is released." if backfill.promote else
+                        "its release was not asked for.")
                 session.execute(delete(HourRecord).where(HourRecord.hour == row.hour))
                 session.add(HourRecord(**_values(row)))
                 session.delete(row)

@@ -11,13 +11,14 @@ hour; an hour whose past came out on the branch as it was is left as it stands.
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from saec.errors import StoreError
 from saec.failpoints import reached
 from saec.schedule.lease import at_work
 from saec.schedule.pipeline import NOBODY
-from saec.schedule.progress import FAILURES, as_begun, look_ahead, own_work
+from saec.schedule.progress import FAILURES, as_begun, look_ahead, own_work, would_do
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 24 * 3600.0
 """Seconds that a backfill waits for the lease, once it has given it to a scheduled run."""
+AT_ONCE = 100
+"""Absent hours in a row that are stepped over without planning anew in between."""
 _HANDOVER = 15.0
 
 
@@ -37,11 +40,12 @@ def begin(pipeline: Pipeline, lease: Lease, asked: Backfill, now: Hour | None = 
 
     Raises:
         LedgerError: reason "open-backfill", when another one is open.
+        ConfigError: when the range begins before the first hour that there is data of.
     """
     current = pipeline.ledger.backfills.current()
     if current and _words(current) == _words(asked):
         return current
-    wanted = look_ahead(pipeline.config, pipeline.ledger, asked, now)
+    wanted = would_do(pipeline.config, pipeline.ledger, asked, now)
     return pipeline.ledger.backfills.start(lease, as_begun(pipeline.ledger, wanted))
 
 
@@ -118,16 +122,17 @@ class _Work:
                 return
             progress = look_ahead(self.pipeline.config, ledger, self.backfill, self.now)
             listener.on_plan(progress.done, len(progress.left), progress.seconds_left)
-            planned = next((planned for planned in progress.plan if planned.action != "skip"), None)
-            if planned is None or planned.action == "wait":
-                self.backfill = self._finish(planned)
+            todo = [planned for planned in progress.plan if planned.action != "skip"]
+            if not todo or todo[0].action == "wait":
+                self.backfill = self._finish(todo[0] if todo else None)
                 return
-            [row] = self.pipeline.run(self.lease, [planned], promote=self.backfill.promote, aside=self.backfill.aside,
-                                      listener=listener)
-            yield row
-            if row.state in FAILURES and self.backfill.stop_on_failure:
-                self.backfill = self._turn("STOPPED", f"hour {row.hour} is {row.ending}: {row.message}")
-                return
+            absent = list(takewhile(lambda planned: planned.action == "step-over", todo[:AT_ONCE]))
+            for row in self.pipeline.run(self.lease, absent or todo[:1], promote=self.backfill.promote,
+                                         aside=self.backfill.aside, listener=listener):
+                yield row
+                if row.state in FAILURES and self.backfill.stop_on_failure:
+                    self.backfill = self._turn("STOPPED", f"hour {row.hour} is {row.ending}: {row.message}")
+                    return
 
     def cancel(self) -> Backfill:
         """Forget what was done aside; hours that were not done aside stay as they are."""

@@ -10,6 +10,10 @@ after they are mended takes it up.
 A backfill does the hours it is about and, where others of its range went on from one of those, these too: else they
 would stand on a past that is no more. Hours older than `data.frozen_after` are frozen: what was learnt from them stays,
 unless it is to be replaced by name.
+
+Between hours that have a partition or a row of the ledger, a gap longer than `LONGEST_GAP` is jumped over: a stray
+partition of 1970 is not to fill the ledger with half a million absent hours. So a plan is as long as the data, whatever
+the range.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 from saec.hours import Hour, hour_range
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from saec.config import Config, DataConfig
     from saec.ledger import HourRow, Ledger
@@ -33,6 +37,8 @@ MOST_ATTEMPTS = 3
 """Attempts at an hour that scheduled runs make; a backfill may always try again."""
 ESTIMATED_FROM = 24
 """Newest hours from whose times it is estimated how long one takes."""
+LONGEST_GAP = 31 * 24
+"""Absent hours in a row that are stepped over one by one; a longer gap is no delay of the feed."""
 PAUSE = timedelta(minutes=5)
 """Pause after a first failed attempt; each further one doubles it."""
 
@@ -106,7 +112,7 @@ def due_hours(
         if again and moment and (pause := _paused(newest, moment)):
             return [pause]
     present, seconds = set(closed), _estimate(rows)
-    plan = [_planned(hour, "is due", present, now, rules, seconds) for hour in hour_range(first, closed[-1])]
+    plan = [_planned(hour, "is due", present, now, rules, seconds) for hour in _hours(first, closed[-1], present)]
     waiting = next((place for place, planned in enumerate(plan) if planned.action == "wait"), len(plan))
     return plan[: waiting + 1]
 
@@ -133,7 +139,7 @@ def backfill_hours(
     only: Only,
     replace_frozen: bool = False,
 ) -> list[PlannedHour]:
-    """Every hour of a range with what a backfill does about it.
+    """Every hour of a range, but those of the longest gaps, with what a backfill does about it.
 
     Args:
         rows: the ledger from the range's first hour on or longer, oldest first.
@@ -150,7 +156,7 @@ def backfill_hours(
     plan: list[PlannedHour] = []
     waited: Hour | None = None
     redone: Hour | None = None
-    for hour in hour_range(first, last):
+    for hour in _hours(first, last, present | known.keys()):
         row = known.get(hour)
         wanted, why = _wanted(row, hour in present, only)
         frozen = "" if hour >= thawed or not (row and row.checkpoint) else (
@@ -160,12 +166,20 @@ def backfill_hours(
             planned = _planned(hour, why, present, now, rules, seconds)
         elif redone and row and row.checkpoint:
             planned = _chained(hour, redone, frozen or ("" if hour in present else "its partition is absent"), seconds)
-        if waited and planned.pending:
+        if waited and planned.action != "skip" and hour < now:
             planned = PlannedHour(hour, "wait", f"comes after hour {waited}, which is waited for")
         waited = waited or (hour if planned.action == "wait" else None)
         redone = redone or (hour if planned.action == "do" else None)
         plan.append(planned)
     return plan
+
+
+def _hours(first: Hour, last: Hour, known: Collection[Hour]) -> Iterator[Hour]:
+    """The hours of a range, oldest first, without gaps longer than `LONGEST_GAP` in which nothing is known."""
+    at = first
+    for stop in [*sorted(hour for hour in known if first <= hour <= last), last]:
+        yield from hour_range(at if stop.index - at.index <= LONGEST_GAP else stop, stop)
+        at = stop + 1
 
 
 def _chained(hour: Hour, redone: Hour, obstacle: str, seconds: float | None) -> PlannedHour:

@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from saec.data.partitions import available_hours
+from saec.errors import ConfigError
 from saec.ledger import Backfill
 from saec.schedule.planner import Only, PlannedHour, backfill_hours, over_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from saec.config import Config
     from saec.hours import Hour
     from saec.ledger import HourRow, Ledger
+    from saec.schedule.planner import Action
 
 FAILURES = ("FAILED", "QUARANTINED")
 
@@ -45,8 +47,62 @@ class Progress:
         return sum(timed) if timed or not self.left else None
 
 
+@dataclass(frozen=True)
+class Span:
+    """Hours in a row of a plan of which the same is to become, for the same reason."""
+
+    hour: Hour
+    """The first of them."""
+    last: Hour
+    action: Action
+    why: str
+    seconds: float | None
+    """Estimated duration of all of them."""
+
+    @property
+    def hours(self) -> int:
+        """How many hours they are."""
+        return self.last.index - self.hour.index + 1
+
+    def __str__(self) -> str:
+        """The hours for people."""
+        return str(self.hour) if self.hours == 1 else f"{self.hour} to {self.last} ({self.hours:,})"
+
+
+def spans(plan: Iterable[PlannedHour]) -> list[Span]:
+    """A plan in which hours in a row of which the same is said are one, oldest first."""
+    found: list[Span] = []
+    for planned in plan:
+        before = found[-1] if found else None
+        if before and (before.last + 1, before.action, before.why) == (planned.hour, planned.action, planned.why):
+            seconds = None if planned.seconds is None else (before.seconds or 0.0) + planned.seconds
+            found[-1] = replace(before, last=planned.hour, seconds=seconds)
+        else:
+            found.append(Span(planned.hour, planned.hour, planned.action, planned.why, planned.seconds))
+    return found
+
+
+def would_do(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None = None) -> Progress:
+    """What a backfill that is not open would do if it began; arguments as for `look_ahead`.
+
+    Raises:
+        ConfigError: when the range begins before the first hour that anything is known of. That is a slip, which would
+            fill the ledger with absent hours.
+    """
+    if not any(row.reason != "no-data" for row in ledger.rows(last=asked.first)):
+        first = next(iter(available_hours(config.data)), None)
+        if first is None:
+            raise ConfigError(f"data.source, {config.data.source}, holds no hour, so there is nothing to do")
+        if asked.first < first:
+            raise ConfigError(f"the range begins with hour {asked.first}, and the first one that there is data of is "
+                              f"{first}; begin with that, or have the older ones delivered first")
+    return look_ahead(config, ledger, asked, now)
+
+
 def look_ahead(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None = None) -> Progress:
     """What a backfill has done and would do now; of one that is not open, what it would do if it began.
+
+    The plan ends with the first hour after the newest one that anything is known of, however far the range goes.
 
     Args:
         config: all settings.
@@ -56,9 +112,15 @@ def look_ahead(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None
     """
     newest = ledger.newest()
     last = max(asked.last, newest[-1].hour) if asked.follow and newest else asked.last
-    rows, available = ledger.rows(asked.first), available_hours(config.data, asked.first, last)
-    plan = backfill_hours(rows or newest, available, asked.first, last, now or over_now(config), config.data,
-                          only=cast("Only", asked.only), replace_frozen=asked.replace)
+    beyond = not newest or newest[-1].hour < last  # then what comes later says whether an absent hour is only late
+    rows, available = ledger.rows(asked.first), available_hours(config.data, asked.first, None if beyond else last)
+    known = max([*available, *(row.hour for row in rows[-1:])], default=asked.first - 1)
+    end = min(last, known + 1)
+    plan = backfill_hours(rows or newest, {hour: mark for hour, mark in available.items() if hour <= last}, asked.first,
+                          end, now or over_now(config), config.data, only=cast("Only", asked.only),
+                          replace_frozen=asked.replace)
+    if end > known and plan[-1].action == "step-over":
+        plan[-1] = PlannedHour(end, "wait", "has no partition, nor has any later hour")
     if not asked.fence:
         return Progress(asked, plan, 0)
     mine = {row.hour: row for row in own_work(ledger, asked, rows)}

@@ -111,18 +111,54 @@ def test_wrong_usage_is_exit_code_2(shell, words):
 
 def test_a_dry_run_tells_the_truth(shell):
     """What the dry run says would be done is what the backfill does; the dry run itself changes nothing."""
-    range_ = ("--from", shell.site.hours[0] - 1, "--to", shell.site.hours[-1])
+    range_ = ("--from", shell.site.hours[0], "--to", shell.site.hours[-1])
+    shell.site.file(shell.site.hours[5]).unlink()
     before = shell.site.rows()
     planned = shell.json("backfill", *range_, "--dry-run")
-    assert [item["action"] for item in planned["plan"]] == ["step-over"] + ["skip"] * 5 + ["do"] * 2
-    assert planned["total"]["do"] == 2
-    assert planned["total"]["seconds"] == pytest.approx(2 * planned["plan"][-1]["seconds"])
+    assert [item["action"] for item in planned["plan"] for _ in range(item["hours"])] == [
+        *["skip"] * 5, "step-over", "do"]
+    assert planned["total"]["do"] == 1
+    assert planned["total"]["seconds"] == pytest.approx(planned["plan"][-1]["seconds"])
     assert shell.site.rows() == before
     done = shell.json("backfill", *range_, code=3)
     assert [row["hour"] for row in done["hours"]] == [
         item["hour"] for item in planned["plan"] if item["action"] in ("do", "step-over")]
     said = shell("backfill", *range_, "--dry-run").stdout
     assert "0 to do" in said
+
+
+@pytest.mark.case(16)
+def test_a_mistyped_year_is_refused_or_costs_nothing(shell):
+    """Before the first hour there is data of: refused, saying where it begins. After the last: one line for all."""
+    first, last = shell.site.hours[0], shell.site.hours[-1]
+    before = shell.site.rows()
+    for dry in ([], ["--dry-run"]):
+        said = shell.json("backfill", "--from", "1970-01-01T00", "--to", last, *dry, code=2)["error"]["message"]
+        assert f"the first one that there is data of is {first}" in said
+    assert shell.site.rows() == before
+    planned = shell.json("backfill", "--from", first, "--to", "2999-12-31T23", "--dry-run")
+    assert planned["total"] | {"seconds": 0} == {"do": 2, "step-over": 0, "wait": 1, "skip": 5, "seconds": 0}
+    assert planned["plan"][-1] == {"hour": str(last + 1), "last": str(last + 1), "action": "wait", "hours": 1,
+                                   "why": "has no partition, nor has any later hour", "seconds": None}
+    answer = shell.json("backfill", "--from", first, "--to", "2999-12-31T23")
+    assert [row["hour"] for row in answer["hours"]] == [str(hour) for hour in shell.site.hours[5:]]
+    assert f"ended before hour {last + 1}, which has no partition" in answer["note"]
+
+
+@pytest.mark.case(16)
+def test_equal_lines_of_a_plan_are_one(shell):
+    """The three hours that are published and stay are one line, with how many they are."""
+    planned = shell.json("backfill", "--from", shell.site.hours[0], "--to", shell.site.hours[4], "--dry-run")["plan"]
+    assert [(item["hour"], item["hours"]) for item in planned][-1] == (str(shell.site.hours[2]), 3)
+    said = shell("backfill", "--from", shell.site.hours[0], "--to", shell.site.hours[4], "--dry-run").stdout
+    assert f"{shell.site.hours[2]} to {shell.site.hours[4]} (3)" in said
+
+
+@pytest.mark.case(16)
+def test_a_source_without_hours_is_nothing_to_fill(empty_shell):
+    """No partition and no ledger: a backfill has nothing to be about."""
+    said = empty_shell.json("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T14", code=2)["error"]["message"]
+    assert "holds no hour" in said
 
 
 def test_a_backfill_never_moves_the_live_model_unless_told_to(shell):

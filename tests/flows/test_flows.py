@@ -110,6 +110,31 @@ def test_a_backfill_that_goes_live_says_so(site, settings_file):
     assert f"{site.live} is live" in state.message
 
 
+@pytest.mark.case(17)
+def test_what_was_said_before_the_swap_is_corrected(site, settings_file):
+    """Runs and pages of hours done aside end as the ledger has them: the newest released, the one before swapped in.
+
+    The backfill says that it released a version though some hour of it was held by its gate.
+    """
+    site.redeliver(site.hours[1])
+    state = backfill(settings_file, first=str(site.hours[1]), last=str(site.hours[4]), only="all", promote=True,
+                     return_state=True)
+    rows = {row.hour: row for row in site.rows()}
+    assert rows[site.hours[1]].state == "HELD"
+    assert (state.name, exit_code(state)) == ("PUBLISHED", 0)
+    assert f"{site.live} is live; " in state.message
+    assert state.message.endswith(", 1 published, 1 held")
+    hours, _, artifacts = runs_of(state)
+    ends = {run["name"]: (run["state_name"], run["state"]["message"]) for run in hours}
+    name, said = ends[f"hour {site.hours[4]}"]
+    assert (name, "was released" in said) == ("PUBLISHED", True)
+    name, said = ends[f"hour {site.hours[3]}"]
+    assert (name, "was swapped in" in said) == ("KEPT", True)
+    assert rows[site.hours[3]].message in said
+    pages = {artifact["description"]: artifact["data"] for artifact in artifacts}
+    assert "was released" in pages[f"Hour {site.hours[4]}: PUBLISHED"]
+
+
 def test_what_a_form_gets_wrong_is_refused(settings_file):
     """An hour in another form never starts a run; a range the wrong way round fails by its message."""
     with pytest.raises(Exception, match="pattern"):

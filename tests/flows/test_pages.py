@@ -11,6 +11,7 @@ from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.monitoring.alarms import alarms
 from saec.schedule.planner import PlannedHour
+from saec.schedule.progress import spans
 
 HOUR = Hour.parse("2017-10-01T03")
 
@@ -71,18 +72,30 @@ def test_the_overview_stands_under_one_key(shown, troubled, monkeypatch, config)
     pages.show_overview(config, troubled, alarms(troubled, AlarmsConfig()))
     (overview,) = shown
     assert overview["key"] == "my-shop-overview"
-    assert overview["description"] == "Alarms: quiet, failed, held, old, worse, disk"
+    assert overview["description"] == "Alarms: lost, quiet, failed, held, old, worse, disk"
     assert "[2017-10-01T06](/artifacts/key/my-shop-hour-20171001t06)" in overview["markdown"]
 
 
 def test_plan_of_a_backfill(shown, config):
-    """Each hour with what would be done and why."""
-    plan = [PlannedHour(HOUR, "do", "was never done", 63.0), PlannedHour(HOUR + 1, "skip", "is PUBLISHED")]
-    pages.show_plan(config, plan)
+    """Hours with what would be done and why; those of which the same is said are one line."""
+    plan = [PlannedHour(HOUR, "do", "was never done", 63.0), PlannedHour(HOUR + 1, "do", "was never done", 63.0),
+            PlannedHour(HOUR + 2, "skip", "is PUBLISHED")]
+    pages.show_plan(config, spans(plan))
     assert shown[0]["table"] == [
-        {"hour (UTC)": "2017-10-01T03", "action": "do", "why": "was never done", "estimate": "63 s"},
-        {"hour (UTC)": "2017-10-01T04", "action": "skip", "why": "is PUBLISHED", "estimate": "–"},
+        {"hours (UTC)": "2017-10-01T03 to 2017-10-01T04 (2)", "action": "do", "why": "was never done",
+         "estimate": "2 min"},
+        {"hours (UTC)": "2017-10-01T05", "action": "skip", "why": "is PUBLISHED", "estimate": "–"},
     ]
+
+
+@pytest.mark.case(16)
+def test_a_plan_of_many_kinds_stays_a_small_page(shown, config):
+    """However the hours of a long range alternate, the artifact has 200 lines and says how many are not shown."""
+    plan = [PlannedHour(HOUR + at, "skip", f"is of kind {at % 2}") for at in range(20_000)]
+    pages.show_plan(config, spans(plan))
+    table = shown[0]["table"]
+    assert len(table) == 201
+    assert table[-1]["why"].startswith("and 19,800 further lines")
 
 
 @pytest.mark.parametrize(("state", "name", "completed"), [

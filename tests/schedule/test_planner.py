@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from saec.config import DataConfig
 from saec.hours import Hour
 from saec.ledger import HourRow
-from saec.schedule.planner import MOST_ATTEMPTS, PAUSE, Only, backfill_hours, due_hours
+from saec.schedule.planner import LONGEST_GAP, MOST_ATTEMPTS, PAUSE, Only, backfill_hours, due_hours
 
 H = Hour.parse("2026-03-01T00")
 ABSENT_AFTER = 2
@@ -246,3 +246,20 @@ def test_backfill_keeps_its_promises(rows, available, now, first, length, only):
     if only == "all":
         absent = {known.hour for known in rows if known.reason == "no-data" or known.checkpoint}
         assert all(planned.action != "skip" or planned.hour in absent for planned in plan)
+
+
+@pytest.mark.case(16)
+def test_a_stray_partition_fills_no_ledger():
+    """Between one of 1970 and today nothing is stepped over, by a scheduled run or a backfill; a short gap is."""
+    there = [Hour(0), H, H + 3]
+    assert [planned.hour for planned in due_hours([], there, H + 100, RULES)] == [Hour(0), *(H + at for at in range(4))]
+    plan = backfill_hours([], there, Hour(0), H + 3, H + 100, RULES, only="missing")
+    assert [planned.hour for planned in plan] == [Hour(0), *(H + at for at in range(4))]
+    assert [planned.action for planned in plan] == ["do", "do", "step-over", "step-over", "do"]
+
+
+@pytest.mark.case(16)
+def test_the_longest_gap_that_is_stepped_over():
+    """A month; one hour more is jumped over."""
+    for gap, planned in ((LONGEST_GAP, LONGEST_GAP + 2), (LONGEST_GAP + 1, 2)):
+        assert len(due_hours([], [H, H + gap + 1], H + 10_000, RULES)) == planned
