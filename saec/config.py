@@ -258,6 +258,13 @@ class AlarmsConfig(Section):
     """Free space where the workspace is, in GB; below it the disk counts as low."""
 
 
+class ReportConfig(Section):
+    """What reports show beyond the whole hour."""
+
+    slices: list[Name] = []
+    """Fields by whose values live and original are also compared: the eight most frequent of the hour are slices."""
+
+
 class ServingConfig(Section):
     """The model server, `saec serve`."""
 
@@ -317,6 +324,7 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     retention: RetentionConfig = RetentionConfig()
     alarms: AlarmsConfig = AlarmsConfig()
+    report: ReportConfig = ReportConfig()
     serving: ServingConfig = ServingConfig()
 
     @model_validator(mode="after")
@@ -339,6 +347,17 @@ class Config(Section):
         for field in self.fields:
             if field.source_column == self.data.label_column:
                 raise ValueError(f"field {field.name!r} reads the label column {self.data.label_column!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _slices_are_of_single_values(self) -> Self:
+        fields = {field.name: field for field in self.fields}
+        for name in self.report.slices:
+            if name not in fields:
+                raise ValueError(f"report.slices names no field {name!r}{nearest(name, fields)}")
+            if fields[name].kind == "list" or fields[name].source_column is None:
+                raise ValueError(f"report.slices names {name!r}, of kind {fields[name].kind}; wanted fields that read "
+                                 "one value of a column")
         return self
 
     @model_validator(mode="after")
@@ -377,7 +396,7 @@ class Config(Section):
         """sha256 (hex) of the settings that change the bytes of a version."""
         settings = self.model_dump(mode="json", exclude={
             "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True, "serving": True,
-            "data": {*_WHERE, *_SCHEDULING}})
+            "report": True, "data": {*_WHERE, *_SCHEDULING}})
         for section, name, default in _LATER:  # so that settings of before they were there keep their digest
             if settings[section][name] == default:
                 del settings[section][name]

@@ -69,6 +69,8 @@ class Trained:
     new_features: int
     served: dict[str, Any]
     """AUC and log loss over the whole hour, of each model as it stood when the hour began, and `served_pairs`."""
+    slices: dict[str, Any]
+    """The same pairs by slice, see `saec.gate.slices`; empty without `report.slices`."""
     watch: dict[str, Any] | None
     """What the hours that the live version served say of it, see `saec.gate.watch`; None without one."""
     logged: dict[str, Any]
@@ -83,7 +85,8 @@ class Clustered:
     head: int
     churn: float
     by_field: dict[str, dict[str, float]]
-    """How the clusters of each field live: head, clusters, used, largest_share, error, drift, rebuilt."""
+    """How the clusters of each field live (head, clusters, used, largest_share, error, drift, rebuilt), and what its
+    codes saved in the hour (worth, worth_error, worth_rows; not before the first version)."""
 
     @property
     def utilisation(self) -> float:

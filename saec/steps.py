@@ -31,9 +31,10 @@ from saec.compress.codes import Coding, HourPast, code
 from saec.compress.dial import Allowance
 from saec.data.checks import check_click_rate
 from saec.data.hashing import Keys
-from saec.data.ingest import OTHER_KEYS_FILE, ROW_IDS_FILE, IngestRecord, ingest_hour
+from saec.data.ingest import OTHER_KEYS_FILE, ROW_IDS_FILE, SLICES_FILE, IngestRecord, ingest_hour
 from saec.data.late import IDENTITIES_FILE
 from saec.data.rows import EncodedRows
+from saec.data.slices import Slices
 from saec.durable import storage_errors
 from saec.errors import StoreError
 from saec.failpoints import reached
@@ -42,6 +43,7 @@ from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entrop
 from saec.gate.paired import served_pairs
 from saec.gate.release import release_problem
 from saec.gate.served import served_figures
+from saec.gate.slices import slice_pairs
 from saec.gate.verdict import judge
 from saec.gate.watch import BEFORE
 from saec.met import Met, challenger_of, other_schemas
@@ -126,6 +128,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
         features=original.vocabulary.admitted,
         new_features=new_features,
         served=_served(rows.labels_B, scores),
+        slices=_sliced(plan, ingested, rows, scores),
         watch=watch.as_dict() if watch else None,
         logged=_logged(plan, ingested, rows),
     )
@@ -142,7 +145,7 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
     codes_BS = challenger.codes(rows.keys_BS).astype(np.int16)
 
     candidate = _coded(challenger, past, end=False)
-    challenger.measure(past, codes_BS, rows.labels_B, scores["original_B"])
+    measured_F = challenger.measure(past, codes_BS, rows.labels_B, scores["original_B"])
     version = _coded(challenger, past, end=True)
     parts = {CANDIDATE: candidate.arrays(), VERSION: version.arrays(), "auto": challenger.auto.arrays()}
     arrays = {f"{part}.{name}": array for part, named in parts.items() for name, array in named.items()}
@@ -151,7 +154,7 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
         head=len(version.head_keys_H),
         churn=version.churn,
         by_field={
-            name: {figure: float(values_F[field]) for figure, values_F in version.figures_F.items()}
+            name: {figure: float(values_F[field]) for figure, values_F in (version.figures_F | measured_F).items()}
             for field, name in enumerate(plan.config.field_names)
         },
     )
@@ -331,6 +334,18 @@ def _served(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]])
     return {**figures, "served_pairs": served_pairs(labels_B, scores)}
 
 
+def _sliced(
+    plan: HourPlan, ingested: IngestRecord, rows: EncodedRows, scores: dict[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    """What the hour's own rows say of what was live, slice by slice; nothing without `report.slices`."""
+    if not ingested.slices:
+        return {}
+    codes = plan.workspace.read(plan.hour, FileDigest(SLICES_FILE, ingested.slices_sha256))
+    slices = {name: Slices(names, codes[name].astype(np.uint8)) for name, names in ingested.slices.items()}
+    own = slice(len(rows) - len(next(iter(slices.values())).codes_B), None)  # late rows of other hours come first
+    return slice_pairs(rows.labels_B[own], {model: scores_B[own] for model, scores_B in scores.items()}, slices)
+
+
 def _score_arrays(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> Arrays:
     """Labels and scores as named arrays."""
     return {"labels_B": labels_B, **{f"{name}_B": scores_B for name, scores_B in scores.items()}}
@@ -380,6 +395,7 @@ def _record(
         "features": trained.features,
         "new_features": trained.new_features,
         **trained.served,
+        "slices": trained.slices,
         "watch": trained.watch,
         **trained.logged,
         **judged.metrics,

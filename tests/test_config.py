@@ -123,6 +123,8 @@ def test_a_setting_like_no_other_gets_no_hint(refused):
         ("fields.0.column", "clicked", "field 'user' reads the label column 'clicked'"),
         ("crosses", [["user", "huor"]], "cross user&huor names no field 'huor'; did you mean 'hour'?"),
         ("crosses", [["user", "tags"]], "cross user&tags names 'tags', a list, which cannot be crossed"),
+        ("report", {"slices": ["huor"]}, "report.slices names no field 'huor'; did you mean 'hour'?"),
+        ("report", {"slices": ["tags"]}, "report.slices names 'tags', of kind list; wanted fields that read one value"),
         ("crosses", [["user"]], "crosses.0: List should have at least 2 items"),
         ("crosses", [["user", "hour"], ["user", "hour"]], "cross user&hour is there twice"),
     ],
@@ -180,7 +182,7 @@ def test_settings_are_frozen():
 WITHOUT_EFFECT = {"workspace", "store", "ledger", "data.source", "data.layout", "data.format", "data.absent_after",
                   "data.due_after", "data.late", "data.frozen_after", "retention.versions",
                   "retention.checkpoints", "alarms.notify", "alarms.quiet_minutes", "alarms.held_hours",
-                  "alarms.live_hours", "alarms.disk_free_gb",
+                  "alarms.live_hours", "alarms.disk_free_gb", "report.slices",
                   *(f"serving.{name}" for name in ServingConfig.model_fields)}
 OTHER = {
     "data.time_column": "t", "data.label_column": "c", "data.row_id_columns": ["row"], "data.hash_key": "k",
@@ -189,7 +191,7 @@ OTHER = {
     "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",
     "data.late": "fold", "compression.clusterer": "scikit-learn", "data.layout": "%Y/%m/%d/%H", "data.format": "csv",
     "data.delimiter": ";", "data.header": ["c"],
-    "alarms.notify": "slack-webhook/on-call",
+    "alarms.notify": "slack-webhook/on-call", "report.slices": [GOOD["fields"][0]["name"]],
     "serving.host": "0.0.0.0", "serving.log": "l", "serving.cache": "c", "serving.api_key_file": "k",
 }
 

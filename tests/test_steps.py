@@ -361,6 +361,24 @@ def test_what_is_live_is_scored_as_it_is_served(site):
     assert [row.record["auc_served"]] == [row.record["auc_version_served"]] == figures
 
 
+def test_slices_are_parts_of_the_served_hour(site):
+    """Rows of a column's slices add up to the hour's, late ones aside; no byte of what is left depends on them."""
+    plain = site.copy(site.folder.parent / "plain")
+    (wanted,) = plain.advance(plain.hours[NEXT])
+    (row,) = site.advance(site.hours[NEXT], config=site.config(report={"slices": ["device", "site_domain"]}))
+    assert row.version == wanted.version
+    slices = row.record["slices"]
+    assert list(slices) == ["device", "site_domain"]
+    for values in slices.values():
+        assert sum(pair["rows"] for pair in values.values()) == row.record["rows"]
+        assert sum(pair["positives"] for pair in values.values()) == row.record["clicks"]
+    assert len(slices["site_domain"]) <= 10
+    live = sum(pair["line"]["loss"] for pair in slices["device"].values()) / row.record["rows"]
+    assert live == pytest.approx(row.record["logloss_served"])
+    assert row.record["fields"]["user_id"]["worth_rows"] > 0
+    assert wanted.record["slices"] == {}
+
+
 def test_a_version_that_was_not_released_is_scored_all_the_same(site):
     """Held hours make versions too: each is scored on the hour after, beside what was live."""
     site.store.hold(actor="a test", reason="to see two versions")

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from saec.config import Config
     from saec.data.hashing import Keys
 
-MEASURED_ROWS = 2048
+MEASURED_ROWS = 512
 """Rows of an hour, at most, on which the worth of codes is measured."""
 
 
@@ -164,7 +164,7 @@ class Challenger:
         codes_BS: NDArray[np.int16],
         labels_B: NDArray[np.uint8],
         original_B: NDArray[np.float64],
-    ) -> None:
+    ) -> Arrays:
         """See what the hour says of the version that met it, before it is learnt: all rows, as users met them.
 
         Args:
@@ -172,12 +172,16 @@ class Challenger:
             codes_BS: codes of its rows, from `codes`.
             labels_B: its clicks.
             original_B: scores of the original when the hour began.
+
+        Returns:
+            What the codes of each field saved in the hour (F): `worth`, log loss in nats a row, its standard error
+            `worth_error`, and `worth_rows`, on how many rows it was measured; empty before the first version.
         """
         if self.config.compression.ratio == "auto":
             self.auto = self._weighed(past, codes_BS, labels_B, original_B)
-        self.standards = replace(
-            self.standards, returns=past.returned(self.standards.returns), worth=self._worth(codes_BS, labels_B)
-        )
+        worth, figures_F = self._worth(codes_BS, labels_B)
+        self.standards = replace(self.standards, returns=past.returned(self.standards.returns), worth=worth)
+        return figures_F if self.files else {}
 
     def _weighed(
         self, past: HourPast, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8], original_B: NDArray[np.float64]
@@ -197,14 +201,15 @@ class Challenger:
             [auc(labels_B, scores_B) - auc_original for scores_B in scores_TB],
         )
 
-    def _worth(self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8]) -> Worth:
-        """What codes are worth, with what some rows say of it: each field's are taken away in turn."""
+    def _worth(self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8]) -> tuple[Worth, Arrays]:
+        """What codes are worth, with what some rows say of it, and that alone: each field's are taken away in turn."""
         step = -(-len(labels_B) // MEASURED_ROWS) or 1
         codes_BS, labels_B = codes_BS[::step], labels_B[::step]
         slot_fields_S = np.array(self.config.slot_fields)
         losses_B = row_losses(labels_B, self.score(codes_BS))
         saved_2F = np.zeros((2, len(self.config.field_names)))
         sightings_2F = np.zeros_like(saved_2F)
+        saved_FB = np.zeros((saved_2F.shape[1], len(labels_B)))
         for newcomers, field in np.ndindex(*saved_2F.shape):
             taken_BS = (slot_fields_S == field) & (codes_BS == NEWCOMER if newcomers else codes_BS >= CLUSTERS)
             concerned_B = taken_BS.any(1)
@@ -212,7 +217,16 @@ class Challenger:
             added_B = row_losses(labels_B[concerned_B], self.score(without_BS)) - losses_B[concerned_B]
             saved_2F[newcomers, field] = added_B.sum()
             sightings_2F[newcomers, field] = taken_BS.sum()
-        return self.standards.worth.learned(saved_2F, sightings_2F)
+            saved_FB[field, concerned_B] += added_B
+        rows = max(len(labels_B), 1)
+        mean_F = saved_FB.sum(1) / rows
+        spread_F = np.square(saved_FB - mean_F[:, None]).sum(1) / rows
+        figures_F: Arrays = {
+            "worth": mean_F,
+            "worth_error": np.sqrt(spread_F / rows),
+            "worth_rows": np.full(len(saved_FB), rows),
+        }
+        return self.standards.worth.learned(saved_2F, sightings_2F), figures_F
 
     def _places(self, codes_BS: NDArray[np.signedinteger]) -> Tensor:
         """Codes within fields as places among all T codewords, -1 for padding."""

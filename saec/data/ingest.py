@@ -15,9 +15,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ from saec.data.partitions import Partition, read_partition
 from saec.data.request_log import row_ids
 from saec.data.rows import EncodedRows
 from saec.data.schema import Schema
+from saec.data.slices import sliced
 from saec.durable import write_file
 from saec.errors import InputError, IntegrityError
 from saec.hours import Hour
@@ -45,6 +46,7 @@ ROWS_FILE = "rows.safetensors"
 QUARANTINE_FILE = "quarantine.parquet"
 ROW_IDS_FILE = "row_ids.safetensors"
 OTHER_KEYS_FILE = "other_keys.safetensors"
+SLICES_FILE = "slices.safetensors"
 RECORD_FILE = "ingest.json"
 
 
@@ -84,6 +86,10 @@ class IngestRecord:
     """Name of the file of encoded rows, in the record's folder."""
     rows_sha256: str
     """Its sha256."""
+    slices: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By column of `report.slices`, the names of its slices."""
+    slices_sha256: str = ""
+    """sha256 of the file that says in which slice each of the hour's own rows is; empty without any."""
     row_ids_sha256: str = ""
     """sha256 of the file of row ids, of the hour's own rows alone; empty when there is no request log to join."""
     other_keys_sha256: str = ""
@@ -101,6 +107,7 @@ class IngestRecord:
             values = json.loads(path.read_text(encoding="utf-8"))
             values["files"] = tuple(PartFile(**file) for file in values["files"])
             values["extra_columns"] = tuple(values["extra_columns"])
+            values["slices"] = {column: tuple(names) for column, names in values["slices"].items()}
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise IntegrityError(f"{path} is no record of an ingested hour ({error}); ingest the hour again") from None
@@ -150,9 +157,21 @@ def ingest_hour(
         data = save({"ids_B": row_ids(checked.table, config.data)})
         write_file(folder / ROW_IDS_FILE, data)
         record = replace(record, row_ids_sha256=hashlib.sha256(data).hexdigest())
+    if config.report.slices:
+        record = replace(record, **_write_slices(config, checked.table, folder))
     text = json.dumps(asdict(record), indent=1, sort_keys=True)
     write_file(folder / RECORD_FILE, f"{text}\n".encode())
     return record
+
+
+def _write_slices(config: Config, table: pa.Table, folder: Path) -> dict[str, Any]:
+    """Keep in which slice each row of a checked table is; returns what the record says of it."""
+    columns = {named.name: named.source_column for named in config.fields}
+    found = {name: sliced(table[columns[name]]) for name in config.report.slices}
+    data = save({name: own.codes_B for name, own in found.items()})
+    write_file(folder / SLICES_FILE, data)
+    return {"slices": {name: own.names for name, own in found.items()},
+            "slices_sha256": hashlib.sha256(data).hexdigest()}
 
 
 def read_rows(config: Config, hour: Hour) -> EncodedRows:

@@ -23,6 +23,8 @@ from saec.gate.metrics import Floats, Labels
 
 CONFIDENCE = 0.95
 """Of the two-sided intervals."""
+TWO_SIDED = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+"""Standard errors that such an interval reaches to either side."""
 PAIRS = (("live", "original"), ("version", "original"), ("live", "version"))
 """Which model is compared with which: what was live, the version made from the hour before, the original then."""
 NAMES = tuple(f"{first}-{second}" for first, second in PAIRS)
@@ -101,14 +103,14 @@ def served_pairs(labels_B: Labels, scores: Mapping[str, Floats]) -> dict[str, di
     return found
 
 
-def pooled(pairs: Iterable[Sums]) -> Paired | None:
-    """Two models over all hours whose pairs these are; None without any."""
+def pooled(pairs: Iterable[Sums], confidence: float = CONFIDENCE) -> Paired | None:
+    """Two models over all hours whose pairs these are, with two-sided intervals; None without any."""
     known = list(pairs)
     if not known:
         return None
     sums: Sums = reduce(_added, known)
     total = Pair.from_dict(dict(sums))
-    clicked, reach = total.ranks.positive, NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    clicked, reach = total.ranks.positive, NormalDist().inv_cdf(0.5 + confidence / 2)
     return Paired(
         len(known), total.rows,
         Gap(clicked.mean, reach * total.ranks.standard_error,
@@ -126,7 +128,11 @@ def pair_of(record: Mapping[str, Any], name: str) -> Sums | None:
         name: one of `NAMES`.
     """
     found = record.get("served_pairs")
-    pair = found.get(name) if isinstance(found, Mapping) else None
+    return sums_of(found.get(name)) if isinstance(found, Mapping) else None
+
+
+def sums_of(pair: object) -> Sums | None:
+    """What a record holds in the place of a pair's sums; None when it is broken."""
     return pair if isinstance(pair, Mapping) and _like(pair, _NOTHING) else None
 
 

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from saec.gate.paired import over_hours
+from saec.gate.slices import slices_over_hours
 from saec.report import text
 from saec.report.canvas import PANEL_BOX, PANEL_INCHES, png, settings
 from saec.report.fields import HEAD, field_rows
@@ -40,6 +41,10 @@ from saec.report.records import (
     verdict_status,
     verdict_text,
 )
+from saec.report.slices import HEAD as SLICE_HEAD
+from saec.report.slices import slice_rows, worse_text
+from saec.report.worth import HEAD as WORTH_HEAD
+from saec.report.worth import field_worth, worth_rows
 
 CONTEXT_HOURS = 48
 HOUR_DOTS = 130
@@ -57,8 +62,8 @@ def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
     """
     described = f"AUC and log loss served in the last {CONTEXT_HOURS} hours"
     figure = _image(hour_figure(history, record), described) if history else ""
-    tables = [_facts(record), _logged(record), _shares(record), _fields(record)]
-    blocks = [_headline(record), _served(record), figure, _gate(record), *tables]
+    tables = [_facts(record), _logged(record), _shares(record), _fields(record), _worth(record)]
+    blocks = [_headline(record), _served(record), _slices(record), figure, _gate(record), *tables]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -191,6 +196,19 @@ def _shares(record: Record) -> str:
 def _fields(record: Record) -> str:
     """How the clusters of each field live."""
     return markdown_table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
+
+
+def _worth(record: Record) -> str:
+    """What the codes of each field saved in the hour."""
+    rows = worth_rows(field_worth([record], 1))
+    return markdown_table(WORTH_HEAD[:3], [[escape(row[0]), *row[1:3]] for row in rows])
+
+
+def _slices(record: Record) -> str:
+    """What was live beside the original, slice by slice, and where it is shown to be worse."""
+    slices = slices_over_hours([record])
+    table = markdown_table(SLICE_HEAD, [[escape(row[0]), *row[1:]] for row in slice_rows(slices)])
+    return "\n\n".join(block for block in (table, escape(worse_text(slices))) if block)
 
 
 def _image(figure: bytes, described: str) -> str:

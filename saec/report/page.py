@@ -42,7 +42,11 @@ from saec.report.records import (
     verdict_status,
     verdict_text,
 )
+from saec.report.slices import HEAD as SLICE_HEAD
+from saec.report.slices import slice_rows, worse_text
 from saec.report.summary import summarise
+from saec.report.worth import HEAD as WORTH_HEAD
+from saec.report.worth import worth_rows
 
 OPEN_HOURS = 48
 """Hours of the table that are shown at once; older ones unfold."""
@@ -94,7 +98,9 @@ def render_report(records: Iterable[Record], title: str, live: str | None = None
         title=text.plain(title), span=_span(summary), tiles=_tiles(summary, live), days=_days(rows),
         figures=[_figure(*drawn, in_order) for drawn in _FIGURES] if in_order else [],
         pair_head=PAIR_HEAD, pairs=pair_rows(windows(summary)), stood_in=_stood_in(summary),
-        codebooks=_codebooks(in_order), logged=_logged(in_order),
+        slice_head=SLICE_HEAD, slices=slice_rows(summary["slices"]), worse=worse_text(summary["slices"]),
+        codebooks=_codebooks(in_order), worth_head=WORTH_HEAD, worth=worth_rows(summary["worth"]),
+        logged=_logged(in_order),
         row_groups=[rows[:OPEN_HOURS], rows[OPEN_HOURS:]], gate_models=list(GATE_MODELS.values()),
         light=LIGHT, dark=DARK,
     )

@@ -32,7 +32,7 @@ STABLE_KEYS = (
 FURTHER_KEYS = (
     "message", "rows_train", "rows_gate", "clicks", "quarantined_rows", "duplicates", "new_features", "features",
     "normalised_entropy_compressed", "calibration_compressed", "sizes", "verdict", "release_problem",
-    "code_churn", "utilisation", "fields", "served_pairs",
+    "code_churn", "utilisation", "fields", "served_pairs", "slices",
     "served_rows", "served_coverage", "served_auc", "served_logloss", "served_mean_score", "served_click_rate",
     "served_calibration", "served_ece", "served_bins", "served_versions", "served_log", "served_problem",
 )

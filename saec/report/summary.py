@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from saec.gate.paired import over_hours
+from saec.gate.slices import slices_over_hours
 from saec.plain_json import plain_json
 from saec.report.headline import plain_pairs
 from saec.report.records import (
@@ -31,6 +32,7 @@ from saec.report.records import (
     stood_in,
     total_seconds,
 )
+from saec.report.worth import field_worth
 
 RATIOS = ("ratio_vectors", "ratio_embedding", "ratio_total", "ratio_version")
 TOTALS = ("rows", "rows_gate", "clicks", "quarantined_rows", "duplicates", "new_features")
@@ -65,6 +67,8 @@ def summarise(records: Iterable[Record], last: int = 24) -> dict[str, Any]:
         "window": {"length": last, "hours": len(recent), "outcomes": count_outcomes(recent)},
         "against_original": pool(recent, "original"),
         "against_champion": pool(recent, "champion"),
+        "worth": field_worth(in_order, last),
+        "slices": slices_over_hours(recent),
         "stood_in": sum(map(stood_in, recent)),
         "medians": {**{key: _median(number(record, key) for record in recent) for key in RATIOS},
                     "seconds": _median(map(total_seconds, recent))},
@@ -78,7 +82,8 @@ def plain_summary(records: Iterable[Record]) -> dict[str, Any]:
     """The summary for JSON."""
     summary = summarise(records)
     served = {window: plain_pairs(pairs) for window, pairs in summary["served"].items()}
-    return dict(plain_json(summary | {"served": served}))
+    slices = [item.as_dict() for item in summary["slices"]]
+    return dict(plain_json(summary | {"served": served, "slices": slices}))
 
 
 def pool(records: Sequence[Record], reference: str) -> dict[str, float | int | None]:

@@ -23,6 +23,7 @@ from saec.report import text
 from saec.report.headline import METRICS, STAND_IN, covered, gap_text, windows
 from saec.report.logged import logged_text, newest_logged
 from saec.report.records import Record, explanation, hour_of, number, ordered, total_seconds
+from saec.report.slices import worse_text
 from saec.report.standing import standing
 from saec.report.strip import SIGNS, last_outcomes
 from saec.report.summary import summarise
@@ -117,6 +118,10 @@ def summary_panel(records: Sequence[Record]) -> Panel:
                                           f"{text.decimal(gate[f'{metric}_reference'])} original: "
                                           f"{text.signed(gate[f'{metric}_difference'])} "
                                           f"({text.plural(gate['hours'], 'hour')}, {text.count(gate['rows'])} rows)"))
+    if worse := worse_text(summary["slices"]):
+        grid.add_row("slices", Text(worse, style="red"))
+    if worth := list(summary["worth"]):
+        grid.add_row("worth most", Text(", ".join(text.plain(name) for name in worth[:3])))
     if summary["stood_in"]:
         hours = text.plural(summary["stood_in"], "hour")
         grid.add_row("released", Text(f"in {hours} the judged candidate, {STAND_IN}"))

@@ -258,12 +258,25 @@ def test_worth_counts_every_cell_of_a_list(click_hours):
     assert worth.sightings_2F.tolist() == [[32, 32, 64], [0, 0, 0]]
 
 
-@pytest.mark.parametrize(("rows", "counted"), [(MEASURED_ROWS, MEASURED_ROWS), (MEASURED_ROWS + 1, 1025), (5000, 1667)])
+@pytest.mark.parametrize(("rows", "counted"), [(MEASURED_ROWS, MEASURED_ROWS), (MEASURED_ROWS + 1, 257), (1250, 417)])
 def test_worth_is_measured_on_a_sample_of_many_rows(click_hours, rows, counted):
-    """No more than 2,048 rows: every second one of 2,049, every third one of 5,000, all over the hour."""
+    """No more than 512 rows: every second one of 513, every third one of 1,250, all over the hour."""
     worth, _ = measured(click_hours, *told_by_first_field(2 * rows))
-    assert MEASURED_ROWS == 2048
+    assert MEASURED_ROWS == 512
     assert worth.sightings_2F.tolist() == [[counted, counted, 0], [0, 0, 0]]
+
+
+def test_the_hours_own_worth_is_told_with_its_error(click_hours):
+    """A field that tells all saves loss, surely; one without codes saves nothing, for certain; nothing before files."""
+    challenger, (codes_BS, labels_B) = with_clusters(click_hours.config(training=LIVELY)), told_by_first_field()
+    for _ in range(20):
+        challenger.learn(codes_BS, labels_B)
+    assert challenger.measure(Past(), codes_BS, labels_B, np.full(len(labels_B), 0.5)) == {}
+    challenger.files = {"index.bin": b""}
+    figures_F = challenger.measure(Past(), codes_BS, labels_B, np.full(len(labels_B), 0.5))
+    assert figures_F["worth"][0] > 5 * figures_F["worth_error"][0] > 0
+    assert [figures_F[name][2] for name in ("worth", "worth_error")] == [0.0, 0.0]
+    assert set(figures_F["worth_rows"]) == {len(labels_B)}
 
 
 def test_worth_fades_and_is_carried_on(click_hours):
@@ -281,7 +294,7 @@ def test_the_hour_is_measured_through_the_codes_that_met_it(click_hours, hourly)
     (hour, rows), = hours(click_hours, 1, 4)
     made.meet(hour, rows)
     before, challenger = made.challenger.standards, made.challenger
-    worth = challenger._worth(made.codes_BS, rows.labels_B)
+    worth, _ = challenger._worth(made.codes_BS, rows.labels_B)
     made.measure()
     now = challenger.standards
     for name, wanted in (("returns", made.past.returned(before.returns)), ("worth", worth)):

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saec.data.slices import Slices
 from saec.gate.metrics import auc, logloss
 from saec.gate.paired import served_pairs
+from saec.gate.slices import slice_pairs
 from saec.hours import Hour
 
 FIRST = Hour.parse("2017-10-01T00")
@@ -38,7 +40,9 @@ def field_figures(index: int) -> dict[str, dict[str, float]]:
     user = {"head": 2400.0 + index, "clusters": 32.0, "used": 24.0, "largest_share": 0.125,
             "error": 0.25 - index / 1000, "drift": 0.5, "rebuilt": float(index == 59)}
     os = {"head": 4.0, "clusters": 4.0, "used": 4.0, "largest_share": 0.7, "error": 0.0, "drift": 0.1, "rebuilt": 0.0}
-    return {"user_id": user, "os": os, "<b>a|b": dict.fromkeys(user, 0.0)}
+    worth = {"user_id": 0.02, "os": 0.001, "<b>a|b": 0.0}
+    figures = {"user_id": user, "os": os, "<b>a|b": dict.fromkeys(user, 0.0)}
+    return {name: of | {"worth": worth[name], "worth_error": 0.001, "worth_rows": 2000} for name, of in figures.items()}
 
 
 @functools.cache
@@ -50,9 +54,11 @@ def headline_figures(index: int, *, live: bool) -> dict[str, Any]:
     noise = {"original": 0.05, "version": 0.04, **({"live": 0.08} if live else {})}
     scores = {name: np.clip(truth_B + width * rng.standard_normal(labels_B.size), 0.01, 0.99)
               for name, width in noise.items()}
+    device_B = Slices(("phone", "<script>x|[y](z)"), (rng.random(labels_B.size) < 0.2).astype(np.uint8))
     keys = {"live": "served", "version": "version_served", "original": "original_served"}
     return {**{f"{metric.__name__}_{keys[name]}": metric(labels_B, scores_B) for name, scores_B in scores.items()
-               for metric in (auc, logloss)}, "served_pairs": served_pairs(labels_B, scores)}
+               for metric in (auc, logloss)}, "served_pairs": served_pairs(labels_B, scores),
+            "slices": slice_pairs(labels_B, scores, {"device": device_B})}
 
 
 def ledger_record(index: int) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_status_says_what_is_live_and_what_is_due(troubled) -> None:
     assert "3 hours, 2017-10-01T07 to 2017-10-01T09, about 3 min" in shown
     assert "saec backfill --only stale" in shown
     assert "■HHHHHF·····" in shown
-    assert shown.count("ALARM") == 6
+    assert shown.count("ALARM") == 7
     assert "2.50 GB free where the workspace is, wanted 5" in shown
     coloured = printed(status_panel(seen, []), colour=True)
     assert "\x1b[31mF" in coloured, "the strip has the outcomes' colours"
