@@ -21,6 +21,7 @@ from saec.cli.data import import_group, simulate
 from saec.cli.deploy import deploy
 from saec.cli.formats import export
 from saec.cli.hours import backfill, run
+from saec.cli.init import init
 from saec.cli.migrate import migrate
 from saec.cli.models import hold, release, repair, rollback, verify, versions
 from saec.cli.score import score
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SECTIONS = {
-    "Data": (simulate, import_group),
+    "Data": (init, simulate, import_group),
     "Hours": (run, backfill, migrate, deploy),
     "What happened": (status, report, metrics),
     "Models": (versions, verify, repair, rollback, hold, release, score, export, serve),

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 DONE, FAILED, USAGE, HELD, STOPPED = 0, 1, 2, 3, 130
 """Exit codes: done; failed; wrong usage or settings; held or quarantined; stopped by Ctrl-C."""
+DEFAULT_CONFIG = "saec.yaml"
+"""Settings that `saec init` writes and every command takes where they are there; else `_EXAMPLE`."""
+_EXAMPLE = "configs/quickstart.yaml"
 
 
 class Session:
@@ -102,6 +105,11 @@ def example(line: str) -> str:
     return f"\b\nExample: {line}"
 
 
+def _default_config() -> Path:
+    """The settings taken when none are named."""
+    return Path(DEFAULT_CONFIG if Path(DEFAULT_CONFIG).exists() else _EXAMPLE)
+
+
 def whoami() -> str:
     """The user who types, for release logs and leases; by number in a container that knows no names."""
     try:
@@ -113,8 +121,9 @@ def whoami() -> str:
 def shared_options(body: Callable[..., int | None]) -> Callable[..., int]:
     """Give a command the options that all have, and its session as first argument."""
 
-    @click.option("--config", "config_path", type=click.Path(path_type=Path), default="configs/quickstart.yaml",
-                  envvar="SAEC_CONFIG", show_default=True, show_envvar=True, help="Settings of the pipeline.")
+    @click.option("--config", "config_path", type=click.Path(path_type=Path), default=_default_config,
+                  envvar="SAEC_CONFIG", show_default=f"{DEFAULT_CONFIG} if it is here, else {_EXAMPLE}",
+                  show_envvar=True, help="Settings of the pipeline.")
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON on standard output, errors too.")
     @click.option("--debug", is_flag=True, help="Log what happens, and show tracebacks.")
     @functools.wraps(body)

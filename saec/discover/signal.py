@@ -1,0 +1,114 @@
+"""What columns tell of the click, measured on later rows by what earlier rows say of the same values.
+
+Decisions: click rates of values are drawn towards that of all rows, so that a value seen once says little. A cross is
+worth trying where knowing both values beats knowing each: it is measured against a model that adds up what every field
+says alone, and must lower the log loss of the later rows beyond chance.
+
+Shapes: B rows, V values of a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saec.gate.metrics import auc
+
+_PRIOR = 20.0
+"""Rows that a value's click rate is drawn towards the whole by."""
+_PRECISION = 2.0
+"""Shrinkage of effects on the logit, in units of a row's variance."""
+_ROUNDS = 3
+_STANDARD_ERRORS = 3.0
+_LEAST_GAIN = 0.0004
+"""Of a cross: share of the base rate's entropy."""
+MOST_CROSSES = 5
+_MOST_FIELDS = 16
+
+Codes = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def single_auc(codes_B: Codes, labels_B: NDArray[np.uint8], late_B: NDArray[np.bool_]) -> float | None:
+    """AUC of one column alone on the later rows; None where they are all of one label."""
+    early_B = ~late_B
+    if not 0 < int(labels_B[late_B].sum()) < int(late_B.sum()):
+        return None
+    size = int(codes_B.max()) + 1
+    rows_V = np.bincount(codes_B[early_B], minlength=size)
+    clicks_V = np.bincount(codes_B[early_B], labels_B[early_B], minlength=size)
+    rate_V = (clicks_V + _PRIOR * labels_B[early_B].mean()) / (rows_V + _PRIOR)
+    return auc(labels_B[late_B], rate_V[codes_B[late_B]])
+
+
+class Additive:
+    """A model that adds up what each field says alone: learnt on earlier rows, an offset to measure crosses against."""
+
+    def __init__(self, fields: Mapping[str, Codes], labels_B: NDArray[np.uint8], late_B: NDArray[np.bool_]) -> None:
+        """Learn it; a few rounds over the fields, each time what is left over."""
+        self.fields, self.late_B = fields, late_B
+        self.labels_B = labels_B.astype(np.float64)
+        rate = float(np.clip(self.labels_B[~late_B].mean(), 1e-6, 1 - 1e-6))
+        self.bias = float(np.log(rate / (1 - rate)))
+        self.entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+        self.logits_B = np.full(len(labels_B), self.bias)
+        self.gains: dict[str, float] = dict.fromkeys(fields, 0.0)
+        for _ in range(_ROUNDS):
+            for name, codes_B in fields.items():
+                before = self._loss(self.logits_B)
+                self.logits_B = self.logits_B + self._effect(codes_B)
+                self.gains[name] += float((before - self._loss(self.logits_B)).mean())
+
+    def gain(self, codes_B: Codes) -> tuple[float, float]:
+        """What values add to the model: log loss saved a later row, and its standard error."""
+        saved_B = self._loss(self.logits_B) - self._loss(self.logits_B + self._effect(codes_B))
+        return float(saved_B.mean()), float(saved_B.std() / np.sqrt(len(saved_B)))
+
+    @property
+    def sureness(self) -> float:
+        """How far from the bias, on the logit, later rows really are in the surest twentieth, upwards or downwards."""
+        label_B = self.labels_B[self.late_B][np.argsort(self.logits_B[self.late_B], kind="stable")]
+        size = max(len(label_B) // 20, 1)
+        rates = [(part.sum() + 1.0) / (len(part) + 2.0) for part in (label_B[:size], label_B[-size:])]
+        return max(abs(float(np.log(rate / (1.0 - rate))) - self.bias) for rate in rates)
+
+    def _effect(self, codes_B: Codes) -> Floats:
+        """One step on the logit for each row's value, by what earlier rows have left over."""
+        early_B = ~self.late_B
+        probability_B = _sigmoid(self.logits_B[early_B])
+        size = int(codes_B.max()) + 1
+        left_V = np.bincount(codes_B[early_B], self.labels_B[early_B] - probability_B, minlength=size)
+        weight_V = np.bincount(codes_B[early_B], probability_B * (1 - probability_B), minlength=size)
+        effect_V: Floats = np.clip(left_V / (weight_V + _PRECISION), -2.0, 2.0)
+        return effect_V[codes_B]
+
+    def _loss(self, logits_B: Floats) -> Floats:
+        """Log loss of the later rows."""
+        logit_B, label_B = logits_B[self.late_B], self.labels_B[self.late_B]
+        loss_B: Floats = np.logaddexp(0.0, logit_B) - label_B * logit_B
+        return loss_B
+
+
+def crosses(model: Additive, names: Sequence[str]) -> list[tuple[str, str, float]]:
+    """Pairs of fields worth a cross, the best first, each with the log loss that it saves a row.
+
+    Args:
+        model: of all fields.
+        names: fields that may be crossed; those that say most alone are tried.
+    """
+    ranked = sorted(names, key=lambda name: -model.gains[name])[:_MOST_FIELDS]
+    found = []
+    for one, other in combinations(sorted(ranked, key=list(names).index), 2):
+        size = int(model.fields[other].max()) + 1
+        pair_B = np.unique(model.fields[one] * size + model.fields[other], return_inverse=True)[1]
+        gain, error = model.gain(pair_B)
+        if gain > max(_STANDARD_ERRORS * error, _LEAST_GAIN * model.entropy):
+            found.append((one, other, gain))
+    return sorted(found, key=lambda cross: -cross[2])[:MOST_CROSSES]
+
+
+def _sigmoid(logits_B: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-logits_B)))
