@@ -33,6 +33,7 @@ LEAK_AUC = 0.9
 FEWEST_ROWS = 100
 """Rows of a sample below which nothing is concluded from values that never repeat."""
 _FEW = 64
+_FOLDS = 6
 _MANY = 1_000
 _CODE = re.compile(r"(^|_)(id|ids|uid|gid|code|key|hash|ip|zip|postcode|type|kind|category|class|flag|is|cluster"
                    r"|segment|user|item|ad|ads|site|app|campaign|advertiser|publisher|creative|banner|device|model|brand"
@@ -80,6 +81,17 @@ class Sample:
         split = np.quantile(self.hours_B, 2 / 3)
         late_B: NDArray[np.bool_] = self.hours_B > split
         return late_B if late_B.mean() > 0.1 else self.hours_B >= split
+
+
+    @property
+    def folds(self) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Earlier rows, and those of one of the later hours, a few times; thirds where there are too few hours."""
+        hours = np.unique(self.hours_B)
+        later = hours[len(hours) // 2 :]
+        if len(hours) < 4:
+            return [(~self.late_B, self.late_B)]
+        chosen = later[np.unique(np.linspace(0, len(later) - 1, _FOLDS).astype(int))]
+        return [(self.hours_B < hour, self.hours_B == hour) for hour in chosen]
 
 
 def codes(column: pa.ChunkedArray) -> NDArray[np.int64]:

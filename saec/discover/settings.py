@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from saec.config import DataConfig, GateConfig
 from saec.discover.columns import ColumnSeen
-from saec.discover.draft import Draft
+from saec.hour_layout import DEFAULT_LAYOUT, data_format, plain_name
+
+if TYPE_CHECKING:
+    from saec.discover.draft import Draft
 
 _EVEN, _RARER_ROWS = 0.3, 10_000
 _ROOM = 1.25
@@ -44,7 +47,9 @@ def settings_text(draft: Draft, workspace: str) -> str:
         f"workspace: {_scalar(workspace)}",
         "data:",
         f"  source: {_scalar(draft.source)}",
+        *_file_lines(draft),
         f"  time_column: {_scalar(draft.time_name)}",
+        *([f"  time_unit: {draft.time_unit}"] if draft.time_unit else []),
         f"  label_column: {_scalar(draft.label_name)}",
         *_data_lines(draft),
         "fields:",
@@ -53,6 +58,22 @@ def settings_text(draft: Draft, workspace: str) -> str:
         *_model_lines(draft),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _file_lines(draft: Draft) -> list[str]:
+    """How the files of the source lie, and what is in them."""
+    lines = [] if draft.layout == DEFAULT_LAYOUT else [f"  layout: {_scalar(draft.layout)}"]
+    log = draft.log
+    if draft.partitioned:
+        return lines
+    name = log.files[0].below.rpartition("/")[2]
+    if data_format(name) != log.kind:
+        lines.append(f"  format: {log.kind}")
+    if log.kind == "csv" and log.delimiter != ("\t" if plain_name(name).endswith(".tsv") else ","):
+        lines.append(f"  delimiter: {json.dumps(log.delimiter)}")
+    if not log.named:
+        lines.append(f"  header: [{', '.join(map(_scalar, log.header))}]")
+    return lines
 
 
 def _data_lines(draft: Draft) -> list[str]:

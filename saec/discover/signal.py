@@ -2,7 +2,8 @@
 
 Decisions: click rates of values are drawn towards that of all rows, so that a value seen once says little. A cross is
 worth trying where knowing both values beats knowing each: it is measured against a model that adds up what every field
-says alone, and must lower the log loss of the later rows beyond chance.
+says alone, and must lower the log loss of later rows beyond chance. As an hour is served by what the hours before it
+have taught, so it is measured: on a few single hours, each by all before it.
 
 Shapes: B rows, V values of a column.
 """
@@ -47,11 +48,12 @@ def single_auc(codes_B: Codes, labels_B: NDArray[np.uint8], late_B: NDArray[np.b
 class Additive:
     """A model that adds up what each field says alone: learnt on earlier rows, an offset to measure crosses against."""
 
-    def __init__(self, fields: Mapping[str, Codes], labels_B: NDArray[np.uint8], late_B: NDArray[np.bool_]) -> None:
-        """Learn it; a few rounds over the fields, each time what is left over."""
-        self.fields, self.late_B = fields, late_B
+    def __init__(self, fields: Mapping[str, Codes], labels_B: NDArray[np.uint8], early_B: NDArray[np.bool_],
+                 late_B: NDArray[np.bool_]) -> None:
+        """Learn it on the early rows; a few rounds over the fields, each time what is left over."""
+        self.fields, self.early_B, self.late_B = fields, early_B, late_B
         self.labels_B = labels_B.astype(np.float64)
-        rate = float(np.clip(self.labels_B[~late_B].mean(), 1e-6, 1 - 1e-6))
+        rate = float(np.clip(self.labels_B[early_B].mean(), 1e-6, 1 - 1e-6))
         self.bias = float(np.log(rate / (1 - rate)))
         self.entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
         self.logits_B = np.full(len(labels_B), self.bias)
@@ -59,13 +61,15 @@ class Additive:
         for _ in range(_ROUNDS):
             for name, codes_B in fields.items():
                 before = self._loss(self.logits_B)
-                self.logits_B = self.logits_B + self._effect(codes_B)
+                self.logits_B = self.logits_B + self._effect(codes_B, self.logits_B)
                 self.gains[name] += float((before - self._loss(self.logits_B)).mean())
 
-    def gain(self, codes_B: Codes) -> tuple[float, float]:
-        """What values add to the model: log loss saved a later row, and its standard error."""
-        saved_B = self._loss(self.logits_B) - self._loss(self.logits_B + self._effect(codes_B))
-        return float(saved_B.mean()), float(saved_B.std() / np.sqrt(len(saved_B)))
+    def saved(self, pair_B: Codes, *parts: str) -> Floats:
+        """What a cross adds to the model: log loss saved on each later row, once its parts have had another round."""
+        logits_B = self.logits_B
+        for name in parts:
+            logits_B = logits_B + self._effect(self.fields[name], logits_B)
+        return self._loss(logits_B) - self._loss(logits_B + self._effect(pair_B, logits_B))
 
     @property
     def sureness(self) -> float:
@@ -75,10 +79,10 @@ class Additive:
         rates = [(part.sum() + 1.0) / (len(part) + 2.0) for part in (label_B[:size], label_B[-size:])]
         return max(abs(float(np.log(rate / (1.0 - rate))) - self.bias) for rate in rates)
 
-    def _effect(self, codes_B: Codes) -> Floats:
+    def _effect(self, codes_B: Codes, logits_B: Floats) -> Floats:
         """One step on the logit for each row's value, by what earlier rows have left over."""
-        early_B = ~self.late_B
-        probability_B = _sigmoid(self.logits_B[early_B])
+        early_B = self.early_B
+        probability_B = _sigmoid(logits_B[early_B])
         size = int(codes_B.max()) + 1
         left_V = np.bincount(codes_B[early_B], self.labels_B[early_B] - probability_B, minlength=size)
         weight_V = np.bincount(codes_B[early_B], probability_B * (1 - probability_B), minlength=size)
@@ -92,20 +96,21 @@ class Additive:
         return loss_B
 
 
-def crosses(model: Additive, names: Sequence[str]) -> list[tuple[str, str, float]]:
+def crosses(models: Sequence[Additive], names: Sequence[str]) -> list[tuple[str, str, float]]:
     """Pairs of fields worth a cross, the best first, each with the log loss that it saves a row.
 
     Args:
-        model: of all fields.
+        models: of all fields, each of another hour.
         names: fields that may be crossed; those that say most alone are tried.
     """
-    ranked = sorted(names, key=lambda name: -model.gains[name])[:_MOST_FIELDS]
+    ranked = sorted(names, key=lambda name: -sum(model.gains[name] for model in models))[:_MOST_FIELDS]
+    fields, entropy = models[0].fields, models[0].entropy
     found = []
     for one, other in combinations(sorted(ranked, key=list(names).index), 2):
-        size = int(model.fields[other].max()) + 1
-        pair_B = np.unique(model.fields[one] * size + model.fields[other], return_inverse=True)[1]
-        gain, error = model.gain(pair_B)
-        if gain > max(_STANDARD_ERRORS * error, _LEAST_GAIN * model.entropy):
+        pair_B = np.unique(fields[one] * (int(fields[other].max()) + 1) + fields[other], return_inverse=True)[1]
+        saved = np.concatenate([model.saved(pair_B, one, other) for model in models])
+        gain, error = float(saved.mean()), float(saved.std() / np.sqrt(len(saved)))
+        if gain > max(_STANDARD_ERRORS * error, _LEAST_GAIN * entropy):
             found.append((one, other, gain))
     return sorted(found, key=lambda cross: -cross[2])[:MOST_CROSSES]
 

@@ -45,7 +45,7 @@ def saec(*words, code=0):
 
 def fits(config):
     """Whether every hour of the data passes the checks of its settings."""
-    hours = available_hours(config.data.source)
+    hours = available_hours(config.data)
     for hour in hours:
         checked = check_hour(read_partition(config, hour), config)
         assert not checked.counts
@@ -109,7 +109,7 @@ def test_what_was_chosen_can_be_named(tmp_path, rows):
          "--out", "x.yaml")
     config = load_config("x.yaml")
     assert (config.data.time_column, config.data.label_column, config.workspace.name) == ("shown", "bought", "w")
-    assert min(available_hours("w/data")) == Hour.parse("2026-02-28T18")
+    assert min(available_hours(config.data)) == Hour.parse("2026-02-28T18")
     assert "--replace" in saec("init", path, "--out", "x.yaml", code=2).stderr
     assert "no time zone" in saec("init", path, "--zone", "Mars/Olympus", code=2).stderr
     assert "did you mean 'shown'" in saec("init", path, "--time", "show", code=2).stderr
@@ -122,7 +122,7 @@ def test_what_cannot_be_told_is_asked_for(tmp_path):
     write_csv(tmp_path / "a.csv", [{"label": row % 2, "x": row % 9} for row in range(300)])
     assert "--start HOUR" in saec("init", "a.csv", code=2).stderr
     saec("init", "a.csv", "--start", "2026-03-01T00", "--hours", 3)
-    assert len(available_hours("workspace/a/data")) == 3
+    assert len(available_hours(load_config("saec.yaml").data)) == 3
     write_csv(tmp_path / "b.csv", [{"ts": 1772323200 + row, "x": row % 9} for row in range(300)])
     assert "--label" in saec("init", "b.csv", "--out", "b.yaml", code=2).stderr
 
@@ -169,3 +169,21 @@ def test_public_samples(shared_data, file, words, label, rows):
         assert fields["I5"].kind == "numeric"
         assert fields["I12"].nullable
         assert config.data.max_null_share > 0.8
+
+
+@pytest.mark.parametrize(("place", "pattern"), [
+    ("dt={:%Y%m%d}/hr={:%-H}/a.csv", "dt=%Y%m%d/hr=%H"),
+    ("clicks-{:%Y-%m-%dT}{:%H}.jsonl", "clicks-%Y-%m-%dT%H.jsonl")])
+def test_files_of_text_laid_out_by_hours_stay_where_they_are(tmp_path, rows, place, pattern):
+    """Layout and format stand in the settings, so that hours to come are read too."""
+    rows = [{name: value for name, value in row.items() if name != "zip"} for row in rows]
+    for offset in range(4):
+        hour = Hour.of(START) + offset
+        path = tmp_path / "log" / place.format(hour.start, hour.start)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (write_csv if path.suffix == ".csv" else write_jsonl)(
+            path, [row for row in rows if row["event_time"][:13] == str(hour)])
+    answer = json.loads(saec("init", "log", "--json").stdout)
+    config = load_config("saec.yaml")
+    assert (answer["notes"], config.data.source, config.data.layout) == ([], "log", pattern)
+    assert fits(config) == 4

@@ -14,6 +14,7 @@ from saec.hours import Hour
     ("year=2026/month=3/day=1/hour=5/part-0001.parquet", "year=%Y/month=%m/day=%d/hour=%H"),
     ("clicks_2026030105.csv.gz", "clicks_%Y%m%d%H.csv.gz"),
     ("2026-03-01T05/x", "%Y-%m-%dT%H"),
+    ("day/2026-03-01/log-05-part7.jsonl", "day/%Y-%m-%d/log-%H-part*.jsonl"),
 ])
 def test_a_layout_is_a_pattern(path, pattern):
     """Named as `data.layout` names it, and the hour with it."""

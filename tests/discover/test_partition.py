@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from saec.config import DataConfig
 from saec.data.partitions import available_hours
 from saec.discover import partition as module
 from saec.discover.log_files import find_log
@@ -27,7 +28,7 @@ def written(folder):
     """All rows of hourly files, by hour."""
     return {hour: pa.concat_tables(pq.read_table(path, partitioning=None)
                                    for path in sorted((folder / module_folder(hour)).iterdir()))
-            for hour in available_hours(str(folder))}
+            for hour in available_hours(DataConfig(source=str(folder), time_column="t", label_column="l"))}
 
 
 def module_folder(hour):
