@@ -42,7 +42,8 @@ def init(session: Session, source: str, out: Path, workspace: str | None, start:
     hours becomes hourly Parquet files in the workspace. What to type next is said at the end.
     """
     from saec.cli.progress import Bar
-    from saec.discover.draft import Wishes, draft
+    from saec.discover.draft import draft
+    from saec.discover.head import Wishes
     from saec.discover.settings import settings_text
     from saec.durable import write_file
 
