@@ -212,6 +212,7 @@ COMMANDS = {
     "saec backfill --resume": Case(stopped, 0, "is DONE"),
     "saec backfill --cancel": Case(stopped, 0, "CANCELLED"),
     "saec backfill --from 2026-03-01T16 --to 2026-03-01T18 --only all --promote": Case(damaged, 0, "is live"),
+    "saec tidy --keep 2": Case(all_done, 0, "freed"),
     "du -sh workspace/shop/*": Case(as_it_is, 0, "checkpoints"),
     "mkdir -p backup/store": Case(as_it_is, 0),
     "python -c \"import sqlite3; sqlite3.connect('workspace/shop/ledger.db').execute('VACUUM INTO "

@@ -27,6 +27,7 @@ from saec.cli.models import hold, release, repair, rollback, verify, versions
 from saec.cli.score import score
 from saec.cli.serve import serve
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
+from saec.cli.tidy import tidy
 from saec.cli.watch import metrics, report, status
 from saec.errors import ConfigError, HourHeld, SaecError
 from saec.logs import start as start_log
@@ -38,7 +39,7 @@ SECTIONS = {
     "Data": (init, simulate, import_group),
     "Hours": (run, backfill, migrate, deploy),
     "What happened": (status, report, metrics),
-    "Models": (versions, verify, repair, rollback, hold, release, score, export, serve),
+    "Models": (versions, verify, repair, tidy, rollback, hold, release, score, export, serve),
 }
 
 

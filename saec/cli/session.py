@@ -54,10 +54,10 @@ class Session:
 
     @functools.cached_property
     def ledger(self) -> Ledger:
-        """The ledger that the configuration names."""
-        from saec.ledger import Ledger
+        """The ledger that the configuration names; before the first run an empty one, since looking makes nothing."""
+        from saec.ledger import Ledger, is_there
 
-        return Ledger(self.config.ledger_url)
+        return Ledger(self.config.ledger_url if is_there(self.config.ledger_url) else "sqlite://")
 
     @functools.cached_property
     def store(self) -> ModelStore:

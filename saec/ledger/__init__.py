@@ -7,5 +7,6 @@ swapped in.
 
 from saec.ledger.ledger import Ledger
 from saec.ledger.rows import OUTCOMES, Backfill, HourRow, Lease, report_record
+from saec.ledger.tables import is_there
 
-__all__ = ["OUTCOMES", "Backfill", "HourRow", "Lease", "Ledger", "report_record"]
+__all__ = ["OUTCOMES", "Backfill", "HourRow", "Lease", "Ledger", "is_there", "report_record"]

@@ -10,6 +10,8 @@ restarts: a pooled connection is tried before it is used (`pool_pre_ping`), and 
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import time
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -36,6 +38,7 @@ from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator
 
 from saec.errors import LedgerError
@@ -197,10 +200,26 @@ def finite(value: Any, what: str) -> Any:
     return plain_json(value)
 
 
+def is_there(url: str) -> bool:
+    """Whether a ledger was ever made: whether the file is there, of a database server always."""
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError:
+        return True  # opening it will say what is wrong
+    return parsed.get_backend_name() != "sqlite" or not parsed.database or Path(parsed.database).exists()
+
+
 def _sqlite_engine(url: URL) -> Engine:
-    """An engine whose transactions are SQLite's own, in write-ahead mode."""
-    if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    """An engine whose transactions are SQLite's own, in write-ahead mode; of a file that can only be read, without."""
+    path = Path(url.database) if url.database and url.database != ":memory:" else None
+    if path and path.exists() and not all(os.access(place, os.W_OK) for place in (path, path.parent)):
+        read_only = f"{path.absolute().as_uri()}?mode=ro&immutable=1"  # else SQLite makes files beside it, even to read
+        engine = create_engine("sqlite://", poolclass=NullPool,
+                               creator=lambda: sqlite3.connect(read_only, uri=True, isolation_level=None))
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

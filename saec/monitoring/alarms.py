@@ -103,4 +103,4 @@ def _disk(outlook: Outlook, free_gb: float) -> Iterator[Alarm]:
     """An hour may soon find no room."""
     if outlook.disk_free < free_gb * GB:
         yield Alarm("disk", f"{outlook.disk_free / GB:.2f} GB free where the workspace is, wanted {free_gb:g}",
-                    "versions")
+                    "tidy --keep 2")

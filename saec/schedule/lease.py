@@ -16,7 +16,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from saec.errors import IntegrityError, LeaseLost, LedgerError, SaecError
+from saec.durable import REASONS
+from saec.errors import IntegrityError, LeaseLost, LedgerError, SaecError, StoreError
 from saec.failpoints import reached
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
 
     Raises:
         LedgerError: reason "busy", when another run holds it still.
+        StoreError: when the workspace cannot be written.
     """
-    workspace.mkdir(parents=True, exist_ok=True)
-    with (workspace / LOCK).open("ab", buffering=0) as lock:
+    with _lock_file(workspace) as lock:
         lease = _acquire(ledger, lock, actor, patience, above=_last_fence(store))
         reached("lease.taken")
         done = threading.Event()
@@ -71,6 +72,21 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
             reached("lease.to-be-given-back")
             _give_back(ledger, lease)
             reached("lease.given-back")
+
+
+def _lock_file(workspace: Path) -> FileIO:
+    """The file that every run here locks, opened.
+
+    Raises:
+        StoreError: reason "permission" or another of the disk's, when the workspace cannot be written.
+    """
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        return (workspace / LOCK).open("ab", buffering=0)
+    except OSError as error:
+        raise StoreError(f"the workspace {workspace} cannot be written ({error.strerror}), so nothing is done: give "
+                         "this user the right to, mount it for writing, or name another workspace in the settings",
+                         reason=REASONS.get(error.errno or 0, "io")) from None
 
 
 def at_work(ledger: Ledger, workspace: Path) -> Lease | None:

@@ -25,6 +25,7 @@ from saec.schedule.late import learners
 from saec.schedule.lease import held
 from saec.schedule.planner import MOST_ATTEMPTS, PlannedHour, due_now
 from saec.schedule.retries import tried_again
+from saec.schedule.tidy import retain
 from saec.steps import KEPT_FILES, Run, do_hour
 from saec.workspace import Workspace
 
@@ -287,16 +288,10 @@ class Pipeline:
             yield from (row.version for row in published if row.version)
 
     def _retain(self, hour: Hour) -> None:
-        """Remove old versions, checkpoints and hour folders, as configured; what fails is left to the next hour."""
+        """Remove what is too old, as configured; what fails is left to the next hour."""
         retention = self.config.retention
-        standing, aside = self.ledger.trained(retention.checkpoints), self.ledger.backfills.aside()
-        names = [name for row in (*standing, *aside[-retention.checkpoints:]) for name in row.learnt or ()]
         try:
-            self.workspace.store().retain(retention.versions, {row.version for row in aside if row.version})
-            reached("retention.versions-removed")
-            self.workspace.checkpoints.retain(names)
-            reached("retention.checkpoints-removed")
-            self.workspace.retain({row.hour for row in standing})
+            standing = retain(self.workspace, self.ledger, retention)
             if self.config.serving.log and len(standing) == retention.checkpoints:  # younger ones could be done again
                 remove_log_files(self.config.serving.log, standing[0].hour - 1)
         except (StoreError, OSError) as error:

@@ -30,7 +30,7 @@ class Shell:
         assert code in (None, result.exit_code), result.output
         return result
 
-    def json(self, *words: object, code: int = 0) -> Any:
+    def json(self, *words: object, code: int | None = 0) -> Any:
         """Type a command with --json; its answer, which must be all of standard output."""
         return json.loads(self(*words, "--json", code=code).stdout)
 

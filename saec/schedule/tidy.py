@@ -1,0 +1,51 @@
+"""Removing what is too old to be needed: after each hour as configured, by hand when the disk is full.
+
+Decisions: one rule for both, so that what a person removes is what an hour would have. What is live, what was before
+it, and the training state to go on from always stay; files that `saec repair` set aside are a person's to look at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from saec.failpoints import reached
+
+if TYPE_CHECKING:
+    from saec.config import RetentionConfig
+    from saec.ledger import HourRow, Ledger
+    from saec.workspace import Workspace
+
+
+def retain(workspace: Workspace, ledger: Ledger, retention: RetentionConfig) -> list[HourRow]:
+    """Remove old versions, checkpoints and hour folders; to be called with the lease.
+
+    Args:
+        workspace: of the pipeline.
+        ledger: what was done.
+        retention: how much is kept.
+
+    Returns:
+        The hours whose training state is kept, oldest first.
+
+    Raises:
+        StoreError: when the store does not answer.
+        OSError: when the disk does not.
+    """
+    standing, aside = ledger.trained(retention.checkpoints), ledger.backfills.aside()
+    names = [name for row in (*standing, *aside[-retention.checkpoints:]) for name in row.learnt or ()]
+    workspace.store().retain(retention.versions, {row.version for row in aside if row.version})
+    reached("retention.versions-removed")
+    workspace.checkpoints.retain(names)
+    reached("retention.checkpoints-removed")
+    workspace.retain({row.hour for row in standing})
+    return standing
+
+
+def used(workspace: Workspace) -> Counter[str]:
+    """Bytes of everything in the workspace's folder, by the first part of its name."""
+    root, sizes = workspace.config.workspace, Counter[str]()
+    for path in root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            sizes[path.relative_to(root).parts[0]] += path.stat().st_size
+    return sizes
