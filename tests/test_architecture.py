@@ -18,7 +18,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.model",), ("saec.train",), ("saec.compress",), ("saec.gate",), ("saec.store",),
     ("saec.ledger",), ("saec.workspace",), ("saec.space", "saec.carry"), ("saec.records",), ("saec.met",),
     ("saec.steps",),
-    ("saec.schedule.planner", "saec.logs"), ("saec.server",), ("saec.schedule.retries",), ("saec.schedule.late",),
+    ("saec.schedule.planner", "saec.logs"), ("saec.server",), ("saec.schedule.retries",), ("saec.schedule.late", "saec.schedule.tidy"),
     ("saec.schedule.progress",), ("saec.schedule.lease",), ("saec.integrity",), ("saec.monitoring",),
     ("saec.schedule.pipeline",), ("saec.schedule.backfill",), ("saec.schedule",), ("saec.report",), ("saec.cli",),
     ("flows",),
