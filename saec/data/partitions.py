@@ -110,24 +110,24 @@ def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | No
     """
     filesystem, root = open_source(data.source)
     found: dict[Hour, list[str]] = {}
-    for hour, info in _in_place(filesystem, root, data, first, last):
+    for hour, info in in_place(filesystem, root, data, first, last):
         if data_format(info.base_name, data.format):
             found.setdefault(hour, []).append(f"{info.base_name} {info.size} {info.mtime_ns}")
     return {hour: hashlib.sha256("\n".join(sorted(found[hour])).encode()).hexdigest() for hour in sorted(found)}
 
 
-def _in_place(
-    filesystem: fs.FileSystem, root: str, data: DataConfig, first: Hour | None, last: Hour | None
+def in_place(
+    filesystem: fs.FileSystem, root: str, data: DataConfig, first: Hour | None = None, last: Hour | None = None
 ) -> Iterator[tuple[Hour, fs.FileInfo]]:
     """What lies where the layout wants the files of the hours from `first` to `last`, each with its hour."""
     layout = layout_of(data.layout)
 
     def below(folder: str, level: int, known: Numbers) -> Iterator[tuple[Hour, fs.FileInfo]]:
         one_day = level >= layout.day_level
-        for info in _listed(filesystem, folder, recursive=one_day):
+        for info in listed(filesystem, folder, recursive=one_day):
             names = info.path.removeprefix(folder).lstrip("/").split("/")
             numbers = layout.read(names, known, level)
-            hours = span(numbers) if numbers else None
+            hours = span(numbers) if numbers is not None else None
             if numbers is None or hours is None or (first and hours[1] < first) or (last and hours[0] > last):
                 continue
             depth, is_folder = level + len(names), info.type == fs.FileType.Directory
@@ -139,7 +139,7 @@ def _in_place(
     return below(root, 0, {})
 
 
-def _listed(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) -> list[fs.FileInfo]:
+def listed(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) -> list[fs.FileInfo]:
     """What lies in a folder; nothing where there is none."""
     infos: list[fs.FileInfo] = filesystem.get_file_info(
         fs.FileSelector(folder, allow_not_found=True, recursive=recursive))
@@ -173,7 +173,7 @@ def open_source(source: str) -> tuple[fs.FileSystem, str]:
 def _part_files(filesystem: fs.FileSystem, root: str, data: DataConfig, hour: Hour) -> list[fs.FileInfo]:
     """The hour's files in name order, each an ordinary file."""
     layout = layout_of(data.layout)
-    infos = sorted((info for _, info in _in_place(filesystem, root, data, hour, hour)),
+    infos = sorted((info for _, info in in_place(filesystem, root, data, hour, hour)),
                    key=lambda info: (info.base_name, info.path))
     for info in infos:
         if info.path.removeprefix(root).strip("/").count("/") + 1 < layout.depth:

@@ -319,8 +319,8 @@ def test_only_days_of_the_range_are_listed(producer, monkeypatch):
         (producer.root / f"2017/10/{day:02}/03").mkdir(parents=True)
         (producer.root / f"2017/10/{day:02}/03/x.parquet").touch()
     listed = []
-    plain = partitions._listed
-    monkeypatch.setattr(partitions, "_listed", lambda *a, **k: listed.append(a[1]) or plain(*a, **k))
+    plain = partitions.listed
+    monkeypatch.setattr(partitions, "listed", lambda *a, **k: listed.append(a[1]) or plain(*a, **k))
     asked = Hour.parse("2017-10-05T03")
     assert list(available(producer.root, asked, asked, layout="%Y/%m/%d/%H")) == [asked]
     assert [path.removeprefix(str(producer.root)) for path in listed] == ["", "/2017", "/2017/10", "/2017/10/05"]
