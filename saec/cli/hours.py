@@ -93,6 +93,7 @@ def backfill(
         raise ConfigError(f"--to {last} is before --from {first}")
     from saec.schedule.progress import as_begun, ask, would_do
 
+    _check_source(pipeline)
     asked = ask(first, last, pipeline.actor, **wanted)
     if dry_run:
         ahead = would_do(pipeline.config, pipeline.ledger, asked)
@@ -112,6 +113,13 @@ def _pipeline(session: Session, what: str) -> Pipeline:
     from saec.schedule.pipeline import Pipeline
 
     return Pipeline(session.config, actor=f"{what} by {whoami()}")
+
+
+def _check_source(pipeline: Pipeline) -> None:
+    """Refuse to plan hours over a source that can hold none."""
+    from saec.data.source_problem import check_source
+
+    check_source(pipeline.config.data, known=any(row.input_digest for row in pipeline.ledger.newest()))
 
 
 def _run_due(session: Session, pipeline: Pipeline) -> Ended:
@@ -139,6 +147,7 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
     from saec.schedule.backfill import give_up, run_backfill
     from saec.schedule.progress import ask, look_ahead
 
+    _check_source(pipeline)
     asked = ask(hour, hour, pipeline.actor, only="all", promote=True, replace=replace)
     [planned] = look_ahead(pipeline.config, pipeline.ledger, asked).plan
     if planned.action in ("wait", "skip"):

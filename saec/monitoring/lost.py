@@ -1,4 +1,4 @@
-"""What a pipeline stands on and has lost: a store that is gone, or that no longer holds what is live.
+"""What a pipeline stands on and has lost: a source without hours, a store that is gone or does not hold what is live.
 
 Decisions: that nothing is live is no news of a pipeline that never published, and the worst there is of one that
 did; the ledger tells the two apart. Looking costs two listings and one manifest, not the bytes of a version, since it
@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from saec.config import Config
+from saec.data.source_problem import source_problem
 from saec.errors import SaecError
 from saec.ledger import HourRow
 from saec.store.manifest import entries
@@ -52,6 +55,20 @@ def look_into(store: ModelStore, rows: Sequence[HourRow]) -> Shelf:
         return Shelf(live, made_live, _gone(store, live, rows))
     except (SaecError, OSError) as error:
         return Shelf(None, None, Lost(f"the model store cannot be read: {error}", "verify"))
+
+
+def look_at_source(config: Config, rows: Sequence[HourRow]) -> Lost | None:
+    """See whether hours can come of the source.
+
+    Args:
+        config: all settings.
+        rows: the ledger, oldest first.
+    """
+    problem = source_problem(config.data, known=any(row.input_digest for row in rows))
+    if problem is None:
+        return None
+    own = Path(config.data.source).absolute().is_relative_to(config.workspace.absolute())
+    return Lost(problem, "simulate" if own and not rows else "run")
 
 
 def _gone(store: ModelStore, live: Release | None, rows: Sequence[HourRow]) -> Lost | None:

@@ -16,7 +16,7 @@ from saec.data.partitions import available_hours
 from saec.gate.paired import Paired, over_hours
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
-from saec.monitoring.lost import Lost, look_into
+from saec.monitoring.lost import Lost, look_at_source, look_into
 from saec.schedule.lease import at_work
 from saec.schedule.planner import PlannedHour, due_now
 from saec.schedule.progress import Progress, look_ahead
@@ -87,6 +87,11 @@ class Outlook:
                            if row.record and row.hour > self.rows[-1].hour - SERVED_HOURS])
 
     @property
+    def has_published(self) -> bool:
+        """Whether a version was ever published, so that to have none live is a loss."""
+        return any(row.state == "PUBLISHED" for row in self.rows)
+
+    @property
     def live_version(self) -> str | None:
         """The version that is live."""
         return self.live.version if self.live else None
@@ -127,7 +132,7 @@ def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
         live=shelf.live,
         live_since=datetime.fromisoformat(shelf.made_live.at) if shelf.made_live else None,
         disk_free=free_bytes(config.workspace),
-        lost=[shelf.lost] if shelf.lost else [],
+        lost=[lost for lost in (look_at_source(config, rows), shelf.lost) if lost],
     )
 
 
@@ -136,7 +141,7 @@ def idle_line(outlook: Outlook) -> str:
     if outlook.waiting:
         return f"nothing is due: hour {outlook.waiting.hour} {outlook.waiting.why}"
     if not outlook.has_data:
-        return "nothing is due: data.source holds no hour yet"
+        return f"nothing is due: data.source holds no hour{'' if outlook.lost else ' yet, its first one has not come'}"
     if not outlook.rows:
         return "nothing is due: no hour of data.source is over yet"
     newest = outlook.rows[-1]
@@ -155,8 +160,6 @@ def next_words(outlook: Outlook) -> str | None:
         words = "run"
     elif outlook.backfill:
         words = "backfill --resume"
-    elif newest is None and not outlook.has_data:
-        words = "simulate"
     elif newest is not None and newest.state in ("FAILED", "QUARANTINED"):
         words = f"run --hour {newest.hour}"
     elif outlook.stale:

@@ -41,7 +41,7 @@ def _headline(outlook: Outlook) -> str:
     """What is live and since when: the page is read later than it is written, so its age would mislead."""
     seen = f"Seen {outlook.now:%Y-%m-%d %H:%M} UTC."
     if not outlook.live_version or not outlook.live_since:
-        return f"# {'What was live is gone' if outlook.lost else 'Nothing is live yet'}\n\n{seen}"
+        return f"# {'What was live is gone' if outlook.has_published else 'Nothing is live yet'}\n\n{seen}"
     held = " · HELD" if outlook.live and outlook.live.held else ""
     since = f"# Live since {outlook.live_since:%Y-%m-%d %H:%M} UTC{held}"
     return f"{since}\n\nVersion {escape(outlook.live_version)}. {seen}"

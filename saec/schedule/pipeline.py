@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from saec.data.partitions import available_hours
 from saec.data.request_log import remove_log_files
+from saec.data.source_problem import check_source
 from saec.durable import REASONS, remove_temporaries
 from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
 from saec.failpoints import reached
@@ -125,6 +126,7 @@ class Pipeline:
 
         Raises:
             LeaseLost: when another run has taken over.
+            ConfigError: when an hour is to be stepped over and it is the source that is absent.
         """
         finished = []
         for planned in plan:
@@ -133,6 +135,7 @@ class Pipeline:
             if planned.action == "skip":
                 continue
             if planned.action == "step-over":
+                check_source(self.config.data, known=True)
                 row = self.step_over(lease, planned, aside=aside)
             else:
                 row = self.do(lease, planned.hour, promote=promote, aside=aside, late=late, listener=listener)

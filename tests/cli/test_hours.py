@@ -7,10 +7,12 @@ from rich.console import Console
 
 from saec.cli.hours import exit_code
 from saec.cli.progress import HourBar
+from saec.errors import ConfigError
 from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.report.records import STABLE_KEYS
 from saec.schedule.pipeline import Pipeline
+from saec.schedule.planner import PlannedHour
 
 LAST, NEXT = 4, 5
 HOUR = Hour.parse("2026-03-01T12")
@@ -158,8 +160,43 @@ def test_equal_lines_of_a_plan_are_one(shell):
 def test_a_source_without_hours_is_nothing_to_fill(empty_shell):
     """No partition and no ledger: a backfill has nothing to be about."""
     said = empty_shell.json("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T14", code=2)["error"]["message"]
+    assert "does not exist" in said
+    (empty_shell.site.folder / "data").mkdir()
+    said = empty_shell.json("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T14", code=2)["error"]["message"]
     assert "holds no hour" in said
 
+
+@pytest.mark.case(6)
+def test_a_source_laid_out_otherwise_is_no_quiet_pipeline(fresh_shell):
+    """Every command says so and fails, and writes no hour; with the line that it names all hours are due."""
+    hours, data = fresh_shell.site.hours, fresh_shell.site.folder / "data"
+    for day in data.glob("date=*"):
+        for folder in day.iterdir():
+            folder.rename(folder.with_name(folder.name.replace("hour=0", "hr=").replace("hour=", "hr=")))
+    says = 'layout: "date=%Y-%m-%d/hr=%H"'
+    assert says in fresh_shell("run", code=1).output.replace("\n", " ")
+    [alarm] = fresh_shell.json("status", code=1)["alarms"]
+    assert (alarm["name"], says in alarm["message"]) == ("lost", True)
+    assert 'saec_alarm{alarm="lost"} 1.0' in fresh_shell("metrics", code=None).output
+    for words in (("run", "--hour", hours[0]), ("backfill", "--from", hours[0], "--to", hours[1]),
+                  ("backfill", "--from", hours[0], "--to", hours[1], "--dry-run")):
+        assert says in fresh_shell.json(*words, code=2)["error"]["message"]
+    assert fresh_shell.site.rows() == []
+    fresh_shell.configure(data={"layout": "date=%Y-%m-%d/hr=%H"})
+    assert fresh_shell.json("status")["backlog"]["hours"] == list(map(str, hours))
+
+
+@pytest.mark.case(6)
+def test_no_hour_is_stepped_over_for_a_source_that_went_away(shell):
+    """An unmounted disk is not taken for hours without rows."""
+    rows = shell.site.rows()
+    (shell.site.folder / "data").rename(shell.site.folder / "elsewhere")
+    assert "does not exist" in shell("run", code=1).output.replace("\n", " ")
+    with shell.site.pipeline() as pipeline, pipeline.leased() as lease:
+        absent = PlannedHour(shell.site.hours[NEXT], "step-over", "its partition is absent")
+        with pytest.raises(ConfigError, match="does not exist"):
+            pipeline.run(lease, [absent])
+    assert shell.site.rows() == rows
 
 def test_a_backfill_never_moves_the_live_model_unless_told_to(shell):
     """Without --promote both hours pass and are kept, exit code 0; with it they go live."""

@@ -77,6 +77,7 @@ def test_the_environment_names_the_configuration(empty_shell, monkeypatch):
     monkeypatch.chdir(empty_shell.site.folder)
     assert "configs/quickstart.yaml" in saec("status").stderr
     monkeypatch.setenv("SAEC_CONFIG", str(empty_shell.config))
+    (empty_shell.site.folder / "data").mkdir()
     assert saec("status").exit_code == 0
 
 

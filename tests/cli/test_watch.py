@@ -58,10 +58,22 @@ def test_status_follows_a_hold(shell):
 
 
 def test_status_before_anything_is_there(empty_shell):
-    """No data, no ledger, no store: it says to make data."""
+    """No ledger, no store, and a source that is there and empty: nothing is wrong, and nothing to be typed."""
+    (empty_shell.site.folder / "data").mkdir()
     answer = empty_shell.json("status")
-    assert answer["live"] is answer["newest"] is None
-    assert answer["next"].startswith("saec simulate")
+    assert answer["live"] is answer["newest"] is answer["next"] is None
+    assert answer["alarms"] == []
+    assert "holds no hour yet" in empty_shell("status").output
+
+
+@pytest.mark.case(6)
+def test_status_of_a_source_that_does_not_exist(empty_shell):
+    """It is an alarm and an exit code, and nobody is told to simulate data into somebody's folder."""
+    answer = empty_shell.json("status", code=1)
+    assert "does not exist" in answer["alarms"][0]["message"]
+    assert "simulate" not in answer["next"]
+    empty_shell.configure(data={"source": str(empty_shell.site.folder / "workspace" / "data")})
+    assert empty_shell.json("status", code=1)["next"].startswith("saec simulate")
 
 
 def test_status_is_quick(shell):

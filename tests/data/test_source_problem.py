@@ -15,12 +15,14 @@ from saec.hours import Hour
 pytestmark = pytest.mark.case(6)
 HOUR = Hour.parse("2026-01-02T05")
 PATHS = [
-    "dt=2026-01-02/hr=05/part-0.parquet", "date=20260102/hour=05/part-0.parquet", "date=2026-01-02/hour=05/000000_0",
-    "date=2026-01-02/05.parquet", "year=2026/month=1/day=2/hour=5/x.parq", "2026/01/02/05/x.csv.gz", "20260102/05/x.csv",
-    "2026010205/x.parquet", "clicks-2026-01-02T05.parquet", "clicks-2026-01-02T05:00:00Z-b.jsonl", "clicks_20260102_05.csv",
-    "2026-01-02/clicks-05.csv", "2026-01-02/clicks-20260102-05.csv", "202601020530.csv", "DATE=2026-01-02/HOUR=05/x.parquet",
-    "date=2026-01-02/hour=05/country=DE/x.parquet", "v2/logs/2026.01.02/05/a/b/x.csv", "date=2026_01_02/hour=05/x.parquet",
-    "2026-01-02-05/part.txt", "shard-1/2026-01-02 05/x.csv", "year=2026/month=01/day=02/2026-01-02T0500.csv",
+    "dt=2026-01-02/hr=05/part-0.parquet", "date=20260102/hour=05/part-0.parquet",
+    "date=2026-01-02/hour=05/000000_0", "date=2026-01-02/05.parquet", "year=2026/month=1/day=2/hour=5/x.parq",
+    "2026/01/02/05/x.csv.gz", "20260102/05/x.csv", "2026010205/x.parquet", "clicks-2026-01-02T05.parquet",
+    "clicks-2026-01-02T05:00:00Z-b.jsonl", "clicks_20260102_05.csv", "2026-01-02/clicks-05.csv",
+    "2026-01-02/clicks-20260102-05.csv", "202601020530.csv", "DATE=2026-01-02/HOUR=05/x.parquet",
+    "date=2026-01-02/hour=05/country=DE/x.parquet", "v2/logs/2026.01.02/05/a/b/x.csv",
+    "date=2026_01_02/hour=05/x.parquet", "2026-01-02-05/part.txt", "shard-1/2026-01-02 05/x.csv",
+    "year=2026/month=01/day=02/2026-01-02T0500.csv",
 ]
 
 

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from saec.monitoring.lost import look_into
+from saec.ledger import HourRow
+from saec.monitoring.lost import look_at_source, look_into
 
 
 def lost(site):
@@ -62,3 +63,25 @@ def test_a_release_log_that_is_gone_or_damaged(site):
 def test_a_ledger_that_is_gone(site):
     """Something is live, and no hour is known: a run would learn anew without a word."""
     assert "the ledger knows of no hour" in look_into(site.store, []).lost.message
+
+
+@pytest.mark.case(6)
+def test_a_source_without_hours(simulated, tmp_path):
+    """A folder that is absent is lost, before and after hours were read from it; one that is empty, only after."""
+    new = type(simulated)(tmp_path)
+    assert "does not exist" in look_at_source(new.config(), []).message
+    (tmp_path / "data").mkdir()
+    assert look_at_source(new.config(), []) is None
+    done = [HourRow(new.hours[0], "PUBLISHED", attempts=1, fence=1, input_digest="0" * 64)]
+    assert "is empty" in look_at_source(new.config(), done).message
+    stepped_over = [HourRow(new.hours[0], "HELD", attempts=1, fence=1, reason="no-data")]
+    assert look_at_source(new.config(), stepped_over) is None
+    assert look_at_source(simulated.config(), done) is None
+
+
+@pytest.mark.case(6)
+def test_simulate_is_named_for_the_own_folder_alone(simulated, tmp_path):
+    """A folder in the workspace may be filled so; any other one is somebody's."""
+    site = type(simulated)(tmp_path)
+    own = site.config(data={"source": str(tmp_path / "workspace" / "data")})
+    assert (look_at_source(own, []).command, look_at_source(site.config(), []).command) == ("simulate", "run")
