@@ -32,7 +32,9 @@ _WHERE = ("source", "layout", "format")
 """Settings of `data` that say where its files lie and how they are written, not what they hold."""
 _SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
 """Settings of `data` that say when an hour is done, not what comes of it."""
-_LATER: tuple[tuple[str, str, Any], ...] = (("data", "delimiter", None), ("data", "header", []))
+_LATER: tuple[tuple[str, str, Any], ...] = (
+    ("data", "delimiter", None), ("data", "header", []), ("data", "duplicates", "click-wins"),
+    ("data", "click_delay", 0))
 """Settings that came later, with what they are where nobody sets them."""
 
 
@@ -62,6 +64,12 @@ class DataConfig(Section):
     """Integer or boolean column holding 0 or 1."""
     row_id_columns: list[Name] = []
     """Columns that together identify a row, for finding duplicates; all columns when empty."""
+    duplicates: Literal["click-wins", "set-aside", "refuse"] = "click-wins"
+    """What becomes of rows of one id with different labels: the earliest is learnt, with a click; none of them is,
+    while they are few; or the hour is quarantined."""
+    click_delay: int = Field(default=0, ge=0, le=48)
+    """Hours by which a click may come later than its row, as a row of its own with the same id: an hour is done so much
+    later, with the clicks that came by then."""
     hash_key: str = "saec"
     """Key of the feature hash; changing it makes every feature a new one."""
     ignore_extra_columns: bool = False
@@ -85,6 +93,13 @@ class DataConfig(Section):
     those after it done again and swapped in."""
     frozen_after: int = Field(default=48, ge=0)
     """Hours behind the newest beyond which a trained hour is frozen: not watched for late rows, nor done again."""
+
+    @model_validator(mode="after")
+    def _clicks_can_be_joined(self) -> Self:
+        if self.click_delay and (not self.row_id_columns or self.duplicates != "click-wins"):
+            raise ValueError("click_delay joins clicks by row_id_columns, which must name columns, and wants "
+                             "duplicates: click-wins")
+        return self
 
     @field_validator("layout")
     @classmethod

@@ -1,15 +1,15 @@
 """What makes rows, or a whole hour, unfit to learn from.
 
-Row rules (nulls where none may be, NaN or infinity, labels other than 0 and 1, times outside the hour) set rows aside,
-each under the first rule it breaks; once they make up more than `data.max_bad_share` of the rows, the fault is the
-feed's and the hour is quarantined under the rule that most of them break. Hour rules: the columns' contract
-(`saec.data.contract`), nulls over `data.max_null_share` in a nullable column, no rows, and a click rate over
-`data.max_click_shift` from that of the hours before.
+Row rules (nulls where none may be, NaN or infinity, labels other than 0 and 1, times outside the hour, and by setting
+rows of one id with different labels) set rows aside, each under the first rule it breaks; once they make up more than
+`data.max_bad_share` of the rows, the fault is the feed's and the hour is quarantined under the rule that most of them
+break. Hour rules: the columns' contract (`saec.data.contract`), nulls over `data.max_null_share` in a nullable column,
+no rows, and a click rate over `data.max_click_shift` from that of the hours before.
 
-Decisions: duplicates are looked for among the good rows, so that a bad row never stands in for a good one; the first
-is kept; they are counted and are no fault. Rows are put in the order of their time, equal times as delivered. An hour
-whose labels are all alike is learnt: at a click rate of 0.2% many have no click, and without them a model would take
-clicks for commoner than they are.
+Decisions: duplicates are looked for among the good rows, so that a bad row never stands in for a good one; which one is
+kept, and what becomes of contradicting labels, is told in `saec.data.duplicates`; they are counted and are no fault.
+Rows are put in the order of their time, equal times as delivered. An hour whose labels are all alike is learnt: at a
+click rate of 0.2% many have no click, and without them a model would take clicks for commoner than they are.
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ import pyarrow.types as t
 from numpy.typing import NDArray
 
 from saec.config import Config
-from saec.data.columns import TICKS, integers, is_list, list_lengths, own_values, value_codes
+from saec.data.click_window import ClickWindow
+from saec.data.columns import TICKS, integers, is_list, own_values
 from saec.data.contract import check_contract
+from saec.data.duplicates import Distinct, distinct_rows
 from saec.data.partitions import Partition
+from saec.data.request_log import row_ids
 from saec.errors import HourHeld, InputError
 from saec.hours import Hour
 
-ROW_RULES = ("nulls", "non-finite", "labels", "timestamps")
+ROW_RULES = ("nulls", "non-finite", "labels", "timestamps", "duplicates")
 FEWEST_RATES = 12
 """Click rates of earlier hours from which a shift is looked for."""
 _ADDED = ("rule", "hour", "row")
 _SECONDS = 3600
+_GOOD, _OF_ANOTHER = -1, -2
+"""In place of a rule: it breaks none; it is a row of a click that was told to the row it belongs to."""
 
 Mask = NDArray[np.bool_]
 
@@ -53,14 +58,26 @@ class CheckedHour:
     counts: dict[str, int]
     """Rows set aside, by rule; rules that no row broke are left out."""
     duplicates: int
-    """Good rows dropped because an earlier one is the same."""
+    """Good rows dropped because another one of their id is kept, and rows of clicks that told of one."""
+    contradicting: int
+    """Ids with rows of both labels."""
+    joined: int
+    """Good rows whose click came in a later hour."""
+    of_earlier: int
+    """Rows of clicks on what was shown in earlier hours, which were learnt there."""
 
 
-def check_hour(partition: Partition, config: Config) -> CheckedHour:
+def check_hour(partition: Partition, config: Config, window: ClickWindow | None = None) -> CheckedHour:
     """Check an hour's rows and put them in order.
 
+    Args:
+        partition: The rows as delivered.
+        config: All settings.
+        window: What the hours around it say of clicks, if they are to be asked.
+
     Raises:
-        InputError: reason schema, dtype, nulls, non-finite, labels or timestamps, naming the hour and the column.
+        InputError: reason schema, dtype, nulls, non-finite, labels, timestamps or duplicates, naming the hour and the
+            column.
         HourHeld: reason empty.
     """
     check_contract(partition, config)
@@ -68,15 +85,27 @@ def check_hour(partition: Partition, config: Config) -> CheckedHour:
     if not table.num_rows:
         raise HourHeld(f"hour {hour} has no rows; nothing to learn", reason="empty")
     _check_null_shares(table, config, hour)
-    rule_B = _broken_rules(table, config, hour)
-    good_B = np.flatnonzero(rule_B < 0)
-    good = taken(table, good_B)
-    kept_B = good_B[_first_of_each(good, config.data.row_id_columns or good.column_names)]
+    rule_B, worst = _broken_rules(table, config, hour)
+    earlier_B = _of_earlier(table, window, config)
+    rule_B[earlier_B] = _OF_ANOTHER
+    found = _distinct(table, rule_B, config)
+    rule_B[found.loose] = _OF_ANOTHER
+    kept_B, clicked = found.rows_B, found.clicked
+    if len(clicked) and config.data.duplicates != "click-wins":
+        _check_contradictions(found, table, config, hour)
+        rule_B[found.contradicting] = ROW_RULES.index("duplicates")
+        worst["duplicates"] = len(found.contradicting), ", ".join(config.data.row_id_columns)
+        kept_B, clicked = np.setdiff1d(kept_B, clicked), clicked[:0]
+    _check_bad_share(rule_B, worst, config, hour)
     if not len(kept_B):
         raise HourHeld(f"hour {hour} has no good rows; nothing to learn", reason="empty")
     counts = {name: int(np.sum(rule_B == index)) for index, name in enumerate(ROW_RULES) if index in rule_B}
     rows_B = _in_order(kept_B, table[config.data.time_column])
-    return CheckedHour(taken(table, rows_B), rows_B, _set_aside(table, rule_B, hour), counts, len(good_B) - len(kept_B))
+    good = _with_clicks(taken(table, rows_B), np.isin(rows_B, clicked), config)
+    joined_B = _joined(good, window, config)
+    duplicates = table.num_rows - len(kept_B) - sum(counts.values()) - int(earlier_B.sum())
+    return CheckedHour(_with_clicks(good, joined_B, config), rows_B, _set_aside(table, rule_B, hour), counts,
+                       duplicates, len(found.clicked), int(joined_B.sum()), int(earlier_B.sum()))
 
 
 def taken(table: pa.Table, rows_B: NDArray[np.int64]) -> pa.Table:
@@ -121,26 +150,94 @@ def _check_null_shares(table: pa.Table, config: Config, hour: Hour) -> None:
                                  f"over data.max_null_share {limit:.1%}; have it delivered again", reason="nulls")
 
 
-def _broken_rules(table: pa.Table, config: Config, hour: Hour) -> NDArray[np.int8]:
-    """For each row the index of the first row rule it breaks, -1 for none.
+def _distinct(table: pa.Table, rule_B: NDArray[np.int8], config: Config) -> Distinct:
+    """One row of each id among the good ones; where a click wins, rows of clicks that are not good may tell of one."""
+    data, good_B = config.data, np.flatnonzero(rule_B == _GOOD)
+    labels_B, loose_B = _labels(table, config), good_B[:0]
+    if data.row_id_columns and data.duplicates == "click-wins" and len(good_B) < len(rule_B):
+        lacking_B = np.isin(rule_B, [ROW_RULES.index(rule) for rule in ("nulls", "non-finite", "timestamps")])
+        for name in (*data.row_id_columns, data.label_column):
+            lacking_B &= ~_null_rows(table[name])
+        loose_B = np.flatnonzero(lacking_B & (labels_B == 1))
+    names = data.row_id_columns or table.column_names
+    return distinct_rows(table, names, labels_B, good_B, loose_B, data.time_column)
+
+
+def _of_earlier(table: pa.Table, window: ClickWindow | None, config: Config) -> Mask:
+    """Rows of clicks on what was shown in earlier hours."""
+    if window is None or not len(window.shown_N):
+        return np.zeros(table.num_rows, bool)
+    found_B: Mask = np.isin(row_ids(table, config.data), window.shown_N) & (_labels(table, config) == 1)
+    return found_B
+
+
+def _joined(table: pa.Table, window: ClickWindow | None, config: Config) -> Mask:
+    """Rows without a click on which one came in a later hour."""
+    if window is None or not len(window.clicked_N):
+        return np.zeros(table.num_rows, bool)
+    found_B: Mask = np.isin(row_ids(table, config.data), window.clicked_N) & (_labels(table, config) == 0)
+    return found_B
+
+
+def _labels(table: pa.Table, config: Config) -> NDArray[np.int64]:
+    """Labels as integers, 0 for null."""
+    column = table[config.data.label_column]
+    return integers(column.cast(pa.uint8()) if t.is_boolean(column.type) else column).astype(np.int64)
+
+
+def _with_clicks(table: pa.Table, clicked_B: Mask, config: Config) -> pa.Table:
+    """The rows, some of them with a click that they did not tell of themselves."""
+    name = config.data.label_column
+    if not clicked_B.any():
+        return table
+    labels = pa.array(np.maximum(_labels(table, config), clicked_B)).cast(table[name].type)
+    return table.set_column(table.column_names.index(name), name, labels)
+
+
+def _check_contradictions(found: Distinct, table: pa.Table, config: Config, hour: Hour) -> None:
+    """What contradicts itself is set aside only while it is little, measured by the clicks that would be lost.
 
     Raises:
-        InputError: when more rows than `data.max_bad_share` break one.
+        InputError: reason duplicates.
     """
-    rule_B = np.full(table.num_rows, -1, np.int8)
+    contradicting, data = len(found.clicked), config.data
+    clicks = contradicting + int(_labels(table, config)[np.setdiff1d(found.rows_B, found.clicked)].sum())
+    if data.duplicates == "refuse" or contradicting > max(1, data.max_bad_share * clicks):
+        ids = ", ".join(data.row_id_columns)
+        raise InputError(f"hour {hour}: {contradicting:,} of the {clicks:,} ids ({ids}) with a click have rows of both "
+                         f"labels; data.duplicates is {data.duplicates}. If clicks come as rows of their own, set "
+                         "data.duplicates: click-wins, else have the hour delivered again",
+                         reason="duplicates")
+
+
+def _broken_rules(
+    table: pa.Table, config: Config, hour: Hour
+) -> tuple[NDArray[np.int8], dict[str, tuple[int, str]]]:
+    """For each row the index of the first row rule it breaks, -1 for none; by rule, the column with most such rows."""
+    rule_B = np.full(table.num_rows, _GOOD, np.int8)
     worst: dict[str, tuple[int, str]] = {}
     for rule, column, bad_B in _row_rules(table, config, hour):
         count = int(bad_B.sum())
         worst[rule] = max(worst.get(rule, (0, column)), (count, column))
         rule_B[bad_B & (rule_B < 0)] = ROW_RULES.index(rule)
+    return rule_B, worst
+
+
+def _check_bad_share(
+    rule_B: NDArray[np.int8], worst: dict[str, tuple[int, str]], config: Config, hour: Hour
+) -> None:
+    """Hour rule: few rows are bad.
+
+    Raises:
+        InputError: when more rows than `data.max_bad_share` break a rule.
+    """
     share = float((rule_B >= 0).mean())
     if share > config.data.max_bad_share:
         most = int(np.bincount(rule_B[rule_B >= 0]).argmax())
         rule, (count, column) = ROW_RULES[most], worst[ROW_RULES[most]]
-        raise InputError(f"hour {hour}: {share:.2%} of {table.num_rows:,} rows are bad, over data.max_bad_share "
+        raise InputError(f"hour {hour}: {share:.2%} of {len(rule_B):,} rows are bad, over data.max_bad_share "
                          f"{config.data.max_bad_share:.2%}; most of them by the rule {rule!r}, in {count:,} rows of "
                          f"column {column!r}. Have the hour delivered again", reason=rule)
-    return rule_B
 
 
 def _row_rules(table: pa.Table, config: Config, hour: Hour) -> Iterator[tuple[str, str, Mask]]:
@@ -170,26 +267,6 @@ def _null_rows(column: pa.ChunkedArray) -> Mask:
         parents, inner = pc.list_parent_indices(array), pc.list_flatten(array).is_null()
         null_B[parents.filter(inner).to_numpy()] = True
     return null_B
-
-
-def _first_of_each(table: pa.Table, names: list[str]) -> NDArray[np.int64]:
-    """Position of the first row of each distinct one, ascending; equality is exact, null equals null."""
-    keys = pa.table({name: _groupable(table[name]) for name in names})
-    keys = keys.append_column("@row", pa.array(np.arange(table.num_rows)))
-    first = keys.group_by(names, use_threads=False).aggregate([("@row", "min")])["@row_min"]
-    return np.sort(first.to_numpy())
-
-
-def _groupable(column: pa.ChunkedArray) -> pa.Array:
-    """A column that rows can be grouped by: codes for strings, the bytes of their values' codes for lists."""
-    array = column.combine_chunks()
-    if not is_list(array.type):
-        return array if t.is_primitive(array.type) else pa.array(value_codes(array)[1])
-    codes_E = value_codes(pc.list_flatten(array))[1]
-    ends_B = np.cumsum(np.maximum(list_lengths(array), 0)) * codes_E.itemsize
-    buffers = [None, pa.py_buffer(np.concatenate([[0], ends_B])), pa.py_buffer(codes_E)]
-    bytes_B = pa.Array.from_buffers(pa.large_binary(), len(array), buffers)
-    return pc.if_else(array.is_null(), pa.scalar(None, pa.large_binary()), bytes_B)
 
 
 def _in_order(rows_B: NDArray[np.int64], times: pa.ChunkedArray) -> NDArray[np.int64]:

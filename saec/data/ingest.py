@@ -26,6 +26,7 @@ from safetensors.numpy import save
 
 from saec.config import Config
 from saec.data.checks import CheckedHour, check_hour, taken
+from saec.data.click_window import click_window
 from saec.data.columns import encoder_columns, times_ms
 from saec.data.features import FeatureEncoder
 from saec.data.hashing import Keys
@@ -65,11 +66,17 @@ class IngestRecord:
     extra_columns: tuple[str, ...]
     """Columns that were passed over."""
     rows_read: int
-    """Rows of the delivery: `rows`, `duplicates` and all `quarantined` together."""
+    """Rows of the delivery: `rows`, `duplicates`, `clicks_of_earlier` and all `quarantined` together."""
     rows: int
     """Rows that are learnt from."""
     duplicates: int
-    """Rows that repeat an earlier one."""
+    """Rows dropped because another one of their id is learnt."""
+    contradicting: int
+    """Ids with rows of both labels, of which `data.duplicates` says what becomes."""
+    clicks_joined: int
+    """Rows whose click came in a later hour, as `data.click_delay` allows."""
+    clicks_of_earlier: int
+    """Rows of clicks on what was shown in earlier hours, left out because they were learnt there."""
     quarantined: dict[str, int]
     """Rows set aside, by the rule they broke."""
     clicks: int
@@ -92,6 +99,8 @@ class IngestRecord:
     """sha256 of the file that says in which slice each of the hour's own rows is; empty without any."""
     row_ids_sha256: str = ""
     """sha256 of the file of row ids, of the hour's own rows alone; empty when there is no request log to join."""
+    clicks_from: dict[str, str] = field(default_factory=dict)
+    """Digests of the deliveries of other hours in which clicks were looked for, by hour."""
     other_keys_sha256: str = ""
     """sha256 of the file of key matrices by the schemas of other models; empty when all have that of the settings."""
 
@@ -142,7 +151,8 @@ def ingest_hour(
     (folder / RECORD_FILE).unlink(missing_ok=True)
     others = others or {}
     partition = read_partition(config, hour, other_columns(config, others.values()))
-    checked = check_hour(partition, config)
+    window = click_window(config, hour)
+    checked = check_hour(partition, config, window)
     own = _encode(partition, checked, config, others)
     parts = {early: _late(config, early, known_N, others) for early, known_N in sorted((late or {}).items())}
     parts[hour] = own
@@ -151,6 +161,7 @@ def ingest_hour(
     save_identities(config, folder, {source: identities(config, part.rows) for source, part in parts.items()})
     counts = {str(early): len(part.rows) for early, part in parts.items() if early != hour}
     record = _record(partition, checked, rows, own.truncated, counts, rows.save(folder / ROWS_FILE))
+    record = replace(record, clicks_from=window.read if window else {})
     if others:
         record = replace(record, other_keys_sha256=_write_other_keys(folder, list(others), list(parts.values())))
     if config.serving.log:
@@ -181,7 +192,12 @@ def read_rows(config: Config, hour: Hour) -> EncodedRows:
 
 def good_rows(config: Config, partition: Partition) -> EncodedRows:
     """The good rows of a delivery that was read, encoded; errors as for `ingest_hour`."""
-    return _encode(partition, check_hour(partition, config), config, {}).rows
+    return _encode(partition, _checked(config, partition), config, {}).rows
+
+
+def _checked(config: Config, partition: Partition) -> CheckedHour:
+    """The rows of a delivery, checked, with clicks that came in later hours."""
+    return check_hour(partition, config, click_window(config, partition.hour))
 
 
 @dataclass(frozen=True)
@@ -199,8 +215,8 @@ def _encode(
 ) -> _Encoded:
     """Encode the good rows of a delivery."""
     table, encoder = checked.table, FeatureEncoder(config)
-    columns = encoder_columns(table.select({field.source_column: None for field in config.fields
-                                            if field.source_column}))
+    columns = encoder_columns(table.select({own.source_column: None for own in config.fields
+                                            if own.source_column}))
     times_B = times_ms(table[config.data.time_column])
     labels_B = table[config.data.label_column].cast(pa.uint8()).to_numpy()
     rows = EncodedRows(labels_B, times_B, encoder.encode(columns, times_B))
@@ -221,7 +237,7 @@ def _encode(
 def _late(config: Config, early: Hour, known_N: Keys, others: Mapping[str, Schema]) -> _Encoded:
     """The rows of an earlier hour that are not known yet."""
     partition = read_partition(config, early, other_columns(config, others.values()))
-    whole = _encode(partition, check_hour(partition, config), config, others)
+    whole = _encode(partition, _checked(config, partition), config, others)
     chosen = only_late(config, whole.rows, known_N)
     return _Encoded(whole.rows.taken(chosen), 0, {name: keys_BS[chosen] for name, keys_BS in whole.others.items()})
 
@@ -251,6 +267,8 @@ def _record(
     return IngestRecord(
         hour=str(partition.hour), input_sha256=partition.sha256, files=partition.files,
         duplicate_files=partition.duplicate_files, extra_columns=partition.extra_columns,
-        rows_read=partition.table.num_rows, rows=len(rows), duplicates=checked.duplicates, quarantined=checked.counts,
+        rows_read=partition.table.num_rows, rows=len(rows), duplicates=checked.duplicates,
+        contradicting=checked.contradicting, clicks_joined=checked.joined,
+        clicks_of_earlier=checked.of_earlier, quarantined=checked.counts,
         clicks=int(np.sum(rows.labels_B, dtype=np.int64)), first_ms=int(rows.times_B[0]), last_ms=int(rows.times_B[-1]),
         truncated_values=truncated, late=late, rows_file=ROWS_FILE, rows_sha256=sha256)

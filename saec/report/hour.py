@@ -47,6 +47,9 @@ from saec.report.worth import HEAD as WORTH_HEAD
 from saec.report.worth import field_worth, worth_rows
 
 CONTEXT_HOURS = 48
+CLICKS = {"contradicting": "ids with rows of both labels", "clicks_joined": "clicks that came in a later hour",
+          "clicks_of_earlier": "rows of clicks on earlier hours"}
+"""What is said of rows of clicks, where there are any: how the records call it, and how people do."""
 HOUR_DOTS = 130
 """Dots per inch of an hour's figure: as wide as half a page of the UI, and shrunk by a third on a telephone."""
 GATE_MODELS = {"original": "original", "compressed": "candidate (compressed)", "champion": "champion"}
@@ -165,6 +168,7 @@ def _facts(record: Record) -> str:
         ["clicks", text.count(record.get("clicks"))],
         ["rows quarantined / duplicates", (f"{text.count(record.get('quarantined_rows'))} / "
                                           f"{text.count(record.get('duplicates'))}")],
+        *([said, text.count(record[name])] for name, said in CLICKS.items() if record.get(name)),
         ["new features / admitted", f"{text.count(record.get('new_features'))} / {text.count(record.get('features'))}"],
         ["vectors", f"{text.vectors(record)} ({text.times(record.get('ratio_vectors'))})"],
         ["bytes, keys counted", f"{text.stored(record)} ({text.times(record.get('ratio_total'))})"],

@@ -55,7 +55,7 @@ GATE_MODELS = {"compressed": "candidate", "champion": "champion", "original": "o
 """The models on the gate rows: how the records call them, and how people do."""
 _METRICS = (("AUC", "auc"), ("Log loss", "logloss"))
 _ROW_KINDS = (("train", "rows_train"), ("gate", "rows_gate"), ("quarantined", "quarantined_rows"),
-              ("duplicate", "duplicates"), ("clicks", "clicks"))
+              ("duplicate", "duplicates"), ("of both labels", "contradicting"), ("clicks", "clicks"))
 _FIGURES = (
     (headline_figures.auc_figure, "Figure 1a", "AUC of what was served",
      "All rows of each hour, before they are learnt: what was live, the version of the hour before, the original."),

@@ -35,7 +35,8 @@ from saec.report.records import (
 from saec.report.worth import field_worth
 
 RATIOS = ("ratio_vectors", "ratio_embedding", "ratio_total", "ratio_version")
-TOTALS = ("rows", "rows_gate", "clicks", "quarantined_rows", "duplicates", "new_features")
+TOTALS = ("rows", "rows_gate", "clicks", "quarantined_rows", "duplicates", "contradicting", "clicks_joined",
+          "new_features")
 
 
 def summarise(records: Iterable[Record], last: int = 24) -> dict[str, Any]:

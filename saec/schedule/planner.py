@@ -80,8 +80,8 @@ def due_now(config: Config, ledger: Ledger, now: Hour | None = None) -> list[Pla
 
 
 def over_now(config: Config) -> Hour:
-    """The first hour that counts as not over yet, by the clock and the lag that producers are allowed."""
-    return Hour.now(timedelta(minutes=config.data.due_after))
+    """The first hour that counts as not over yet, by the clock, the lag of producers and the delay of clicks."""
+    return Hour.now(timedelta(minutes=config.data.due_after)) - config.data.click_delay
 
 
 def due_hours(
