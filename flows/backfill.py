@@ -17,25 +17,26 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from flows.commands import config_option, end, settled
-from flows.hour import FlowPipeline, run_hours
+from flows.commands import REFUSED, config_option, end, settled
+from flows.hour import FlowPipeline, broken_off, run_hours
 from flows.pages import MOST_SPANS, show_plan
 from saec.config import Config, load_config
-from saec.errors import ConfigError
+from saec.errors import ConfigError, SaecError
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
 from saec.schedule.backfill import give_up, run_backfill
 from saec.schedule.planner import Only, PlannedHour
 from saec.schedule.progress import ask, spans, would_do
 
-HourText = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2}T\d{2})?$", examples=["2017-10-01T03"])]
+# The pattern is the form's alone: what comes in another way is refused in words, by the run.
+_FORM = {"pattern": r"^(\d{4}-\d{2}-\d{2}T\d{2})?$"}
+HourText = Annotated[str, Field(json_schema_extra=_FORM, examples=["2017-10-01T03"])]
 Action = Literal["start", "dry run", "pause", "resume", "cancel"]
 log = logging.getLogger("saec.schedule.backfill")
 
 
 @flow(name="backfill", flow_run_name="backfill {action} {first} {last}", persist_result=False)
 def backfill(
-    config: Path,
     action: Action = "start",
     first: HourText = "",
     last: HourText = "",
@@ -43,11 +44,12 @@ def backfill(
     promote: bool = False,
     stop_on_failure: bool = True,
     replace: bool = False,
+    *,
+    config: Path,
 ) -> State[Any]:
     """Do the hours of a range, oldest first, or turn to the backfill that is open.
 
     Args:
-        config: YAML file with the pipeline's settings, as the worker sees it.
         action: Start one; dry run shows what would be done, as a table; pause, resume or cancel is
             about the one that is open, and needs nothing below.
         first: First hour of the range, UTC, as 2017-10-01T03.
@@ -56,16 +58,29 @@ def backfill(
         promote: Whether versions that pass the gate go live; otherwise they are kept in the store.
         stop_on_failure: Whether an hour that fails or is quarantined stops the backfill.
         replace: Whether frozen hours are done too (data.frozen_after).
+        config: YAML file with the pipeline's settings, as the worker sees it; fixed by saec deploy.
     """
-    pipeline = FlowPipeline(load_config(config), actor="backfill flow")
-    backfills = pipeline.ledger.backfills
+    try:
+        pipeline = FlowPipeline(load_config(config), actor="backfill flow")
+    except SaecError as error:
+        return broken_off(error)
+    wanted = {"only": only, "promote": promote, "stop_on_failure": stop_on_failure, "replace": replace}
+    try:
+        return _act(pipeline, action, first, last, wanted)
+    except SaecError as error:
+        if isinstance(error, ConfigError) or error.reason in ("open-backfill", "no-backfill"):
+            return Completed(name=REFUSED, message=str(error))  # what was asked for is wrong, nothing has failed
+        return broken_off(error)
+
+
+def _act(pipeline: FlowPipeline, action: Action, first: str, last: str, wanted: dict[str, Any]) -> State[Any]:
+    """What the flow does, with the errors that its parameters may lead to."""
     if action in ("pause", "cancel"):
-        turned = backfills.ask("pause") if action == "pause" else give_up(pipeline)
+        turned = pipeline.ledger.backfills.ask("pause") if action == "pause" else give_up(pipeline)
         return Completed(name="Asked", message=f"{turned} is {turned.state}, asked to {turned.asked or 'do nothing'}")
     if action == "resume":
         return _run(pipeline, None)
-    asked = ask(*_range(first, last), pipeline.actor, only=only, promote=promote, stop_on_failure=stop_on_failure,
-                replace=replace)
+    asked = ask(*_range(first, last), pipeline.actor, **wanted)
     if action == "dry run":
         return _shown(pipeline.config, would_do(pipeline.config, pipeline.ledger, asked).plan)
     return _run(pipeline, asked)
@@ -131,7 +146,7 @@ def command(config: Path, first: str, last: str, **how: Any) -> None:
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     range_ = dict(zip(("first", "last"), map(str, ends), strict=False))
-    end(backfill(config, **range_, **how, return_state=True), settings, *ends)
+    end(backfill(config=config, **range_, **how, return_state=True), settings, *ends)
 
 
 if __name__ == "__main__":

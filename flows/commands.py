@@ -20,6 +20,8 @@ from saec.ledger import Ledger, report_record
 from saec.report.terminal import hours_table
 
 LAST_HOURS = 24
+REFUSED = "REFUSED"
+"""The name of a run's state when nothing was done because it was asked for wrongly."""
 
 config_option = click.option(
     "--config", required=True, type=click.Path(path_type=Path), help="YAML file with the pipeline's settings."
@@ -46,7 +48,9 @@ def end(state: State[Any], config: Config, first: Hour | None = None, last: Hour
 
 
 def exit_code(state: State[Any]) -> int:
-    """0 done, 1 failed, 3 held or quarantined."""
+    """0 done, 1 failed, 2 wrongly asked for, 3 held or quarantined."""
     if not state.is_completed():
         return 1
+    if state.name == REFUSED:
+        return 2
     return 3 if state.name in ("HELD", "QUARANTINED") else 0

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from prefect import serve
+from prefect import Flow, serve
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
@@ -26,28 +26,39 @@ from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron, Schedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.annotations import freeze
 from pydantic import ValidationError
 
 from flows.automations import install_automations
 from flows.backfill import backfill
 from flows.commands import config_option, settled
+from flows.events import pipeline_name
 from flows.hourly import hourly
+from flows.pages import OVERVIEW, page_key
 from flows.server import PORT, server
 from flows.settings import SETTINGS
+from saec.config import Config
 from saec.errors import SaecError
 from saec.store.model_store import open_store
 from saec.store.probe import check_creates_once
 
 CRON = "5 * * * *"
+_OF = "Pipeline: "
+"""What a deployment's description says before the pipeline's name."""
 RUNS_AT_ONCE = 3
 """Most runs that are started at once: one works and the others end HELD, but each is a process that imports torch, and
 after an outage of a night the late runs would else all start in the same second."""
 
 
-def deployments(config: Path, name: str, schedule: Schedule, work_pool: str | None = None) -> list[RunnerDeployment]:
-    """Both flows as the server will know them: `hourly/NAME` on its schedule, `backfill/NAME` by hand."""
+def deployments(
+    config: Path, settings: Config, name: str, schedule: Schedule, work_pool: str | None = None
+) -> list[RunnerDeployment]:
+    """Both flows as the server will know them: `hourly/NAME` on its schedule, `backfill/NAME` by hand.
+
+    The settings file is frozen, so that no form and no caller can point a pipeline's runs at another one.
+    """
     common: dict[str, Any] = {
-        "parameters": {"config": str(config.absolute())},
+        "parameters": {"config": freeze(str(config.absolute()))},
         "tags": ["saec"],
         "entrypoint_type": EntrypointType.MODULE_PATH,
     }
@@ -56,9 +67,35 @@ def deployments(config: Path, name: str, schedule: Schedule, work_pool: str | No
         # are relative to the folder that this command runs in.
         common |= {"work_pool_name": work_pool, "job_variables": {"working_dir": str(Path.cwd()), "env": SETTINGS}}
     return [
-        RunnerDeployment.from_flow(hourly, name, schedule=schedule, **common),
-        RunnerDeployment.from_flow(backfill, name, **common),
+        RunnerDeployment.from_flow(flow, name, schedule=when, description=_described(flow, settings), **common)
+        for flow, when in ((hourly, schedule), (backfill, None))
     ]
+
+
+def _described(flow: Flow[..., Any], settings: Config) -> str:
+    """What a deployment's page says, the way to the overview first."""
+    overview = f"/artifacts/key/{page_key(settings, OVERVIEW)}"
+    return (f"**[Where the pipeline stands]({overview})**: what is live, alarms, the last hours; after the first "
+            f"run.\n\n{flow.description}\n\n{_OF}{pipeline_name(settings)}")
+
+
+def require_own(name: str, settings: Config) -> None:
+    """Refuse a deployment's name that another pipeline has on this server.
+
+    Raises:
+        click.ClickException: naming that pipeline.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(f"{hourly.name}/{name}")
+        except ObjectNotFound:
+            return
+    _, told, owner = (found.description or "").partition(_OF)
+    if told and owner != pipeline_name(settings):
+        raise click.ClickException(f"{hourly.name}/{name} is the deployment of another pipeline on this server, "
+                                   f"{owner}, with settings {found.parameters.get('config')}; this one is "
+                                   f"{pipeline_name(settings)}: give it a name of its own with --name, or delete that "
+                                   f"deployment if it is gone: prefect deployment delete {hourly.name}/{name}")
 
 
 def paused(name: str) -> bool:
@@ -110,12 +147,13 @@ def command(config: Path, name: str | None, cron: str, timezone: str, work_pool:
     try:
         check_creates_once(open_store(settings.store_url).objects)
         with server(port, start=not work_pool) as url, temporary_settings({PREFECT_API_URL: url}):
+            require_own(name, settings)
             install_automations(settings)
             if paused(name):
                 schedule = replace(schedule, active=False)
                 click.echo(f"{hourly.name}/{name} was paused and stays so; its switch is on its page in the UI")
             click.echo(f"Prefect UI: {url.removesuffix('/api')}")
-            _hand_over(deployments(config, name, schedule, work_pool), work_pool)
+            _hand_over(deployments(config, settings, name, schedule, work_pool), work_pool)
     except SaecError as error:
         raise click.ClickException(str(error)) from None
 

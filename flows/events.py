@@ -10,6 +10,7 @@ related resource; every payload has a `message` for notifications. Telling never
 is logged, and sending is a background thread's affair.
 """
 
+import functools
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +19,7 @@ from prefect.events import emit_event
 
 from saec.config import Config
 from saec.hours import Hour
-from saec.ledger import HourRow, report_record
+from saec.ledger import HourRow, Ledger, report_record
 from saec.monitoring.alarms import Alarm
 from saec.report import text
 from saec.report.records import explanation
@@ -33,14 +34,24 @@ log = logging.getLogger("saec.events")
 
 
 def pipeline_name(config: Config) -> str:
-    """What a pipeline is called: its workspace's folder."""
-    return config.workspace.absolute().name
+    """What a pipeline is called: its workspace's folder, and the id by which its ledger tells it from its namesakes."""
+    return f"{config.workspace.absolute().name}-{_id(config.ledger_url)}"
 
 
 def resource(config: Config) -> dict[str, str]:
     """The pipeline as the subject of events."""
-    name = pipeline_name(config)
-    return {"prefect.resource.id": f"saec.pipeline.{name}", "prefect.resource.name": name}
+    return {"prefect.resource.id": f"saec.pipeline.{_id(config.ledger_url)}",
+            "prefect.resource.name": pipeline_name(config)}
+
+
+@functools.lru_cache
+def _id(ledger_url: str) -> str:
+    """The pipeline's id, read once a process."""
+    ledger = Ledger(ledger_url)
+    try:
+        return ledger.pipeline_id
+    finally:
+        ledger.close()
 
 
 def tell_hour(config: Config, row: HourRow) -> None:

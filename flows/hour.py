@@ -20,7 +20,7 @@ from flows.events import tell_alarms, tell_hour
 from flows.pages import end_again, show_hour, show_overview, show_progress, tag_hour
 from flows.tasks import as_task_run
 from saec.config import Config
-from saec.errors import LedgerError
+from saec.errors import LedgerError, SaecError
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease
 from saec.logs import about
@@ -126,6 +126,12 @@ def run_hours(pipeline: FlowPipeline, work: Callable[[], list[HourRow]]) -> Stat
     if gone := broken(fired):
         return Failed(message="; ".join([*(alarm.message for alarm in gone), state.message or ""]))
     return state
+
+
+def broken_off(error: SaecError) -> State[Any]:
+    """The state of a run that an error has ended which says by itself what to do: failed, in words, without a crash."""
+    log.error("%s", error)
+    return Failed(message=str(error))
 
 
 def hour_state(row: HourRow) -> State[HourRow]:

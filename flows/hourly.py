@@ -15,8 +15,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.commands import config_option, end, settled
-from flows.hour import FlowPipeline, run_hours
+from flows.hour import FlowPipeline, broken_off, run_hours
 from saec.config import load_config
+from saec.errors import SaecError
 from saec.hours import Hour
 from saec.schedule.advance import advance
 
@@ -28,8 +29,11 @@ def hourly(config: Path) -> State[Any]:
     Args:
         config: YAML file with the pipeline's settings, as the worker sees it.
     """
-    pipeline = FlowPipeline(load_config(config), actor="hourly flow")
-    return run_hours(pipeline, lambda: advance(pipeline, listener=pipeline))
+    try:
+        pipeline = FlowPipeline(load_config(config), actor="hourly flow")
+        return run_hours(pipeline, lambda: advance(pipeline, listener=pipeline))
+    except SaecError as error:
+        return broken_off(error)
 
 
 @click.command()

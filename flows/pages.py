@@ -1,9 +1,9 @@
 """What the Prefect UI shows beside the runs: the overview, a page and a table of each hour, a backfill's plan and bar.
 
-Decisions: pages are artifacts, made from the ledger's rows alone, under keys that say pipeline and hour
-(`shop-hour-20171001t03`), so that pipelines share a server, and an hour that is done again gets a further version of
-its page. The overview is one artifact that is rewritten, so that its address can be kept and no versions pile up. A
-page that cannot be drawn or stored is logged and changes no outcome: the ledger has spoken before.
+Decisions: pages are artifacts, made from the ledger's rows alone, under keys that say pipeline, its id and hour
+(`shop-1a2b3c4d-hour-20171001t03`), so that pipelines share a server, and an hour that is done again gets a further
+version of its page. The overview is one artifact that is rewritten, so that its address can be kept and no versions
+pile up. A page that cannot be drawn or stored is logged and changes no outcome: the ledger has spoken before.
 """
 
 import logging

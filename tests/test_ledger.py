@@ -285,8 +285,8 @@ def test_a_newer_ledger_is_refused(tmp_path):
     path = tmp_path / "ledger.db"
     Ledger(f"sqlite:///{path}").close()
     with sqlite3.connect(path) as connection:
-        connection.execute("update schema_version set version = 3")
-    with pytest.raises(LedgerError, match="of version 3, this saec knows version 2") as caught:
+        connection.execute("update schema_version set version = 4")
+    with pytest.raises(LedgerError, match="of version 4, this saec knows version 3") as caught:
         Ledger(f"sqlite:///{path}")
     assert caught.value.reason == "schema-version"
 
@@ -331,9 +331,24 @@ def test_an_older_ledger_is_brought_up_to_date(tmp_path):
     first.close()
     with sqlite3.connect(path) as connection:
         connection.executescript("alter table hours drop column delivery; alter table lease drop column wanted_until; "
-                                 "drop table hours_aside; "
+                                 "drop table hours_aside; drop table pipeline; "
                                  "drop table backfills; update schema_version set version = 1")
+    ids = set()
     for _ in range(2):
         ledger = Ledger(f"sqlite:///{path}")
         assert [(row.hour, row.checkpoint, row.delivery) for row in ledger.rows()] == [(HOUR, f"after-{HOUR}", None)]
+        ids.add(ledger.pipeline_id)
         ledger.close()
+    assert len(ids) == 1
+
+
+@pytest.mark.case(18)
+def test_a_ledger_of_version_2_gets_an_id(tmp_path):
+    """Drawn once, when it is first opened."""
+    path = tmp_path / "ledger.db"
+    Ledger(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as connection:
+        connection.executescript("drop table pipeline; update schema_version set version = 2")
+    first, second = Ledger(f"sqlite:///{path}"), Ledger(f"sqlite:///{path}")
+    assert first.pipeline_id == second.pipeline_id
+    assert len(first.pipeline_id) == 8

@@ -26,7 +26,16 @@ from saec.failpoints import reached
 from saec.hours import Hour
 from saec.ledger.backfills import Backfills
 from saec.ledger.rows import OUTCOMES, HourRow, Lease, Result
-from saec.ledger.tables import AsideRecord, HourRecord, LeaseRecord, finite, hour_row, open_engine, without_secrets
+from saec.ledger.tables import (
+    AsideRecord,
+    HourRecord,
+    LeaseRecord,
+    PipelineRecord,
+    finite,
+    hour_row,
+    open_engine,
+    without_secrets,
+)
 
 HourTable = type[HourRecord]
 
@@ -65,6 +74,12 @@ class Ledger:
     def backfills(self) -> Backfills:
         """Backfills that were asked for, and the hours of the open one."""
         return Backfills(self._reading, self._writing, self._clock)
+
+    @cached_property
+    def pipeline_id(self) -> str:
+        """Eight hexadecimal digits that tell this pipeline from any other, whatever it and its folders are called."""
+        with self._reading() as session:
+            return session.get_one(PipelineRecord, 1).id
 
     def close(self) -> None:
         """Close the connections."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 import time
 from dataclasses import fields
@@ -46,8 +47,9 @@ from saec.hours import Hour
 from saec.ledger.rows import HourRow
 from saec.plain_json import plain_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BUSY_SECONDS = 30
+_ID_BYTES = 4
 _RESTART_SECONDS = 30.0
 
 
@@ -136,6 +138,15 @@ class LeaseRecord(Table, kw_only=True):
     fence: Mapped[int]
     expires_at: Mapped[datetime]
     wanted_until: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class PipelineRecord(Table, kw_only=True):
+    """The pipeline's own id, in the only row: drawn when the ledger is made, and never changed."""
+
+    __tablename__ = "pipeline"
+
+    key: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[str]
 
 
 class SchemaRecord(Table, kw_only=True):
@@ -268,10 +279,12 @@ def _create_tables(engine: Engine) -> None:
             connection.execute(insert(SchemaRecord).values(version=SCHEMA_VERSION))
             connection.execute(insert(LeaseRecord).values(key=1, owner="", fence=0, expires_at=datetime.now(UTC)))
         elif found < SCHEMA_VERSION:
-            for name, column in (("hours", "delivery"), ("lease", "wanted_until")):
+            for name, column in (("hours", "delivery"), ("lease", "wanted_until")) if found == 1 else ():
                 kind = Table.metadata.tables[name].columns[column].type.compile(connection.dialect)
                 connection.execute(text(f"ALTER TABLE {name} ADD COLUMN {column} {kind}"))
             connection.execute(update(SchemaRecord).values(version=SCHEMA_VERSION))
+        if found is None or found < SCHEMA_VERSION:
+            connection.execute(insert(PipelineRecord).values(key=1, id=secrets.token_hex(_ID_BYTES)))
 
 
 def _version(connection: Connection) -> int | None:

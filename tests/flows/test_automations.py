@@ -12,16 +12,24 @@ from prefect.automations import Automation, ChangeFlowRunState, DoNothing, Postu
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import events
 from flows.automations import automations, install_automations
 from flows.deploy import server
 from flows.events import tell_hour
 from saec.errors import ConfigError
 from saec.ledger import HourRow
 
-NAMES = {"saec: a run without a sign of life", "saec workspace: what it stands on is gone",
-         "saec workspace: no hour finished", "saec workspace: an hour FAILED",
-         "saec workspace: nothing published for hours", "saec workspace: the live model is old",
-         "saec workspace: what is live is shown worse", "saec workspace: the disk is nearly full"}
+
+@pytest.fixture(autouse=True)
+def own_id(monkeypatch):
+    """Every pipeline's id, so that no ledger is made."""
+    monkeypatch.setattr(events, "_id", lambda _url: "1a2b3c4d")
+
+
+NAMES = {"saec: a run without a sign of life", "saec workspace-1a2b3c4d: what it stands on is gone",
+         "saec workspace-1a2b3c4d: no hour finished", "saec workspace-1a2b3c4d: an hour FAILED",
+         "saec workspace-1a2b3c4d: nothing published for hours", "saec workspace-1a2b3c4d: the live model is old",
+         "saec workspace-1a2b3c4d: what is live is shown worse", "saec workspace-1a2b3c4d: the disk is nearly full"}
 
 
 def named(config, notification: Any = None) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def test_installed_twice_and_set_off(simulated, monkeypatch):
     config = simulated.config()
     install_automations(config)
     first = {name: Automation.read(name=name) for name in NAMES}
-    first["saec workspace: the disk is nearly full"].disable()
+    first["saec workspace-1a2b3c4d: the disk is nearly full"].disable()
     install_automations(simulated.config(alarms={"quiet_minutes": 33}))
     second = {name: Automation.read(name=name) for name in NAMES}
     written: list[str] = []
@@ -100,15 +108,15 @@ def test_installed_twice_and_set_off(simulated, monkeypatch):
         install_automations(simulated.config(alarms={"quiet_minutes": 33}))
     assert written == [], "what is as wanted is left alone"
     assert {name: found.id for name, found in first.items()} == {name: found.id for name, found in second.items()}
-    assert second["saec workspace: no hour finished"].trigger.within == timedelta(minutes=33)
-    assert not second["saec workspace: the disk is nearly full"].enabled
+    assert second["saec workspace-1a2b3c4d: no hour finished"].trigger.within == timedelta(minutes=33)
+    assert not second["saec workspace-1a2b3c4d: the disk is nearly full"].enabled
     with get_client(sync_client=True) as client:
         assert {found["name"] for found in client.request("POST", "/automations/filter", json={}).json()} == NAMES
     with pytest.raises(ConfigError, match="slack-webhook/nobody"):
         install_automations(simulated.config(alarms={"notify": "slack-webhook/nobody"}))
     tell_hour(config, HourRow(simulated.hours[0], "FAILED", attempts=1, fence=1, reason="oom", message="no memory"))
     deadline = time.monotonic() + 30
-    while not fired("saec workspace: an hour FAILED") and time.monotonic() < deadline:
+    while not fired("saec workspace-1a2b3c4d: an hour FAILED") and time.monotonic() < deadline:
         time.sleep(0.25)
-    assert len(fired("saec workspace: an hour FAILED")) == 1
-    assert not fired("saec workspace: no hour finished")
+    assert len(fired("saec workspace-1a2b3c4d: an hour FAILED")) == 1
+    assert not fired("saec workspace-1a2b3c4d: no hour finished")

@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import events
+from flows.automations import automations
 from flows.deploy import CRON, command, deployments
+from flows.events import pipeline_name, resource
+from flows.pages import OVERVIEW, page_key
 from flows.settings import SETTINGS
 
 SECONDS = 100
@@ -48,15 +53,62 @@ def until(found: Callable[[], Any]) -> Any:
     raise TimeoutError
 
 
-def test_deployments_without_a_server(tmp_path):
+def test_deployments_without_a_server(tmp_path, fresh):
     """`hourly` runs by the schedule, `backfill` by hand; both are named alike and told where the settings are."""
-    hourly, backfill = deployments(tmp_path / "shop.yaml", "shop", EVERY_HOUR)
+    hourly, backfill = deployments(tmp_path / "shop.yaml", fresh.config(), "shop", EVERY_HOUR)
     assert (hourly.full_name, backfill.full_name) == ("hourly/shop", "backfill/shop")
     assert (hourly.entrypoint, backfill.entrypoint) == ("flows.hourly.hourly", "flows.backfill.backfill")
     (schedule,) = hourly.schedules
     assert (schedule.schedule.cron, schedule.schedule.timezone) == (CRON, "UTC")
     assert not backfill.schedules
     assert hourly.parameters == backfill.parameters == {"config": str(tmp_path / "shop.yaml")}
+
+
+@pytest.mark.case(20)
+def test_the_form_and_the_page_of_a_deployment(tmp_path, fresh):
+    """The settings file is fixed and comes last; the description leads to the overview and says whose it is."""
+    settings = fresh.config()
+    for deployment in deployments(tmp_path / "shop.yaml", settings, "shop", EVERY_HOUR):
+        fields = deployment._parameter_openapi_schema.properties
+        assert (fields["config"]["readOnly"], fields["config"]["enum"]) == (True, [str(tmp_path / "shop.yaml")])
+        assert max(fields.values(), key=lambda field: field["position"]) is fields["config"]
+        assert f"(/artifacts/key/{pipeline_name(settings)}-overview)" in deployment.description
+        assert deployment.description.endswith(f"Pipeline: {pipeline_name(settings)}")
+    assert fields["first"]["pattern"].startswith("^")
+
+
+@pytest.mark.case(18)
+def test_pipelines_of_one_name_are_told_apart(fresh, tmp_path):
+    """Two workspaces of one folder name share no key, no resource and no automation; each keeps its own for good."""
+    other = fresh.copy(tmp_path / "other" / "site")
+    configs = fresh.config(), other.config()
+    assert configs[0].workspace.name == configs[1].workspace.name
+    for made in (pipeline_name, lambda config: resource(config)["prefect.resource.id"],
+                 lambda config: page_key(config, OVERVIEW), lambda config: automations(config)[1].name):
+        first, second = map(made, configs)
+        assert first != second
+        events._id.cache_clear()
+        assert made(configs[0]) == first
+
+
+@pytest.mark.case(18)
+@pytest.mark.usefixtures("prefect_server")
+def test_a_name_that_another_pipeline_has_is_refused(site, settings_file, simulated, tmp_path):
+    """Its deployment would be overwritten without a word; the same pipeline may deploy again from elsewhere."""
+    def mine(path: Path):
+        return CliRunner().invoke(command, ["--config", str(path), "--name", "mine", "--work-pool", "machines"])
+    assert mine(settings_file).exit_code == 0
+    moved = settings_file.with_name("moved.yaml")
+    moved.write_bytes(settings_file.read_bytes())
+    assert mine(moved).exit_code == 0
+    theirs = tmp_path / "theirs.yaml"
+    other = simulated.config().model_copy(update={"workspace": tmp_path / "other" / "workspace"})
+    theirs.write_text(yaml.safe_dump(other.model_dump(mode="json")))
+    refused = mine(theirs)
+    assert refused.exit_code == 1
+    assert f"hourly/mine is the deployment of another pipeline on this server, {pipeline_name(site.config())}" in (
+        refused.output)
+    assert known("hourly/mine").parameters == {"config": str(moved)}
 
 
 def known(name: str = "hourly/shop"):

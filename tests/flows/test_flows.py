@@ -1,5 +1,6 @@
 """The flows against Prefect's test server, on a small pipeline of which two hours are to come."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ from prefect.client.orchestration import get_client
 
 from flows.backfill import backfill
 from flows.commands import exit_code
+from flows.events import pipeline_name
 from flows.hourly import hourly
 from flows.pages import overview_id
 from flows.tasks import TASKS
@@ -56,8 +58,9 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     assert [sorted(run["tags"]) for run in hours] == [["PUBLISHED", "saec"]] * 2
     names = ("ingest", "train", "cluster", "retrain", "gate", "publish")
     assert [task["name"] for task in steps] == [f"{name} {hour}" for hour in site.hours[5:] for name in names]
-    pages = {f"workspace-hour-20260301t{hour}{page}" for hour in (17, 18) for page in ("", "-models")}
-    assert {artifact["key"] for artifact in artifacts} - {"workspace-overview"} == pages
+    name = pipeline_name(site.config())
+    pages = {f"{name}-hour-20260301t{hour}{page}" for hour in (17, 18) for page in ("", "-models")}
+    assert {artifact["key"] for artifact in artifacts} - {f"{name}-overview"} == pages
     standing = overview_id(site.config())
     assert "**backlog**: nothing" in overview(standing)
     site.store.hold(actor="ann", reason="launch day", fence=100)
@@ -76,7 +79,8 @@ def test_a_quarantined_and_a_failed_hour(site, settings_file, monkeypatch):
     assert [(row.state, row.reason) for row in site.rows()[5:]] == [("QUARANTINED", "corrupt"), ("FAILED", "bug")]
     hours, _, artifacts = runs_of(state)
     assert [run["state_name"] for run in hours] == ["QUARANTINED", "Failed"]
-    assert {"workspace-hour-20260301t17", "workspace-hour-20260301t18"} <= {artifact["key"] for artifact in artifacts}
+    name = pipeline_name(site.config())
+    assert {f"{name}-hour-20260301t17", f"{name}-hour-20260301t18"} <= {artifact["key"] for artifact in artifacts}
 
 
 def test_a_busy_pipeline_is_no_failure(site, settings_file):
@@ -91,10 +95,10 @@ def test_a_busy_pipeline_is_no_failure(site, settings_file):
 def test_backfill_shows_its_plan_and_does_it(site, settings_file):
     """A dry run shows what would be done; the backfill does it, and leaves the live version alone."""
     first, last, live = str(site.hours[4]), str(site.hours[5]), site.live
-    state = backfill(settings_file, first=first, last=last, action="dry run", return_state=True)
+    state = backfill(config=settings_file, first=first, last=last, action="dry run", return_state=True)
     assert (state.name, state.message, exit_code(state)) == ("Planned", "1 to do, 1 to skip", 0)
     assert len(site.rows()) == 5
-    state = backfill(settings_file, first=first, last=last, return_state=True)
+    state = backfill(config=settings_file, first=first, last=last, return_state=True)
     assert (state.name, exit_code(state)) == ("KEPT", 0)
     assert state.message == f"backfill {first} to {last} (missing) is DONE: 1 kept"
     assert site.rows()[-1].reason == "not-promoted"
@@ -105,7 +109,7 @@ def test_a_backfill_that_goes_live_says_so(site, settings_file):
     """Of hours done aside the newest is released at the end, and the run is named after that."""
     first, last = str(site.hours[3]), str(site.hours[4])
     site.redeliver(site.hours[3])
-    state = backfill(settings_file, first=first, last=last, only="all", promote=True, return_state=True)
+    state = backfill(config=settings_file, first=first, last=last, only="all", promote=True, return_state=True)
     assert (state.name, exit_code(state)) == ("PUBLISHED", 0)
     assert f"{site.live} is live" in state.message
 
@@ -117,7 +121,7 @@ def test_what_was_said_before_the_swap_is_corrected(site, settings_file):
     The backfill says that it released a version though some hour of it was held by its gate.
     """
     site.redeliver(site.hours[1])
-    state = backfill(settings_file, first=str(site.hours[1]), last=str(site.hours[4]), only="all", promote=True,
+    state = backfill(config=settings_file, first=str(site.hours[1]), last=str(site.hours[4]), only="all", promote=True,
                      return_state=True)
     rows = {row.hour: row for row in site.rows()}
     assert rows[site.hours[1]].state == "HELD"
@@ -135,13 +139,44 @@ def test_what_was_said_before_the_swap_is_corrected(site, settings_file):
     assert "was released" in pages[f"Hour {site.hours[4]}: PUBLISHED"]
 
 
-def test_what_a_form_gets_wrong_is_refused(settings_file):
-    """An hour in another form never starts a run; a range the wrong way round fails by its message."""
-    with pytest.raises(Exception, match="pattern"):
-        backfill(settings_file, first="1 Oct 2017", last="2017-10-01T05")
-    state = backfill(settings_file, first="2017-10-01T05", last="2017-10-01T03", return_state=True)
-    assert state.is_failed()
-    assert "swap them" in state.message
+@pytest.mark.case(20)
+@pytest.mark.parametrize(("given", "said"), [
+    ({"first": "1 Oct 2017", "last": "2017-10-01T05"}, "is not of the form 2017-10-01T03"),
+    ({"first": "2026-02-30T05", "last": "2026-03-01T05"}, "does not exist"),
+    ({"first": "2026-03-01T15", "last": "2026-03-01T13"}, "swap them"),
+    ({"first": "2026-03-01T15"}, "name the first and the last hour"),
+    ({"first": "1970-01-01T00", "last": "2026-03-01T13"}, "the first one that there is data of is 2026-03-01T12"),
+    ({"first": "1970-01-01T00", "last": "2026-03-01T13", "action": "dry run"}, "the first one that there is data of"),
+    ({"action": "resume"}, "no backfill is open"), ({"action": "pause"}, "no backfill is open"),
+    ({"action": "cancel"}, "no backfill is open"),
+])
+def test_what_a_form_gets_wrong_is_refused(site, settings_file, given, said):
+    """A slip is no failed run and no crash: the run ends REFUSED, in the words of the command line, exit code 2."""
+    state = backfill(config=settings_file, **given, return_state=True)
+    assert (state.name, state.is_completed(), exit_code(state)) == ("REFUSED", True, 2)
+    assert said in state.message
+    assert len(site.rows()) == 5
+
+
+@pytest.mark.case(20)
+def test_broken_settings_fail_in_words(settings_file):
+    """The settings are not the form's: their fault fails the run, and its message is the one of every command."""
+    settings_file.write_text("data: {sauce: here}")
+    for state in (hourly(settings_file, return_state=True), backfill(config=settings_file, return_state=True)):
+        assert (state.is_failed(), exit_code(state)) == (True, 1)
+        assert "sauce" in state.message
+        assert "encountered an exception" not in state.message
+
+
+@pytest.mark.case(5)
+def test_a_store_that_is_gone_fails_the_run(site, settings_file):
+    """Where no hour is due any more, too; the overview says so first."""
+    hourly(settings_file, return_state=True)
+    shutil.rmtree(site.folder / "workspace" / "store")
+    state = hourly(settings_file, return_state=True)
+    assert (state.is_failed(), exit_code(state)) == (True, 1)
+    assert "nothing is live, though 5 hours of the ledger are PUBLISHED" in state.message
+    assert overview(overview_id(site.config())).startswith("# What was live is gone")
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from flows import pages
+from flows import events, pages
 from flows.hour import hour_state, run_state
 from saec.config import AlarmsConfig
 from saec.hours import Hour
@@ -19,6 +19,12 @@ HOUR = Hour.parse("2017-10-01T03")
 def row(state: str, reason: str | None = None, offset: int = 0, **known) -> HourRow:
     """An hour of the ledger."""
     return HourRow(HOUR + offset, state, attempts=1, fence=1, reason=reason, message=f"said of {state}", **known)
+
+
+@pytest.fixture(autouse=True)
+def own_id(monkeypatch):
+    """Every pipeline's id, so that no ledger is made."""
+    monkeypatch.setattr(events, "_id", lambda _url: "1a2b3c4d")
 
 
 @pytest.fixture
@@ -41,9 +47,9 @@ def test_page_of_an_hour(shown, config):
     published = row("PUBLISHED", record={"auc_served": 0.69, "auc_compressed": 0.7, "rows": 100}, version="v-1")
     pages.show_hour(config, published, [row("HELD", "empty", -1), published])
     page, models = shown
-    assert models["key"] == "my-shop-hour-20171001t03-models"
+    assert models["key"] == "my-shop-1a2b3c4d-hour-20171001t03-models"
     assert [row["AUC"] for row in models["table"]] == ["0.6900", "0.7000"]
-    assert page["key"] == "my-shop-hour-20171001t03"
+    assert page["key"] == "my-shop-1a2b3c4d-hour-20171001t03"
     assert re.fullmatch(r"[a-z0-9-]+", page["key"])
     assert page["markdown"].startswith("# 2017-10-01T03 · PUBLISHED")
     assert "data:image/png;base64," in page["markdown"]
@@ -71,9 +77,9 @@ def test_the_overview_stands_under_one_key(shown, troubled, monkeypatch, config)
     monkeypatch.setattr(pages, "overview_id", lambda _config: None)
     pages.show_overview(config, troubled, alarms(troubled, AlarmsConfig()))
     (overview,) = shown
-    assert overview["key"] == "my-shop-overview"
+    assert overview["key"] == "my-shop-1a2b3c4d-overview"
     assert overview["description"] == "Alarms: lost, quiet, failed, held, old, worse, disk"
-    assert "[2017-10-01T06](/artifacts/key/my-shop-hour-20171001t06)" in overview["markdown"]
+    assert "[2017-10-01T06](/artifacts/key/my-shop-1a2b3c4d-hour-20171001t06)" in overview["markdown"]
 
 
 def test_plan_of_a_backfill(shown, config):

@@ -22,6 +22,7 @@ import saec.schedule.lease
 from flows.deploy import CRON, RUNS_AT_ONCE, deployments
 from flows.hourly import hourly
 from flows.tasks import TASKS
+from saec.config import load_config
 
 
 def may_wait(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,7 +43,7 @@ if "DRILL_NAME" in os.environ:  # in the worker and its runs, not where pytest l
 
 def main(settings: Path) -> None:
     """Serve the hourly flow until killed."""
-    deployment = deployments(settings, os.environ["DRILL_NAME"], Cron(CRON))[0]
+    deployment = deployments(settings, load_config(settings), os.environ["DRILL_NAME"], Cron(CRON))[0]
     deployment.entrypoint = f"drill.{hourly.fn.__name__}"
     schedule = json.loads(os.environ["DRILL_SCHEDULE"])
     deployment.schedules = [DeploymentScheduleCreate.model_validate({"schedule": schedule})]
