@@ -34,7 +34,7 @@ _SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
 """Settings of `data` that say when an hour is done, not what comes of it."""
 _LATER: tuple[tuple[str, str, Any], ...] = (
     ("data", "delimiter", None), ("data", "header", []), ("data", "duplicates", "click-wins"),
-    ("data", "click_delay", 0))
+    ("data", "click_delay", 0), ("data", "time_unit", None), ("compression", "clusterer", "saec"))
 """Settings that came later, with what they are where nobody sets them."""
 
 
@@ -60,6 +60,8 @@ class DataConfig(Section):
     """Names of the columns of CSV that has no line of names, in its order; with the line there, leave it empty."""
     time_column: Name
     """Timestamp column of the event; rows are trained on in its order."""
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    """What a time column of numbers counts since 1970-01-01T00 UTC; null refuses numbers."""
     label_column: Name
     """Integer or boolean column holding 0 or 1."""
     row_id_columns: list[Name] = []
@@ -145,6 +147,9 @@ class FieldConfig(Section):
             raise ValueError(f"field {self.name!r} of floats must be of kind numeric, got {self.kind}")
         if self.boundaries != sorted(set(self.boundaries)):
             raise ValueError(f"boundaries of field {self.name!r} must ascend without repeats")
+        if self.type == "float" and len(set(map(layout.single, self.boundaries))) < len(self.boundaries):
+            raise ValueError(f"boundaries of field {self.name!r} are alike as 32-bit floats, as which numbers of a "
+                             "field of floats are compared; leave one out, or use type int")
         if self.cap is not None and self.type != "int":
             raise ValueError(f"cap of field {self.name!r} needs type int, got {self.type}")
         return self
@@ -373,6 +378,14 @@ class Config(Section):
             if fields[name].kind == "list" or fields[name].source_column is None:
                 raise ValueError(f"report.slices names {name!r}, of kind {fields[name].kind}; wanted fields that read "
                                  "one value of a column")
+        return self
+
+    @model_validator(mode="after")
+    def _time_is_no_field(self) -> Self:
+        for field in self.fields:
+            if field.source_column == self.data.time_column:
+                raise ValueError(f"field {field.name!r} reads the time column {self.data.time_column!r}; give it kind "
+                                 "hour_of_day or day_of_week, which read the time by themselves")
         return self
 
     @model_validator(mode="after")

@@ -5,11 +5,14 @@ Shapes: F fields, S slots.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Protocol
 
 CLOCKS = {"hour_of_day": 24, "day_of_week": 7}
 """Kinds of fields that are derived from the event's time and read no column, and how many values each has."""
+
+_LARGEST = 3.4028234663852886e+38  # of the 32-bit floats
 
 
 class FieldLike(Protocol):
@@ -51,3 +54,13 @@ def slot_fields(fields: Sequence[FieldLike], crosses: Sequence[Sequence[str]]) -
     """For each of the S columns of the key matrix, the index of its field."""
     counts = [slots(field) for field in fields] + [1] * len(crosses)
     return tuple(index for index, count in enumerate(counts) for _ in range(count))
+
+
+def single(number: float) -> float:
+    """The nearest 32-bit float, as which numbers and boundaries of a field of floats are compared.
+
+    >>> single(0.5), single(0.7) == 0.7, single(1e300)
+    (0.5, False, 3.4028234663852886e+38)
+    """
+    found: float = struct.unpack("f", struct.pack("f", max(-_LARGEST, min(number, _LARGEST))))[0]
+    return found

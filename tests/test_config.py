@@ -190,7 +190,7 @@ OTHER = {
     "model.network": "deepfm", "model.hidden": [8], "training.precision": "bfloat16", "workspace": "w2",
     "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",
     "data.late": "fold", "compression.clusterer": "scikit-learn", "data.layout": "%Y/%m/%d/%H", "data.format": "csv",
-    "data.delimiter": ";", "data.header": ["c"], "data.duplicates": "refuse",
+    "data.time_unit": "ms", "data.delimiter": ";", "data.header": ["c"], "data.duplicates": "refuse",
     "alarms.notify": "slack-webhook/on-call", "report.slices": [GOOD["fields"][0]["name"]],
     "serving.host": "0.0.0.0", "serving.log": "l", "serving.cache": "c", "serving.api_key_file": "k",
 }

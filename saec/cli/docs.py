@@ -1,6 +1,6 @@
-"""Writes docs/commands.md and docs/configuration.md from the code: `python -m saec.cli.docs`.
+"""Writes docs/commands.md, docs/configuration.md and docs/types.md from the code: `python -m saec.cli.docs`.
 
-A test fails when either is stale, so a command or a knob cannot change without its page.
+A test fails when one is stale, so a command, a knob or a rule of types cannot change without its page.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import click
 
 from saec.cli.main import SECTIONS, cli
 from saec.config import Config
+from saec.data.types import RULES, SOURCES, WANTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,40 @@ _SHARED = ("config_path", "as_json", "debug", "help")
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 _RULES = "One YAML file. Unknown keys are refused, relative paths are taken from the current directory."
 _WRITTEN = "<!-- Written by `python -m saec.cli.docs`; change the code, not this page. -->"
+_ON_TYPES = """\
+What a column's values may be, for the settings that name it. The same rules hold for the files of an hour, for `saec
+score`, for `Model.score` with Arrow, pandas, polars, numpy or plain rows, and for requests over HTTP: a value is the
+same feature everywhere, or refused everywhere. `tests/test_types.py` puts each of these types through each entrance."""
+_ON_RULES = """\
+What has a dash is refused, by the column's name and with what to do. A field of `kind: list` takes lists whose values
+its type takes; no other field takes lists, and none lists of lists."""
+_MORE_ON_TYPES = """\
+## In words
+
+- **Widened where nothing is lost, never narrowed.** The files of one hour, and the hours, may differ in it: int32 and
+  int64, float and double, string and large_string, ms and us, nullable and NOT NULL, nulls beside anything. A file
+  without rows may have any types. Where no one type holds all values (integers below 0 beside some of 2⁶³ and more,
+  text beside numbers) the hour is refused, naming column and files.
+- **One width of numbers.** In a field of `type: float` a number counts as the nearest 32-bit float, and so do its
+  boundaries, in files and requests alike: 0.7 is the same number in a float32 column, a float64 column, a decimal and
+  in JSON, and falls in the bucket above the boundary 0.7. (Half floats are widened as they are: 0.7 is 0.7002 there.)
+  Larger numbers than 3.4·10³⁸ count as that. In a field of `type: int` nothing is rounded to 32 bits.
+- **Instants.** A timestamp with a zone is an instant, whichever zone it is; without one it is UTC. Text is ISO 8601
+  (`2026-11-21T10:20:30Z`, with any offset; without one it is UTC). A text that is no time costs its row, and an hour
+  of nothing but such texts is refused. A date has no hour and is refused. Numbers need `data.time_unit`.
+- **Integers** from 2⁶³ to 2⁶⁴−1 are taken by their 64 bits, which they share with the negative number of the same
+  bits; a column that holds both is refused. Larger ones are refused.
+- **Decimals** are exact: as integers where they are written without decimal places and fit, as floats by the nearest
+  one.
+- **Text and bytes** are the same where their bytes are; nothing is normalised. A UUID column is no text: write it as
+  text.
+- **Labels** are 0 and 1, as integers, booleans, floats or decimals; a row with another value is set aside.
+- **Missing values.** A column of nothing but nulls has no type and is taken for nulls of the type wanted; whether
+  there may be nulls is another rule (`nullable`, `data.max_null_share`). pandas' NaN, NA and NaT are nulls in a frame
+  or series, as Arrow has it. In plain rows the missing value is `None`, and NaN is refused; so is NaN in polars,
+  Arrow and Parquet, where null and NaN are two things.
+- **Parquet** may have any encoding, and lists in any number of row groups. What pyarrow cannot read is refused as
+  `unsupported`, which is no damage: another delivery of the same file would not help."""
 
 
 def commands_page() -> str:
@@ -50,9 +85,22 @@ def configuration_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def types_page() -> str:
+    """Every source of values and every use: how it is taken, or that it is refused."""
+    lines = ["# Types", "", _WRITTEN, "", _ON_TYPES, "", "| values | what counts as such |", "|---|---|"]
+    lines += [f"| {source} | {words} |" for source, words in SOURCES.items()]
+    lines += ["", "## What is taken as what", "", _ON_RULES, "", f"| values | {' | '.join(WANTED.values())} |",
+              "|---" * (len(WANTED) + 1) + "|"]
+    for source, rules in RULES.items():
+        if source != "list":
+            lines.append(f"| {source} | {' | '.join(rules.get(want, '–') for want in WANTED)} |")
+    return "\n".join([*lines, "", _MORE_ON_TYPES]).rstrip() + "\n"
+
+
 def write(folder: Path = DOCS) -> list[Path]:
-    """Write both pages and return their paths."""
-    pages = {folder / "commands.md": commands_page(), folder / "configuration.md": configuration_page()}
+    """Write the pages and return their paths."""
+    pages = {folder / "commands.md": commands_page(), folder / "configuration.md": configuration_page(),
+             folder / "types.md": types_page()}
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
     return list(pages)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saec.data.part_files import not_implemented
 from saec.errors import InputError
 from saec.serving.arrow import check_types
 
@@ -49,7 +50,7 @@ def score_file(source: Path, out: Path, model: Model, on_rows: Callable[[int], o
         on_rows: told of the rows scored so far.
 
     Raises:
-        InputError: reason absent, corrupt, schema, dtype, nulls or non-finite, naming the file.
+        InputError: reason absent, corrupt, unsupported, schema, dtype, nulls or non-finite, naming the file.
     """
     with _opened(source) as file, _named(source):
         check_types(file.schema_arrow, model.schema)
@@ -88,6 +89,9 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault, not the file's
         said = str(error)[:200]
+        if not_implemented(error):
+            raise InputError(f"{path} is Parquet that pyarrow cannot read, though it need not be damaged: {said}; "
+                             "write it with plain or dictionary encoding", reason="unsupported") from None
         raise InputError(f"{path} cannot be read as Parquet: {said}; write it again", reason="corrupt") from None
 
 

@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 
 from saec.config import Config
 from saec.data.click_window import ClickWindow
-from saec.data.columns import TICKS, integers, is_list, own_values
-from saec.data.contract import check_contract
+from saec.data.columns import is_list, numbers, own_values
+from saec.data.contract import wanted_table
 from saec.data.duplicates import Distinct, distinct_rows
 from saec.data.partitions import Partition
 from saec.data.request_log import row_ids
+from saec.data.types import TICKS
 from saec.errors import HourHeld, InputError
 from saec.hours import Hour
 
@@ -80,8 +81,7 @@ def check_hour(partition: Partition, config: Config, window: ClickWindow | None 
             column.
         HourHeld: reason empty.
     """
-    check_contract(partition, config)
-    table, hour = partition.table, partition.hour
+    table, hour = wanted_table(partition, config), partition.hour
     if not table.num_rows:
         raise HourHeld(f"hour {hour} has no rows; nothing to learn", reason="empty")
     _check_null_shares(table, config, hour)
@@ -180,9 +180,9 @@ def _joined(table: pa.Table, window: ClickWindow | None, config: Config) -> Mask
 
 
 def _labels(table: pa.Table, config: Config) -> NDArray[np.int64]:
-    """Labels as integers, 0 for null."""
+    """Labels as integers, 0 for null and for what is no label."""
     column = table[config.data.label_column]
-    return integers(column.cast(pa.uint8()) if t.is_boolean(column.type) else column).astype(np.int64)
+    return (numbers(column.cast(pa.uint8()) if t.is_boolean(column.type) else column) == 1).astype(np.int64)
 
 
 def _with_clicks(table: pa.Table, clicked_B: Mask, config: Config) -> pa.Table:
@@ -251,10 +251,10 @@ def _row_rules(table: pa.Table, config: Config, hour: Hour) -> Iterator[tuple[st
         if t.is_floating(table[name].type):
             yield "non-finite", name, _mask(pc.invert(pc.fill_null(pc.is_finite(table[name]), fill_value=True)))
     if not t.is_boolean(table[data.label_column].type):
-        label_B = integers(table[data.label_column])
+        label_B = numbers(table[data.label_column])
         yield "labels", data.label_column, (label_B != 0) & (label_B != 1)
     ticks = TICKS[table[data.time_column].type.unit]
-    time_B = integers(table[data.time_column])
+    time_B = numbers(table[data.time_column])
     start = hour.index * _SECONDS * ticks
     yield "timestamps", data.time_column, (time_B < start) | (time_B >= start + _SECONDS * ticks)
 
@@ -271,7 +271,7 @@ def _null_rows(column: pa.ChunkedArray) -> Mask:
 
 def _in_order(rows_B: NDArray[np.int64], times: pa.ChunkedArray) -> NDArray[np.int64]:
     """Positions in the order of their time; equal times stay as they are."""
-    time_B = integers(times)[rows_B]
+    time_B = numbers(times)[rows_B]
     if np.all(time_B[1:] >= time_B[:-1]):
         return rows_B
     ordered: NDArray[np.int64] = rows_B[np.argsort(time_B, kind="stable")]

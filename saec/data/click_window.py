@@ -19,8 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from saec.data.arrow_types import as_wanted
 from saec.data.partitions import read_partition
 from saec.data.request_log import row_ids
+from saec.data.types import column_wants
 from saec.errors import HourAbsent, InputError
 
 if TYPE_CHECKING:
@@ -64,16 +66,18 @@ def _ids(
     """Ids of the rows of hours, and which have label 1."""
     found = []
     bare = config.model_copy(update={"fields": []})
+    wants = column_wants(bare)
     for hour in hours:
         try:
             partition = read_partition(bare, hour)
-            table = partition.table.select([*config.data.row_id_columns, config.data.label_column]).drop_null()
+            table = pa.table({name: as_wanted(name, partition.table[name], wants[name], settings=True)
+                              for name in (*config.data.row_id_columns, config.data.label_column)}).drop_null()
         except HourAbsent:
             continue
         except (InputError, KeyError) as error:
             log.warning("hour %s cannot be read for clicks that belong to other hours: %s", hour, error)
             continue
         read[str(hour)] = partition.sha256
-        labels = pc.equal(table[config.data.label_column].cast(pa.int64()), 1)
+        labels = pc.equal(table[config.data.label_column].cast(pa.float64(), safe=False), 1)
         found.append((row_ids(table, config.data), np.array(labels.to_numpy(), bool)))
     return found

@@ -1,15 +1,13 @@
-"""Arrow columns as the distinct values and index that the feature encoder takes, and which types will do.
+"""Arrow columns as the distinct values and index that the feature encoder takes.
 
-The encoder itself knows only numpy, so that serving needs no Arrow; this is the thin side that does.
-
-Decisions: nothing is cast in silence. Any integer width will do for `int`, any float width for `float`, text or binary
-(also dictionary-encoded) for `string`; a timestamp may have any unit, and the zone UTC or none, which is read as UTC.
+The encoder itself knows only numpy, so that serving needs no Arrow; this is the thin side that does. Columns come in
+their own form (`saec.data.arrow_types`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,46 +16,12 @@ import pyarrow.types as t
 from numpy.typing import NDArray
 
 from saec.data.features import Column
-
-if TYPE_CHECKING:
-    from saec.config import FieldConfig
-    from saec.data.schema import Field
-
-TypeRule = Callable[[pa.DataType], bool]
-_UTC = (None, "UTC", "Etc/UTC", "+00:00", "Z")
-TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-"""Ticks of a second in each unit of timestamps."""
-
-
-def is_string(kind: pa.DataType) -> bool:
-    """Whether values are byte strings."""
-    return any(test(kind) for test in (t.is_string, t.is_large_string, t.is_binary, t.is_large_binary))
-
-
-def is_utc(kind: pa.DataType) -> bool:
-    """Whether values are timestamps of the zone UTC, or of none."""
-    return bool(t.is_timestamp(kind) and kind.tz in _UTC)
+from saec.data.types import TICKS
 
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether a column holds lists."""
     return bool(t.is_list(kind) or t.is_large_list(kind))
-
-
-def value_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, whether dictionary-encoded or not."""
-    return kind.value_type if t.is_dictionary(kind) else kind
-
-
-_TYPE_RULES: dict[str, TypeRule] = {"int": t.is_integer, "float": t.is_floating, "bool": t.is_boolean,
-                                    "string": is_string}
-"""Which types will do for each type of a field."""
-
-
-def type_rule(field: FieldConfig | Field) -> TypeRule:
-    """Which types will do for a field; of a list field, for lists of its values."""
-    rule = _TYPE_RULES[field.type]
-    return rule if field.kind != "list" else lambda kind: is_list(kind) and rule(value_type(kind.value_type))
 
 
 def encoder_columns(table: pa.Table) -> dict[str, Column]:
@@ -84,12 +48,12 @@ def list_lengths(array: pa.Array) -> NDArray[np.int64]:
 def times_ms(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Timestamps without nulls as whole milliseconds since the epoch, rounded down."""
     ticks = TICKS[column.type.unit]
-    values_B = integers(column)
+    values_B: NDArray[np.int64] = numbers(column)
     return values_B * (1_000 // ticks) if ticks < 1_000 else values_B // (ticks // 1_000)
 
 
-def integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Integers or the ticks of timestamps; null becomes 0, which other rules have already caught."""
+def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Numbers or the ticks of timestamps; null becomes 0, which other rules have already caught."""
     kind = pa.int64() if t.is_timestamp(column.type) else column.type
     return np.asarray(pc.fill_null(column.cast(kind), 0).to_numpy())
 

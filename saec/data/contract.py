@@ -1,25 +1,25 @@
 """The contract on an hour's columns, read off the configuration: which there must be, and of which type.
 
-Decisions: which Arrow types will do for a field's type is told in `saec.data.columns`; a list field wants a list of
-those.
+Decisions: what is taken as what is told in `saec.data.types`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import pyarrow as pa
 import pyarrow.types as t
 
 from saec.config import Config
-from saec.data.columns import TypeRule, is_utc, type_rule, value_type
+from saec.data.arrow_types import as_wanted
 from saec.data.partitions import Partition, wanted_columns
+from saec.data.types import TICKS, column_wants
 from saec.errors import InputError, nearest
+from saec.hours import HOUR_MS
 
 _SHOWN = 5  # names in a message: enough to recognise the feed
 
 
-def check_contract(partition: Partition, config: Config) -> None:
-    """Refuse an hour whose columns are not those of the configuration.
+def wanted_table(partition: Partition, config: Config) -> pa.Table:
+    """The wanted columns of an hour, each in its own form; refuses an hour whose columns are not the configuration's.
 
     Raises:
         InputError: reason schema (a column is missing or too many) or dtype, naming the hour and the column.
@@ -34,22 +34,23 @@ def check_contract(partition: Partition, config: Config) -> None:
     if partition.extra_columns and not config.data.ignore_extra_columns:
         raise InputError(f"hour {partition.hour}: no setting names column {_some(partition.extra_columns)}; set "
                          "data.ignore_extra_columns: true if that is as it should be", reason="schema")
-    for name, wanted, rule in _rules(config):
-        found = value_type(partition.table.schema.field(name).type)
-        if not rule(found):
-            raise InputError(f"hour {partition.hour}: column {name!r} wants {wanted}, found {found}; nothing is cast. "
-                             "Have the hour delivered again, or change the field's type", reason="dtype")
+    where = f"hour {partition.hour}: "
+    _refuse_times_without_unit(partition, config)
+    return pa.table({name: as_wanted(name, partition.table[name], wants, where, settings=True)
+                     for name, wants in column_wants(config).items()})
 
 
-def _rules(config: Config) -> Iterator[tuple[str, str, TypeRule]]:
-    """Column, what is wanted of it in words, and as a test; for every column with a contract."""
-    yield config.data.time_column, "a timestamp in UTC or without zone", is_utc
-    yield config.data.label_column, "int or bool", lambda kind: t.is_integer(kind) or t.is_boolean(kind)
-    for name in config.data.row_id_columns:
-        yield name, "plain values", lambda kind: not t.is_nested(kind)
-    for field in config.fields:
-        if field.source_column:
-            yield field.source_column, f"{'a list of ' * (field.kind == 'list')}{field.type}", type_rule(field)
+def _refuse_times_without_unit(partition: Partition, config: Config) -> None:
+    """Of numbers that no setting says the unit of, tell the unit that puts the first of them into the hour."""
+    name, column = config.data.time_column, partition.table[config.data.time_column]
+    if config.data.time_unit is not None or not t.is_integer(column.type) or column.null_count == len(column):
+        return
+    first, start = column.drop_null()[0].as_py(), partition.hour.start_ms
+    for unit, ticks in TICKS.items():
+        if start <= first * 1_000 // ticks < start + HOUR_MS:
+            raise InputError(f"hour {partition.hour}: column {name!r} wants a timestamp, found {column.type}; nothing "
+                             f"is cast: set data.time_unit: {unit}, which puts its first value into the hour",
+                             reason="dtype")
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.types as t
 from numpy.typing import NDArray
 
-from saec.data.columns import encoder_columns, integers, is_list, list_lengths, value_codes
+from saec.data.columns import encoder_columns, is_list, list_lengths, numbers, value_codes
 from saec.data.features import Column
 from saec.data.hashing import Keys, SipKey, field_key, hash_bytes, hash_words
 
@@ -80,7 +80,7 @@ def _kept(
     """Of ids that several rows have, the row that is kept."""
     good_E = np.isin(rows_E, good_B)
     part = table.take(pa.array(rows_E))
-    order = np.lexsort((_content(part), labels_B[rows_E], integers(part[time_column]), ~good_E, group_E))
+    order = np.lexsort((_content(part), labels_B[rows_E], numbers(part[time_column]), ~good_E, group_E))
     rows_E, group_E, good_E = rows_E[order], group_E[order], good_E[order]
     starts_G = np.flatnonzero(np.diff(group_E, prepend=-1))
     labels_E = labels_B[rows_E]
@@ -116,7 +116,7 @@ def _content(table: pa.Table) -> Keys:
     """A hash of all values of each row, which depends on nothing else."""
     plain = [column.cast(pa.string()) if t.is_decimal(column.type) else column for column in table.columns]
     columns = encoder_columns(pa.table(plain, table.column_names))
-    words = [_words(columns[name], _CONTENT) if name in columns else integers(table[name]).view(np.uint64)
+    words = [_words(columns[name], _CONTENT) if name in columns else numbers(table[name]).view(np.uint64)
              for name in sorted(table.column_names)]
     return hash_words(np.column_stack(words), _CONTENT)
 

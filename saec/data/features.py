@@ -2,7 +2,8 @@
 
 How values become features:
 - integers and booleans by their value (integers above `cap` count as `cap`), strings by their bytes;
-- numbers by their bucket, exactly, with no logarithm whose last bit depends on the machine;
+- numbers by their bucket, exactly, with no logarithm whose last bit depends on the machine; those of a field of floats,
+  and its boundaries, as the nearest 32-bit float, so that a float32 column and JSON's 0.7 agree on which side they are;
 - a list by its first `max_values` values, each a feature of the same field;
 - hour of day (0 to 23) and day of week (Monday is 0) from the event's time;
 - a cross by the keys of its parts.
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from saec.data.hashing import Keys, field_key, hash_bytes, hash_int64, hash_words, reserved_feature
 from saec.errors import InputError
 from saec.hours import HOUR_MS
-from saec.layout import CLOCKS
+from saec.layout import CLOCKS, single
 
 if TYPE_CHECKING:
     from saec.config import Config, FieldConfig
@@ -197,6 +198,16 @@ def buckets(values_U: NDArray[np.float64], boundaries: Sequence[float]) -> NDArr
     return np.where(values_U == 0, _ZERO_BUCKET, signed_U)
 
 
+def singles(values_U: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The nearest 32-bit float of each finite number; what is larger than all of them counts as the largest.
+
+    >>> singles(np.array([0.5, 0.7])) == [0.5, 0.7]
+    array([ True, False])
+    """
+    largest = float(np.finfo(np.float32).max)
+    return np.clip(values_U, -largest, largest).astype(np.float32).astype(np.float64)
+
+
 def _words(field: FieldConfig | Field, values: NDArray[np.generic] | Sequence[bytes]) -> Keys:
     """The 64 bits of each value that a field of numbers hashes, [U]."""
     values_U = np.asarray(values)
@@ -204,6 +215,8 @@ def _words(field: FieldConfig | Field, values: NDArray[np.generic] | Sequence[by
         numbers_U = values_U.astype(np.float64)
         if not np.isfinite(numbers_U).all():
             raise InputError(f"field {field.name!r} wants finite numbers, found NaN or infinity", reason="non-finite")
+        if field.type == "float":
+            return buckets(singles(numbers_U), [single(edge) for edge in field.boundaries]).view(np.uint64)
         return buckets(numbers_U, field.boundaries).view(np.uint64)
     integers_U = values_U.astype(np.uint64 if values_U.dtype == np.uint64 else np.int64)
     capped_U = integers_U if field.cap is None else np.minimum(integers_U, field.cap)

@@ -20,7 +20,7 @@ _MAX_VARINT_BITS = 70
 _ROWS, _ROW_GROUPS = 3, 4  # of FileMetaData
 _COLUMNS = 1  # of RowGroup
 _META_DATA = 3  # of ColumnChunk
-_TYPE, _PATH, _VALUES, _UNCOMPRESSED = 1, 3, 5, 6  # of ColumnMetaData
+_TYPE, _ENCODINGS, _PATH, _VALUES, _UNCOMPRESSED = 1, 2, 3, 5, 6  # of ColumnMetaData
 _BYTE_ARRAY = 6  # of Type
 
 
@@ -36,6 +36,8 @@ class Chunk:
     """Size of its pages, unpacked."""
     is_string: bool
     """Whether it holds byte strings."""
+    encodings: frozenset[int] = frozenset()
+    """Encodings of its pages, by their numbers in parquet.thrift."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Footer:
     chunks: tuple[Chunk, ...]
     columns: int
     """Leaf columns of a row group."""
+    groups: int = 1
+    """Row groups."""
 
 
 def read_footer(data: memoryview) -> Footer:
@@ -68,13 +72,15 @@ def read_footer(data: memoryview) -> Footer:
         raise ValueError(f"its footer cannot be parsed ({type(error).__name__})") from None
     if rows < 0 or any(min(chunk.values, chunk.uncompressed_bytes) < 0 for group in groups for chunk in group):
         raise ValueError("its footer gives a negative size")
-    return Footer(rows, tuple(chunk for group in groups for chunk in group), max(map(len, groups), default=0))
+    return Footer(rows, tuple(chunk for group in groups for chunk in group), max(map(len, groups), default=0),
+                  len(groups))
 
 
 def _chunk(fields: dict[int, Any]) -> Chunk:
     """A column chunk from its ColumnMetaData."""
     path = ".".join(part.decode() for part in fields[_PATH])
-    return Chunk(path, int(fields[_VALUES]), int(fields[_UNCOMPRESSED]), fields[_TYPE] == _BYTE_ARRAY)
+    return Chunk(path, int(fields[_VALUES]), int(fields[_UNCOMPRESSED]), fields[_TYPE] == _BYTE_ARRAY,
+                 frozenset(map(int, fields[_ENCODINGS])))
 
 
 class _Compact:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.types as t
 
-from saec.data.columns import encoder_columns, times_ms, type_rule, value_type
+from saec.data.arrow_types import as_wanted
+from saec.data.columns import encoder_columns, times_ms
 from saec.data.features import Column, FeatureEncoder
 from saec.data.partitions import wanted_columns
+from saec.data.types import field_want
 from saec.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def keys_by(schema: Schema, table: pa.Table, times_B: NDArray[np.int64], time_co
         if field is not None:
             columns[name] = _column(field, table)
         elif name != time_column:
-            times_B = _times(name, table)
+            times_B = _times(name, schema, table)
     return FeatureEncoder(schema).encode(columns, times_B)
 
 
@@ -66,14 +67,12 @@ def _column(field: Field, table: pa.Table) -> Column:
         none_B = np.full(table.num_rows, -1)
         values: list[bytes] | NDArray[np.int64] = [] if field.type == "string" else np.zeros(0, np.int64)
         return Column(values, none_B[:0], none_B) if field.kind == "list" else Column(values, none_B)
-    found = value_type(table.schema.field(name).type)
-    if not type_rule(field)(found):
-        raise InputError(f"column {name!r} wants {field.type}, found {found}", reason="dtype")
-    return encoder_columns(table.select([name]))[name]
+    found = as_wanted(name, table[name], [field_want(field)], settings=True)
+    return encoder_columns(pa.table({name: found}))[name]
 
 
-def _times(name: str, table: pa.Table) -> NDArray[np.int64]:
+def _times(name: str, schema: Schema, table: pa.Table) -> NDArray[np.int64]:
     """Times from another column than that of the settings."""
-    if name not in table.column_names or not t.is_timestamp(table.schema.field(name).type):
+    if name not in table.column_names:
         raise InputError(f"column {name!r}, its time, is not there", reason="schema")
-    return times_ms(table[name])
+    return times_ms(as_wanted(name, table[name], [schema.wants[name]], settings=True))

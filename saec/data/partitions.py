@@ -21,9 +21,11 @@ import pyarrow as pa
 from pyarrow import fs
 
 from saec.config import Config, DataConfig
+from saec.data.merging import merged_parts
 from saec.data.part_files import DeliveredFile, PartFile, truncated
 from saec.data.schema import Field
 from saec.data.text_files import TextFile
+from saec.data.types import Want, column_wants, field_want
 from saec.errors import ConfigError, HourAbsent, InputError
 from saec.hour_layout import HourLayout, Numbers, data_format, layout_of, span
 from saec.hours import Hour
@@ -89,9 +91,10 @@ def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None
     _check_limits(parts, wanted, config, hour)
     present = dict.fromkeys(name for part in parts for name in part.names)
     digest = hashlib.sha256("\n".join(part.file.sha256 for part in parts).encode()).hexdigest()
-    return Partition(hour, _read_all(parts, wanted, hour), tuple(part.file for part in parts),
+    table = merged_parts([(part.file.name, part.read(wanted)) for part in parts], column_wants(config), hour)
+    return Partition(hour, table, tuple(part.file for part in parts),
                      len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted),
-                     _read_others(parts, [*others], hour))
+                     _read_others(parts, others, config, hour))
 
 
 def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
@@ -247,7 +250,9 @@ def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[st
     """Refuse by the footers alone what is too large to decode."""
     columns = max(part.columns for part in parts)
     if columns > MAX_COLUMNS:
-        raise _too_large(hour, f"{columns:,} columns", f"limit of {MAX_COLUMNS:,}")
+        raise InputError(f"hour {hour} has {columns:,} columns, over the limit of {MAX_COLUMNS:,}, which no setting "
+                         "changes; no page was decoded. Have it delivered with the columns that the settings name",
+                         reason="too-large")
     rows = sum(part.file.rows for part in parts)
     if rows > config.data.max_rows:
         raise _too_large(hour, f"{rows:,} rows", f"max_rows {config.data.max_rows:,}")
@@ -256,25 +261,13 @@ def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[st
         raise _too_large(hour, f"{decoded:,} decoded bytes", f"max_bytes {config.data.max_bytes:,}")
 
 
-def _read_all(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[str], hour: Hour) -> pa.Table:
-    """The rows of all files; they must agree on their columns, as nothing is cast in silence."""
-    tables = [part.read(wanted) for part in parts]
-    first = tables[0].schema
-    for part, table in zip(parts, tables, strict=True):
-        for name in sorted({*first.names} ^ {*table.schema.names}):
-            raise InputError(f"hour {hour}: only one of files {parts[0].file.name} and {part.file.name} has column "
-                             f"{name!r}; have them delivered again with the same columns", reason="schema")
-        for wants, has in zip(first, table.schema, strict=True):
-            if wants.type != has.type:
-                raise InputError(f"hour {hour}: column {wants.name!r} is {wants.type} in {parts[0].file.name} and "
-                                 f"{has.type} in {part.file.name}; have them delivered with one type", reason="dtype")
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-
-
-def _read_others(parts: Sequence[DeliveredFile | TextFile], others: Sequence[str], hour: Hour) -> pa.Table | None:
+def _read_others(parts: Sequence[DeliveredFile | TextFile], others: Mapping[str, Field | None], config: Config,
+                 hour: Hour) -> pa.Table | None:
     """Columns that nothing is learnt from, so that their faults are no faults of the hour."""
+    wants = {name: [field_want(field) if field else Want("time", unit=config.data.time_unit)]
+             for name, field in others.items()}
     try:
-        return _read_all(parts, others, hour) if others else None
+        return merged_parts([(part.file.name, part.read([*others])) for part in parts], wants, hour) if others else None
     except InputError:
         return None
 

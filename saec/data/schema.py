@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from saec import layout
+from saec.data.types import TICKS, Want, field_want
 
 if TYPE_CHECKING:
     from saec.config import Config
@@ -29,7 +30,7 @@ _NETWORKS = ("deepfm", "dcnv2")
 _MOST_UNITS = 1 << 24
 """Most units of a layer; more than any file of ours could hold."""
 _SECTIONS: dict[str, bool | set[str]] = {
-    "data": {"time_column", "label_column", "hash_key"},
+    "data": {"time_column", "label_column", "hash_key", "time_unit"},
     "fields": True,
     "crosses": True,
     "model": True,
@@ -83,6 +84,7 @@ class Schema:
     time_column: str
     label_column: str
     model: NetworkLayout
+    time_unit: str | None = None
 
     @cached_property
     def field_names(self) -> tuple[str, ...]:
@@ -106,9 +108,15 @@ class Schema:
         return readers
 
     @cached_property
+    def wants(self) -> dict[str, Want]:
+        """What is wanted of each of these columns."""
+        return {name: Want("time", unit=self.time_unit) if field is None else field_want(field)
+                for name, field in self.readers.items()}
+
+    @cached_property
     def columns(self) -> dict[str, str]:
         """The columns that a row is read from, and in words what is wanted of each."""
-        return {name: "a timestamp in UTC" if field is None else
+        return {name: str(self.wants[name]) if field is None else
                 f"{'list of ' * (field.kind == 'list')}{field.type}{' or null' * field.nullable}"
                 for name, field in self.readers.items()}
 
@@ -116,6 +124,8 @@ class Schema:
 def schema_text(config: Config) -> str:
     """The schema of the settings, as `schema.json` has it."""
     said = {"format": FORMAT, **config.model_dump(mode="json", include=_SECTIONS)}
+    if said["data"]["time_unit"] is None:  # versions of times that are timestamps stay as they were, to the byte
+        del said["data"]["time_unit"]
     return json.dumps(said, separators=(",", ":"), sort_keys=True)
 
 
@@ -137,7 +147,8 @@ def parse_schema(data: bytes) -> Schema:
     _only(raw, "schema", {"format", "data", "fields", "crosses", "model"})
     if type(raw["format"]) is not int or raw["format"] != FORMAT:
         raise ValueError(f"it is of another format than {FORMAT}; score it with the saec that published it")
-    data_section = _only(raw["data"], "data", {"time_column", "label_column", "hash_key"})
+    data_section = {"time_unit": None} | raw["data"] if isinstance(raw["data"], dict) else raw["data"]
+    _only(data_section, "data", {"time_column", "label_column", "hash_key", "time_unit"})
     fields = tuple(_field(entry) for entry in _checked(raw, "fields", list))
     schema = Schema(
         fields=fields,
@@ -146,6 +157,7 @@ def parse_schema(data: bytes) -> Schema:
         time_column=_name(data_section, "time_column"),
         label_column=_name(data_section, "label_column"),
         model=_layout(raw["model"]),
+        time_unit=None if data_section["time_unit"] is None else _one_of(data_section, "time_unit", tuple(TICKS)),
     )
     _check_names(schema)
     return schema

@@ -83,15 +83,23 @@ def _row_schema(model: Model, row_ids: tuple[str, ...]) -> dict[str, Any]:
     """What a row may hold."""
     columns: dict[str, Any] = {name: {"type": ["integer", "string", "null"], "description": "Identifies the row."}
                                for name in row_ids}
-    columns |= {name: _column_schema(field) for name, field in model.schema.readers.items()}
+    columns |= {name: _time_schema(model.schema.time_unit) if field is None else _column_schema(field)
+                for name, field in model.schema.readers.items()}
     required = [name for name, field in model.schema.readers.items() if field is None or not field.nullable]
     return {"type": "object", "additionalProperties": False, "required": required, "properties": columns}
 
 
-def _column_schema(field: Field | None) -> dict[str, Any]:
-    """What a column may hold."""
-    if field is None:
+def _time_schema(unit: str | None) -> dict[str, Any]:
+    """What the time may be."""
+    if unit is None:
         return _TIME
+    text = {name: value for name, value in _TIME.items() if name != "description"}
+    return {"anyOf": [text, {"type": "number"}],
+            "description": f"When it happened: in UTC, or as a number of {unit} since 1970."}
+
+
+def _column_schema(field: Field) -> dict[str, Any]:
+    """What a column may hold."""
     value = _VALUES[field.type]
     if field.kind == "list":
         value = {"type": "array", "items": value}

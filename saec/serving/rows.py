@@ -1,9 +1,8 @@
 """Rows as people and programs have them, as the columns that the feature encoder takes.
 
-Decisions: the contract of the fields holds here as it does for an hour's rows: nothing is cast in silence, so a text is
-no number and 3.0 no integer; only a whole number will do where floats are wanted, since JSON writes 3.0 as 3. What a
-request leaves out is null, which a column must allow. Messages name the column and what was found by its type alone,
-never by its value.
+Decisions: what is taken as what is told in `saec.data.types`, for rows as for an hour's files. What a request leaves
+out is null, which a column must allow. A column that speaks Arrow's protocol (of pandas, polars) is taken as Arrow
+where there is pyarrow. Messages name the column and what was found by its type alone, never by its value.
 
 Shapes: B rows.
 """
@@ -11,7 +10,8 @@ Shapes: B rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from decimal import Decimal
 from itertools import chain
 from typing import Any
 
@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from saec.data.features import Column, opaque_bytes
 from saec.data.schema import Field, Schema
+from saec.data.types import Found, Want, field_want, found_dtype, found_type, instant_ms, shown, taken, way_on
 from saec.errors import InputError, nearest
-from saec.hours import milliseconds
 
 Rows = Sequence[Mapping[str, Any]] | Mapping[str, Any] | Any
 """Dicts, a dict of columns, or something with Arrow's protocol."""
 Times = NDArray[np.int64]
 
 _ARROW = ("__arrow_c_stream__", "__arrow_c_array__")
-_ARRAY_KINDS = {"int": "iu", "float": "fiu", "bool": "b"}
-_VALUE_TYPES: dict[str, set[type]] = {"int": {int}, "float": {float, int}, "bool": {bool}, "string": {str, bytes}}
+_DAYS = np.dtype("datetime64[D]")
+_NUMBERS = "iufb"  # kinds of numpy's dtypes that are encoded as they are
 
 
 def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = None) -> tuple[dict[str, Column], Times]:
@@ -95,23 +95,40 @@ def _converted(given: Mapping[str, Any], count: int, schema: Schema) -> tuple[di
         if name not in given and not (field and field.nullable):
             raise InputError(f"column {name!r} is missing; it must be {schema.columns[name]}", reason="schema")
         values = given.get(name, [None] * count)
-        if field is None:
-            times_B = _times(name, values)
+        held = _as_arrow(name, values, schema) if any(hasattr(values, protocol) for protocol in _ARROW) else None
+        if held is not None and field is None:
+            times_B = held[1]
+        elif held is not None:
+            columns[name] = held[0][name]
+        elif field is None:
+            times_B = _times(name, values, schema.wants[name])
         elif field.kind == "list":
             columns[name] = _list_column(field, name, values)
         else:
-            columns[name] = _column(field, name, values)
+            columns[name] = _column(field, name, values, field_want(field))
     return columns, times_B
 
 
-def _column(field: Field, name: str, values: Any) -> Column:
-    """Plain values: an array of the right kind as it is, anything else one by one."""
-    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in _ARRAY_KINDS.get(field.type, ""):
+def _as_arrow(name: str, values: Any, schema: Schema) -> tuple[dict[str, Column], Times] | None:
+    """A column that speaks Arrow's protocol; None where there is no pyarrow to hear it."""
+    try:
+        from saec.serving.arrow import arrow_column  # noqa: PLC0415 - serving needs numpy alone
+    except ModuleNotFoundError:
+        return None
+    return arrow_column(name, values, schema)
+
+
+def _column(field: Field, name: str, values: Any, want: Want) -> Column:
+    """Plain values: an array of numbers that are taken as it is, anything else one by one."""
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in _NUMBERS:
+        found = found_dtype(values.dtype)
+        if not taken(found, want):
+            raise _wrong(name, want, [found])
         return Column(values)
     values = _listed(values)
     types = set(map(type, values))
     if any(issubclass(kind, np.generic) for kind in types):
-        values = [value.item() if isinstance(value, np.generic) else value for value in values]
+        values = [_plain(value) for value in values]
         types = set(map(type, values))
     index_B = None
     if type(None) in types:
@@ -121,22 +138,35 @@ def _column(field: Field, name: str, values: Any) -> Column:
         there_B = np.array([value is not None for value in values], bool)
         index_B = np.where(there_B, np.cumsum(there_B) - 1, -1)
         values = [value for value in values if value is not None]
-    if wrong := types - _VALUE_TYPES[field.type] - {type(None)}:
-        raise _wrong(name, field.type, wrong)
+    if wrong := [found for found in map(found_type, types) if not taken(found, replace(want, lists=False))]:
+        raise _wrong(name, want, wrong)
+    if Decimal in types:
+        values = [_plain_number(value, name, want) if isinstance(value, Decimal) else value for value in values]
     return Column(_CONVERSIONS[field.type](values, name), index_B)
 
 
 def _list_column(field: Field, name: str, values: Any) -> Column:
     """Lists of values: all values end to end, and how many each row has."""
+    want = field_want(field)
     values = [list(value) if isinstance(value, np.ndarray) else value for value in _listed(values)]
-    if wrong := {type(value) for value in values} - {list, tuple, type(None)}:
-        raise _wrong(name, f"list of {field.type}", wrong)
+    if wrong := [found_type(kind) for kind in {type(value) for value in values} - {list, tuple, type(None)}]:
+        raise _wrong(name, want, wrong)
     if not field.nullable and any(value is None for value in values):
         raise InputError(f"column {name!r} is missing or null in some rows; it must be a list of {field.type}",
                          reason="nulls")
     lengths_B = np.array([-1 if value is None else len(value) for value in values], np.int64)
-    inner = _column(field, name, list(chain.from_iterable(value for value in values if value is not None)))
+    inner = _column(field, name, list(chain.from_iterable(value for value in values if value is not None)), want)
     return Column(inner.values, inner.index, lengths_B)
+
+
+def _plain_number(value: Decimal, name: str, want: Want) -> int | float:
+    """A decimal as a number: an integer only where it is written without decimal places."""
+    if want.kind == "float":
+        return float(value)
+    if not value.is_finite() or int(value.as_tuple().exponent) < 0:
+        raise InputError(f"column {name!r} wants {want}, found Decimal with decimal places; nothing is cast",
+                         reason="dtype")
+    return int(value)
 
 
 def _integers(values: list[int], name: str) -> NDArray[np.generic]:
@@ -163,28 +193,25 @@ _CONVERSIONS: dict[str, Callable[[list[Any], str], NDArray[np.generic] | list[by
 }
 
 
-def _times(name: str, values: Any) -> Times:
-    """Milliseconds since the epoch, rounded down, of datetimes and ISO 8601 texts; those without a zone are UTC."""
-    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+def _times(name: str, values: Any, want: Want) -> Times:
+    """Milliseconds since the epoch, rounded down, of what is taken as a time; without a zone it is UTC."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "M" and values.dtype != _DAYS:
         if np.isnat(values).any():
             raise _no_time(name)
         return values.astype("datetime64[ms]").astype(np.int64)
-    moments = []
-    for value in _listed(values):
-        try:
-            moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        except ValueError:
-            raise InputError(f"column {name!r} has a text that is no ISO 8601 time, such as 2026-11-21T10:20:30Z",
-                             reason="dtype") from None
-        if moment is None:
-            raise _no_time(name)
-        if not isinstance(moment, datetime):
-            raise _wrong(name, "datetime or ISO 8601 text", {type(value)})
-        moments.append(moment)
+    values = [_plain(value) for value in _listed(values)]
+    found = [found_type(kind) for kind in set(map(type, values))]
+    if any(kind.source == "null" for kind in found):
+        raise _no_time(name)
+    if wrong := [kind for kind in found if not taken(kind, want)]:
+        raise _wrong(name, want, wrong)
     try:
-        return np.array([milliseconds(moment) for moment in moments], np.int64)
-    except (TypeError, ValueError):  # pandas' NaT is a datetime too
-        raise _no_time(name) from None
+        return np.array([instant_ms(value, want.unit) for value in values], np.int64)
+    except (ValueError, OverflowError, TypeError):
+        if any(value != value for value in values):  # noqa: PLR0124 - pandas' NaT, a datetime too, is like NaN
+            raise _no_time(name) from None
+        raise InputError(f"column {name!r} has a value that is no time; give one such as 2026-11-21T10:20:30Z",
+                         reason="dtype") from None
 
 
 def _listed(values: Any) -> list[Any]:
@@ -195,14 +222,21 @@ def _listed(values: Any) -> list[Any]:
     return list(values)
 
 
+def _plain(value: Any) -> Any:
+    """A numpy scalar as Python's own; instants to the microsecond, since those to the nanosecond become integers."""
+    if isinstance(value, np.datetime64) and value.dtype != _DAYS:
+        value = value.astype("datetime64[us]")
+    return value.item() if isinstance(value, np.generic) and value.dtype.kind != "m" else value
+
+
 def _no_time(name: str) -> InputError:
     return InputError(f"column {name!r} is missing or null in some rows, and fields are derived from it",
                       reason="nulls")
 
 
-def _wrong(name: str, wanted: str, types: Iterable[type]) -> InputError:
-    found = ", ".join(sorted(kind.__name__ for kind in types))
-    return InputError(f"column {name!r} wants {wanted}, found {found}; nothing is cast", reason="dtype")
+def _wrong(name: str, want: Want, found: Sequence[Found]) -> InputError:
+    return InputError(f"column {name!r} wants {want}, found {shown(found)}; nothing is cast: "
+                      f"{way_on(found[0], want, settings=False)}", reason="dtype")
 
 
 def check_names(names: Iterable[Any], schema: Schema) -> None:

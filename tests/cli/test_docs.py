@@ -1,13 +1,14 @@
-"""docs/commands.md and docs/configuration.md are what the code says."""
+"""docs/commands.md, docs/configuration.md and docs/types.md are what the code says."""
 
 import pytest
 
 from saec.cli import docs
 from saec.cli.main import cli
 from saec.config import Config
+from saec.data.types import SOURCES, WANTED
 
 
-@pytest.mark.parametrize("page", ["commands", "configuration"])
+@pytest.mark.parametrize("page", ["commands", "configuration", "types"])
 def test_pages_are_not_stale(root, page):
     """A command or knob that changes changes its page: run `python -m saec.cli.docs`."""
     assert (root / "docs" / f"{page}.md").read_text(encoding="utf-8") == getattr(docs, f"{page}_page")(), (
@@ -29,6 +30,13 @@ def test_a_knob_is_one_row_however_its_line_is_broken():
     assert "| `ratio` | number ≥ 1 or `auto` | `200.0` |" in page
 
 
+def test_every_source_has_a_row_for_every_use():
+    """Each source of values, what counts as it, and each use of it."""
+    lines = docs.types_page().splitlines()
+    assert all(any(line.startswith(f"| {source} |") for line in lines) for source in SOURCES)
+    assert {line.count("|") for line in lines if line.startswith("| integer | by value")} == {len(WANTED) + 2}
+
+
 def test_every_command_has_its_section():
     """Commands of groups too."""
     page = docs.commands_page()
@@ -36,6 +44,6 @@ def test_every_command_has_its_section():
 
 
 def test_pages_are_written_where_asked(tmp_path):
-    """Both pages, whole."""
-    assert [path.name for path in docs.write(tmp_path)] == ["commands.md", "configuration.md"]
+    """All pages, whole."""
+    assert [path.name for path in docs.write(tmp_path)] == ["commands.md", "configuration.md", "types.md"]
     assert (tmp_path / "commands.md").read_text(encoding="utf-8") == docs.commands_page()

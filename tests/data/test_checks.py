@@ -86,11 +86,10 @@ EPOCH_MS = 1506826800000 + STEP
 @pytest.mark.parametrize(("name", "values"), [
     ("user", pa.array(STEP / 1)), ("user", pa.array([str(i) for i in STEP])), ("user", pa.array(STEP % 2 == 0)),
     ("user", pa.array([[i] for i in STEP])), ("user", pa.array(STEP, pa.timestamp("ms", "UTC"))),
-    ("user", pa.nulls(200)), ("site", pa.array(STEP)), ("price", pa.array(STEP)),
+    ("site", pa.array(STEP)), ("price", pa.array(["0.5"] * 200)),
     ("tags", pa.array(["a"] * 200)), ("tags", pa.array([[1]] * 200)), ("tags", pa.array([[["a"]]] * 200)),
-    ("clicked", pa.array(["1", "0"] * 100)), ("clicked", pa.array([1.0, 0.0] * 100)),
-    ("time", pa.array(EPOCH_MS)), ("time", pa.array(EPOCH_MS, pa.timestamp("ms", "America/New_York"))),
-    ("time", pa.array(["2017-10-01T03:00:00"] * 200)), ("time", pa.array(STEP.astype(np.int32), pa.date32()))])
+    ("clicked", pa.array(["1", "0"] * 100)), ("time", pa.array(EPOCH_MS)),
+    ("time", pa.array(["1/10/2017 3:00"] * 200)), ("time", pa.array(STEP.astype(np.int32), pa.date32()))])
 def test_wrong_type(producer, hour, name, values):
     """No column is cast: another type quarantines the hour, naming column, wanted and found."""
     message = refused(producer, hour, "dtype", **{name: values})

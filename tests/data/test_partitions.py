@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from datetime import UTC
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from saec.config import DataConfig
 from saec.data import partitions
+from saec.data.ingest import good_rows
 from saec.data.partitions import available_hours, open_source, read_partition
 from saec.errors import ConfigError, HourAbsent, InputError
 from saec.hours import Hour
@@ -20,6 +22,11 @@ def available(source, first=None, last=None, **data) -> dict[Hour, str]:
     """The hours of a folder or URL."""
     data = DataConfig(source=str(source), time_column="time", label_column="clicked", **data)
     return available_hours(data, first, last)
+
+STEP = np.arange(200)
+TEXTS = [f"site {i % 5}" for i in STEP]
+LARGE = STEP.astype(np.uint64) + np.uint64(2**63)
+TIMES = 1506826800000 + STEP * 1000
 
 
 def refused(config, hour, *, reason: str) -> str:
@@ -170,15 +177,181 @@ def test_column_twice(producer, hour):
     assert "'user'" in refused(producer.config(), hour, reason="schema")
 
 
-def test_parts_must_agree(producer, hour):
-    """Part files with other columns, or another type of one, are refused by column and file."""
-    producer.deliver()
-    producer.deliver(name="part-1.parquet", user=pa.array(np.arange(200), pa.int32()))
+WIDENED = {
+    "int32 and int64": ("user", pa.array(STEP, pa.int32()), pa.array(STEP)),
+    "int8 and uint64": ("user", pa.array(STEP % 99, pa.int8()), pa.array(STEP, pa.uint64())),
+    "uint64 and uint8": ("user", pa.array(LARGE), pa.array(STEP % 99, pa.uint8())),
+    "decimal and int": ("user", pa.array(STEP).cast(pa.decimal128(19, 0)), pa.array(STEP)),
+    "float and double": ("price", pa.array(STEP / 4, pa.float32()), pa.array(STEP / 4)),
+    "int and double": ("price", pa.array(STEP), pa.array(STEP / 4)),
+    "string and large_string": ("site", pa.array(TEXTS), pa.array(TEXTS, pa.large_string())),
+    "string and binary": ("site", pa.array(TEXTS), pa.array(TEXTS, pa.binary())),
+    "dictionary and string": ("site", pa.array(TEXTS).dictionary_encode(), pa.array(TEXTS)),
+    "null and string": ("site", pa.nulls(200), pa.array(TEXTS)),
+    "null and lists": ("tags", pa.nulls(200), pa.array([[text] for text in TEXTS])),
+    "lists of nulls and lists": ("tags", pa.array([[]] * 200, pa.list_(pa.null())), pa.array([[t] for t in TEXTS])),
+    "lists and large lists": ("tags", pa.array([[t] for t in TEXTS]),
+                              pa.array([[t] for t in TEXTS], pa.large_list(pa.large_string()))),
+    "ms and us": ("time", pa.array(TIMES, pa.timestamp("ms", "UTC")),
+                  pa.array(TIMES * 1000, pa.timestamp("us", "Europe/Berlin"))),
+    "s and ns": ("time", pa.array(TIMES // 1000, pa.timestamp("s")), pa.array(TIMES * 10**6, pa.timestamp("ns"))),
+    "bool and int": ("clicked", pa.array(STEP % 2 == 0), pa.array(STEP % 2, pa.int8())),
+    "double and bool": ("clicked", pa.array(STEP % 2 / 1), pa.array(STEP % 2 == 0)),
+}
+
+
+@pytest.mark.case(9)
+@pytest.mark.parametrize("case", WIDENED)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_parts_are_widened(producer, hour, case, swapped):
+    """Files of one hour may differ in types that one holds: either file first, all values are there."""
+    name, *columns = WIDENED[case]
+    columns = columns[::-1] if swapped else columns
+    for part, column in enumerate(columns):
+        producer.deliver(name=f"part-{part}.parquet", **{name: column})
+    found = read_partition(producer.config(), hour).table[name]
+    assert found.to_pylist() == [plain(value, found.type) for column in columns for value in column.to_pylist()]
+
+
+def plain(value, kind: pa.DataType):
+    """A value as it comes back from a column of a type."""
+    if isinstance(value, str) and pa.types.is_dictionary(kind) and pa.types.is_binary(kind.value_type):
+        return value.encode()
+    return value.replace(tzinfo=UTC) if hasattr(value, "tzinfo") and value.tzinfo is None else value
+
+
+@pytest.mark.case(9)
+@pytest.mark.parametrize(("name", "one", "other", "says"), [
+    ("user", pa.array(STEP), pa.array(TEXTS), "write it as integers, or give field 'user' type: string"),
+    ("user", pa.array(STEP), pa.array(STEP / 1), "give field 'user' kind: numeric, type: float"),
+    ("user", pa.array(STEP - 9), pa.array(LARGE), "no integer of 64 bits holds both"),
+    ("site", pa.array(TEXTS), pa.array(STEP), "give field 'site' type: int"),
+    ("tags", pa.array([["a"]] * 200), pa.array(["a"] * 200), "give field 'tags' kind: categorical, type: string"),
+])
+def test_parts_that_no_type_holds(producer, hour, name, one, other, says):
+    """Values that are lost in any one type are refused by hour, file and column, with the way on."""
+    producer.deliver(**{name: one})
+    producer.deliver(name="part-1.parquet", **{name: other})
     message = refused(producer.config(), hour, reason="dtype")
-    assert "'user'" in message
+    assert f"'{name}'" in message
     assert "part-1.parquet" in message
+    assert says in message
+
+
+@pytest.mark.case(9)
+@pytest.mark.parametrize("empty", [pa.array([], pa.string()), pa.array([], pa.null()), None])
+def test_a_file_without_rows_says_nothing(producer, hour, empty):
+    """Whatever types it has, and whichever columns."""
+    for name in ("a-first.parquet", "z-last.parquet"):
+        none = producer.table(rows=0)
+        none = none.drop_columns("user") if empty is None else none.set_column(2, "user", empty)
+        producer.deliver(none, name)
+    producer.deliver()
+    assert read_partition(producer.config(), hour).table.to_pylist() == producer.table().to_pylist()
+
+
+@pytest.mark.case(7)
+def test_parts_that_differ_in_not_null(producer, hour):
+    """A column declared NOT NULL in one file, or so in its lists, is the same column."""
+    table = producer.table()
+    strict = pa.schema([pa.field(field.name, field.type, nullable=False) for field in table.schema])
+    strict = strict.set(5, pa.field("tags", pa.list_(pa.field("element", pa.string(), nullable=False))))
+    producer.deliver(table.slice(0, 100))
+    producer.deliver(pa.table([column.combine_chunks().cast(kind) for column, kind in
+                               zip(table.slice(100).columns, strict.types, strict=True)], strict), "part-1.parquet")
+    config = producer.config()
+    assert read_partition(config, hour).table.to_pylist() == table.to_pylist()
+    assert len(good_rows(config, read_partition(config, hour))) == 200
+
+
+def test_parts_must_have_the_same_columns(producer, hour):
+    """A column that one file lacks is named, with the files."""
+    producer.deliver()
     producer.deliver(name="part-1.parquet", user=None)
     assert "'user'" in refused(producer.config(), hour, reason="schema")
+
+
+def test_a_file_of_quite_other_columns_is_no_empty_one(producer, hour):
+    """Rows of which nothing is wanted are rows all the same: the file is named."""
+    producer.deliver()
+    producer.deliver(pa.table({"else": STEP}), "part-1.parquet")
+    assert "part-1.parquet" in refused(producer.config(), hour, reason="schema")
+
+
+ENCODINGS = {"site": ("DICTIONARY", "PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"),
+             "tags": ("DICTIONARY", "PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"),
+             "user": ("PLAIN", "DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"), "price": ("PLAIN", "BYTE_STREAM_SPLIT"),
+             "clicked": ("PLAIN", "DELTA_BINARY_PACKED"), "time": ("PLAIN", "DELTA_BINARY_PACKED")}
+
+
+@pytest.mark.case(8)
+@pytest.mark.parametrize("pages", ["1.0", "2.0"])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(("name", "encoding"), [(name, each) for name, all_of in ENCODINGS.items() for each in all_of])
+def test_sound_parquet_is_read(producer, hour, name, encoding, groups, pages):
+    """Every encoding that pyarrow writes, in one row group or several, strings in dictionaries all the same."""
+    path = producer.deliver()
+    leaf = "tags.list.element" if name == "tags" else name
+    how = {} if encoding == "DICTIONARY" else {"use_dictionary": False, "column_encoding": {leaf: encoding}}
+    pq.write_table(producer.table(), path, row_group_size=-(-200 // groups), data_page_version=pages,
+                   write_page_checksum=True, **how)
+    table = read_partition(producer.config(), hour).table
+    assert table.to_pylist() == producer.table().to_pylist()
+    assert pa.types.is_dictionary(table["site"].type)
+    assert pa.types.is_dictionary(table["tags"].type.value_type)
+
+
+@pytest.mark.case(8)
+def test_a_small_file_of_long_strings_stays_small(producer, hour):
+    """Strings that repeat their beginnings, in an encoding that makes little of them, are unpacked some at a time."""
+    rows = 20_000
+    path = producer.deliver()
+    pq.write_table(producer.table(rows=rows, site=pa.array(["x" * 10_000] * rows)), path, use_dictionary=False,
+                   column_encoding={"site": "DELTA_BYTE_ARRAY"})
+    before = pa.default_memory_pool().max_memory()
+    table = read_partition(producer.config(), hour).table
+    assert table.nbytes < 10_000_000
+    assert pa.default_memory_pool().max_memory() - before < 100_000_000, "in all it would be 200 MB"
+
+
+@pytest.mark.case(8)
+@pytest.mark.parametrize("error", [pa.ArrowNotImplementedError("no such thing"), OSError("Not yet implemented: odd")])
+def test_a_limit_of_the_reader_is_no_damage(producer, hour, monkeypatch, error):
+    """What pyarrow cannot do is called that, and it is not asked for another delivery of the same."""
+    producer.deliver()
+
+    def fail(*_, **__):
+        raise error
+
+    for method in ("read", "read_row_group", "iter_batches"):
+        monkeypatch.setattr(pq.ParquetFile, method, fail)
+    message = refused(producer.config(), hour, reason="unsupported")
+    assert "need not be damaged" in message
+    assert "delivered again" not in message
+
+
+@pytest.mark.case(8)
+def test_a_limit_of_one_way_of_reading(producer, hour, monkeypatch):
+    """What cannot be read with strings as dictionaries is read without."""
+    producer.deliver()
+    opened = pq.ParquetFile
+
+    def picky(*args, read_dictionary, **how):
+        file = opened(*args, read_dictionary=read_dictionary, **how)
+        if read_dictionary:
+            file.read = file.read_row_group = lambda *_, **__: (_ for _ in ()).throw(OSError("Not yet implemented: x"))
+        return file
+
+    monkeypatch.setattr(pq, "ParquetFile", picky)
+    assert read_partition(producer.config(), hour).table.to_pylist() == producer.table().to_pylist()
+
+
+@pytest.mark.case(8)
+def test_encrypted_parquet(producer, hour):
+    """Is said to be that."""
+    path = producer.deliver()
+    path.write_bytes(b"PARE" + path.read_bytes()[4:-4] + b"PARE")
+    assert "encrypted" in refused(producer.config(), hour, reason="unsupported")
 
 
 def write_manifest(producer, **files: dict) -> None:

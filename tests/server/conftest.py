@@ -30,7 +30,7 @@ class StandIn:
     """Scores every row with the number that its manifest gives as `level`."""
 
     columns: ClassVar = {"user_id": "int", "site": "string or null"}
-    schema = SimpleNamespace(readers={
+    schema = SimpleNamespace(time_unit=None, readers={
         "user_id": SimpleNamespace(kind="categorical", type="int", nullable=False),
         "site": SimpleNamespace(kind="categorical", type="string", nullable=True)})
 

@@ -126,7 +126,10 @@ class Reader:
                 message = hashlib.blake2b(message, digest_size=32, key=k, person=b"saec long").digest()
             return sip(k, message)
         if field["kind"] == "numeric":
-            return sip(k, struct.pack("<q", bucket(float(value), field["boundaries"])))
+            x, boundaries = float(value), field["boundaries"]
+            if field["type"] == "float":
+                x, boundaries = single(x), [single(edge) for edge in boundaries]
+            return sip(k, struct.pack("<q", bucket(x, boundaries)))
         if field["cap"] is not None:
             value = min(value, field["cap"])
         return sip(k, struct.pack("<Q", int(value) & MASK))
@@ -246,6 +249,12 @@ def mix(key: int, seed: int) -> int:
     h = (h ^ (h >> 33)) * 0xFF51AFD7ED558CCD & MASK
     h = (h ^ (h >> 33)) * 0xC4CEB9FE1A85EC53 & MASK
     return h ^ (h >> 33)
+
+
+def single(x: float) -> float:
+    """The nearest 32-bit float, or the largest."""
+    largest = (2 - 2**-23) * 2.0**127
+    return struct.unpack("<f", struct.pack("<f", max(-largest, min(x, largest))))[0]
 
 
 def bucket(x: float, boundaries: list[float]) -> int:

@@ -116,7 +116,7 @@ def test_a_version_says_what_it_is(model, published):
     assert model.version == model.manifest["version"] == published.version
     assert model.columns == {
         "user": "int", "item": "int", "tags": "list of string or null", "site": "string or null",
-        "price": "float or null", "age": "int", "mobile": "bool", "at": "a timestamp in UTC"}
+        "price": "float or null", "age": "int", "mobile": "bool", "at": "a timestamp"}
     assert model.schema.field_names == published.config.field_names
     assert model.schema.slot_fields == published.config.slot_fields
 
