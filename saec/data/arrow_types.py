@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as t
 
-from saec.data.columns import list_lengths
+from saec.data.columns import is_string, list_lengths
 from saec.data.types import Found, Want, microseconds, taken, text_moment, way_on
 from saec.errors import InputError
 from saec.hours import milliseconds
 
 NO_TIME = -(2**62)
 """Ticks of a text that is no time: outside every hour."""
-_TEXTS = (t.is_string, t.is_large_string, t.is_binary, t.is_large_binary)
+_PLAIN = (t.is_integer, t.is_float32, t.is_float64, t.is_boolean, t.is_timestamp)
 _ODD_TEXTS = (t.is_string_view, t.is_binary_view, t.is_fixed_size_binary)
 _LISTS = (t.is_list, t.is_large_list, t.is_fixed_size_list, t.is_list_view, t.is_large_list_view)
 _SOURCES = ((t.is_integer, "integer"), (t.is_floating, "float"), (t.is_decimal, "decimal"), (t.is_boolean, "boolean"),
@@ -42,7 +42,7 @@ def found_arrow(kind: pa.DataType) -> Found:
         return Found(value.source, str(kind), value.inner)
     if any(test(kind) for test in _LISTS):
         return Found("list", str(kind), found_arrow(kind.value_type))
-    if any(test(kind) for test in (*_TEXTS, *_ODD_TEXTS)):
+    if is_string(kind) or any(test(kind) for test in _ODD_TEXTS):
         return Found("text", str(kind))
     return Found(next((source for test, source in _SOURCES if test(kind)), "other"), str(kind))
 
@@ -102,8 +102,8 @@ def is_own_form(kind: pa.DataType) -> bool:
     if t.is_list(kind) or t.is_large_list(kind):
         return is_own_form(kind.value_type)
     if t.is_dictionary(kind):
-        return t.is_int32(kind.index_type) and any(test(kind.value_type) for test in _TEXTS)
-    return any(test(kind) for test in (*_TEXTS, t.is_integer, t.is_float32, t.is_float64, t.is_boolean, t.is_timestamp))
+        return bool(t.is_int32(kind.index_type) and is_string(kind.value_type))
+    return is_string(kind) or any(test(kind) for test in _PLAIN)
 
 
 def own_form(values: pa.Array | pa.ChunkedArray, kinds: AbstractSet[str] = frozenset()) -> pa.Array:

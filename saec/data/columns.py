@@ -19,6 +19,11 @@ from saec.data.features import Column
 from saec.data.types import TICKS
 
 
+def is_string(kind: pa.DataType) -> bool:
+    """Whether values are byte strings, in a plain form."""
+    return any(test(kind) for test in (t.is_string, t.is_large_string, t.is_binary, t.is_large_binary))
+
+
 def is_list(kind: pa.DataType) -> bool:
     """Whether a column holds lists."""
     return bool(t.is_list(kind) or t.is_large_list(kind))

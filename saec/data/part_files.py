@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as t
 
-from saec.data.columns import list_lengths
+from saec.data.columns import is_string, list_lengths
 from saec.data.footer import read_footer
 from saec.errors import InputError
 
@@ -179,8 +179,7 @@ def _encoded(array: pa.Array) -> pa.Array:
     if t.is_list(array.type) or t.is_large_list(array.type):
         offsets = np.concatenate([[0], np.cumsum(np.maximum(list_lengths(array), 0))])
         return pa.LargeListArray.from_arrays(pa.array(offsets), _encoded(pc.list_flatten(array)), mask=array.is_null())
-    is_text = any(test(array.type) for test in (t.is_string, t.is_large_string, t.is_binary, t.is_large_binary))
-    return array.dictionary_encode() if is_text else array
+    return array.dictionary_encode() if is_string(array.type) else array
 
 
 def _check_codes(table: pa.Table) -> None:
