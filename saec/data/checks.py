@@ -182,7 +182,8 @@ def _joined(table: pa.Table, window: ClickWindow | None, config: Config) -> Mask
 def _labels(table: pa.Table, config: Config) -> NDArray[np.int64]:
     """Labels as integers, 0 for null and for what is no label."""
     column = table[config.data.label_column]
-    return (numbers(column.cast(pa.uint8()) if t.is_boolean(column.type) else column) == 1).astype(np.int64)
+    ones_B: Mask = numbers(column.cast(pa.uint8()) if t.is_boolean(column.type) else column) == 1
+    return ones_B.astype(np.int64)
 
 
 def _with_clicks(table: pa.Table, clicked_B: Mask, config: Config) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as t
 
-from saec.data.columns import TICKS
+from saec.data.types import TICKS
 from saec.discover.types import is_text
 from saec.hours import HOUR_MS
 

@@ -124,6 +124,8 @@ REQUESTS = [
     row("list of lists", "'tags'", tags=[["a"]]),
     row("text for a price", "'price'", price="9.99"),
     row("text for a time", "'time'", time="yesterday"),
+    row("date for a time", "'time'", time="2026-11-21"),
+    row("week for a time", "'time'", time="2026-W47-6"),
     row("number for a time", "'time'", time=1_700_000_000),
     # What is sent otherwise than it should be.
     _sent("large body", 413, "65,536", body=b" " * (MAX_BODY + 1)),

@@ -40,7 +40,7 @@ def test_nasty_requests(real, nasty: Nasty):
     {"site": ""}, {"site": "\x00"}, {"site": "ü\u202e\U0001f600"}, {"site": "x" * 60_000}, {"tags": []},
     {"tags": ["t"] * 5_000}, {"price": 0}, {"price": -1e308}, {"price": 5e-324}, {"user_id": 2**64 - 1},
     {"user_id": -(2**63)}, {"slot": 2**63}, {"age": 2**64 - 1}, {"time": "0001-01-01T00:00:00+23:59"},
-    {"time": "9999-12-31T23:59:59.999999-23:59"}, {"time": "2026-11-21"}, {"time": "2026-W47-6"}, {"price": 10**30},
+    {"time": "9999-12-31T23:59:59.999999-23:59"}, {"time": "2026-W47-6T10"}, {"price": 10**30},
 ])
 def test_odd_values_are_values(real, odd):
     """What is strange but allowed has a score."""
