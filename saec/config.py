@@ -28,7 +28,7 @@ _LOGIN = re.compile(r"://[^\s/@]*@")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 
 
-_WHERE = ("source", "layout", "format")
+_WHERE = ("source", "version", "layout", "format")
 """Settings of `data` that say where its files lie and how they are written, not what they hold."""
 _SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
 """Settings of `data` that say when an hour is done, not what comes of it."""
@@ -48,7 +48,10 @@ class DataConfig(Section):
     """Where an hour's rows come from, and what makes them unfit."""
 
     source: str
-    """Folder or URL (file, s3, gs) that holds each hour's files, by UTC hours."""
+    """Folder or URL (file, s3, gs) that holds each hour's files, by UTC hours; or a Delta Lake or Iceberg table, its
+    folder, `delta+URL`, `iceberg+URL` or `iceberg://CATALOG/TABLE`."""
+    version: int | None = None
+    """Version of a Delta table, or snapshot of an Iceberg table, that is read; null is the newest one."""
     layout: str = DEFAULT_LAYOUT
     """Where below `source` an hour lies, by %Y, %m, %d, %H and `*`: a folder of files, or the files themselves where
     the last name holds a `*` or ends like a file."""

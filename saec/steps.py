@@ -392,6 +392,7 @@ def _record(
         "clicks_joined": ingested.clicks_joined,
         "clicks_of_earlier": ingested.clicks_of_earlier,
         "late": ingested.late,
+        **({} if ingested.table_version is None else {"table_version": ingested.table_version}),
         "quarantined_rows": sum(ingested.quarantined.values()),
         "quarantined": ingested.quarantined,
         "rows_train": trained.cut,

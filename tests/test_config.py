@@ -179,10 +179,10 @@ def test_settings_are_frozen():
         config.seed = 2
 
 
-WITHOUT_EFFECT = {"workspace", "store", "ledger", "data.source", "data.layout", "data.format", "data.absent_after",
-                  "data.due_after", "data.late", "data.frozen_after", "retention.versions",
-                  "retention.checkpoints", "alarms.notify", "alarms.quiet_minutes", "alarms.held_hours",
-                  "alarms.live_hours", "alarms.disk_free_gb", "report.slices",
+WITHOUT_EFFECT = {"workspace", "store", "ledger", "data.source", "data.version", "data.layout", "data.format",
+                  "data.absent_after", "data.due_after", "data.late", "data.frozen_after",
+                  "retention.versions", "retention.checkpoints", "alarms.notify", "alarms.quiet_minutes",
+                  "alarms.held_hours", "alarms.live_hours", "alarms.disk_free_gb", "report.slices",
                   *(f"serving.{name}" for name in ServingConfig.model_fields)}
 OTHER = {
     "data.time_column": "t", "data.label_column": "c", "data.row_id_columns": ["row"], "data.hash_key": "k",
@@ -190,7 +190,8 @@ OTHER = {
     "model.network": "deepfm", "model.hidden": [8], "training.precision": "bfloat16", "workspace": "w2",
     "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",
     "data.late": "fold", "compression.clusterer": "scikit-learn", "data.layout": "%Y/%m/%d/%H", "data.format": "csv",
-    "data.time_unit": "ms", "data.delimiter": ";", "data.header": ["c"], "data.duplicates": "refuse",
+    "data.time_unit": "ms", "data.version": 3, "data.delimiter": ";", "data.header": ["c"],
+    "data.duplicates": "refuse",
     "alarms.notify": "slack-webhook/on-call", "report.slices": [GOOD["fields"][0]["name"]],
     "serving.host": "0.0.0.0", "serving.log": "l", "serving.cache": "c", "serving.api_key_file": "k",
 }

@@ -97,6 +97,8 @@ class IngestRecord:
     """By column of `report.slices`, the names of its slices."""
     slices_sha256: str = ""
     """sha256 of the file that says in which slice each of the hour's own rows is; empty without any."""
+    table_version: int | None = None
+    """Version of the table that the rows are of; None for files."""
     row_ids_sha256: str = ""
     """sha256 of the file of row ids, of the hour's own rows alone; empty when there is no request log to join."""
     clicks_from: dict[str, str] = field(default_factory=dict)
@@ -265,7 +267,7 @@ def _record(
 ) -> IngestRecord:
     """The account of an hour."""
     return IngestRecord(
-        hour=str(partition.hour), input_sha256=partition.sha256, files=partition.files,
+        hour=str(partition.hour), input_sha256=partition.sha256, table_version=partition.version, files=partition.files,
         duplicate_files=partition.duplicate_files, extra_columns=partition.extra_columns,
         rows_read=partition.table.num_rows, rows=len(rows), duplicates=checked.duplicates,
         contradicting=checked.contradicting, clicks_joined=checked.joined,

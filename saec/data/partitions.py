@@ -24,6 +24,7 @@ from saec.config import Config, DataConfig
 from saec.data.merging import merged_parts
 from saec.data.part_files import DeliveredFile, PartFile, truncated
 from saec.data.schema import Field
+from saec.data.tables import Table, open_table, table_hours, table_rows
 from saec.data.text_files import TextFile
 from saec.data.types import Want, column_wants, field_want
 from saec.errors import ConfigError, HourAbsent, InputError
@@ -50,6 +51,8 @@ class Partition:
     """Digest over the digests of the files read."""
     extra_columns: tuple[str, ...]
     """Columns in the files that no setting names; they were not read."""
+    version: int | None = None
+    """Version of the table that was read; None for files."""
     others: pa.Table | None = None
     """Of these, columns that were asked for all the same, under no contract; None where they cannot be read."""
 
@@ -68,6 +71,8 @@ def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None
         OSError: when the disk or the network fails.
     """
     others = others or {}
+    if table := open_table(config.data):
+        return _table_partition(config, hour, table, [*others])
     reading = config
     if others:  # text is decoded with the types of the fields
         fields = [*config.fields, *(field for field in others.values() if field)]
@@ -94,7 +99,21 @@ def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None
     table = merged_parts([(part.file.name, part.read(wanted)) for part in parts], column_wants(config), hour)
     return Partition(hour, table, tuple(part.file for part in parts),
                      len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted),
-                     _read_others(parts, others, config, hour))
+                     others=_read_others(parts, others, config, hour))
+
+
+def _table_partition(config: Config, hour: Hour, table: Table, others: Sequence[str]) -> Partition:
+    """An hour of a table."""
+    wanted = wanted_columns(config)
+    there = [name for name in others if name in table.schema.names]
+    rows, files = table_rows(table, config.data, hour, [*wanted, *there])
+    if not files:
+        raise HourAbsent(f"hour {hour} has no rows in version {table.version} of the table of data.source; have it "
+                         "delivered")
+    digest = hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
+    extra = tuple(name for name in table.schema.names if name not in wanted)
+    return Partition(hour, rows.select([name for name in wanted if name in rows.column_names]), files, 0, digest, extra,
+                     table.version, rows.select(there) if others else None)
 
 
 def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
@@ -111,6 +130,8 @@ def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | No
         By hour, a digest of the names, sizes and times of its files: while it stays, nobody delivered anything. Another
         one only says that it is worth reading the files, whose own digest decides.
     """
+    if table := open_table(data):
+        return table_hours(table, data, first, last)
     filesystem, root = open_source(data.source)
     found: dict[Hour, list[str]] = {}
     for hour, info in in_place(filesystem, root, data, first, last):

@@ -18,6 +18,7 @@ from pyarrow import fs
 
 from saec.config import DataConfig
 from saec.data.partitions import in_place, listed, open_source
+from saec.data.tables import open_table
 from saec.errors import ConfigError, nearest
 from saec.hour_layout import HourLayout, data_format
 
@@ -49,6 +50,8 @@ def source_problem(data: DataConfig, *, known: bool = False) -> str | None:
         None when it holds an hour, or is there and merely empty so far.
     """
     try:
+        if open_table(data):
+            return None
         filesystem, root = open_source(data.source)
         kind = filesystem.get_file_info(root).type
         if kind == fs.FileType.NotFound:
