@@ -28,7 +28,7 @@ TELLTALES = (
 """Paths of a machine, and package registries."""
 HOST = re.compile(r"\w+://(?:[^\s/@\"'`]*@)?([\w-]+(?:\.[\w-]+)*)")
 HOSTS = {"127.0.0.1", "0.0.0.0", "localhost", "server", "postgres", "store", "models", "host", "bucket", "x",
-         "www.apache.org", "db", "saec"}
+         "www.apache.org", "db", "saec", "CATALOG"}
 
 
 def name_of(path: Path) -> str:
