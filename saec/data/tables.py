@@ -23,13 +23,13 @@ import pyarrow.types as t
 
 from saec.config import DataConfig
 from saec.data.part_files import PartFile
+from saec.data.types import TICKS
 from saec.errors import ConfigError, InputError
 from saec.hours import Hour, hour_range
 
 _KINDS = {"delta": ("saec.data.delta_tables", "DeltaLakeTable", "deltalake"),
           "iceberg": ("saec.data.iceberg_tables", "IcebergTable", "pyiceberg")}
 """Module, class and library of each kind of table."""
-_TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 Moment = datetime | int | None
 """A time as the table's statistics give it: an instant, a number in `data.time_unit`, or unknown."""
 
@@ -146,14 +146,14 @@ def _hour(moment: Moment, data: DataConfig) -> Hour | None:
         return None
     if isinstance(moment, datetime):
         return Hour.of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    return Hour(moment // (3600 * _TICKS[_unit(data)]))
+    return Hour(moment // (3600 * TICKS[data.time_unit or "s"]))
 
 
 def _moment(table: Table, data: DataConfig, hour: Hour) -> Moment:
     """The first instant of an hour, as the table's time column holds it."""
     kind = table.schema.field(data.time_column).type
     if t.is_integer(kind):
-        return hour.index * 3600 * _TICKS[_unit(data)]
+        return hour.index * 3600 * TICKS[data.time_unit or "s"]
     return hour.start if kind.tz else hour.start.replace(tzinfo=None)
 
 
@@ -163,14 +163,9 @@ def _check_time(table: Table, data: DataConfig) -> None:
         raise ConfigError(f"the table of data.source has no column {data.time_column!r} (data.time_column); it has "
                           f"{', '.join(table.schema.names[:20])}")
     kind = table.schema.field(data.time_column).type
-    if not t.is_timestamp(kind) and not (t.is_integer(kind) and _unit(data)):
+    if not t.is_timestamp(kind) and not (t.is_integer(kind) and data.time_unit):
         raise ConfigError(f"column {data.time_column!r} of the table is {kind}: wanted a timestamp, or integers and "
                           "their data.time_unit")
-
-
-def _unit(data: DataConfig) -> str:
-    """Unit of times that are integers; empty when none is set."""
-    return getattr(data, "time_unit", None) or ""
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -268,7 +268,7 @@ def _unpacked(name: str, data: pa.Buffer, where: str, most: int) -> bytes:
 def _ways(config: Config) -> dict[str, list[pa.DataType]]:
     """The types in which each wanted column may be read, the one that is meant first."""
     data = config.data
-    ways = {data.time_column: [*([pa.int64(), pa.float64()] if getattr(data, "time_unit", None) else []), pa.string()],
+    ways = {data.time_column: [*([pa.int64(), pa.float64()] if data.time_unit else []), pa.string()],
             data.label_column: [pa.int64(), pa.float64(), pa.bool_()]}
     for field in config.fields:
         if field.source_column:

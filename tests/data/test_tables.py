@@ -129,7 +129,7 @@ def test_tables_that_cannot_be_read(lake, tmp_path):
     lake.append(clicks(FIRST))
     assert "123" in source_problem(settings(lake, version=123).data)
     assert "'when'" in source_problem(settings(lake, time_column="when").data)
-    assert "wanted a timestamp" in source_problem(settings(lake, time_column="site").data)
+    assert "wanted a timestamp" in source_problem(settings(lake, time_column="date").data)
     kind = type(lake).__name__.lower()
     nowhere = settings(lake, source=f"{kind}+{tmp_path}/nowhere").data
     assert "cannot" in source_problem(nowhere) or "can be read" in source_problem(nowhere)
@@ -179,9 +179,8 @@ def test_times_that_are_numbers(lake):
     """With data.time_unit, integers are times; without, the way on is named."""
     rows = clicks(FIRST)
     lake.append(rows.set_column(0, "time", rows["time"].cast(pa.timestamp("ms")).cast(pa.int64())))
-    if "time_unit" in type(settings(lake).data).model_fields:
-        assert list(available_hours(settings(lake, time_unit="ms").data)) == [FIRST]
-        assert read_partition(settings(lake, time_unit="ms"), FIRST).table.num_rows == 60
+    assert list(available_hours(settings(lake, time_unit="ms").data)) == [FIRST]
+    assert read_partition(settings(lake, time_unit="ms"), FIRST).table.num_rows == 60
     assert "data.time_unit" in source_problem(settings(lake).data)
 
 
