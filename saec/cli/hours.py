@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from saec.cli.session import DONE, FAILED, HELD, Session, example, shared_options, whoami
+from saec.cli.session import DONE, FAILED, HELD, USAGE, Session, example, shared_options, whoami
 from saec.errors import ConfigError, HourHeld, InputError
 from saec.hours import Hour
 from saec.schedule.planner import Action, Only
@@ -103,6 +103,8 @@ def backfill(
 
 def exit_code(rows: Sequence[HourRow]) -> int:
     """The exit code of the worst way that one of these hours ended."""
+    if any(row.settings_at_fault for row in rows):
+        return USAGE
     if any(row.state == "FAILED" for row in rows):
         return FAILED
     return HELD if any(row.state != "PUBLISHED" and row.reason != "not-promoted" for row in rows) else DONE

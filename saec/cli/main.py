@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from saec import __version__
+from saec.cli.check import check
 from saec.cli.data import import_group, simulate
 from saec.cli.deploy import deploy
 from saec.cli.formats import export
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SECTIONS = {
-    "Data": (init, simulate, import_group),
+    "Data": (init, check, simulate, import_group),
     "Hours": (run, backfill, migrate, deploy),
     "What happened": (status, report, metrics),
     "Models": (versions, verify, repair, tidy, rollback, hold, release, score, export, serve),

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.types as t
 from numpy.typing import NDArray
 
-from saec.data.columns import is_list, is_string, list_lengths
+from saec.data.columns import is_list, list_lengths
 from saec.data.features import buckets
 from saec.discover.signal import single_auc
 from saec.discover.types import is_text
@@ -133,17 +133,27 @@ def look_at(name: str, sample: Sample) -> ColumnSeen:
     return ColumnSeen(role="field", why=why, auc=auc, **seen)
 
 
+def proposed(name: str, column: pa.ChunkedArray) -> dict[str, Any] | None:
+    """Settings of a field of a column as its values would have it; None where they can be no field."""
+    kind = column.type.value_type if t.is_dictionary(column.type) else column.type
+    if not _usable(kind):
+        return None
+    column = column.cast(kind) if kind != column.type else column
+    distinct = 0 if is_list(kind) or t.is_floating(kind) else pc.count_distinct(column).as_py()
+    return _field(name, column, kind, distinct)[0]
+
+
 def _usable(kind: pa.DataType) -> bool:
     """Whether a field can be read from such values."""
     inner = kind.value_type if is_list(kind) else kind
     inner = inner.value_type if t.is_dictionary(inner) else inner
-    return t.is_integer(inner) or t.is_boolean(inner) or is_string(inner) or is_text(inner) or (
+    return t.is_integer(inner) or t.is_boolean(inner) or is_text(inner) or (
         t.is_floating(inner) and not is_list(kind))
 
 
 def _is_row_id(column: pa.ChunkedArray, kind: pa.DataType, distinct: int) -> bool:
     """Whether each row has its own value."""
-    whole = t.is_integer(kind) or is_string(kind) or is_text(kind)
+    whole = t.is_integer(kind) or is_text(kind)
     return bool(whole and not column.null_count and distinct == len(column) >= FEWEST_ROWS)
 
 

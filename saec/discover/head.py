@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.types as t
 from numpy.typing import NDArray
 
-from saec.config import DataConfig
 from saec.discover.hours import Layout
 from saec.discover.labels import Label
 from saec.discover.log_files import Log
@@ -157,8 +156,6 @@ def _unreadable_times(head: Head, time: TimeColumn) -> Iterator[str]:
         yield f"column {time.name!r} does not tell the time within the hour"
     elif time.zone and time.naive:
         yield f"column {time.name!r} is of the zone {time.zone}"
-    elif time.unit and "time_unit" not in DataConfig.model_fields:
-        yield f"column {time.name!r} holds numbers"
     elif np.mean(_hours_of(time, head.rows) == [hour.index for hour in head.hours or []]) < 0.99:
         yield "folders are not the rows' own hours in UTC (a local zone?)"
 

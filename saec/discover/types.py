@@ -30,8 +30,9 @@ class Widened(Exception):
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values are text."""
-    return bool(t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind))
+    """Whether values are text, or bytes that are taken for it."""
+    return any(test(kind) for test in (t.is_string, t.is_large_string, t.is_string_view, t.is_binary,
+                                       t.is_large_binary, t.is_binary_view))
 
 
 def text_type(column: pa.ChunkedArray) -> pa.DataType:

@@ -156,6 +156,8 @@ def next_words(outlook: Outlook) -> str | None:
         pass  # a run is at work
     elif outlook.lost:
         words = outlook.lost[0].command
+    elif newest is not None and newest.state == "FAILED" and newest.reason == "config":
+        words = "check"
     elif outlook.due:
         words = "run"
     elif outlook.backfill:

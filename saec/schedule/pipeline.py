@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 from saec.data.partitions import available_hours
 from saec.data.request_log import remove_log_files
 from saec.data.source_problem import check_source
+from saec.discover.check import settings_at_fault
 from saec.durable import REASONS, remove_temporaries
 from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
 from saec.failpoints import reached
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+_SETTINGS_MAY_DO = ("schema", "dtype", "nulls", "labels", "timestamps", "malformed")
+"""Reasons of a quarantine that other settings may mend."""
+_LISTED = 5
 
 
 class Listener(Protocol):
@@ -198,16 +202,16 @@ class Pipeline:
         except LeaseLost:
             raise
         except Exception as error:  # every way an hour can end is an outcome
-            outcome, reason = _outcome(error)
+            outcome, reason, message = self._ending(hour, error)
             log.log(
                 logging.ERROR if outcome == "FAILED" else logging.WARNING,
-                "hour %s %s(%s): %s", hour, outcome, reason, error,
+                "hour %s %s(%s): %s", hour, outcome, reason, message,
                 exc_info=error if reason == "bug" else None,
             )
             with suppress(OSError):  # the disk may be what failed
                 Workspace(self.config, aside=aside).clear(hour, keep=KEPT_FILES)
             row = ledger.finish(
-                lease, hour, outcome, reason, message=str(error), parent=parent_hour, delivery=delivery
+                lease, hour, outcome, reason, message=message, parent=parent_hour, delivery=delivery
             )
         else:
             row = ledger.finish(
@@ -222,6 +226,29 @@ class Pipeline:
             self._retain(hour)
             reached("hour.retained")
         return row
+
+    def _ending(self, hour: Hour, error: Exception) -> tuple[str, str, str]:
+        """Outcome, reason and message of an hour that ended in an error.
+
+        Input that is not as the settings want it is the hour's fault, unless no hour is as they want it: then the run
+        stops, and the history is not quarantined hour by hour for one line of YAML.
+        """
+        outcome, reason = _outcome(error)
+        if outcome == "QUARANTINED" and reason in _SETTINGS_MAY_DO and not self._fits_elsewhere(hour):
+            try:
+                problems = settings_at_fault(self.config, hour)
+            except (SaecError, OSError):  # what the hour itself has met counts
+                problems = []
+            if problems:
+                listed = "; ".join(f"{problem.said} (mend: {problem.mend})" for problem in problems[:_LISTED])
+                return "FAILED", "config", (f"no hour of a sample is as the settings want it: {listed}. Mend them "
+                                              "(saec check lists all) and run again: the hour is taken up again")
+        return outcome, reason, str(error)
+
+    def _fits_elsewhere(self, hour: Hour) -> bool:
+        """Whether the same settings have learnt another hour, so that they cannot be at fault."""
+        return any(row.checkpoint and row.config_digest == self.config.digest and row.hour != hour
+                   for row in self.ledger.newest(24))
 
     def step_over(self, lease: Lease, planned: PlannedHour, *, aside: bool = False) -> HourRow:
         """Hold an absent hour."""

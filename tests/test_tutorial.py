@@ -1,0 +1,26 @@
+"""docs/tutorial.md is walked as it stands."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_tutorial_works(root, tmp_path):
+    """A new user types every line, from a CSV to an answer over HTTP."""
+    (tmp_path / "saec").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m saec.cli.main "$@"\n')
+    (tmp_path / "saec").chmod(0o755)
+    blocks = re.findall(r"^```(bash|python)\n(.*?)^```$", (root / "docs" / "tutorial.md").read_text(), re.M | re.S)
+    script = ["set -e", *(text if language == "bash" else f"'{sys.executable}' - <<'END'\n{text}END"
+                          for language, text in blocks)]
+    walk = subprocess.run(
+        ["bash", "-c", "\n".join(script)], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=110,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(root)})
+    assert walk.returncode == 0, walk.stdout + walk.stderr
+    assert "36,000 rows" in walk.stdout
+    assert "left out: dwell_ms" in walk.stdout
+    assert "12 of 12 hours" in walk.stdout or "hours are as the settings want them" in walk.stdout
+    assert re.search(r'"scores": ?\[0\.\d+', walk.stdout)
