@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -23,7 +24,7 @@ import pyarrow.types as t
 from pyarrow import fs
 
 from saec.data.partitions import open_source
-from saec.errors import InputError
+from saec.errors import ConfigError, InputError
 
 Kind = Literal["parquet", "csv", "jsonl"]
 _CODECS = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
@@ -199,14 +200,27 @@ def find_log(source: str) -> Log:
         infos = [info]
     else:
         found = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-        infos = sorted((info for info in found if info.type == fs.FileType.File and not _hidden(info.path, root)),
-                       key=lambda info: info.path)
+        live = _of_delta(source, filesystem, root)
+        infos = [info for info in found if info.type == fs.FileType.File and not _hidden(info.path, root)]
+        infos = sorted((info for info in infos if live is None or info.base_name in live), key=lambda info: info.path)
     infos = [info for info in infos if info.size]
     if not infos:
         raise InputError(f"{_shown(source)} holds no file of rows; name the file or folder of the log", reason="empty")
     files = [LogFile(info.path, info.path.removeprefix(root).lstrip("/") or info.base_name, info.size)
              for info in infos]
     return _of_one_kind(source, filesystem, files)
+
+
+def _of_delta(source: str, filesystem: fs.FileSystem, root: str) -> set[str] | None:
+    """Names of the files of a Delta table's newest state; None where there is no such table."""
+    if filesystem.get_file_info(f"{root}/_delta_log").type != fs.FileType.Directory:
+        return None
+    try:
+        from deltalake import DeltaTable  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigError(f"{_shown(source)} is a Delta table; install the extra that reads it: pip install "
+                          "'saec[delta]'") from None
+    return {unquote(uri).rpartition("/")[2] for uri in DeltaTable(source).file_uris()}
 
 
 def _of_one_kind(source: str, filesystem: fs.FileSystem, files: Sequence[LogFile]) -> Log:

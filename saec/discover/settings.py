@@ -8,6 +8,9 @@ Decisions, each stated in the file beside the line it made:
   margin. Hours with fewer than 10,000 rows of the rarer label have twice the margin: a live model kept for hours
   because rows cannot tell loses more than that.
 - *Batches.* 256 rows; 1,024 from 50,000 rows an hour on, 4,096 from 100,000 on, with wider layers.
+- *Compression.* The largest ratio that costs nothing (`auto`): what a number would cost, nobody knows of a new log. At
+  200, Globo's log lost 0.007 of AUC with fewer crosses than a person would have tried, for the ratio is of bytes, and a
+  smaller original leaves fewer of them.
 - *Nulls.* The limit of an hour's nulls is set above what there is.
 """
 
@@ -138,6 +141,7 @@ def _model_lines(draft: Draft) -> list[str]:
         rows = 4096 if draft.hour_rows >= 100_000 else 1024
         lines += ["training:", _beside(f"  batch_rows: {rows}", f"{draft.hour_rows:,.0f} rows an hour"),
                   "  precision: auto"]
+    lines += ["compression:", _beside("  ratio: auto", "the largest that costs nothing; a number fixes it")]
     rarer = draft.hour_rows * min(draft.clicks, 1 - draft.clicks)
     if rarer < _RARER_ROWS:
         margin = 2 * float(GateConfig.model_fields["entropy_margin"].default)
