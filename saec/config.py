@@ -34,7 +34,8 @@ _SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
 """Settings of `data` that say when an hour is done, not what comes of it."""
 _LATER: tuple[tuple[str, str, Any], ...] = (
     ("data", "delimiter", None), ("data", "header", []), ("data", "duplicates", "click-wins"),
-    ("data", "click_delay", 0), ("data", "time_unit", None), ("compression", "clusterer", "saec"))
+    ("data", "click_delay", 0), ("data", "weight_column", None), ("data", "negative_sampling", None),
+    ("data", "time_unit", None), ("compression", "clusterer", "saec"))
 """Settings that came later, with what they are where nobody sets them."""
 
 
@@ -75,6 +76,11 @@ class DataConfig(Section):
     click_delay: int = Field(default=0, ge=0, le=48)
     """Hours by which a click may come later than its row, as a row of its own with the same id: an hour is done so much
     later, with the clicks that came by then."""
+    weight_column: Name | None = None
+    """Column of how many rows of the full traffic a row stands for, above 0; each stands for itself without."""
+    negative_sampling: Annotated[float, Field(gt=0, le=1)] | Name | None = None
+    """Share of the rows without a click that the log holds, or the column that holds it row by row: such a row then
+    stands for one over it."""
     hash_key: str = "saec"
     """Key of the feature hash; changing it makes every feature a new one."""
     ignore_extra_columns: bool = False
@@ -98,6 +104,16 @@ class DataConfig(Section):
     those after it done again and swapped in."""
     frozen_after: int = Field(default=48, ge=0)
     """Hours behind the newest beyond which a trained hour is frozen: not watched for late rows, nor done again."""
+
+    @property
+    def weight_columns(self) -> tuple[str, ...]:
+        """Columns that say what a row stands for."""
+        return tuple(name for name in (self.weight_column, self.negative_sampling) if isinstance(name, str))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows stand for more or less than themselves."""
+        return self.weight_column is not None or self.negative_sampling is not None
 
     @model_validator(mode="after")
     def _clicks_can_be_joined(self) -> Self:

@@ -92,7 +92,7 @@ class Met:
 
     def watch(self, scores: dict[str, NDArray[np.float64]]) -> Watch | None:
         """What the hours that the live version served say of it; None without one."""
-        plan, labels_B = self._plan, self._rows.labels_B
+        plan, labels_B, weights_B = self._plan, self._rows.labels_B, self._rows.weights_B
         if plan.champion is None or "live" not in scores:
             return None
         chosen = slice(None, None, -(-len(labels_B) // MOST_ROWS) or 1)
@@ -102,7 +102,7 @@ class Met:
             if before is not None:
                 references[BEFORE] = before
         return watched(plan.champion, plan.watch, labels_B[chosen], scores["live"][chosen], references,
-                       plan.config.gate)
+                       plan.config.gate, None if weights_B is None else weights_B[chosen])
 
     def _score(self, model: Model, chosen: slice = slice(None)) -> NDArray[np.float64] | None:
         """Scores of some rows by a model, through its own schema; None where it cannot answer them."""

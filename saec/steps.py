@@ -100,7 +100,8 @@ def ingest(plan: HourPlan) -> IngestRecord:
     ingested = ingest_hour(plan.config, plan.hour, workspace.folder(plan.hour), known, others)
     reached("ingest.written")
     limit = plan.config.data.max_click_shift
-    check_click_rate(plan.hour, ingested.clicks, ingested.rows, plan.click_rates, limit)
+    rows, clicks = ingested.stand_for or (ingested.rows, ingested.clicks)
+    check_click_rate(plan.hour, clicks * ingested.rows / rows, ingested.rows, plan.click_rates, limit)
     return ingested
 
 
@@ -127,7 +128,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
         rows_gate=len(rows) - cut,
         features=original.vocabulary.admitted,
         new_features=new_features,
-        served=_served(rows.labels_B, scores),
+        served=_served(rows, scores),
         slices=_sliced(plan, ingested, rows, scores),
         watch=watch.as_dict() if watch else None,
         logged=_logged(plan, ingested, rows),
@@ -145,7 +146,7 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
     codes_BS = challenger.codes(rows.keys_BS).astype(np.int16)
 
     candidate = _coded(challenger, past, end=False)
-    measured_F = challenger.measure(past, codes_BS, rows.labels_B, scores["original_B"])
+    measured_F = challenger.measure(past, codes_BS, rows.labels_B, scores["original_B"], rows.weights_B)
     version = _coded(challenger, past, end=True)
     parts = {CANDIDATE: candidate.arrays(), VERSION: version.arrays(), "auto": challenger.auto.arrays()}
     arrays = {f"{part}.{name}": array for part, named in parts.items() for name, array in named.items()}
@@ -163,15 +164,16 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
 def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered: Clustered) -> Retrained:
     """Have the challenger learn the hour through the codes that met it; write what it is at the cut and at the end."""
     workspace = _settled(plan)
-    labels_B = ingested.load_rows(workspace.folder(plan.hour)).labels_B
+    rows = ingested.load_rows(workspace.folder(plan.hour))
+    labels_B, weights_B = rows.labels_B, rows.weights_B
     arrays, cut = workspace.read(plan.hour, clustered.codes), trained.cut
     candidate, version = (Coding.from_arrays(section(arrays, f"{part}.")) for part in (CANDIDATE, VERSION))
     challenger = challenger_of(plan, workspace)
-    challenger.learn(arrays["codes_BS"][:cut], labels_B[:cut])
+    challenger.learn(arrays["codes_BS"][:cut], labels_B[:cut], None if weights_B is None else weights_B[:cut])
     _write(plan, workspace, CANDIDATE, challenger.moved_on(candidate), candidate)
     gate_codes_GS = arrays["codes_BS"][cut:]
     before_G = challenger.score(gate_codes_GS)
-    challenger.learn(gate_codes_GS, labels_B[cut:])
+    challenger.learn(gate_codes_GS, labels_B[cut:], None if weights_B is None else weights_B[cut:])
     learnt: Arrays = {"before_G": before_G, "after_G": challenger.score(gate_codes_GS)}
     challenger = challenger.moved_on(version)
     challenger.auto = Auto.from_arrays(section(arrays, "auto."))
@@ -205,6 +207,7 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Re
     folder = workspace.folder(plan.hour)
     rows = ingested.load_rows(folder)
     labels_G, keys_GS = rows.labels_B[trained.cut :], rows.keys_BS[trained.cut :]
+    weights_G = None if rows.weights_B is None else rows.weights_B[trained.cut :]
     served = workspace.read(plan.hour, trained.scores)
     at_cut = AtCut.from_arrays(workspace.read(plan.hour, trained.at_cut))
     recorded_R, _ = (write_recorded(folder / made, keys_GS) for made in (CANDIDATE, VERSION))
@@ -221,15 +224,16 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Re
         trained.cut,
         Evidence.from_dict(plan.evidence) if plan.evidence else None,
         plan.config.gate,
+        rows.weights_B,
     )
     learnt = workspace.read(plan.hour, retrained.learnt)
-    problem = release_problem(labels_G, version_G, learnt["before_G"], learnt["after_G"], plan.config.gate)
+    problem = release_problem(labels_G, version_G, learnt["before_G"], learnt["after_G"], plan.config.gate, weights_G)
     if problem:
         log.warning("hour %s: the judged candidate stands in for the version of the hour's end: %s", plan.hour, problem)
     reached("gate.judged")
-    metrics = _metrics(labels_G, scores)
-    metrics["normalised_entropy_compressed"] = normalised_entropy(labels_G, candidate_G)
-    metrics["calibration_compressed"] = calibration_ratio(labels_G, candidate_G)
+    metrics = _metrics(labels_G, scores, weights_G)
+    metrics["normalised_entropy_compressed"] = normalised_entropy(labels_G, candidate_G, weights_G)
+    metrics["calibration_compressed"] = calibration_ratio(labels_G, candidate_G, weights_G)
     workspace.write(plan.hour, GATE_SCORES, _score_arrays(labels_G, scores))
     candidate, version = workspace.describe(plan.hour, CANDIDATE), workspace.describe(plan.hour, VERSION)
     return Judged(
@@ -319,19 +323,22 @@ def _write(plan: HourPlan, workspace: Workspace, made: str, challenger: Challeng
     return write_artifact(folder, challenger, coding.head_keys_H, coding.head_codes_H)
 
 
-def _metrics(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> dict[str, float]:
+def _metrics(
+    labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]], weights_B: NDArray[np.float64] | None
+) -> dict[str, float]:
     """AUC and log loss of each model, as `auc_MODEL` and `logloss_MODEL`."""
     return {
-        f"{metric.__name__}_{model}": metric(labels_B, scores_B)
+        f"{metric.__name__}_{model}": metric(labels_B, scores_B, weights_B)
         for model, scores_B in scores.items()
         for metric in (auc, logloss)
     }
 
 
-def _served(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+def _served(rows: EncodedRows, scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
     """Figures of the served hour: `auc_served` of what was live, `auc_version_served`, …, and paired differences."""
-    figures = {f"{name.removesuffix('_live')}_served": value for name, value in _metrics(labels_B, scores).items()}
-    return {**figures, "served_pairs": served_pairs(labels_B, scores)}
+    figures = {f"{name.removesuffix('_live')}_served": value for name, value in
+               _metrics(rows.labels_B, scores, rows.weights_B).items()}
+    return {**figures, "served_pairs": served_pairs(rows.labels_B, scores, rows.weights_B)}
 
 
 def _sliced(
@@ -343,7 +350,8 @@ def _sliced(
     codes = plan.workspace.read(plan.hour, FileDigest(SLICES_FILE, ingested.slices_sha256))
     slices = {name: Slices(names, codes[name].astype(np.uint8)) for name, names in ingested.slices.items()}
     own = slice(len(rows) - len(next(iter(slices.values())).codes_B), None)  # late rows of other hours come first
-    return slice_pairs(rows.labels_B[own], {model: scores_B[own] for model, scores_B in scores.items()}, slices)
+    models = {model: scores_B[own] for model, scores_B in scores.items()}
+    return slice_pairs(rows.labels_B[own], models, slices, None if rows.weights_B is None else rows.weights_B[own])
 
 
 def _score_arrays(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> Arrays:
@@ -387,6 +395,7 @@ def _record(
     return {
         "rows": ingested.rows,
         "clicks": ingested.clicks,
+        **({"stand_for": ingested.stand_for} if ingested.stand_for else {}),
         "duplicates": ingested.duplicates,
         "contradicting": ingested.contradicting,
         "clicks_joined": ingested.clicks_joined,

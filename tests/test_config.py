@@ -191,7 +191,7 @@ OTHER = {
     "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",
     "data.late": "fold", "compression.clusterer": "scikit-learn", "data.layout": "%Y/%m/%d/%H", "data.format": "csv",
     "data.time_unit": "ms", "data.version": 3, "data.delimiter": ";", "data.header": ["c"],
-    "data.duplicates": "refuse",
+    "data.duplicates": "refuse", "data.weight_column": "w", "data.negative_sampling": 0.1,
     "alarms.notify": "slack-webhook/on-call", "report.slices": [GOOD["fields"][0]["name"]],
     "serving.host": "0.0.0.0", "serving.log": "l", "serving.cache": "c", "serving.api_key_file": "k",
 }

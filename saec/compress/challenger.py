@@ -129,11 +129,16 @@ class Challenger:
         codes = version.codes(keys, np.maximum(sources, 0))
         return np.where((codes >= 0) & (sources < 0), DEFAULT, codes)
 
-    def learn(self, codes_BS: NDArray[np.signedinteger], labels_B: NDArray[np.uint8]) -> None:
-        """Learn rows through the codes of the version made from the hour before, in the order of their time."""
+    def learn(
+        self,
+        codes_BS: NDArray[np.signedinteger],
+        labels_B: NDArray[np.uint8],
+        weights_B: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Learn rows, each as often as it stands for, through the codes of the version made from the hour before."""
         vectors_TD, squares_T = self.codebooks.vectors_TD.copy(), self.codebooks.squares_T.copy()
         working = WorkingSet(np.arange(len(squares_T)), torch.from_numpy(vectors_TD), torch.from_numpy(squares_T))
-        self.learner.fit(working, self._places(codes_BS), labels_B)
+        self.learner.fit(working, self._places(codes_BS), labels_B, weights_B=weights_B)
         self.codebooks = Codebooks(vectors_TD, squares_T)
 
     def moved_on(self, coding: Coding) -> Challenger:
@@ -164,6 +169,7 @@ class Challenger:
         codes_BS: NDArray[np.int16],
         labels_B: NDArray[np.uint8],
         original_B: NDArray[np.float64],
+        weights_B: NDArray[np.float64] | None = None,
     ) -> Arrays:
         """See what the hour says of the version that met it, before it is learnt: all rows, as users met them.
 
@@ -172,19 +178,25 @@ class Challenger:
             codes_BS: codes of its rows, from `codes`.
             labels_B: its clicks.
             original_B: scores of the original when the hour began.
+            weights_B: how many rows each stands for; None where each stands for itself.
 
         Returns:
             What the codes of each field saved in the hour (F): `worth`, log loss in nats a row, its standard error
             `worth_error`, and `worth_rows`, on how many rows it was measured; empty before the first version.
         """
         if self.config.compression.ratio == "auto":
-            self.auto = self._weighed(past, codes_BS, labels_B, original_B)
-        worth, figures_F = self._worth(codes_BS, labels_B)
+            self.auto = self._weighed(past, codes_BS, labels_B, original_B, weights_B)
+        worth, figures_F = self._worth(codes_BS, labels_B, weights_B)
         self.standards = replace(self.standards, returns=past.returned(self.standards.returns), worth=worth)
         return figures_F if self.files else {}
 
     def _weighed(
-        self, past: HourPast, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8], original_B: NDArray[np.float64]
+        self,
+        past: HourPast,
+        codes_BS: NDArray[np.int16],
+        labels_B: NDArray[np.uint8],
+        original_B: NDArray[np.float64],
+        weights_B: NDArray[np.float64] | None,
     ) -> Auto:
         """What the hour says of its ratio and of each on trial, whose heads lack codes of the version."""
         if not self.files or len(self.standards.trials_T) != len(self.auto.trials):
@@ -195,16 +207,20 @@ class Challenger:
         tried_BS = past.features.spread(self.standards.tried(past.before()), padding=trials)
         heads = [codes_BS, *(np.where(tried_BS > trial, codes_BS, DEFAULT) for trial in range(trials))]
         scores_TB = [self.score(head_BS) for head_BS in heads]
-        losses_B, auc_original = row_losses(labels_B, original_B), auc(labels_B, original_B)
+        losses_B, auc_original = row_losses(labels_B, original_B), auc(labels_B, original_B, weights_B)
+        shares = 1.0 if weights_B is None else weights_B / weights_B.mean()
         return self.auto.learned(
-            [row_losses(labels_B, scores_B) - losses_B for scores_B in scores_TB],
-            [auc(labels_B, scores_B) - auc_original for scores_B in scores_TB],
+            [(row_losses(labels_B, scores_B) - losses_B) * shares for scores_B in scores_TB],
+            [auc(labels_B, scores_B, weights_B) - auc_original for scores_B in scores_TB],
         )
 
-    def _worth(self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8]) -> tuple[Worth, Arrays]:
+    def _worth(
+        self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8], weights_B: NDArray[np.float64] | None
+    ) -> tuple[Worth, Arrays]:
         """What codes are worth, with what some rows say of it, and that alone: each field's are taken away in turn."""
         step = -(-len(labels_B) // MEASURED_ROWS) or 1
         codes_BS, labels_B = codes_BS[::step], labels_B[::step]
+        shares_B = np.ones(len(labels_B)) if weights_B is None else weights_B[::step] / weights_B[::step].mean()
         slot_fields_S = np.array(self.config.slot_fields)
         losses_B = row_losses(labels_B, self.score(codes_BS))
         saved_2F = np.zeros((2, len(self.config.field_names)))
@@ -215,8 +231,9 @@ class Challenger:
             concerned_B = taken_BS.any(1)
             without_BS = np.where(taken_BS, DEFAULT, codes_BS)[concerned_B]
             added_B = row_losses(labels_B[concerned_B], self.score(without_BS)) - losses_B[concerned_B]
+            added_B *= shares_B[concerned_B]
             saved_2F[newcomers, field] = added_B.sum()
-            sightings_2F[newcomers, field] = taken_BS.sum()
+            sightings_2F[newcomers, field] = shares_B @ taken_BS.sum(1)
             saved_FB[field, concerned_B] += added_B
         rows = max(len(labels_B), 1)
         mean_F = saved_FB.sum(1) / rows

@@ -34,7 +34,7 @@ from saec.data.types import TICKS
 from saec.errors import HourHeld, InputError
 from saec.hours import Hour
 
-ROW_RULES = ("nulls", "non-finite", "labels", "timestamps", "duplicates")
+ROW_RULES = ("nulls", "non-finite", "labels", "timestamps", "duplicates", "weights")
 FEWEST_RATES = 12
 """Click rates of earlier hours from which a shift is looked for."""
 _ADDED = ("rule", "hour", "row")
@@ -114,14 +114,14 @@ def taken(table: pa.Table, rows_B: NDArray[np.int64]) -> pa.Table:
     return table if whole else table.take(pa.array(rows_B))
 
 
-def check_click_rate(hour: Hour, clicks: int, rows: int, rates: Sequence[float], limit: float) -> None:
+def check_click_rate(hour: Hour, clicks: float, rows: int, rates: Sequence[float], limit: float) -> None:
     """Hour rule: the click rate stays where it was, else labels may be broken or poisoned.
 
     The yardstick is the spread of the earlier rates, or that of chance at so many rows where it is the larger.
 
     Args:
         hour: The hour.
-        clicks: Its rows with label 1.
+        clicks: Its rows with label 1; of rows that stand for several, as many as there would be among so many rows.
         rows: Its rows.
         rates: Click rates of earlier hours; fewer than `FEWEST_RATES` tell nothing.
         limit: `data.max_click_shift`.
@@ -254,6 +254,9 @@ def _row_rules(table: pa.Table, config: Config, hour: Hour) -> Iterator[tuple[st
     if not t.is_boolean(table[data.label_column].type):
         label_B = numbers(table[data.label_column])
         yield "labels", data.label_column, (label_B != 0) & (label_B != 1)
+    for name in data.weight_columns:
+        value_B = table[name].cast(pa.float64()).fill_null(1.0).to_numpy()
+        yield "weights", name, ~(value_B > 0) | ((value_B > 1) & (name == data.negative_sampling))
     ticks = TICKS[table[data.time_column].type.unit]
     time_B = numbers(table[data.time_column])
     start = hour.index * _SECONDS * ticks

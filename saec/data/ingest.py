@@ -38,6 +38,7 @@ from saec.data.request_log import row_ids
 from saec.data.rows import EncodedRows
 from saec.data.schema import Schema
 from saec.data.slices import sliced
+from saec.data.weights import row_weights
 from saec.durable import write_file
 from saec.errors import InputError, IntegrityError
 from saec.hours import Hour
@@ -79,6 +80,8 @@ class IngestRecord:
     """Rows of clicks on what was shown in earlier hours, left out because they were learnt there."""
     quarantined: dict[str, int]
     """Rows set aside, by the rule they broke."""
+    stand_for: tuple[float, float] | None
+    """How many rows of the full traffic these stand for, and how many with label 1; None where each for itself."""
     clicks: int
     """Rows with label 1."""
     first_ms: int
@@ -118,6 +121,7 @@ class IngestRecord:
             values = json.loads(path.read_text(encoding="utf-8"))
             values["files"] = tuple(PartFile(**file) for file in values["files"])
             values["extra_columns"] = tuple(values["extra_columns"])
+            values["stand_for"] = values["stand_for"] and tuple(values["stand_for"])
             values["slices"] = {column: tuple(names) for column, names in values["slices"].items()}
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -221,7 +225,7 @@ def _encode(
                                             if own.source_column}))
     times_B = times_ms(table[config.data.time_column])
     labels_B = table[config.data.label_column].cast(pa.uint8()).to_numpy()
-    rows = EncodedRows(labels_B, times_B, encoder.encode(columns, times_B))
+    rows = EncodedRows(labels_B, times_B, encoder.encode(columns, times_B), row_weights(table, labels_B, config.data))
     if partition.others is not None:
         for name, column in zip(partition.others.column_names, taken(partition.others, checked.rows_B).columns,
                                 strict=True):
@@ -272,5 +276,6 @@ def _record(
         rows_read=partition.table.num_rows, rows=len(rows), duplicates=checked.duplicates,
         contradicting=checked.contradicting, clicks_joined=checked.joined,
         clicks_of_earlier=checked.of_earlier, quarantined=checked.counts,
+        stand_for=rows.stand_for,
         clicks=int(np.sum(rows.labels_B, dtype=np.int64)), first_ms=int(rows.times_B[0]), last_ms=int(rows.times_B[-1]),
         truncated_values=truncated, late=late, rows_file=ROWS_FILE, rows_sha256=sha256)

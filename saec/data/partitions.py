@@ -173,7 +173,8 @@ def listed(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) -
 def wanted_columns(config: Config) -> tuple[str, ...]:
     """Columns that the settings name: the time's, the label's, the fields', the row id's; each once."""
     fields = (field.source_column for field in config.fields)
-    names = (config.data.time_column, config.data.label_column, *fields, *config.data.row_id_columns)
+    names = (config.data.time_column, config.data.label_column, *fields, *config.data.row_id_columns,
+             *config.data.weight_columns)
     return tuple(dict.fromkeys(name for name in names if name))
 
 

@@ -24,6 +24,7 @@ from saec.durable import write_file
 from saec.errors import IntegrityError
 
 _DTYPES = {"labels_B": np.uint8, "times_B": np.int64, "keys_BS": np.uint64}
+_WEIGHTS = {"weights_B": np.float64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,8 @@ class EncodedRows:
     """Milliseconds since the epoch, UTC, never descending."""
     keys_BS: NDArray[np.uint64]
     """Feature keys by slot (`Config.slot_fields`); 0 is padding."""
+    weights_B: NDArray[np.float64] | None = None
+    """How many rows of the full traffic each stands for; None where each stands for itself."""
 
     def __len__(self) -> int:
         return len(self.labels_B)
@@ -46,11 +49,23 @@ class EncodedRows:
         parts = list(parts)
         if len(parts) == 1:
             return parts[0]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _DTYPES))
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in parts[0].names))
 
     def taken(self, chosen: NDArray[np.int64]) -> EncodedRows:
         """Some of the rows, by ascending positions."""
-        return EncodedRows(*(getattr(self, name)[chosen] for name in _DTYPES))
+        return EncodedRows(*(getattr(self, name)[chosen] for name in self.names))
+
+    @property
+    def stand_for(self) -> tuple[float, float] | None:
+        """How many rows of the full traffic these stand for, and how many with label 1; None where each for itself."""
+        if self.weights_B is None:
+            return None
+        return float(self.weights_B.sum()), float(self.weights_B[self.labels_B == 1].sum())
+
+    @property
+    def names(self) -> list[str]:
+        """The arrays that there are, by name."""
+        return [name for name in (*_DTYPES, *_WEIGHTS) if getattr(self, name) is not None]
 
     def save(self, path: Path) -> str:
         """Write the rows to a file, whole or not at all.
@@ -58,7 +73,8 @@ class EncodedRows:
         Returns:
             sha256 (hex) of the file; equal rows have equal bytes.
         """
-        tensors = {name: np.ascontiguousarray(getattr(self, name), dtype) for name, dtype in _DTYPES.items()}
+        kinds = _DTYPES | _WEIGHTS
+        tensors = {name: np.ascontiguousarray(getattr(self, name), kinds[name]) for name in self.names}
         data = save(tensors)
         write_file(path, data)
         return hashlib.sha256(data).hexdigest()
@@ -86,7 +102,7 @@ class EncodedRows:
         except (SafetensorError, ValueError, KeyError) as error:
             raise IntegrityError(f"encoded rows {path} are not safetensors: {error}; ingest the hour again") from None
         _check_shapes(tensors, path)
-        return cls(tensors["labels_B"], tensors["times_B"], tensors["keys_BS"])
+        return cls(tensors["labels_B"], tensors["times_B"], tensors["keys_BS"], tensors.get("weights_B"))
 
     def cut(self, gate_share: float) -> int:
         """Index of the first gate row; rows before it are trained on.
@@ -115,7 +131,8 @@ def _check_shapes(tensors: dict[str, Any], path: Path) -> None:
     """Refuse tensors that are not those of encoded rows."""
     found = {name: tensor.dtype.type for name, tensor in tensors.items()}
     rows = {len(tensor) for tensor in tensors.values() if tensor.ndim}
-    if found != _DTYPES or len(rows) != 1 or [tensors[name].ndim for name in _DTYPES] != [1, 1, 2]:
+    known = found in (_DTYPES, _DTYPES | _WEIGHTS)
+    if not known or len(rows) != 1 or [tensors[name].ndim for name in _DTYPES] != [1, 1, 2]:
         shapes = {name: f"{tensor.dtype}{list(tensor.shape)}" for name, tensor in tensors.items()}
         raise IntegrityError(f"{path} holds {shapes}, wanted labels_B uint8 [B], times_B int64 [B], keys_BS uint64 "
                              "[B, S]; ingest the hour again")

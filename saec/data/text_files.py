@@ -275,6 +275,7 @@ def _ways(config: Config) -> dict[str, list[pa.DataType]]:
             kind = _FIELD_TYPES[field.type]
             plain = [kind, pa.float64()] if field.type == "int" else [kind]
             ways.setdefault(field.source_column, [pa.list_(kind)] if field.kind == "list" else plain)
+    ways |= {name: [pa.float64()] for name in data.weight_columns if name not in ways}
     return ways | {name: [pa.string(), pa.int64()] for name in data.row_id_columns if name not in ways}
 
 

@@ -183,6 +183,8 @@ def column_wants(config: Config) -> dict[str, list[Want]]:
     for field in config.fields:
         if field.source_column:
             wants.setdefault(field.source_column, []).append(field_want(field))
+    for name in data.weight_columns:
+        wants.setdefault(name, []).append(Want("float"))
     for name in data.row_id_columns:
         wants.setdefault(name, []).append(Want("id"))
     return wants

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.calibration import calibration_curve
 
-from saec.gate.metrics import Floats, Labels, check_rows
+from saec.gate.metrics import Floats, Labels, Weights, check_rows
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Bin:
     """What came of it."""
 
 
-def reliability(labels_B: Labels, scores_B: Floats, bins: int = 10) -> list[Bin]:
+def reliability(labels_B: Labels, scores_B: Floats, bins: int = 10, weights_B: Weights = None) -> list[Bin]:
     """Mean score and click rate of each bin, lowest scores first; fewer bins than asked for where there are few rows.
 
     Args:
         labels_B: uint8 [B], 0 or 1.
         scores_B: float64 [B], probabilities.
         bins: how many, of about equally many rows.
+        weights_B: float64 [B], how many rows of the full traffic each stands for.
 
     Raises:
         TrainingError: labels and scores do not match, or a label is neither 0 nor 1.
@@ -47,10 +48,21 @@ def reliability(labels_B: Labels, scores_B: Floats, bins: int = 10) -> list[Bin]
     check_rows(labels_B, scores_B)
     if not labels_B.size:
         return []
+    if weights_B is not None:
+        return _weighted(labels_B, scores_B, bins, weights_B)
     rates, means = calibration_curve(labels_B, scores_B, n_bins=bins, strategy="quantile", pos_label=1)
     edges = np.percentile(scores_B, np.linspace(0.0, 1.0, bins + 1) * 100)
     rows = np.bincount(np.searchsorted(edges[1:-1], scores_B))
     return [Bin(*values) for values in zip(rows[rows > 0].tolist(), means.tolist(), rates.tolist(), strict=True)]
+
+
+def _weighted(labels_B: Labels, scores_B: Floats, bins: int, weights_B: Floats) -> list[Bin]:
+    """The same where rows stand for several each, which scikit-learn's curve does not know."""
+    edges = np.percentile(scores_B, np.linspace(0.0, 1.0, bins + 1) * 100)
+    bin_B = np.searchsorted(edges[1:-1], scores_B)
+    found = [np.flatnonzero(bin_B == index) for index in np.unique(bin_B)]
+    return [Bin(round(float(weights_B[rows].sum())), float(np.average(scores_B[rows], weights=weights_B[rows])),
+                float(np.average(labels_B[rows], weights=weights_B[rows]))) for rows in found]
 
 
 def calibration_error(found: list[Bin]) -> float:

@@ -22,8 +22,10 @@ from enum import StrEnum
 from statistics import NormalDist
 from typing import Literal
 
-from saec.gate.delong import Placements, auc_difference, placements
-from saec.gate.metrics import Floats, Labels, calibration_ratio, normalised_entropy, row_losses
+import numpy as np
+
+from saec.gate.delong import Placements, auc_difference, placements, variance_of_mean
+from saec.gate.metrics import Floats, Labels, Weights, calibration_ratio, normalised_entropy, row_losses
 
 POWER = 0.95
 """Probability with which an equal challenger is to have passed, from which the rows needed are derived."""
@@ -128,21 +130,25 @@ class Scored:
     """Mean prediction over mean label."""
     normalised_entropy: float
     """Log loss over the base rate's entropy."""
+    weights_B: Weights = None
+    """How many rows each stands for."""
 
 
-def score(name: str, labels_B: Labels, probabilities_B: Floats) -> Scored:
+def score(name: str, labels_B: Labels, probabilities_B: Floats, weights_B: Weights = None) -> Scored:
     """Work out what comparisons need of one model.
 
     Args:
         name: of the model, for people.
         labels_B: uint8 [B], 0 or 1.
         probabilities_B: float64 [B], in [0, 1].
+        weights_B: float64 [B], how many rows each stands for.
 
     Raises:
         TrainingError: labels and probabilities do not match, or a label is neither 0 nor 1.
     """
-    return Scored(name, placements(labels_B, probabilities_B), row_losses(labels_B, probabilities_B),
-                  calibration_ratio(labels_B, probabilities_B), normalised_entropy(labels_B, probabilities_B))
+    return Scored(name, placements(labels_B, probabilities_B, weights_B), row_losses(labels_B, probabilities_B),
+                  calibration_ratio(labels_B, probabilities_B, weights_B),
+                  normalised_entropy(labels_B, probabilities_B, weights_B), weights_B)
 
 
 def compare(challenger: Scored, reference: Scored, *, auc_margin: float, logloss_margin: float,
@@ -168,12 +174,12 @@ def compare(challenger: Scored, reference: Scored, *, auc_margin: float, logloss
     """
     ours, theirs = challenger.placements, reference.placements
     auc_gap, auc_error = auc_difference(ours, theirs)
-    gap_B = challenger.row_losses_B - reference.row_losses_B
+    gap_B, weights_B = challenger.row_losses_B - reference.row_losses_B, challenger.weights_B
     return Comparison(
         reference=reference.name, rows=gap_B.size, positives=ours.positive_P.size,
         auc=_bounded("auc", ours.auc, theirs.auc, auc_gap, auc_error, auc_margin, confidence),
-        logloss=_bounded("logloss", _mean(challenger.row_losses_B), _mean(reference.row_losses_B), _mean(gap_B),
-                         _standard_error(gap_B), logloss_margin, confidence),
+        logloss=_bounded("logloss", _mean(challenger.row_losses_B, weights_B), _mean(reference.row_losses_B, weights_B),
+                         _mean(gap_B, weights_B), _standard_error(gap_B, weights_B), logloss_margin, confidence),
         calibration_challenger=challenger.calibration, calibration_reference=reference.calibration,
         normalised_entropy_challenger=challenger.normalised_entropy,
         normalised_entropy_reference=reference.normalised_entropy)
@@ -186,11 +192,15 @@ def _bounded(metric: Literal["auc", "logloss"], challenger: float, reference: fl
     return Difference(metric, challenger, reference, gap, error, gap - reach, gap + reach, margin)
 
 
-def _mean(values_B: Floats) -> float:
+def _mean(values_B: Floats, weights_B: Weights) -> float:
     """Mean of the rows, nan without any."""
-    return float(values_B.mean()) if values_B.size else float("nan")
+    if not values_B.size:
+        return float("nan")
+    return float(values_B.mean() if weights_B is None else np.average(values_B, weights=weights_B))
 
 
-def _standard_error(values_B: Floats) -> float:
+def _standard_error(values_B: Floats, weights_B: Weights) -> float:
     """Standard error of the mean of the rows, nan with fewer than two."""
+    if weights_B is not None and values_B.size > 1:
+        return math.sqrt(variance_of_mean(values_B, weights_B))
     return float(values_B.std(ddof=1)) / math.sqrt(values_B.size) if values_B.size > 1 else float("nan")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saec.gate.metrics import Floats, Labels, split, twice_below
+from saec.gate.metrics import Floats, Labels, Weights, split, twice_below
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,14 +29,19 @@ class Placements:
     """For each positive row, the share of negatives scored below it."""
     negative_N: Floats
     """For each negative row, the share of positives scored above it."""
+    weights_P: Weights = None
+    """How many rows each positive row stands for."""
+    weights_N: Weights = None
+    """The same of the negative rows; None where each stands for itself."""
 
 
-def placements(labels_B: Labels, scores_B: Floats) -> Placements:
+def placements(labels_B: Labels, scores_B: Floats, weights_B: Weights = None) -> Placements:
     """The placements of every row under one model.
 
     Args:
         labels_B: uint8 [B], 0 or 1.
         scores_B: float64 [B], higher for likelier clicks.
+        weights_B: float64 [B], how many rows each stands for.
 
     Returns:
         The AUC and the placements; all nan for one class or a score that is not finite.
@@ -52,10 +57,28 @@ def placements(labels_B: Labels, scores_B: Floats) -> Placements:
     count_P, count_N = positives_P.size, negatives_N.size
     if count_P == 0 or count_N == 0 or not np.isfinite(scores_B).all():
         return Placements(float("nan"), np.full(count_P, np.nan), np.full(count_N, np.nan))
+    if weights_B is not None:
+        return _weighted(positives_P, negatives_N, weights_B[labels_B == 1], weights_B[labels_B != 1])
     wins_P = twice_below(np.sort(negatives_N), positives_P)
     losses_N = twice_below(np.sort(positives_P), negatives_N)
     return Placements(int(wins_P.sum()) / (2 * count_P * count_N), wins_P / (2 * count_N),
                       1.0 - losses_N / (2 * count_P))
+
+
+def _weighted(positives_P: Floats, negatives_N: Floats, weights_P: Floats, weights_N: Floats) -> Placements:
+    """Placements among rows that stand for several."""
+    positive_P = _share_below(negatives_N, weights_N, positives_P)
+    negative_N = 1.0 - _share_below(positives_P, weights_P, negatives_N)
+    return Placements(float(np.average(positive_P, weights=weights_P)), positive_P, negative_N, weights_P, weights_N)
+
+
+def _share_below(scores_N: Floats, weights_N: Floats, scores_P: Floats) -> Floats:
+    """For each of some scores the weight of the others below it, ties half, as a share."""
+    order = np.argsort(scores_N, kind="stable")
+    sums = np.concatenate([[0.0], np.cumsum(weights_N[order])])
+    below, not_above = (np.searchsorted(scores_N[order], scores_P, side) for side in ("left", "right"))
+    shares_P: Floats = (sums[below] + sums[not_above]) / (2.0 * sums[-1])
+    return shares_P
 
 
 def covariance(first: Placements, second: Placements) -> float:
@@ -67,8 +90,22 @@ def covariance(first: Placements, second: Placements) -> float:
     positives, negatives = first.positive_P.size, first.negative_N.size
     if min(positives, negatives) < 2:
         return float("nan")
+    if first.weights_P is not None and first.weights_N is not None:
+        return (_of_mean(first.positive_P, second.positive_P, first.weights_P)
+                + _of_mean(first.negative_N, second.negative_N, first.weights_N))
     return (float(np.cov(first.positive_P, second.positive_P)[0, 1]) / positives
             + float(np.cov(first.negative_N, second.negative_N)[0, 1]) / negatives)
+
+
+def variance_of_mean(values: Floats, weights: Floats) -> float:
+    """Variance of the mean of rows that stand for several each."""
+    return _of_mean(values, values, weights)
+
+
+def _of_mean(first: Floats, second: Floats, weights: Floats) -> float:
+    """Covariance of two weighted means over the same rows."""
+    gaps = (first - np.average(first, weights=weights)) * (second - np.average(second, weights=weights))
+    return float((weights**2 * gaps).sum() / weights.sum() ** 2 * len(weights) / (len(weights) - 1))
 
 
 def auc_difference(first: Placements, second: Placements) -> tuple[float, float]:
@@ -77,5 +114,6 @@ def auc_difference(first: Placements, second: Placements) -> tuple[float, float]
     Returns:
         Both nan where an AUC is; the standard error also with fewer than two rows of either class.
     """
-    gap = Placements(first.auc - second.auc, first.positive_P - second.positive_P, first.negative_N - second.negative_N)
+    gap = Placements(first.auc - second.auc, first.positive_P - second.positive_P, first.negative_N - second.negative_N,
+                     first.weights_P, first.weights_N)
     return gap.auc, float(np.sqrt(covariance(gap, gap)))

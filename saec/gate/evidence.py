@@ -27,8 +27,8 @@ from typing import Any, Self, get_type_hints
 
 import numpy as np
 
-from saec.gate.delong import Placements, placements
-from saec.gate.metrics import Floats, Labels, row_losses
+from saec.gate.delong import Placements, placements, variance_of_mean
+from saec.gate.metrics import Floats, Labels, Weights, row_losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,18 @@ class Sums(Additive):
     """Sum of their squares, weighted."""
 
     @classmethod
-    def of(cls, values: Floats, weight: float = 1.0) -> Sums:
-        """Of values that weigh the same."""
+    def of(cls, values: Floats, weight: float = 1.0, stand_for: Weights = None) -> Sums:
+        """Of values that weigh the same, or as much as their rows stand for.
+
+        Then the squares are such that the standard error is that of the weighted mean: a row that stands for a hundred
+        is still only one.
+        """
+        if stand_for is not None:
+            total = float(stand_for.sum())
+            mean = float(stand_for @ values) / total
+            error = variance_of_mean(values, stand_for) if values.size > 1 else 0.0
+            squares = error * total * max(total - 1.0, 0.0) + mean * mean * total
+            return cls(weight * total, weight * mean * total, weight * squares)
         return cls(weight * values.size, weight * float(values.sum()), weight * float((values * values).sum()))
 
     @property
@@ -97,8 +107,12 @@ class Ranks(Additive):
         count_P, count_N = line.positive_P.size, line.negative_N.size
         if not count_P or not count_N:
             return cls()
-        return cls(Sums.of(line.positive_P - reference.positive_P),
-                   Sums.of(line.negative_N - reference.negative_N, (count_P / count_N) ** 2), count_N)
+        gap_P, gap_N = line.positive_P - reference.positive_P, line.negative_N - reference.negative_N
+        if line.weights_P is not None and line.weights_N is not None:
+            ratio = float(line.weights_P.sum() / line.weights_N.sum())
+            return cls(Sums.of(gap_P, stand_for=line.weights_P), Sums.of(gap_N, ratio**2, line.weights_N),
+                       max(round(float(line.weights_N.sum())), 1))
+        return cls(Sums.of(gap_P), Sums.of(gap_N, (count_P / count_N) ** 2), count_N)
 
     @property
     def standard_error(self) -> float:
@@ -158,6 +172,11 @@ class Alone(Additive):
     """Of it, that of the rows with label 1."""
     ranks: Ranks = field(default_factory=Ranks)
     """Placements minus a half."""
+    excess_positives: Sums = field(default_factory=Sums)
+    """Log loss of the rows with label 1, weighing by how much the square of what a row stands for is more than that; 0
+    where each stands for itself. It makes up for what a standard error of `loss` alone would leave out."""
+    excess_negatives: Sums = field(default_factory=Sums)
+    """The same of the other rows."""
 
     @property
     def entropy(self) -> float:
@@ -172,12 +191,20 @@ class Alone(Additive):
         """Differences of the rows' log loss, line minus base rate, nats."""
         rate = self.positives / self.rows if self.rows else math.nan
         if not 0.0 < rate < 1.0:  # a base rate of 0 or 1 is right for certain on every row
-            return self.loss
+            return self._widened(self.loss, 0.0, 0.0)
         clicked, other = -math.log(rate), -math.log1p(-rate)
         negatives, loss_negatives = self.rows - self.positives, self.loss.total - self.loss_positives
         crossed = clicked * self.loss_positives + other * loss_negatives
-        return Sums(self.rows, self.loss.total - self.positives * clicked - negatives * other,
-                    self.loss.squares - 2.0 * crossed + self.positives * clicked**2 + negatives * other**2)
+        return self._widened(
+            Sums(self.rows, self.loss.total - self.positives * clicked - negatives * other,
+                 self.loss.squares - 2.0 * crossed + self.positives * clicked**2 + negatives * other**2),
+            clicked, other)
+
+    def _widened(self, gap: Sums, clicked: float, other: float) -> Sums:
+        """Differences to what the base rate costs a row of each label, widened for rows that stand for several."""
+        more = sum(excess.scatter(constant + gap.mean) for excess, constant in
+                   ((self.excess_positives, clicked), (self.excess_negatives, other)) if excess.weight)
+        return Sums(gap.weight, gap.total, gap.squares + more) if more else gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,20 +228,23 @@ class Evidence:
     tried: int = 0
     """Tests in a row that ended without passing; each lowers the error that the next may make."""
 
-    def with_stratum(self, labels_B: Labels, line_B: Floats, references: dict[str, Floats]) -> Evidence:
+    def with_stratum(
+        self, labels_B: Labels, line_B: Floats, references: dict[str, Floats], weights_B: Weights = None
+    ) -> Evidence:
         """With rows that one set of models has scored; none leave it as it is.
 
         Args:
             labels_B: uint8 [B], 0 or 1.
             line_B: float64 [B], probabilities of the line.
             references: float64 [B] by name.
+            weights_B: float64 [B], how many rows each stands for.
         """
         if not labels_B.size:
             return self
-        line, half = _Stratum.of(labels_B, line_B), np.full(labels_B.size, 0.5)
-        pairs = {name: self.pairs.get(name, Pair()) + line.beside(_Stratum.of(labels_B, reference_B))
+        line, half = _Stratum.of(labels_B, line_B, weights_B), np.full(labels_B.size, 0.5)
+        pairs = {name: self.pairs.get(name, Pair()) + line.beside(_Stratum.of(labels_B, reference_B, weights_B))
                  for name, reference_B in references.items()}
-        alone = line.alone(labels_B, placements(labels_B, half))
+        alone = line.alone(labels_B, placements(labels_B, half, weights_B))
         return replace(self, pairs=pairs, alone=self.alone + alone)
 
     def afresh(self, *, qualified: bool, passed: bool) -> Evidence:
@@ -249,23 +279,55 @@ class _Stratum:
     """For the log loss."""
     levels: Levels
     """Its own figures."""
+    weights_B: Weights
+    """How many rows each stands for."""
+    clicks: float
+    """Clicks that the rows with label 1 stand for."""
 
     @classmethod
-    def of(cls, labels_B: Labels, probabilities_B: Floats) -> _Stratum:
+    def of(cls, labels_B: Labels, probabilities_B: Floats, weights_B: Weights) -> _Stratum:
         """Of probabilities that are all in [0, 1]."""
-        placed, losses_B = placements(labels_B, probabilities_B), row_losses(labels_B, probabilities_B)
-        ranked = math.isfinite(placed.auc)
-        return cls(placed, losses_B, Levels(float(probabilities_B.sum()), float(losses_B.sum()),
-                                            float(placed.positive_P.sum()) if ranked else 0.0))
+        placed = placements(labels_B, probabilities_B, weights_B)
+        losses_B = row_losses(labels_B, probabilities_B)
+        placed_P = placed.positive_P if math.isfinite(placed.auc) else placed.positive_P[:0]
+        levels = Levels(_sum(probabilities_B, weights_B), _sum(losses_B, weights_B),
+                        _sum(placed_P, placed.weights_P if placed_P.size else None))
+        return cls(placed, losses_B, levels, weights_B, _sum(labels_B.astype(np.float64), weights_B))
 
     def beside(self, reference: _Stratum) -> Pair:
         """The line, which this is, beside a reference."""
-        gap_B = self.row_losses_B - reference.row_losses_B
-        return Pair(gap_B.size, self.placements.positive_P.size, Sums.of(gap_B),
+        gap_B, (rows, positives) = self.row_losses_B - reference.row_losses_B, self._counts
+        return Pair(rows, positives, Sums.of(gap_B, stand_for=self.weights_B),
                     Ranks.of(self.placements, reference.placements), self.levels, reference.levels)
 
     def alone(self, labels_B: Labels, half: Placements) -> Alone:
         """The line by itself."""
-        return Alone(labels_B.size, self.placements.positive_P.size, Sums.of(self.row_losses_B),
-                     self.levels.predicted, float(self.row_losses_B[labels_B == 1].sum()),
-                     Ranks.of(self.placements, half))
+        (rows, positives), clicked_B = self._counts, labels_B == 1
+        found = Alone(rows, positives, Sums.of(self.row_losses_B), self.levels.predicted,
+                      float(self.row_losses_B[clicked_B].sum()), Ranks.of(self.placements, half))
+        if self.weights_B is None:
+            return found
+        excess_B = self.weights_B * (self.weights_B - 1.0)
+        return replace(
+            found, loss=_weighted(self.row_losses_B, self.weights_B),
+            loss_positives=_sum(self.row_losses_B[clicked_B], self.weights_B[clicked_B]),
+            excess_positives=_weighted(self.row_losses_B[clicked_B], excess_B[clicked_B]),
+            excess_negatives=_weighted(self.row_losses_B[~clicked_B], excess_B[~clicked_B]))
+
+    @property
+    def _counts(self) -> tuple[int, int]:
+        """Rows, and those with label 1, that these stand for."""
+        count_P = self.placements.positive_P.size
+        if self.weights_B is None or not self.weights_B.size:
+            return self.row_losses_B.size, count_P
+        return max(round(float(self.weights_B.sum())), 1), round(self.clicks)
+
+
+def _sum(values: Floats, weights: Weights) -> float:
+    """Of rows, each as often as it stands for."""
+    return float(values.sum()) if weights is None else float(weights @ values)
+
+
+def _weighted(values: Floats, weights: Floats) -> Sums:
+    """Plain weighted sums."""
+    return Sums(float(weights.sum()), float(weights @ values), float(weights @ (values * values)))

@@ -21,14 +21,17 @@ EPSILON = 1e-7
 
 Labels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
+Weights = Floats | None
+"""How many rows of the full traffic each row stands for; None where each stands for itself."""
 
 
-def auc(labels_B: Labels, scores_B: Floats) -> float:
+def auc(labels_B: Labels, scores_B: Floats, weights_B: Weights = None) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties counting half.
 
     Args:
         labels_B: uint8 [B], 0 or 1.
         scores_B: float64 [B], higher for likelier clicks.
+        weights_B: float64 [B], how many rows each stands for.
 
     Returns:
         The share, or nan for one class or a score that is not finite.
@@ -46,10 +49,10 @@ def auc(labels_B: Labels, scores_B: Floats) -> float:
         return float("nan")
     from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - see above
 
-    return float(roc_auc_score(labels_B, scores_B))
+    return float(roc_auc_score(labels_B, scores_B, sample_weight=weights_B))
 
 
-def logloss(labels_B: Labels, probabilities_B: Floats) -> float:
+def logloss(labels_B: Labels, probabilities_B: Floats, weights_B: Weights = None) -> float:
     """Log loss, the mean of `row_losses`, in nats a row; nan without rows or with a probability outside [0, 1].
 
     >>> import numpy as np
@@ -61,7 +64,8 @@ def logloss(labels_B: Labels, probabilities_B: Floats) -> float:
         return float("nan")
     from sklearn.metrics import log_loss  # noqa: PLC0415 - see above
 
-    return float(log_loss(labels_B, np.clip(probabilities_B, EPSILON, 1.0 - EPSILON), labels=[0, 1]))
+    return float(log_loss(labels_B, np.clip(probabilities_B, EPSILON, 1.0 - EPSILON), labels=[0, 1],
+                          sample_weight=weights_B))
 
 
 def row_losses(labels_B: Labels, probabilities_B: Floats) -> Floats:
@@ -84,26 +88,31 @@ def row_losses(labels_B: Labels, probabilities_B: Floats) -> Floats:
     return losses_B
 
 
-def base_rate_entropy(labels_B: Labels) -> float:
+def base_rate_entropy(labels_B: Labels, weights_B: Weights = None) -> float:
     """Log loss (nats a row) of always predicting the share of clicks; 0 for one class, nan without rows."""
     if not labels_B.size:
         return float("nan")
-    rate = float(np.mean(labels_B == 1))
+    rate = click_rate(labels_B, weights_B)
     return -sum(share * float(np.log(share)) for share in (rate, 1.0 - rate) if share > 0.0)
 
 
-def normalised_entropy(labels_B: Labels, probabilities_B: Floats) -> float:
+def click_rate(labels_B: Labels, weights_B: Weights = None) -> float:
+    """Share of clicks of some rows, one at least."""
+    return float(np.average(labels_B == 1, weights=weights_B))
+
+
+def normalised_entropy(labels_B: Labels, probabilities_B: Floats, weights_B: Weights = None) -> float:
     """Log loss over the base rate's entropy (He et al. 2014): below 1 is better than the base rate; nan for one class.
 
     >>> import numpy as np
     >>> normalised_entropy(np.array([0, 1], np.uint8), np.array([0.5, 0.5]))
     1.0
     """
-    loss, entropy = logloss(labels_B, probabilities_B), base_rate_entropy(labels_B)
+    loss, entropy = logloss(labels_B, probabilities_B, weights_B), base_rate_entropy(labels_B, weights_B)
     return loss / entropy if entropy > 0.0 else float("nan")
 
 
-def calibration_ratio(labels_B: Labels, probabilities_B: Floats) -> float:
+def calibration_ratio(labels_B: Labels, probabilities_B: Floats, weights_B: Weights = None) -> float:
     """Mean prediction over mean label: 1 is calibrated, above 1 promises too many clicks; nan without clicks.
 
     >>> import numpy as np
@@ -111,8 +120,11 @@ def calibration_ratio(labels_B: Labels, probabilities_B: Floats) -> float:
     1.25
     """
     check_rows(labels_B, probabilities_B)
-    clicks = int(np.count_nonzero(labels_B))
-    return float(probabilities_B.sum()) / clicks if clicks else float("nan")
+    if weights_B is None:
+        clicks, promised = float(np.count_nonzero(labels_B)), float(probabilities_B.sum())
+    else:
+        clicks, promised = float(weights_B @ labels_B), float(weights_B @ probabilities_B)
+    return promised / clicks if clicks else float("nan")
 
 
 def split(labels_B: Labels, scores_B: Floats) -> tuple[Floats, Floats]:

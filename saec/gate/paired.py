@@ -19,7 +19,7 @@ from statistics import NormalDist
 from typing import Any
 
 from saec.gate.evidence import Evidence, Pair
-from saec.gate.metrics import Floats, Labels
+from saec.gate.metrics import Floats, Labels, Weights
 
 CONFIDENCE = 0.95
 """Of the two-sided intervals."""
@@ -88,17 +88,20 @@ class Paired:
         return found
 
 
-def served_pairs(labels_B: Labels, scores: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
+def served_pairs(
+    labels_B: Labels, scores: Mapping[str, Floats], weights_B: Weights = None
+) -> dict[str, dict[str, Any]]:
     """What an hour says of each of `PAIRS` that it knows, as `FIRST-SECOND`, plain values for a record.
 
     Args:
         labels_B: uint8 [B], 0 or 1.
         scores: float64 [B] by model, probabilities.
+        weights_B: float64 [B], how many rows each stands for.
     """
     found = {}
     for first, second in PAIRS:
         if first in scores and second in scores:
-            evidence = Evidence().with_stratum(labels_B, scores[first], {second: scores[second]})
+            evidence = Evidence().with_stratum(labels_B, scores[first], {second: scores[second]}, weights_B)
             found[f"{first}-{second}"] = asdict(evidence.pairs[second])
     return found
 

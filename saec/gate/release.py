@@ -20,20 +20,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saec.gate.comparison import Standing, compare, score
-from saec.gate.pooled import entropy_margin
+from saec.gate.metrics import base_rate_entropy, click_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from saec.config import GateConfig
-    from saec.gate.metrics import Floats, Labels
+    from saec.gate.metrics import Floats, Labels, Weights
 
 CALIBRATION = 1.5
 """Furthest that the version's mean score may be from the model's through the codes before, as a factor."""
 
 
 def release_problem(
-    labels_G: Labels, version_G: Floats, before_G: Floats, after_G: Floats, config: GateConfig
+    labels_G: Labels, version_G: Floats, before_G: Floats, after_G: Floats, config: GateConfig,
+    weights_G: Weights = None,
 ) -> str:
     """Why the version is not fit for release; empty when it is.
 
@@ -43,30 +44,32 @@ def release_problem(
         before_G: float64 [G], of the challenger through the codes that met the rows, before it learnt them.
         after_G: float64 [G], the same after it.
         config: margins and confidence.
+        weights_G: float64 [G], how many rows each stands for.
     """
     if not all(((scores_G >= 0.0) & (scores_G <= 1.0)).all() for scores_G in (version_G, before_G, after_G)):
         return "a score of a gate row is no probability"
-    return next(_problems(labels_G, version_G, before_G, after_G, config), "") if len(labels_G) else ""
+    return next(_problems(labels_G, version_G, before_G, after_G, config, weights_G), "") if len(labels_G) else ""
 
 
 def _problems(
-    labels_G: Labels, version_G: Floats, before_G: Floats, after_G: Floats, config: GateConfig
+    labels_G: Labels, version_G: Floats, before_G: Floats, after_G: Floats, config: GateConfig, weights_G: Weights
 ) -> Iterator[str]:
     """What speaks against probabilities of some rows, in the order of the module's docstring."""
     clicks = int(np.count_nonzero(labels_G))
-    margin = entropy_margin(len(labels_G), clicks, config.entropy_margin)
-    learnt = compare(score("after", labels_G, after_G), score("before", labels_G, before_G),
+    margin = config.entropy_margin * base_rate_entropy(labels_G, weights_G)
+    learnt = compare(score("after", labels_G, after_G, weights_G), score("before", labels_G, before_G, weights_G),
                      auc_margin=config.auc_margin, logloss_margin=margin, confidence=config.confidence)
     for gap in learnt.differences:
         if gap.standing is Standing.FAIL:
             yield (f"its {gap.metric} on the gate rows, once it had learnt them, is {gap.challenger:.4f} to "
                    f"{gap.reference:.4f} before")
-    mean, met = float(version_G.mean()), float(after_G.mean())
+    mean, met = (float(np.average(scores_G, weights=weights_G)) for scores_G in (version_G, after_G))
     if mean == 0.0 or not met / CALIBRATION <= mean <= met * CALIBRATION:
         yield f"its mean score on the gate rows is {mean:.4f}, {met:.4f} through the codes that met them"
     if 0 < clicks < len(labels_G):
-        constant_G = np.full(len(labels_G), clicks / len(labels_G))
-        floor = compare(score("version", labels_G, version_G), score("base-rate", labels_G, constant_G),
+        constant_G = np.full(len(labels_G), click_rate(labels_G, weights_G))
+        floor = compare(score("version", labels_G, version_G, weights_G),
+                        score("base-rate", labels_G, constant_G, weights_G),
                         auc_margin=config.auc_margin, logloss_margin=margin, confidence=config.confidence).logloss
         if floor.standing is Standing.FAIL:
             yield (f"its log loss on the gate rows is {floor.challenger:.4f}, that of always answering their share of "

@@ -24,7 +24,7 @@ from saec.data.hashing import Keys
 from saec.data.request_log import ServedRows, join_log
 from saec.data.rows import EncodedRows
 from saec.gate.calibration import calibration_error, reliability
-from saec.gate.metrics import Floats, Labels, auc, calibration_ratio, logloss
+from saec.gate.metrics import Floats, Labels, Weights, auc, calibration_ratio, click_rate, logloss
 from saec.hours import Hour
 
 log = logging.getLogger(__name__)
@@ -53,17 +53,20 @@ def served_figures(
         problem = f"the request log {folder} cannot be read: {error.strerror or error}"
         log.warning("hour %s: %s", hour, problem)
         return {"served_problem": problem}
-    return _figures(rows.labels_B[own], found, known)
+    weights_B = None if rows.weights_B is None else rows.weights_B[own]
+    return _figures(rows.labels_B[own], found, known, weights_B)
 
 
-def _figures(labels_B: Labels, found: ServedRows, known: Collection[str]) -> dict[str, Any]:
+def _figures(labels_B: Labels, found: ServedRows, known: Collection[str], weights_B: Weights) -> dict[str, Any]:
     """All figures of the rows that were served."""
     rows = np.flatnonzero(found.version_B >= 0)
     labels, scores, versions = labels_B[rows], found.scores_B[rows], found.version_B[rows]
-    by_version = {name: _metrics(labels[mask], scores[mask]) for index, name in enumerate(found.versions)
-                  if (mask := versions == index).any()}
-    bins = reliability(labels, scores)
-    figures = {**_metrics(labels, scores), "ece": calibration_error(bins), "coverage": len(rows) / len(labels_B)}
+    weights = None if weights_B is None else weights_B[rows]
+    by_version = {name: _metrics(labels[mask], scores[mask], None if weights is None else weights[mask])
+                  for index, name in enumerate(found.versions) if (mask := versions == index).any()}
+    bins = reliability(labels, scores, weights_B=weights)
+    figures = {**_metrics(labels, scores, weights), "ece": calibration_error(bins),
+               "coverage": len(rows) / len(labels_B)}
     return {
         **{f"served_{name}": value for name, value in figures.items()},
         "served_bins": [asdict(item) for item in bins],
@@ -72,13 +75,13 @@ def _figures(labels_B: Labels, found: ServedRows, known: Collection[str]) -> dic
     }
 
 
-def _metrics(labels: NDArray[np.uint8], scores: Floats) -> dict[str, float]:
+def _metrics(labels: NDArray[np.uint8], scores: Floats, weights: Weights) -> dict[str, float]:
     """Rows, AUC, log loss, and mean score against click rate."""
     return {
         "rows": len(labels),
-        "auc": auc(labels, scores),
-        "logloss": logloss(labels, scores),
-        "mean_score": float(scores.mean()) if len(scores) else float("nan"),
-        "click_rate": float(labels.mean()) if len(labels) else float("nan"),
-        "calibration": calibration_ratio(labels, scores),
+        "auc": auc(labels, scores, weights),
+        "logloss": logloss(labels, scores, weights),
+        "mean_score": float(np.average(scores, weights=weights)) if len(scores) else float("nan"),
+        "click_rate": click_rate(labels, weights) if len(labels) else float("nan"),
+        "calibration": calibration_ratio(labels, scores, weights),
     }

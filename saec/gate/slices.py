@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from saec.data.slices import Slices
-from saec.gate.metrics import Floats, Labels
+from saec.gate.metrics import Floats, Labels, Weights
 from saec.gate.paired import CONFIDENCE, Paired, pooled, served_pairs, sums_of
 
 PAIR = "live-original"
@@ -44,7 +44,7 @@ class SlicePaired:
 
 
 def slice_pairs(
-    labels_B: Labels, scores: Mapping[str, Floats], slices: Mapping[str, Slices]
+    labels_B: Labels, scores: Mapping[str, Floats], slices: Mapping[str, Slices], weights_B: Weights = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """What an hour says of each slice, by column and value: plain values for a record; nothing without a live version.
 
@@ -52,6 +52,7 @@ def slice_pairs(
         labels_B: uint8 [B], 0 or 1.
         scores: float64 [B] by model, probabilities; `live` and `original` are used.
         slices: by column.
+        weights_B: float64 [B], how many rows each stands for.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     if "live" not in scores:
@@ -61,7 +62,8 @@ def slice_pairs(
         for place, name in enumerate(own.names):
             chosen_B = own.codes_B == place
             models = {model: scores[model][chosen_B] for model in ("live", "original")}
-            found[column][name] = served_pairs(labels_B[chosen_B], models)[PAIR]
+            found[column][name] = served_pairs(
+                labels_B[chosen_B], models, None if weights_B is None else weights_B[chosen_B])[PAIR]
     return found
 
 

@@ -45,7 +45,7 @@ import numpy as np
 from saec.config import GateConfig
 from saec.gate.comparison import Comparison, Standing, compare, score
 from saec.gate.evidence import Evidence
-from saec.gate.metrics import Floats, Labels, check_rows
+from saec.gate.metrics import Floats, Labels, Weights, check_rows, click_rate
 from saec.gate.pooled import FLOOR, Check, Test, entropy_margin, test_of
 from saec.plain_json import plain_json
 
@@ -97,8 +97,10 @@ class Verdict:
         return {"accepted": self.accepted, "qualified": self.evidence.qualified, **plain_json(known)}
 
 
-def judge(labels_B: Labels, line_B: Floats | None, original_B: Floats, champion_B: Floats | None,
-          candidate_G: Floats, cut: int, evidence: Evidence | None, config: GateConfig) -> Verdict:
+def judge(labels_B: Labels, line_B: Floats | None, original_B: Floats,  # noqa: PLR0913, PLR0917 - four models, rules
+          champion_B: Floats | None,
+          candidate_G: Floats, cut: int, evidence: Evidence | None, config: GateConfig,
+          weights_B: Weights = None) -> Verdict:
     """Judge an hour's candidate; no row was learnt by what scored it.
 
     Args:
@@ -110,6 +112,7 @@ def judge(labels_B: Labels, line_B: Floats | None, original_B: Floats, champion_
         cut: rows before the gate rows.
         evidence: what is known of the line from the hours before; None of a new one.
         config: margins, confidence and fewest rows.
+        weights_B: float64 [B], how many rows each stands for.
 
     Raises:
         TrainingError: labels and probabilities do not match, or a label is neither 0 nor 1.
@@ -129,11 +132,13 @@ def judge(labels_B: Labels, line_B: Floats | None, original_B: Floats, champion_
         return Verdict(Status.FAIL, "metric", broken, so_far)
     pooled = so_far
     if line_B is not None:
-        pooled = replace(so_far.with_stratum(labels_B, line_B, references), hours=so_far.hours + 1)
+        pooled = replace(so_far.with_stratum(labels_B, line_B, references, weights_B), hours=so_far.hours + 1)
     before_B = line_B if champion_B is None else champion_B
     guarded = {} if before_B is None else {"champion" if champion_B is not None else "line": before_B[cut:]}
-    gate_rows = _gate_rows(labels_B[cut:], {"candidate": candidate_G, **guarded}, pooled, config)
-    return _decided(pooled, test_of(pooled, config), gate_rows, labels_B.size, config)
+    weights_G = None if weights_B is None else weights_B[cut:]
+    gate_rows = _gate_rows(labels_B[cut:], {"candidate": candidate_G, **guarded}, pooled, config, weights_G)
+    rows = labels_B.size if weights_B is None else round(float(weights_B.sum()))
+    return _decided(pooled, test_of(pooled, config), gate_rows, rows, config)
 
 
 def _unusable(given: dict[str, Floats]) -> str:
@@ -146,13 +151,13 @@ def _unusable(given: dict[str, Floats]) -> str:
 
 
 def _gate_rows(labels_B: Labels, given: dict[str, Floats], pooled: Evidence,
-               config: GateConfig) -> tuple[Comparison, ...]:
+               config: GateConfig, weights_B: Weights) -> tuple[Comparison, ...]:
     """The candidate on the gate rows alone, at one look; empty where they are too few to ask."""
     clicks = int(np.count_nonzero(labels_B))
     if min(clicks, labels_B.size - clicks) < config.min_class_rows:
         return ()
-    given = given | {FLOOR: np.full(labels_B.size, clicks / labels_B.size)}
-    candidate, *references = (score(name, labels_B, scores_B) for name, scores_B in given.items())
+    given = given | {FLOOR: np.full(labels_B.size, click_rate(labels_B, weights_B))}
+    candidate, *references = (score(name, labels_B, scores_B, weights_B) for name, scores_B in given.items())
     margins = config.auc_margin, entropy_margin(pooled.alone.rows, pooled.alone.positives, config.entropy_margin)
     checks = max(2 * len(references) - 1, 1)  # the base rate has one, not two
     confidence = 1.0 - (1.0 - config.confidence) / checks

@@ -20,7 +20,7 @@ from typing import Any
 
 from saec.config import GateConfig
 from saec.gate.evidence import Evidence
-from saec.gate.metrics import Floats, Labels
+from saec.gate.metrics import Floats, Labels, Weights
 from saec.gate.pooled import test_of
 
 MOST_ROWS = 4096
@@ -54,6 +54,7 @@ def watched(
     live_B: Floats,
     references: dict[str, Floats],
     config: GateConfig,
+    weights_B: Weights = None,
 ) -> Watch:
     """Add an hour to what is known of the live version.
 
@@ -64,9 +65,10 @@ def watched(
         live_B: float64 [B], probabilities of the live version.
         references: float64 [B] of `ORIGINAL` and, where there is one, `BEFORE`.
         config: margins and confidence.
+        weights_B: float64 [B], how many rows each stands for.
     """
     so_far = Evidence.from_dict(known["evidence"]) if known and known["version"] == version else Evidence()
-    evidence = so_far.with_stratum(labels_B, live_B, references)
+    evidence = so_far.with_stratum(labels_B, live_B, references, weights_B)
     failed = [check for check in test_of(evidence, config).failed if check.reference in references]
     worse_than = tuple(name for name in (BEFORE, ORIGINAL) if any(check.reference == name for check in failed))
     gaps = ", ".join(f"{check.difference.metric} {check.difference.challenger:.4f} to {check.difference.reference:.4f} "

@@ -168,6 +168,8 @@ def _facts(record: Record) -> str:
         ["clicks", text.count(record.get("clicks"))],
         ["rows quarantined / duplicates", (f"{text.count(record.get('quarantined_rows'))} / "
                                           f"{text.count(record.get('duplicates'))}")],
+        *([["stand for rows / clicks of the full traffic", " / ".join(map(text.count, record["stand_for"]))]]
+          if record.get("stand_for") else []),
         *([said, text.count(record[name])] for name, said in CLICKS.items() if record.get(name)),
         ["new features / admitted", f"{text.count(record.get('new_features'))} / {text.count(record.get('features'))}"],
         ["vectors", f"{text.vectors(record)} ({text.times(record.get('ratio_vectors'))})"],

@@ -30,7 +30,7 @@ STABLE_KEYS = (
 )
 """Figures of the served hour first; `auc_original` and those that follow it are the gate's."""
 FURTHER_KEYS = (
-    "message", "rows_train", "rows_gate", "clicks", "quarantined_rows", "duplicates", "contradicting", "clicks_joined",
+    "message", "rows_train", "rows_gate", "clicks", "stand_for", "quarantined_rows", "duplicates", "contradicting", "clicks_joined",
     "clicks_of_earlier", "new_features", "features",
     "normalised_entropy_compressed", "calibration_compressed", "sizes", "verdict", "release_problem",
     "code_churn", "utilisation", "fields", "served_pairs", "slices",

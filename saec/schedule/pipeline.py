@@ -331,7 +331,8 @@ class Pipeline:
 def _click_rates(rows: Iterable[HourRow]) -> tuple[float, ...]:
     """Click rates of hours that were learnt from."""
     records = [row.record for row in rows if row.checkpoint and row.record]
-    return tuple(record["clicks"] / record["rows"] for record in records)
+    counts = (record.get("stand_for") or (record["rows"], record["clicks"]) for record in records)
+    return tuple(clicks / rows for rows, clicks in counts)
 
 
 def _may_differ(before: HourRow | None, after: HourRow) -> bool:

@@ -71,6 +71,7 @@ class Learner:
         seed: int = 0,
         dropped_to_S: Tensor | None = None,
         added_BS: Tensor | None = None,
+        weights_B: NDArray[np.float64] | None = None,
     ) -> Pass:
         """Train once through the rows in the order given; the working set's vectors change in place.
 
@@ -81,12 +82,15 @@ class Learner:
             seed: of the feature dropout, the only thing drawn.
             dropped_to_S: place of the default vector of each slot; None trains without feature dropout.
             added_BS: places of other vectors of the set that are added to those at `places_BS`, never dropped.
+            weights_B: how many rows each stands for, above 0; None where each stands for itself.
 
         Raises:
             TrainingError: when the loss is no longer a finite number.
         """
         if not self.optimiser.state:
-            self._start(labels_B[: self.config.batch_rows])
+            first = slice(0, self.config.batch_rows)
+            self._start(labels_B[first], None if weights_B is None else weights_B[first])
+        weights = None if weights_B is None else torch.from_numpy(weights_B.astype(np.float32))
         labels = torch.from_numpy(labels_B.astype(np.float32))
         generator = torch.Generator().manual_seed(seed)
         self.network.train()
@@ -98,7 +102,7 @@ class Learner:
                 dropped = torch.rand(places.shape, generator=generator) < self.config.feature_dropout
                 places = torch.where(dropped & (places >= 0), dropped_to_S, places)
             parts = (places,) if added_BS is None else (places, added_BS[rows])
-            total += self._step(working, parts, labels[rows]) * len(places)
+            total += self._step(working, parts, labels[rows], None if weights is None else weights[rows]) * len(places)
             batches += 1
         loss = total / max(len(labels_B), 1)
         if not math.isfinite(loss):
@@ -127,31 +131,38 @@ class Learner:
             vectors_BFD += self.pooling.gather(vectors_UD, places_BS)
         return vectors_BFD
 
-    def _start(self, labels_B: NDArray[np.uint8]) -> None:
+    def _start(self, labels_B: NDArray[np.uint8], weights_B: NDArray[np.float64] | None) -> None:
         """Begin at the click rate of the first batch where clicks are rare: 0.5% is weeks away from even odds.
 
         Where they are not, vectors make up for it within hours, and with a `logit_cap` a first batch that is unlike the
         later ones would bound all scores for days (globo: 0.001 of log loss).
         """
-        clicks = float(labels_B.sum()) + 0.5
-        rate = clicks / (len(labels_B) + 1)
+        clicks = float(labels_B.sum() if weights_B is None else weights_B @ labels_B) + 0.5
+        rate = clicks / (float(len(labels_B) if weights_B is None else weights_B.sum()) + 1)
         if min(rate, 1 - rate) < RARE:
             with torch.no_grad():
                 self.network.bias.fill_(math.log(rate / (1 - rate)))
 
-    def _step(self, working: WorkingSet, parts: tuple[Tensor, ...], labels_B: Tensor) -> float:
+    def _step(
+        self, working: WorkingSet, parts: tuple[Tensor, ...], labels_B: Tensor, weights_B: Tensor | None
+    ) -> float:
         """One batch: loss, gradients, both optimisers."""
         vectors_BFD = self._gather(working.vectors_UD, parts).requires_grad_()
         with self._arithmetic():
             logits_B = self.network(vectors_BFD).float()
-        loss = binary_cross_entropy_with_logits(logits_B, labels_B)
+        stand_for: float = len(labels_B)
+        if weights_B is None:
+            loss = binary_cross_entropy_with_logits(logits_B, labels_B)
+        else:
+            stand_for = float(weights_B.sum())
+            loss = binary_cross_entropy_with_logits(logits_B, labels_B, weights_B, reduction="sum") / stand_for
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         assert vectors_BFD.grad is not None
         for places_BS in parts:
             touched = Touched.of(places_BS, self.pooling)
-            self._adagrad(working, touched.places_N, touched.sum(vectors_BFD.grad) * len(labels_B))
+            self._adagrad(working, touched.places_N, touched.sum(vectors_BFD.grad) * stand_for)
         return loss.item()
 
     def _adagrad(self, working: WorkingSet, places_N: Tensor, gradient_ND: Tensor) -> None:

@@ -184,10 +184,10 @@ class Original:
         Returns:
             What the model was when it had learnt the rows before the cut and no other.
         """
-        self._fit(prepared, rows.labels_B, slice(0, cut), seed=2 * hour.index)
+        self._fit(prepared, rows, slice(0, cut), seed=2 * hour.index)
         scores_G = self.score(prepared, cut)
         rows_N, vectors_ND = prepared.used_by(slice(cut, None))
-        self._fit(prepared, rows.labels_B, slice(cut, None), seed=2 * hour.index + 1)
+        self._fit(prepared, rows, slice(cut, None), seed=2 * hour.index + 1)
         ids_U = self.vocabulary.find(prepared.features.keys_U)
         at_cut = AtCut(
             scores_G, rows_N, vectors_ND, *self.vocabulary.known_of(hour, ids_U), prepared.rows_before
@@ -203,14 +203,15 @@ class Original:
             ids_U = self.vocabulary.find(prepared.features.keys_U)
             self._touched_features.append(ids_U[ids_U >= 0])
 
-    def _fit(self, prepared: PreparedRows, labels_B: NDArray[np.uint8], chosen: slice, *, seed: int) -> None:
+    def _fit(self, prepared: PreparedRows, rows: EncodedRows, chosen: slice, *, seed: int) -> None:
         self.learner.fit(
             prepared.working,
             prepared.places_BS[chosen],
-            labels_B[chosen],
+            rows.labels_B[chosen],
             seed=self.config.seed * 1_000_003 + seed,
             dropped_to_S=prepared.defaults_S,
             added_BS=prepared.classes_BS[chosen],
+            weights_B=None if rows.weights_B is None else rows.weights_B[chosen],
         )
         self.table.put(prepared.working)
 
