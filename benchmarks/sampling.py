@@ -33,7 +33,8 @@ from saec.schedule.pipeline import Pipeline
 FIRST = Hour.parse("2026-03-01T00")
 FIELDS = (
     {"name": "user_id"}, {"name": "item_id"}, {"name": "item_tags", "kind": "list", "max_values": 4},
-    {"name": "site_domain", "type": "string"}, {"name": "device"}, {"name": "price", "kind": "numeric", "type": "float"},
+    {"name": "site_domain", "type": "string"}, {"name": "device"},
+    {"name": "price", "kind": "numeric", "type": "float"},
 )
 
 

@@ -30,8 +30,8 @@ STABLE_KEYS = (
 )
 """Figures of the served hour first; `auc_original` and those that follow it are the gate's."""
 FURTHER_KEYS = (
-    "message", "rows_train", "rows_gate", "clicks", "stand_for", "quarantined_rows", "duplicates", "contradicting", "clicks_joined",
-    "clicks_of_earlier", "new_features", "features",
+    "message", "rows_train", "rows_gate", "clicks", "stand_for", "quarantined_rows", "duplicates", "contradicting",
+    "clicks_joined", "clicks_of_earlier", "new_features", "features",
     "normalised_entropy_compressed", "calibration_compressed", "sizes", "verdict", "release_problem",
     "code_churn", "utilisation", "fields", "served_pairs", "slices",
     "served_rows", "served_coverage", "served_auc", "served_logloss", "served_mean_score", "served_click_rate",

@@ -294,7 +294,7 @@ def test_the_hour_is_measured_through_the_codes_that_met_it(click_hours, hourly)
     (hour, rows), = hours(click_hours, 1, 4)
     made.meet(hour, rows)
     before, challenger = made.challenger.standards, made.challenger
-    worth, _ = challenger._worth(made.codes_BS, rows.labels_B)
+    worth, _ = challenger._worth(made.codes_BS, rows.labels_B, None)
     made.measure()
     now = challenger.standards
     for name, wanted in (("returns", made.past.returned(before.returns)), ("worth", worth)):

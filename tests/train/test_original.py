@@ -139,10 +139,10 @@ def test_every_row_is_learnt_exactly_once_and_in_order(click_hours, monkeypatch)
     """All rows of an hour within the hour, in the order of time: those before the cut, then the others."""
     learnt, fit = [], Original._fit
 
-    def note(self, prepared, labels_B, chosen, *, seed):
+    def note(self, prepared, rows, chosen, *, seed):
         keys_BS = np.append(prepared.features.keys_U, np.uint64(0))[prepared.features.inverse_BS]
-        learnt.append((keys_BS[chosen], labels_B[chosen]))
-        return fit(self, prepared, labels_B, chosen, seed=seed)
+        learnt.append((keys_BS[chosen], rows.labels_B[chosen]))
+        return fit(self, prepared, rows, chosen, seed=seed)
 
     monkeypatch.setattr(Original, "_fit", note)
     original = Original(click_hours.config())
