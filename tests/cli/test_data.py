@@ -35,7 +35,7 @@ def test_the_same_command_gives_the_same_bytes(empty_shell):
 def test_help_tells_the_defaults_of_the_simulation():
     """What the help says of each dial is what the simulation does without it."""
     said = {param.name: param.show_default for param in simulate.params
-            if isinstance(param, click.Option) and isinstance(param.show_default, str)}
+            if isinstance(param, click.Option) and isinstance(param.show_default, str) and param.name != "config_path"}
     assert said == {name: str(getattr(Simulation(), name)) for name in vars(Simulation())}
 
 

@@ -59,6 +59,7 @@ def test_a_workspace_that_cannot_be_written(shell):
 @pytest.mark.parametrize("words", ["status", "metrics", "report", "versions", "verify"])
 def test_looking_makes_nothing(empty_shell, words):
     """Before the first run there is no workspace, and none after looking."""
+    (empty_shell.site.folder / "data").mkdir()
     before = sorted(empty_shell.site.folder.rglob("*"))
     empty_shell(words)
     assert sorted(empty_shell.site.folder.rglob("*")) == before

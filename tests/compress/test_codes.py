@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import types
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -94,6 +95,7 @@ class Ingested:
     """Stands in for an hour's ingest record: its rows are in memory."""
 
     other_keys_sha256 = ""
+    slices: ClassVar = {}
 
     def __init__(self, rows):
         self.rows = rows
