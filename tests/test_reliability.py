@@ -1,4 +1,4 @@
-"""docs/reliability.md lists every fault with the tests that hold it, and those tests say so themselves."""
+"""docs/reliability.md lists every fault with the tests that hold it, docs/inputs.md every case of issue 12 likewise."""
 
 import ast
 import re
@@ -11,6 +11,8 @@ ROOT = Path(__file__).parent.parent
 FAULTS = range(1, 75)
 ROW = re.compile(r"^\| (\d+) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 
+CASE = re.compile(r"^\| (\d+) \| .+ \| (.+?) \|$", re.MULTILINE)
+
 
 @pytest.fixture(scope="module")
 def told() -> dict[int, str]:
@@ -20,14 +22,14 @@ def told() -> dict[int, str]:
     return {int(number): held for number, _, held in rows}
 
 
-def marked(source: str) -> dict[int, set[str]]:
-    """The tests of a file by the faults that `pytest.mark.fault(...)` says they hold, on the test or a parameter."""
+def marked(source: str, mark: str = "fault") -> dict[int, set[str]]:
+    """The tests of a file by the numbers that `pytest.mark.fault(...)` says they hold, on the test or a parameter."""
     tests = defaultdict(set)
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef):
             continue
         for call in (call for decorator in node.decorator_list for call in ast.walk(decorator)):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.fault":
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == f"pytest.mark.{mark}":
                 for argument in call.args:
                     tests[ast.literal_eval(argument)].add(node.name)
     return tests
@@ -42,6 +44,17 @@ def test_the_table_and_the_tests_agree(told):
     named = {number: set(re.findall(r"`(test_\w+)`", held)) for number, held in told.items()}
     assert {number: names for number, names in named.items() if names != tests[number]} == {}
     assert not set(tests) - set(FAULTS)
+
+
+def test_the_cases_and_the_tests_agree():
+    """Each row of docs/inputs.md names exactly the tests that are marked with its number, and none is empty."""
+    rows = CASE.findall((ROOT / "docs" / "inputs.md").read_text(encoding="utf-8"))
+    tests = defaultdict(set)
+    for path in ROOT.glob("tests/**/*.py"):
+        for number, names in marked(path.read_text(encoding="utf-8"), "case").items():
+            tests[number] |= names
+    assert [int(number) for number, _ in rows] == [*range(1, 23)]
+    assert {int(number): set(re.findall(r"`(test_\w+)`", held)) for number, held in rows} == tests
 
 
 def test_marks_are_found():

@@ -63,6 +63,7 @@ def test_settings_that_fit_have_no_problem():
     assert "2 of 4 hours are as the settings want them" in saec("check", "--hours", 2).stdout
 
 
+@pytest.mark.case(13)
 def test_every_problem_is_told_at_once_with_its_mend():
     """Columns missing and too many, types, in one answer."""
     answer = saec("check", "--json", code=2, fields={
@@ -78,6 +79,7 @@ def test_every_problem_is_told_at_once_with_its_mend():
     assert "mend: - {name: userid, column: user_id}" in said
 
 
+@pytest.mark.case(13)
 def test_mends_mend():
     """What the lines say, put in their places, leaves nothing wrong."""
     wrong = {"user_id": {"name": "userid"}, "zip": {"name": "zip"}, "site": {"name": "site", "type": "string"}}
@@ -105,6 +107,7 @@ def test_nulls_and_labels_are_seen():
     assert mends(answer) == {("rows", ""): "label_column: COLUMN"}
 
 
+@pytest.mark.case(13)
 def test_one_hours_fault_is_no_settings_fault(log):
     """Exit code 3, and the hour is named."""
     path = hour_file(log, HOURS[2])
@@ -122,6 +125,7 @@ def test_a_source_without_hours_says_what_lies_there(log):
     assert mends(saec("check", "--json", code=2, data={"source": "nowhere"}))["source", ""] == "source: FOLDER"
 
 
+@pytest.mark.case(13)
 def test_a_run_stops_where_the_settings_are_at_fault_and_goes_on_after_the_mend():
     """Case 13: the history is not quarantined for one line; the same command takes the hour up again."""
     wrong = {"user_id": {"name": "userid"}, "zip": {"name": "zip"}}
@@ -138,6 +142,7 @@ def test_a_run_stops_where_the_settings_are_at_fault_and_goes_on_after_the_mend(
     assert not {hour["outcome"] for hour in done} & {"FAILED", "QUARANTINED"}
 
 
+@pytest.mark.case(13)
 def test_an_hour_of_its_own_fault_is_quarantined(log):
     """The others are done."""
     path = hour_file(log, HOURS[0])
