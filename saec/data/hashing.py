@@ -102,7 +102,7 @@ def hash_bytes(messages: Sequence[bytes], key: HashKey) -> Keys:
         uint64 [N], never 0.
     """
     key_2N = _spread(key, len(messages))
-    messages = [message if len(message) <= LONG_BYTES else _shortened(message, key_2N[:, number])
+    messages = [message if len(message) <= LONG_BYTES else shortened(message, key_2N[:, number])
                 for number, message in enumerate(messages)]
     lengths_N = np.fromiter(map(len, messages), np.int64, len(messages))
     words_N = lengths_N // 8
@@ -125,7 +125,7 @@ def _blake2(hash_key: str, text: str, *, purpose: bytes, size: int) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=size, key=secret, person=purpose).digest()
 
 
-def _shortened(message: bytes, key_2: Keys) -> bytes:
+def shortened(message: bytes, key_2: Keys) -> bytes:
     """Keyed 32-byte digest of a long message."""
     return hashlib.blake2b(message, digest_size=32, key=key_2.astype("<u8").tobytes(), person=b"saec long").digest()
 
