@@ -24,12 +24,18 @@ RUN python -m venv --without-pip /app/.venv \
         --requirement /serving.txt \
     && python -m pip --python /app/.venv/bin/python check
 
+# The compiled scoring kernel; it runs on any processor, and on any system with a C library as new as this one's.
+FROM python:3.11-bookworm AS kernel
+WORKDIR /app
+COPY saec saec
+RUN python -m saec.build_kernel
+
 FROM python:3.11-slim-bookworm AS serving
 RUN useradd --uid 10001 --no-create-home --home-dir /tmp saec \
     && install --directory --owner saec /app /app/cache /app/scored
 WORKDIR /app
 COPY --from=packages /app/.venv .venv
-COPY saec saec
+COPY --from=kernel /app/saec saec
 COPY with-secrets.sh /usr/local/bin/
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

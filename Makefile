@@ -2,6 +2,7 @@
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+KERNEL := .venv/.kernel
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
 LOCKED := $(PIP) --require-hashes --no-deps --requirement
 CONFIG ?= configs/quickstart.yaml
@@ -22,9 +23,9 @@ ON_ALL_CORES := --numprocesses auto --dist worksteal
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-install: $(INSTALLED) ## make .venv from the hash-locked dependencies
+install: $(INSTALLED) $(KERNEL) ## make .venv from the hash-locked dependencies
 
-run: $(INSTALLED) ## simulate a day's first hours, run the hourly loop on them, print and write the report
+run: $(INSTALLED) $(KERNEL) ## simulate a day's first hours, run the hourly loop on them, print and write the report
 	@mkdir -p $(PREFECT_HOME)
 	$(BIN)/saec simulate --config $(CONFIG) --out $(QUICKSTART)/data
 	@# Exit code 3 is an hour that was held, as the first ones are: the original has yet to learn something.
@@ -73,6 +74,11 @@ wipe: ## remove the workspace (ledgers, checkpoints, published models, Prefect's
 	@du -sh workspace 2>/dev/null || { echo "there is no workspace"; exit 1; }
 	@printf 'This removes all ledgers, checkpoints and published models in it. Type yes: '; read answer; test "$$answer" = yes
 	rm -rf workspace
+
+# Scoring in compiled code, where there is a C compiler; without one numpy scores, and nothing fails.
+$(KERNEL): saec/build_kernel.py saec/serving/kernel.c | $(INSTALLED)
+	@$(BIN)/python -m saec.build_kernel --if-possible
+	@touch $@
 
 # The stamp is written last: an interrupted installation is taken up again, a finished one costs nothing.
 # torch comes in a step of its own, as its CPU build and the registry's are one version with different hashes and needs

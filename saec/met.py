@@ -84,7 +84,7 @@ class Met:
         if made is not None:
             scores["version"] = made
         if plan.champion is not None:
-            live = Model.open(self._workspace.store().open(plan.champion), verify=False)  # the store has just done so
+            live = self._opened(plan.champion, verify=False)  # the store has just done so
             answered = made if challenger.made(live) else self._score(live)
             if answered is not None:
                 scores["live"] = answered
@@ -98,11 +98,15 @@ class Met:
         chosen = slice(None, None, -(-len(labels_B) // MOST_ROWS) or 1)
         references = {ORIGINAL: scores["original"][chosen]}
         if plan.before_live:
-            before = self._score(Model.open(self._workspace.store().open(plan.before_live)), chosen)
+            before = self._score(self._opened(plan.before_live), chosen)
             if before is not None:
                 references[BEFORE] = before
         return watched(plan.champion, plan.watch, labels_B[chosen], scores["live"][chosen], references,
                        plan.config.gate, None if weights_B is None else weights_B[chosen])
+
+    def _opened(self, version: str, *, verify: bool = True) -> Model:
+        """A version, for numpy to score with: what is recorded does not depend on what is installed."""
+        return Model.open(self._workspace.store().open(version), verify=verify, engine="numpy")
 
     def _score(self, model: Model, chosen: slice = slice(None)) -> NDArray[np.float64] | None:
         """Scores of some rows by a model, through its own schema; None where it cannot answer them."""

@@ -11,7 +11,7 @@ SOURCES = sorted([*ROOT.glob("saec/**/*.py"), *ROOT.glob("flows/**/*.py")])
 
 LAYERS = (  # from the ground up; a module imports from its own layer and those below
     ("saec.errors", "saec.hours", "saec.layout", "saec.hour_layout", "saec.config", "saec.durable", "saec.failpoints",
-     "saec.plain_json"),
+     "saec.plain_json", "saec.build_kernel"),
     ("saec.data",), ("saec.gate.metrics",), ("saec.discover",),
     ("saec.compress.index", "saec.compress.places", "saec.store.manifest", "saec.store.objects", "saec.store.staging"),
     ("saec.serving",), ("saec.export",),

@@ -34,6 +34,7 @@ SERVE_ALONE = ("python -m saec.server --store workspace/shop/store --row-id impr
 ELSEWHERE = {
     "python -m pip install --require-hashes --no-deps --requirement requirements/serving.txt": "the image's recipe",
     SERVE: "what the other lines ask", SERVE_ALONE: "the same",
+    "python -m saec.build_kernel": "it would build into the checkout; tests/serving/test_compiled.py builds elsewhere",
 }
 ANSWERS = ('"ready":true', r'"scores":\[0\.\d+\]', r'"scores":\[0\.\d+,0\.\d+\]', "did you mean 'user_id'",
            "held: nothing is published", "fixed in the app", "report.html", '"failed": 0', "as ONNX")

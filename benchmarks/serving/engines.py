@@ -3,8 +3,9 @@
     python -m benchmarks.serving.engines ENGINE FOLDER FEATURES
 
 Decisions: an engine is a process of its own, on one thread, so that its memory is its own; it takes orders as JSON
-lines from `benchmarks.serving` and answers seconds a request. All make keys by the same encoder from the same values.
-The uncompressed ones find rows by the trainer's open-addressing map, the quickest that we have in numpy.
+lines from `benchmarks.serving` and answers seconds a request. All make keys from the same values; the uncompressed ones
+once by our encoder in numpy and once by our compiled one, and find rows by the trainer's open-addressing map, the
+quickest that we have in numpy. Ours is compiled, and in numpy for comparison.
 
 Shapes: B rows, S slots, F fields, V features, D width.
 """
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.traffic import Request, requests
 from saec.serving import Model
+from saec.serving.compiled_keys import KeyEncoder
+from saec.serving.kernel import chosen
 from saec.serving.rows import columns_of
 
 if TYPE_CHECKING:
@@ -33,13 +36,13 @@ if TYPE_CHECKING:
 Score = Callable[[Request], NDArray[np.float64]]
 
 
-def ours(folder: Path) -> Score:
+def ours(folder: Path, engine: str) -> Score:
     """Our library, from the files of the version."""
-    model = _version(folder)
+    model = _version(folder, engine)
     return lambda request: model.score_candidates(*request)
 
 
-def in_torch(folder: Path) -> Score:
+def in_torch(folder: Path, engine: str) -> Score:
     """The network in torch on the table in memory."""
     import torch
     from torch.nn.functional import embedding
@@ -51,7 +54,7 @@ def in_torch(folder: Path) -> Score:
     config, original, arrays = _uncompressed(folder)
     network = build_network(config.model, len(config.field_names), config.seed).eval()
     load_network(network, arrays, "network")
-    places, rows_VD = _places(folder, original["keys_V"]), torch.from_numpy(original["rows_VD"])
+    places, rows_VD = _places(folder, original["keys_V"], engine), torch.from_numpy(original["rows_VD"])
 
     def score(request: Request) -> NDArray[np.float64]:
         with torch.inference_mode():
@@ -62,7 +65,7 @@ def in_torch(folder: Path) -> Score:
     return score
 
 
-def in_onnxruntime(folder: Path) -> Score:
+def in_onnxruntime(folder: Path, engine: str) -> Score:
     """The network as an ONNX graph; the table goes in by reference, for a graph holds 2 GB at most."""
     import onnxruntime
 
@@ -79,7 +82,7 @@ def in_onnxruntime(folder: Path) -> Score:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    places = _places(folder, original["keys_V"])
+    places = _places(folder, original["keys_V"], engine)
     rows = onnxruntime.OrtValue.ortvalue_from_numpy(rows_VD)
 
     def score(request: Request) -> NDArray[np.float64]:
@@ -92,18 +95,22 @@ def in_onnxruntime(folder: Path) -> Score:
     return score
 
 
-ENGINES: dict[str, tuple[tuple[str, ...], Callable[[Path], Score]]] = {
-    "saec": ((), ours),
-    "torch": (("torch", "saec.train.tensors", "saec.model.networks"), in_torch),
-    "onnxruntime": (("onnxruntime", "saec.export.onnx"), in_onnxruntime),
+_TORCH, _ONNX = ("torch", "saec.train.tensors", "saec.model.networks"), ("onnxruntime", "saec.export.onnx")
+ENGINES: dict[str, tuple[tuple[str, ...], Callable[[Path, str], Score], str]] = {
+    "saec": ((), ours, "compiled"),
+    "saec in numpy": ((), ours, "numpy"),
+    "torch": (_TORCH, in_torch, "numpy"),
+    "onnxruntime": (_ONNX, in_onnxruntime, "numpy"),
+    "torch with compiled keys": (_TORCH, in_torch, "compiled"),
+    "onnxruntime with compiled keys": (_ONNX, in_onnxruntime, "compiled"),
 }
-"""What each engine imports, and how it is loaded."""
+"""What each engine imports, how it is loaded, and what our part of it runs in."""
 
 
-def _version(folder: Path) -> Model:
+def _version(folder: Path, engine: str = "numpy") -> Model:
     """The only version of the store."""
     (version,) = (folder / "store" / "versions").iterdir()
-    return Model.open(version)
+    return Model.open(version, engine=engine)
 
 
 def _uncompressed(folder: Path) -> tuple[Config, dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
@@ -116,16 +123,21 @@ def _uncompressed(folder: Path) -> tuple[Config, dict[str, NDArray[Any]], dict[s
     return load_config(CONFIG), load_file(folder / ORIGINAL), load_file(folder / NETWORK)
 
 
-def _places(folder: Path, keys_V: NDArray[np.uint64]) -> Callable[[Request], NDArray[np.int64]]:
+def _places(folder: Path, keys_V: NDArray[np.uint64], engine: str) -> Callable[[Request], NDArray[np.int64]]:
     """What gives the rows of the uncompressed table for a request."""
     from saec.data.keymap import KeyMap
 
     version, keymap = _version(folder), KeyMap(keys_V)
     fields = len(version.schema.field_names)
+    library, _ = chosen(engine)
+    compiled = KeyEncoder(library, version.schema) if library else None
 
     def places(request: Request) -> NDArray[np.int64]:
         user, candidates = request
-        of_fields = version.encoder.encode_fields(*columns_of(candidates, version.schema, shared=user))
+        columns = columns_of(candidates, version.schema, shared=user)
+        of_fields = (compiled.encode_fields(*columns, len(candidates)) if compiled
+                     else version.encoder.encode_fields(*columns))
+        assert of_fields is not None
         keys_BS = np.concatenate([np.broadcast_to(keys_B1, (len(candidates), 1)) for keys_B1 in of_fields], axis=1)
         found_BS = keymap.find(keys_BS.ravel()).reshape(keys_BS.shape)
         return np.where(found_BS < 0, np.arange(fields), found_BS + fields)
@@ -135,11 +147,11 @@ def _places(folder: Path, keys_V: NDArray[np.uint64]) -> Callable[[Request], NDA
 
 def work(engine: str, folder: Path, features: int) -> None:
     """Load the engine, tell what that took, then time requests as ordered until the orders end."""
-    modules, load = ENGINES[engine]
+    modules, load, ran_in = ENGINES[engine]
     for module in modules:
         __import__(module)
     before, started = _resident(), time.perf_counter()
-    score = load(folder)
+    score = load(folder, ran_in)
     score(requests(features, 1, 1000, seed=0)[0])
     _answer({"load_s": time.perf_counter() - started, "bytes": _resident() - before, "before": before})
     for line in sys.stdin:

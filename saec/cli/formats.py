@@ -35,7 +35,7 @@ def export(session: Session, version: str | None, out: Path, inputs: Inputs) -> 
         raise ConfigError(f"saec export needs the package {error.name}; install saec[onnx]") from None
 
     name = version or session.live()
-    model = Model.open(session.store.open(name), verify=False)  # the store has just done so
+    model = Model.open(session.store.open(name), verify=False, engine="numpy")  # the store has just verified it
     data = export_onnx(model, inputs).SerializeToString(deterministic=True)
     with storage_errors(f"write {out}"):
         write_file(out, data)

@@ -139,8 +139,8 @@ class Follower:
             return
         self._swap_in(proved)
         self._standing.refused = self._refused = None
-        log.info("version %s answers, loaded in %.3f s (%s by %s: %s)", version, time.perf_counter() - started,
-                 release.action, release.actor, release.reason)
+        log.info("version %s answers, loaded in %.3f s, scored by %s (%s by %s: %s)", version,
+                 time.perf_counter() - started, proved.model.engine, release.action, release.actor, release.reason)
         self._keep(folder, release)
 
     def _proved(self, folder: Path, release: Release, *, from_cache: bool) -> Live:

@@ -44,6 +44,7 @@ class Live:
             "since": self.since.isoformat(timespec="milliseconds"),
             "from_cache": self.from_cache,
             "release": self.release.model_dump(include={"sequence", "action", "held", "actor", "reason", "at"}),
+            "engine": self.model.engine,
             "columns": self.model.columns,
             "metrics": manifest.get("metrics", {}),
             "compression": manifest.get("compression", {}),

@@ -31,6 +31,7 @@ from saec.server.follow import Follower
 from saec.server.last_good import LastGood
 from saec.server.live import Standing
 from saec.server.request_log import RequestLog
+from saec.serving.kernel import chosen
 from saec.store.model_store import open_store
 
 KEY_VARIABLE = "SAEC_API_KEY"
@@ -50,10 +51,11 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
         row_ids: columns that together identify a row (`data.row_id_columns`), for the log of scored rows.
 
     Raises:
-        ConfigError: when the address cannot be listened on, the key cannot be read, or rows are to be logged that
-            nothing identifies.
+        ConfigError: when the address cannot be listened on, the key cannot be read, rows are to be logged that
+            nothing identifies, or the engine that `SAEC_ENGINE` names is not to be had.
     """
     start_log("text")
+    chosen(None)
     threadpool_limits(1, user_api="blas")
     key, names, standing = read_key(settings.api_key_file), tuple(row_ids), Standing()
     if settings.log and not names:

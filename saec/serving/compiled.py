@@ -2,9 +2,9 @@
 
 Decisions: of each codeword all that is linear in it is worked out here, once and in double precision: a row's first
 layers are then sums of such rows. Where that would take too much memory, numpy scores. What depends on which fields all
-rows share is kept for a few such sets; the cross layers take the vectors of the others alone where there are rows enough
-to be worth the matrices in between (`saec.serving.network`). The kernel allocates nothing: keys, scores and its working
-memory are one array of numpy's.
+rows share is kept for a few such sets; the cross layers take the vectors of the others alone where there are rows
+enough to be worth the matrices in between (`saec.serving.network`). The kernel allocates nothing: keys, scores and its
+working memory are one array of numpy's.
 
 Shapes: B rows, F fields (crosses among them), S slots, T codewords, D width, P numbers of a row of the table, X numbers
 of some fields, R rank, H units.
@@ -169,7 +169,7 @@ def _model(library: Library, schema: Schema, index: RetrievalIndex, counts_F: ND
     table_TP, start_P = _table(row, network, slots_F, counts_F, codewords_TD)
     cells_H = np.array([shard.cells for shard in index.layouts], np.uint64)
     later = range(1, len(layout.hidden))
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "field_slots": slots_F, "counts": np.ascontiguousarray(counts_F, np.int64), "starts": starts(counts_F),
         "cells": index.words, "layouts": np.array([astuple(shard) for shard in index.layouts], np.uint64),
         "shard_starts": np.cumsum(cells_H, dtype=np.uint64) - cells_H, "table": table_TP, "start": start_P,

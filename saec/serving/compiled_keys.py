@@ -1,8 +1,8 @@
 """Feature keys in compiled code: a request's columns as one buffer of bytes, which `kernel.c` reads.
 
-Decisions: the buffer has places in it, which the kernel holds against the buffer's length, so no request can lead it out
-of the buffer. Long texts are shortened here, as that takes BLAKE2b. What the kernel does not take it refuses, and numpy
-then says what is wrong.
+Decisions: the buffer has places in it, which the kernel holds against the buffer's length, so no request can lead it
+out of the buffer. Long texts are shortened here, as that takes BLAKE2b. What the kernel does not take it refuses, and
+numpy then says what is wrong.
 
 Shapes: B rows, F fields (crosses among them), S slots, U values of a column.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,15 @@ from numpy.typing import NDArray
 from saec.data.features import Column
 from saec.data.hashing import LONG_BYTES, Keys, SipKey, field_key, reserved_feature, shortened
 from saec.data.schema import Schema
+from saec.layout import single
 from saec.serving.kernel import CROSS, FIELD, MOST_PARTS, Library
 
 _KINDS = {"categorical": 0, "list": 1, "numeric": 2, "hour_of_day": 3, "day_of_week": 4}
+_SINGLES = 5
 _SIGNED, _UNSIGNED, _FLOATS, _TEXTS = range(4)
-_TYPES = {np.dtype(np.int64): _SIGNED, np.dtype(np.uint64): _UNSIGNED, np.dtype(np.float64): _FLOATS}
+_TYPES: dict[np.dtype[Any], int] = {
+    np.dtype(np.int64): _SIGNED, np.dtype(np.uint64): _UNSIGNED, np.dtype(np.float64): _FLOATS,
+}
 _KEPT = 16
 """Sets of shared fields that are remembered."""
 
@@ -51,16 +56,20 @@ class KeyEncoder:
     def __init__(self, library: Library, schema: Schema) -> None:
         self._library, self._schema = library, schema
         names = [entry.name for entry in schema.fields]
-        edges, fields = [], []
+        edges: list[float] = []
+        fields = []
         for entry in schema.fields:
             key, null, empty = _keys_of(schema.hash_key, entry.name)
-            fields.append(FIELD.pack(_KINDS[entry.kind], entry.slots, *key, null, empty, entry.cap is not None,
-                                      entry.cap or 0, len(entry.boundaries), len(edges)))
-            edges += entry.boundaries
+            singles = entry.kind == "numeric" and entry.type == "float"
+            fields.append(FIELD.pack(_SINGLES if singles else _KINDS[entry.kind], entry.slots, *key, null, empty,
+                                     entry.cap is not None, entry.cap or 0, len(entry.boundaries), len(edges)))
+            edges += map(single, entry.boundaries) if singles else entry.boundaries
         crosses = [CROSS.pack(len(cross), *(names.index(part) for part in cross), *[0] * (MOST_PARTS - len(cross)),
                                *field_key(schema.hash_key, "&".join(cross))) for cross in schema.crosses]
-        self._rules = (b"".join(fields), len(fields), b"".join(crosses), len(crosses), struct.pack(f"<{len(edges)}d", *edges))
-        self._sources = [(entry, entry.source_column, field_key(schema.hash_key, entry.name)) for entry in schema.fields]
+        self._rules = (b"".join(fields), len(fields), b"".join(crosses), len(crosses),
+                       struct.pack(f"<{len(edges)}d", *edges))
+        self._sources = [(entry, entry.source_column, field_key(schema.hash_key, entry.name))
+                         for entry in schema.fields]
         self._head = struct.Struct(f"<{8 * len(fields)}q")
         self._sharing = _sharings(schema)
 
@@ -78,6 +87,15 @@ class KeyEncoder:
         parts = np.split(keys, np.cumsum(counts_F * slots_F)[:-1])
         return [part.reshape(count, slots) for part, count, slots in zip(parts, counts_F, slots_F, strict=True)]
 
+    def rows(self, columns: Mapping[str, Column], times_B: NDArray[np.int64]) -> int:
+        """Rows that some columns have."""
+        _, name, _ = self._sources[0]
+        if name is None:
+            return len(times_B)
+        column = columns[name]
+        places = column.values if column.index is None else column.index
+        return len(places if column.lengths_B is None else column.lengths_B)
+
     def keys(self, buffer: bytes, sharing: Sharing, rows: int, place: int, room: int) -> int:
         """Write the keys of a request to memory, `room` of them; 0, or 1 for what is refused."""
         refused: int = self._library.functions.saec_keys(*self._rules, sharing.own_bytes, sharing.before, buffer,
@@ -89,7 +107,8 @@ class KeyEncoder:
         """A request of B rows as one buffer, and which of its fields have B rows."""
         head: list[int] = []
         parts: list[bytes] = []
-        own, at, seen = [], self._head.size, {}
+        seen: dict[str | None, tuple[int, ...]] = {}
+        own, at = [], self._head.size
         for entry, name, key in self._sources:
             laid = seen.get(name)
             if laid is None:

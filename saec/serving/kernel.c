@@ -1,4 +1,4 @@
-/* Scoring in compiled code: keys hashed, codes looked up, the network's products. Built by saec/serving/build.py and
+/* Scoring in compiled code: keys hashed, codes looked up, the network's products. Built by saec/build_kernel.py and
  * called by saec/serving/compiled.py, which hands over numpy's memory; numpy's own way gives the same and is the
  * reference (docs/format.md says what is computed).
  *
@@ -15,6 +15,7 @@
  */
 #ifndef LANES
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -28,7 +29,7 @@
 #define GOLDEN UINT64_C(0x9E3779B97F4A7C15)
 #define SHARD_SEED UINT64_C(0xD1B54A32D192ED03)
 
-enum { CATEGORICAL, LIST, NUMERIC, HOUR_OF_DAY, DAY_OF_WEEK };
+enum { CATEGORICAL, LIST, NUMERIC, HOUR_OF_DAY, DAY_OF_WEEK, SINGLES };  /* SINGLES: numbers as 32-bit floats */
 enum { SIGNED, UNSIGNED, FLOATS, TEXTS };
 
 /* A field and a cross as compiled.py packs them: 64 bits a member. */
@@ -138,18 +139,19 @@ ALWAYS uint64_t value_key(const Field *field, const Column *column, const uint8_
         return siphash(buffer + column->values + start, end - start, field->key);
     }
     uint64_t word = load64(buffer + column->values + 8 * place);
-    if (field->kind == NUMERIC) {
+    if (field->kind == NUMERIC || field->kind == SINGLES) {
         double number;
         memcpy(&number, &word, 8);
         if (column->type == SIGNED) number = (double)(int64_t)word;
         if (column->type == UNSIGNED) number = (double)word;
         if (!isfinite(number)) return 0;
+        if (field->kind == SINGLES) number = fabs(number) > FLT_MAX ? copysign(FLT_MAX, number) : (double)(float)number;
         word = (uint64_t)bucket(number, edges + field->first_edge, field->edges);
     } else if (column->type == FLOATS) {
         return 0;
     } else if (field->kind == HOUR_OF_DAY || field->kind == DAY_OF_WEEK) {
         const int64_t day_ms = 86400000, time = (int64_t)word;
-        int64_t day = time / day_ms - (time % day_ms < 0), rest = time - day * day_ms;
+        int64_t day = time / day_ms - (time % day_ms < 0), rest = time % day_ms + (time % day_ms < 0 ? day_ms : 0);
         word = (uint64_t)(field->kind == HOUR_OF_DAY ? rest / 3600000 : ((day + 3) % 7 + 7) % 7);
     } else if (field->capped) {
         if (column->type == UNSIGNED) word = word > (uint64_t)field->cap ? (uint64_t)field->cap : word;
@@ -161,7 +163,7 @@ ALWAYS uint64_t value_key(const Field *field, const Column *column, const uint8_
 /* Whether all that a column says of its places lies in the buffer. */
 static int column_fits(const Field *field, const Column *column, const uint8_t *buffer, int64_t length) {
     if (column->type < SIGNED || column->type > TEXTS || column->rows < 1) return 0;
-    if (!inside(column->values, column->count, column->type == TEXTS ? 1 : 8, length)) return 0;
+    if (!inside(column->values, column->type == TEXTS ? 0 : column->count, 8, length)) return 0;
     int64_t count = column->count;
     if (column->type == TEXTS) {
         if (field->kind != CATEGORICAL && field->kind != LIST) return 0;

@@ -1,7 +1,7 @@
 """The compiled kernel as a library: its structures, loading it, and the choice between it and numpy.
 
-Decisions: compiled code is a second way to the same scores, never a condition. It is taken when it lies beside its source
-(`saec.serving.build` makes it) and was built from that very source; `SAEC_ENGINE` overrides the choice.
+Decisions: compiled code is a second way to the same scores, never a condition. It is taken when it lies beside its
+source (`saec.build_kernel` makes it) and was built from that very source; `SAEC_ENGINE` overrides the choice.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 
+from saec.build_kernel import library_path, stamp
 from saec.errors import ConfigError
-from saec.serving.build import library_path, stamp
 
 ENGINE_VARIABLE = "SAEC_ENGINE"
 ENGINES = ("auto", "numpy", "compiled")
@@ -70,7 +70,7 @@ def load(path: os.PathLike[str] | str, lanes: int | None = None) -> Library:
     """
     functions = ctypes.CDLL(os.fspath(path))
     for name, result, arguments in (
-        ("saec_stamp", ctypes.c_char_p, 0), ("saec_sizes", ctypes.c_int64, 0), ("saec_lanes", ctypes.c_int64, 0),
+        ("saec_stamp", ctypes.c_char_p, ""), ("saec_sizes", ctypes.c_int64, ""), ("saec_lanes", ctypes.c_int64, ""),
         ("saec_scratch", ctypes.c_int64, "ppi"), ("saec_keys", ctypes.c_int, "pipipppbiipi"),
         ("saec_score", ctypes.c_int, "pppipipip"),
     ):
@@ -78,7 +78,7 @@ def load(path: os.PathLike[str] | str, lanes: int | None = None) -> Library:
         if function is None:
             raise OSError(f"{path} is no kernel of saec")
         kinds = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "b": ctypes.c_char_p}
-        function.restype, function.argtypes = result, [kinds[kind] for kind in arguments or ()]
+        function.restype, function.argtypes = result, [kinds[kind] for kind in arguments]
     if functions.saec_stamp().decode() != stamp() or functions.saec_sizes() != _SIZES or sys.byteorder != "little":
         raise OSError(f"{path} was built from another source")
     most = functions.saec_lanes()
@@ -90,11 +90,11 @@ def found() -> tuple[Library | None, str]:
     """The kernel of this installation, and what to say of it."""
     path = library_path()
     if not path.exists():
-        return None, "the compiled kernel is not built; python -m saec.serving.build makes it"
+        return None, "the compiled kernel is not built; python -m saec.build_kernel makes it"
     try:
         library = load(path)
     except OSError as error:
-        return None, f"{error}; build it again: python -m saec.serving.build"
+        return None, f"{error}; build it again: python -m saec.build_kernel"
     return library, library.name
 
 

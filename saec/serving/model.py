@@ -23,6 +23,7 @@ from saec.data.features import FeatureEncoder
 from saec.data.hashing import Keys
 from saec.data.schema import Schema, parse_schema
 from saec.errors import IntegrityError
+from saec.serving.compiled import Compiled, takes
 from saec.serving.files import (
     CODEBOOKS,
     HEADER_LIMIT,
@@ -37,6 +38,7 @@ from saec.serving.files import (
 from saec.serving.files import (
     verify as check_files,
 )
+from saec.serving.kernel import chosen
 from saec.serving.network import Network, Shared, parameter_shapes, sigmoid
 from saec.serving.rounding import restored
 from saec.serving.rows import Rows, columns_of
@@ -57,7 +59,9 @@ class Model:
         array([0.31])
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], files: Mapping[str, Buffer]) -> None:
+    def __init__(
+        self, folder: Path, manifest: dict[str, Any], files: Mapping[str, Buffer], engine: str | None = "numpy"
+    ) -> None:
         """Read mapped files; see `open` and `read`."""
         self.folder = folder
         self.manifest = manifest
@@ -70,28 +74,36 @@ class Model:
         # A row of zeros at the end is what padding takes, since its place is -1.
         self._vectors_TD = np.concatenate([self.codewords_TD, np.zeros_like(self.codewords_TD[:1])])
         self._recorded = files.get(RECORDED)
+        library, self._engine = chosen(engine)
+        if library and not takes(library, self.schema, len(self.codewords_TD)):
+            library, self._engine = None, "numpy (the version's codewords are too many to compile)"
+        self._compiled = library and Compiled(library, self.schema, self.index, self.counts_F, self.codewords_TD,
+                                              self.network)
 
     @classmethod
-    def open(cls, folder: Path | str, verify: bool = True) -> Model:
+    def open(cls, folder: Path | str, verify: bool = True, engine: str | None = None) -> Model:
         """Open a version.
 
         Args:
             folder: `versions/<id>` of a store, with its manifest.
             verify: whether every file is compared with its sha256; the caller may have just done so.
+            engine: what scores: `compiled`, `numpy`, or `auto`, compiled code where it is built. Left out, what
+                `SAEC_ENGINE` says, else `auto`.
 
         Raises:
             IntegrityError: naming the file that is not as published.
+            ConfigError: when the engine is not to be had.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
         files = {name: map_file(folder / name) for name in manifest["files"]}
         if verify:
             check_files(folder, manifest, files.__getitem__)
-        return cls(folder, manifest, _complete(folder, files))
+        return cls(folder, manifest, _complete(folder, files), engine)
 
     @classmethod
     def read(cls, folder: Path) -> Model:
-        """The files of what is no version yet, without manifest: the gate's candidate."""
+        """The files of what is no version yet, without manifest: the gate's candidate, for numpy to score with."""
         names = [INDEX, CODEBOOKS, NETWORK, SCHEMA, *([RECORDED] if (folder / RECORDED).exists() else [])]
         return cls(folder, {}, {name: map_file(folder / name) for name in names})
 
@@ -99,6 +111,11 @@ class Model:
     def version(self) -> str:
         """The version's id; "" for what is none yet."""
         return str(self.manifest.get("version", ""))
+
+    @property
+    def engine(self) -> str:
+        """What scores, in words: compiled code or numpy, and why."""
+        return self._engine
 
     @property
     def columns(self) -> dict[str, str]:
@@ -114,7 +131,12 @@ class Model:
         Raises:
             InputError: naming the column that is missing, unknown, or holds something else than it should.
         """
-        return self.score_keys(self.encode(rows))
+        columns, times_B = columns_of(rows, self.schema)
+        if self._compiled:
+            scores_B = self._compiled.score(columns, times_B, self._compiled.encoder.rows(columns, times_B))
+            if scores_B is not None:
+                return scores_B
+        return self.score_keys(self.encoder.encode(columns, times_B))
 
     def score_candidates(self, user: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """Probability of a click for each of B candidates of one user.
@@ -123,7 +145,10 @@ class Model:
             user: the columns that all rows share.
             candidates: the columns of each; a column may be on one side only.
         """
-        keys = self.encoder.encode_fields(*columns_of(candidates, self.schema, shared=user))
+        columns, times_B = columns_of(candidates, self.schema, shared=user)
+        if self._compiled and (scores_B := self._compiled.score(columns, times_B, len(candidates))) is not None:
+            return scores_B
+        keys = self.encoder.encode_fields(columns, times_B)
         own_F = np.array([len(keys_BL) == len(candidates) for keys_BL in keys])
         if own_F.all() or not own_F.any():  # nothing to share, or nothing that differs
             return np.array(np.broadcast_to(self.score_keys(np.concatenate(keys, axis=1)), len(candidates)))
@@ -151,6 +176,8 @@ class Model:
 
     def score_keys(self, keys_BS: Keys) -> NDArray[np.float64]:
         """Probability of a click for each row of feature keys."""
+        if self._compiled and (scores_B := self._compiled.score_keys(keys_BS)) is not None:
+            return scores_B
         return self._scored(keys_BS, self._slot_fields_S)
 
     def _scored(
@@ -173,6 +200,9 @@ class Model:
             return
         keys_RS, wanted_R = self._recorded_rows()
         off_R = np.abs(self.score_keys(keys_RS) - wanted_R)
+        if self._compiled and not (off_R <= TOLERANCE).all():  # whatever ails compiled code, numpy is the reference
+            self._compiled, self._engine = None, "numpy (compiled code does not give the recorded scores)"
+            off_R = np.abs(self.score_keys(keys_RS) - wanted_R)
         if not (off_R <= TOLERANCE).all():
             raise IntegrityError(
                 f"version {self.version} scores a recorded row {off_R.max():.3g} away from its recorded score, over "

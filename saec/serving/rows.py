@@ -29,6 +29,7 @@ Times = NDArray[np.int64]
 
 _ARROW = ("__arrow_c_stream__", "__arrow_c_array__")
 _DAYS = np.dtype("datetime64[D]")
+_PLAIN = {"int": {int}, "float": {float}, "bool": {bool}, "string": {str}}
 _NUMBERS = "iufb"  # kinds of numpy's dtypes that are encoded as they are
 
 
@@ -95,7 +96,8 @@ def _converted(given: Mapping[str, Any], count: int, schema: Schema) -> tuple[di
         if name not in given and not (field and field.nullable):
             raise InputError(f"column {name!r} is missing; it must be {schema.columns[name]}", reason="schema")
         values = given.get(name, [None] * count)
-        held = _as_arrow(name, values, schema) if any(hasattr(values, protocol) for protocol in _ARROW) else None
+        arrow = type(values) is not list and any(hasattr(values, protocol) for protocol in _ARROW)
+        held = _as_arrow(name, values, schema) if arrow else None
         if held is not None and field is None:
             times_B = held[1]
         elif held is not None:
@@ -105,7 +107,7 @@ def _converted(given: Mapping[str, Any], count: int, schema: Schema) -> tuple[di
         elif field.kind == "list":
             columns[name] = _list_column(field, name, values)
         else:
-            columns[name] = _column(field, name, values, field_want(field))
+            columns[name] = _column(field, name, values, schema.wants[name])
     return columns, times_B
 
 
@@ -127,6 +129,8 @@ def _column(field: Field, name: str, values: Any, want: Want) -> Column:
         return Column(values)
     values = _listed(values)
     types = set(map(type, values))
+    if types == _PLAIN[field.type]:  # nearly all columns of a request; the rest would find nothing to do
+        return Column(_CONVERSIONS[field.type](values, name))
     if any(issubclass(kind, np.generic) for kind in types):
         values = [_plain(value) for value in values]
         types = set(map(type, values))

@@ -29,6 +29,7 @@ from tests.store.drills import HOUR, commit_version
 class StandIn:
     """Scores every row with the number that its manifest gives as `level`."""
 
+    engine = "a stand-in"
     columns: ClassVar = {"user_id": "int", "site": "string or null"}
     schema = SimpleNamespace(time_unit=None, readers={
         "user_id": SimpleNamespace(kind="categorical", type="int", nullable=False),

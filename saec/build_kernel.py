@@ -1,11 +1,11 @@
 """Building the compiled kernel: one C file, by whatever C compiler is there; nothing of it is needed to score.
 
-    python -m saec.serving.build                # says what is missing and exits with 1
-    python saec/serving/build.py --if-possible  # never fails: without a compiler, numpy scores
+    python -m saec.build_kernel                # says what is missing and exits with 1
+    python -m saec.build_kernel --if-possible  # never fails: without a compiler, numpy scores
 
 Decisions: only the standard library is used, so that an image can build it with nothing installed. The file is made
-beside its source, under the name of system and processor, and has the source's digest in it: what was built from another
-source is not taken. No instruction set is assumed, the kernel chooses when it is loaded.
+beside its source, under the name of system and processor, and has the source's digest in it: what was built from
+another source is not taken. No instruction set is assumed, the kernel chooses when it is loaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("kernel.c")
+SOURCE = Path(__file__).parent / "serving" / "kernel.c"
 FLAGS = ("-std=c11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-fvisibility=hidden")
 COMPILERS = ("cc", "gcc", "clang")
 _LONGEST_SECONDS = 300
@@ -63,7 +63,7 @@ def build(target: Path | None = None, more: tuple[str, ...] = ()) -> Path:
 
 def main() -> int:
     """Build it and say so."""
-    parser = argparse.ArgumentParser(prog="python -m saec.serving.build", description="Build the compiled kernel.")
+    parser = argparse.ArgumentParser(prog="python -m saec.build_kernel", description="Build the compiled kernel.")
     parser.add_argument("--if-possible", action="store_true", help="exit with 0 also where it cannot be built")
     options = parser.parse_args()
     try:
