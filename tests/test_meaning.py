@@ -52,7 +52,7 @@ def migrate(shell, config: Config, *words: str) -> dict[str, dict]:
 
 def answers(site: Site, version: str, row) -> float:
     """The AUC of a version's answers to the raw rows of an hour, as the model server gives them."""
-    model = Model.open(site.store.open(version))
+    model = Model.open(site.store.open(version), engine="numpy")  # as the pipeline
     table = pq.read_table(site.file(row.hour), partitioning=None)
     return auc(table["clicked"].to_numpy().astype(np.uint8), model.score(table.select(list(model.schema.readers))))
 
