@@ -132,9 +132,9 @@ def story(click_hours, config, monkeypatch, changed=unchanged):
     """The hours through the steps as they are, from train to retrain."""
     learnt, learn = [], Challenger.learn
 
-    def note(self, codes_BS, labels_B):
+    def note(self, codes_BS, labels_B, weights_B):
         learnt.append((codes_BS.copy(), labels_B.copy()))
-        return learn(self, codes_BS, labels_B)
+        return learn(self, codes_BS, labels_B, weights_B)
 
     with monkeypatch.context() as patch:
         patch.setattr(Challenger, "learn", note)
