@@ -44,7 +44,9 @@ unit: $(INSTALLED) ## the quick tests and the examples in docstrings
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
 slow: $(INSTALLED) ## the tests that take long or start servers
-	$(BIN)/python -m pytest -m "slow or server" $(ON_ALL_CORES)
+	@# Those that start servers have time limits: what fails beside another test is run once more, alone.
+	$(BIN)/python -m pytest -m "slow or server" $(ON_ALL_CORES) || \
+		$(BIN)/python -m pytest -m "slow or server" --last-failed
 
 faults: $(INSTALLED) ## the scoreboard of faults, from a seed, in at most an hour; FAULTS=--short takes minutes
 	$(BIN)/python -m benchmarks.faults --seed 1 $(FAULTS)

@@ -37,7 +37,7 @@ from saec.steps import train
 from saec.store.model_store import open_store
 from tests.conftest import instead
 
-SECONDS = 150
+SECONDS = 240
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 SECRETS = {"postgres_password": "postgres-canary", "store_key": "store-canary", "store_reader_key": "reader-canary",
            "prefect_auth": "admin:auth-canary", "api_key": "api-key-canary-00"}
@@ -268,7 +268,7 @@ def test_the_database_restarts_in_the_middle_of_an_hour(database, fresh, monkeyp
 
 
 @pytest.mark.server
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_standard_installation(installation, settings_file, fresh, monkeypatch):
     """A scheduled run is created, picked up by a worker and publishes; health checks fail when that would not be so."""
     auth = SECRETS["prefect_auth"]
