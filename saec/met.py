@@ -13,10 +13,11 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from saec.carry import carried_from
+from saec.carry import carried_from, state_schema
 from saec.compress.challenger import Challenger
 from saec.data.meaning import encoding
 from saec.data.schema import parse_schema, schema_of, schema_text
+from saec.gate.metrics import weights_of
 from saec.gate.watch import BEFORE, MOST_ROWS, ORIGINAL, Watch, watched
 from saec.serving import Model
 from saec.serving.files import SCHEMA
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from saec.data.rows import EncodedRows
     from saec.data.schema import Schema
     from saec.records import HourPlan
+    from saec.train.tensors import Arrays
     from saec.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -43,20 +45,30 @@ def challenger_of(plan: HourPlan, workspace: Workspace) -> Challenger:
     """
     if plan.challenger is None:
         return Challenger(plan.config)
-    arrays = workspace.checkpoints.load(plan.challenger)
-    sources_F = carried_from(workspace, arrays, plan.challenger)
+    arrays, sources_F = _state(workspace, plan.challenger)
     return Challenger.restore(plan.config, arrays, f"checkpoint {plan.challenger}", sources_F)
 
 
+def _state(workspace: Workspace, challenger: str) -> tuple[Arrays, tuple[int, ...] | None]:
+    """The arrays of a challenger's checkpoint, and from which of its fields those of the settings go on."""
+    arrays = workspace.checkpoints.load(challenger)
+    return arrays, carried_from(workspace, arrays, challenger)
+
+
 def other_schemas(plan: HourPlan, workspace: Workspace) -> dict[str, Schema]:
-    """Schemas of the models that met the hour which make other keys of its rows than the settings do, by `encoding`."""
+    """Schemas of the models that met the hour which make other keys of its rows than the settings do, by `encoding`.
+
+    Raises:
+        ConfigError: as `challenger_of`, before anything of the hour is read.
+    """
     own = schema_text(plan.config).encode()
-    version = challenger_of(plan, workspace).version
     store, sha256 = workspace.store(), hashlib.sha256(own).hexdigest()
     others = [name for name in (plan.champion, plan.before_live)
               if name and entries(store.manifest(name))[SCHEMA].sha256 != sha256]
     schemas = [parse_schema((store.open(name) / SCHEMA).read_bytes()) for name in others]
-    schemas += [version.schema] if version else []
+    if plan.challenger is not None:
+        arrays, _ = _state(workspace, plan.challenger)
+        schemas.append(state_schema(arrays, f"checkpoint {plan.challenger}"))
     found = {encoding(schema): schema for schema in schemas}
     found.pop(encoding(schema_of(plan.config)), None)
     return found
@@ -102,7 +114,7 @@ class Met:
             if before is not None:
                 references[BEFORE] = before
         return watched(plan.champion, plan.watch, labels_B[chosen], scores["live"][chosen], references,
-                       plan.config.gate, None if weights_B is None else weights_B[chosen])
+                       plan.config.gate, weights_of(weights_B, chosen))
 
     def _opened(self, version: str, *, verify: bool = True) -> Model:
         """A version, for numpy to score with: what is recorded does not depend on what is installed."""

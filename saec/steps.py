@@ -39,7 +39,7 @@ from saec.durable import storage_errors
 from saec.errors import StoreError
 from saec.failpoints import reached
 from saec.gate.evidence import Evidence
-from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy
+from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, weights_of
 from saec.gate.paired import served_pairs
 from saec.gate.release import release_problem
 from saec.gate.served import served_figures
@@ -169,11 +169,11 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     arrays, cut = workspace.read(plan.hour, clustered.codes), trained.cut
     candidate, version = (Coding.from_arrays(section(arrays, f"{part}.")) for part in (CANDIDATE, VERSION))
     challenger = challenger_of(plan, workspace)
-    challenger.learn(arrays["codes_BS"][:cut], labels_B[:cut], None if weights_B is None else weights_B[:cut])
+    challenger.learn(arrays["codes_BS"][:cut], labels_B[:cut], weights_of(weights_B, slice(cut)))
     _write(plan, workspace, CANDIDATE, challenger.moved_on(candidate), candidate)
     gate_codes_GS = arrays["codes_BS"][cut:]
     before_G = challenger.score(gate_codes_GS)
-    challenger.learn(gate_codes_GS, labels_B[cut:], None if weights_B is None else weights_B[cut:])
+    challenger.learn(gate_codes_GS, labels_B[cut:], weights_of(weights_B, slice(cut, None)))
     learnt: Arrays = {"before_G": before_G, "after_G": challenger.score(gate_codes_GS)}
     challenger = challenger.moved_on(version)
     challenger.auto = Auto.from_arrays(section(arrays, "auto."))
@@ -207,7 +207,7 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Re
     folder = workspace.folder(plan.hour)
     rows = ingested.load_rows(folder)
     labels_G, keys_GS = rows.labels_B[trained.cut :], rows.keys_BS[trained.cut :]
-    weights_G = None if rows.weights_B is None else rows.weights_B[trained.cut :]
+    weights_G = weights_of(rows.weights_B, slice(trained.cut, None))
     served = workspace.read(plan.hour, trained.scores)
     at_cut = AtCut.from_arrays(workspace.read(plan.hour, trained.at_cut))
     recorded_R, _ = (write_recorded(folder / made, keys_GS) for made in (CANDIDATE, VERSION))
@@ -351,7 +351,7 @@ def _sliced(
     slices = {name: Slices(names, codes[name].astype(np.uint8)) for name, names in ingested.slices.items()}
     own = slice(len(rows) - len(next(iter(slices.values())).codes_B), None)  # late rows of other hours come first
     models = {model: scores_B[own] for model, scores_B in scores.items()}
-    return slice_pairs(rows.labels_B[own], models, slices, None if rows.weights_B is None else rows.weights_B[own])
+    return slice_pairs(rows.labels_B[own], models, slices, weights_of(rows.weights_B, own))
 
 
 def _score_arrays(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> Arrays:

@@ -22,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from saec.config import Config
@@ -171,9 +172,8 @@ def ingest_hour(
     if others:
         record = replace(record, other_keys_sha256=_write_other_keys(folder, list(others), list(parts.values())))
     if config.serving.log:
-        data = save({"ids_B": row_ids(checked.table, config.data)})
-        write_file(folder / ROW_IDS_FILE, data)
-        record = replace(record, row_ids_sha256=hashlib.sha256(data).hexdigest())
+        ids = {"ids_B": row_ids(checked.table, config.data)}
+        record = replace(record, row_ids_sha256=_write_arrays(folder / ROW_IDS_FILE, ids))
     if config.report.slices:
         record = replace(record, **_write_slices(config, checked.table, folder))
     text = json.dumps(asdict(record), indent=1, sort_keys=True)
@@ -185,10 +185,16 @@ def _write_slices(config: Config, table: pa.Table, folder: Path) -> dict[str, An
     """Keep in which slice each row of a checked table is; returns what the record says of it."""
     columns = {named.name: named.source_column for named in config.fields}
     found = {name: sliced(table[columns[name]]) for name in config.report.slices}
-    data = save({name: own.codes_B for name, own in found.items()})
-    write_file(folder / SLICES_FILE, data)
+    codes = {name: own.codes_B for name, own in found.items()}
     return {"slices": {name: own.names for name, own in found.items()},
-            "slices_sha256": hashlib.sha256(data).hexdigest()}
+            "slices_sha256": _write_arrays(folder / SLICES_FILE, codes)}
+
+
+def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
+    """Write named arrays beside the rows; returns the file's sha256."""
+    data = save(arrays)
+    write_file(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_rows(config: Config, hour: Hour) -> EncodedRows:
@@ -250,10 +256,9 @@ def _late(config: Config, early: Hour, known_N: Keys, others: Mapping[str, Schem
 
 def _write_other_keys(folder: Path, names: list[str], parts: list[_Encoded]) -> str:
     """Write the key matrices of all rows by other schemas that can read them all; returns the file's sha256."""
-    data = save({name: np.concatenate([part.others[name] for part in parts]) for name in names
-                 if all(name in part.others for part in parts)})
-    write_file(folder / OTHER_KEYS_FILE, data)
-    return hashlib.sha256(data).hexdigest()
+    keys = {name: np.concatenate([part.others[name] for part in parts]) for name in names
+            if all(name in part.others for part in parts)}
+    return _write_arrays(folder / OTHER_KEYS_FILE, keys)
 
 
 def _write_quarantine(table: pa.Table, path: Path) -> None:

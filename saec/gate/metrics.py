@@ -25,6 +25,11 @@ Weights = Floats | None
 """How many rows of the full traffic each row stands for; None where each stands for itself."""
 
 
+def weights_of(weights_B: Weights, chosen: slice | NDArray[np.generic]) -> Weights:
+    """Weights of some of the rows; None where each row stands for itself."""
+    return None if weights_B is None else weights_B[chosen]
+
+
 def auc(labels_B: Labels, scores_B: Floats, weights_B: Weights = None) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties counting half.
 

@@ -24,7 +24,7 @@ from saec.data.hashing import Keys
 from saec.data.request_log import ServedRows, join_log
 from saec.data.rows import EncodedRows
 from saec.gate.calibration import calibration_error, reliability
-from saec.gate.metrics import Floats, Labels, Weights, auc, calibration_ratio, click_rate, logloss
+from saec.gate.metrics import Floats, Labels, Weights, auc, calibration_ratio, click_rate, logloss, weights_of
 from saec.hours import Hour
 
 log = logging.getLogger(__name__)
@@ -53,16 +53,15 @@ def served_figures(
         problem = f"the request log {folder} cannot be read: {error.strerror or error}"
         log.warning("hour %s: %s", hour, problem)
         return {"served_problem": problem}
-    weights_B = None if rows.weights_B is None else rows.weights_B[own]
-    return _figures(rows.labels_B[own], found, known, weights_B)
+    return _figures(rows.labels_B[own], found, known, weights_of(rows.weights_B, own))
 
 
 def _figures(labels_B: Labels, found: ServedRows, known: Collection[str], weights_B: Weights) -> dict[str, Any]:
     """All figures of the rows that were served."""
     rows = np.flatnonzero(found.version_B >= 0)
     labels, scores, versions = labels_B[rows], found.scores_B[rows], found.version_B[rows]
-    weights = None if weights_B is None else weights_B[rows]
-    by_version = {name: _metrics(labels[mask], scores[mask], None if weights is None else weights[mask])
+    weights = weights_of(weights_B, rows)
+    by_version = {name: _metrics(labels[mask], scores[mask], weights_of(weights, mask))
                   for index, name in enumerate(found.versions) if (mask := versions == index).any()}
     bins = reliability(labels, scores, weights_B=weights)
     figures = {**_metrics(labels, scores, weights), "ece": calibration_error(bins),

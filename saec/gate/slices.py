@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from saec.data.slices import Slices
-from saec.gate.metrics import Floats, Labels, Weights
+from saec.gate.metrics import Floats, Labels, Weights, weights_of
 from saec.gate.paired import CONFIDENCE, Paired, pooled, served_pairs, sums_of
 
 PAIR = "live-original"
@@ -63,7 +63,7 @@ def slice_pairs(
             chosen_B = own.codes_B == place
             models = {model: scores[model][chosen_B] for model in ("live", "original")}
             found[column][name] = served_pairs(
-                labels_B[chosen_B], models, None if weights_B is None else weights_B[chosen_B])[PAIR]
+                labels_B[chosen_B], models, weights_of(weights_B, chosen_B))[PAIR]
     return found
 
 

@@ -45,7 +45,7 @@ import numpy as np
 from saec.config import GateConfig
 from saec.gate.comparison import Comparison, Standing, compare, score
 from saec.gate.evidence import Evidence
-from saec.gate.metrics import Floats, Labels, Weights, check_rows, click_rate
+from saec.gate.metrics import Floats, Labels, Weights, check_rows, click_rate, weights_of
 from saec.gate.pooled import FLOOR, Check, Test, entropy_margin, test_of
 from saec.plain_json import plain_json
 
@@ -135,7 +135,7 @@ def judge(labels_B: Labels, line_B: Floats | None, original_B: Floats,  # noqa: 
         pooled = replace(so_far.with_stratum(labels_B, line_B, references, weights_B), hours=so_far.hours + 1)
     before_B = line_B if champion_B is None else champion_B
     guarded = {} if before_B is None else {"champion" if champion_B is not None else "line": before_B[cut:]}
-    weights_G = None if weights_B is None else weights_B[cut:]
+    weights_G = weights_of(weights_B, slice(cut, None))
     gate_rows = _gate_rows(labels_B[cut:], {"candidate": candidate_G, **guarded}, pooled, config, weights_G)
     rows = labels_B.size if weights_B is None else round(float(weights_B.sum()))
     return _decided(pooled, test_of(pooled, config), gate_rows, rows, config)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from saec.gate.paired import TWO_SIDED, Interval
 from saec.report import text
 from saec.report.fields import by_field
-from saec.report.records import Record, finite, hour_of, ordered
+from saec.report.records import Record, finite, last_hours
 
 HOURS = 24
 """Pooled, and compared with as many before them."""
@@ -32,12 +32,8 @@ def field_worth(records: Sequence[Record], hours: int = HOURS) -> dict[str, dict
     Returns:
         By field: `worth`, `lower`, `upper`, `before`, `moved`, `moved_lower` and `moved_upper`; None where unknown.
     """
-    in_order = ordered(records)
-    if not in_order:
-        return {}
-    newest = hour_of(in_order[-1])
-    recent = [record for record in in_order if hour_of(record) > newest - hours]
-    earlier = [record for record in in_order if newest - 2 * hours < hour_of(record) <= newest - hours]
+    recent = last_hours(records, hours)
+    earlier = last_hours(records, 2 * hours)[: -len(recent) or None]
     found = {}
     for name in {name: None for record in recent for name in by_field(record)}:
         now, before = _pooled(recent, name), _pooled(earlier, name)

@@ -23,6 +23,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from saec.errors import TrainingError
+from saec.gate.metrics import weights_of
 from saec.train.batches import Touched
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Learner:
         """
         if not self.optimiser.state:
             first = slice(0, self.config.batch_rows)
-            self._start(labels_B[first], None if weights_B is None else weights_B[first])
+            self._start(labels_B[first], weights_of(weights_B, first))
         weights = None if weights_B is None else torch.from_numpy(weights_B.astype(np.float32))
         labels = torch.from_numpy(labels_B.astype(np.float32))
         generator = torch.Generator().manual_seed(seed)

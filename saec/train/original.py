@@ -19,6 +19,7 @@ import torch
 
 from saec.data.vocabulary import HourFeatures, Vocabulary
 from saec.errors import IntegrityError
+from saec.gate.metrics import weights_of
 from saec.model.networks import build_network
 from saec.model.table import EmbeddingTable, WorkingSet
 from saec.train.batches import Pooling
@@ -211,7 +212,7 @@ class Original:
             seed=self.config.seed * 1_000_003 + seed,
             dropped_to_S=prepared.defaults_S,
             added_BS=prepared.classes_BS[chosen],
-            weights_B=None if rows.weights_B is None else rows.weights_B[chosen],
+            weights_B=weights_of(rows.weights_B, chosen),
         )
         self.table.put(prepared.working)
 
