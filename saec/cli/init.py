@@ -37,11 +37,13 @@ def init(session: Session, source: str, out: Path, workspace: str | None, start:
          replace: bool, **named: Any) -> None:
     """Look at a click log and write the settings of a pipeline for it.
 
-    SOURCE is a file, folder or URL of Parquet, CSV, TSV or JSON lines, plain, .gz or .zst. Time, label, fields, crosses
+    SOURCE is a file, folder or URL of Parquet, CSV, TSV or JSON lines, plain, .gz or .zst; behind a web address, one
+    file, which is fetched into the workspace. Time, label, fields, crosses
     and gate are chosen from the data; each choice stands in the settings with its reason. A log that is not laid out by
     hours becomes hourly Parquet files in the workspace. What to type next is said at the end.
     """
     from saec.cli.progress import Bar
+    from saec.discover.download import download, is_web_address
     from saec.discover.draft import draft
     from saec.discover.head import Wishes
     from saec.discover.settings import settings_text
@@ -54,6 +56,9 @@ def init(session: Session, source: str, out: Path, workspace: str | None, start:
     _check_zone(named["zone"])
     folder = workspace or f"workspace/{_name(source, out)}"
     wishes = Wishes(span=(start, hours) if start and hours else None, replace=replace, **named)
+    if is_web_address(source):
+        with Bar(session.notes, unit="bytes") as bar:
+            source = str(download(source, Path(folder) / "download", lambda what, here: bar.show(here, what)))
     with Bar(session.notes, unit="rows") as bar:
         made = draft(source, Path(folder) / "data", wishes, on_progress=lambda what, rows: bar.show(rows, what))
     text = settings_text(made, folder)
@@ -106,7 +111,7 @@ def _name(source: str, out: Path) -> str:
     """A name for the pipeline: that of the settings, else that of the source."""
     if out != Path(DEFAULT_CONFIG):
         return out.stem
-    last = source.rstrip("/").rpartition("/")[2] or "saec"
+    last = source.partition("?")[0].rstrip("/").rpartition("/")[2] or "saec"
     return re.sub(r"[^A-Za-z0-9_-]+", "_", last.partition(".")[0]).strip("_") or "saec"
 
 

@@ -22,6 +22,8 @@ from saec.data.tables import open_table
 from saec.errors import ConfigError, nearest
 from saec.hour_layout import HourLayout, data_format
 
+UNDER_DATA = "Under data:, write\n"
+"""What stands before the lines of YAML that mend a problem."""
 _LOOKED_AT = 200
 """Most files that are looked at."""
 _SHOWN = 5
@@ -135,7 +137,7 @@ def _is_a_file(root: str) -> str:
     layout = guess_layout(name)
     if layout:
         lines = _yaml(source=folder, layout=layout)
-        return f"data.source {root} is a file; name its folder. Under data:, write\n{lines}"
+        return f"data.source {root} is a file; name its folder. {UNDER_DATA}{lines}"
     return (f"data.source {root} is a file, and a folder of hourly files is wanted: `saec init {root} --partition OUT` "
             "lays a log in one file out by the hour")
 
@@ -164,7 +166,7 @@ def _laid_out_otherwise(filesystem: fs.FileSystem, root: str, paths: list[str], 
     if data_format(posixpath.basename(path), data.format) is None:
         kind = data_format(posixpath.basename(path))
         lines["format"] = "auto" if kind else _looks_like(filesystem, f"{root}/{path}")
-    return f"{said}. Under data:, write\n{_yaml(**lines)}"
+    return f"{said}. {UNDER_DATA}{_yaml(**lines)}"
 
 
 def _looks_like(filesystem: fs.FileSystem, path: str) -> str:

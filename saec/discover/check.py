@@ -21,10 +21,9 @@ from saec.config import Config, FieldConfig
 from saec.data.arrow_types import as_wanted
 from saec.data.checks import check_hour
 from saec.data.partitions import Partition, available_hours, read_partition, wanted_columns
+from saec.data.source_problem import UNDER_DATA, source_problem
 from saec.data.types import TICKS, column_wants
 from saec.discover.columns import proposed
-from saec.discover.hours import hourly_layout
-from saec.discover.log_files import find_log
 from saec.errors import HourHeld, InputError
 from saec.hours import HOUR_MS, Hour
 
@@ -109,19 +108,10 @@ _EMPTY = Problem("files", "", "", "")
 
 def _no_hours(config: Config) -> Problem:
     """No hour is found at all: say what lies there instead."""
-    try:
-        log = find_log(config.data.source)
-    except InputError as error:
-        return Problem("source", "", str(error), "source: FOLDER   # under data:")
-    layout = hourly_layout([file.below for file in log.files])
-    if layout and layout.pattern != config.data.layout:
-        return Problem("source", "", f"data.layout {config.data.layout} fits none of {log}; they lie as "
-                       f"{layout.pattern}", f"layout: {layout.pattern}   # under data:")
-    if layout:
-        return Problem("source", "", f"data.format {config.data.format} fits none of {log}",
-                       f"format: {log.kind}   # under data:")
-    return Problem("source", "", f"data.source holds {log}, which is not laid out by hours",
-                   f"type: saec init {config.data.source}")
+    problem = source_problem(config.data) or f"data.source {config.data.source} is there, and holds nothing yet"
+    said, _, lines = problem.partition(UNDER_DATA)
+    mend = "; ".join(line.strip() for line in lines.splitlines()) or "source: FOLDER"
+    return Problem("source", "", said.removesuffix(" "), f"{mend}   # under data:")
 
 
 def _problems(config: Config, hour: Hour) -> Iterator[Problem]:

@@ -121,7 +121,7 @@ def test_one_hours_fault_is_no_settings_fault(log):
 def test_a_source_without_hours_says_what_lies_there(log):
     """Another layout, or nothing at all."""
     answer = saec("check", "--json", code=2, data={"layout": "dt=%Y-%m-%d/hr=%H"})
-    assert mends(answer) == {("source", ""): "layout: date=%Y-%m-%d/hour=%H"}
+    assert mends(answer) == {("source", ""): 'layout: "date=%Y-%m-%d/hour=%H"'}
     assert mends(saec("check", "--json", code=2, data={"source": "nowhere"}))["source", ""] == "source: FOLDER"
 
 

@@ -173,7 +173,7 @@ def test_public_samples(shared_data, file, words, label, rows):
 
 @pytest.mark.parametrize(("place", "pattern"), [
     ("dt={:%Y%m%d}/hr={:%-H}/a.csv", "dt=%Y%m%d/hr=%H"),
-    ("clicks-{:%Y-%m-%dT}{:%H}.jsonl", "clicks-%Y-%m-%dT%H.jsonl")])
+    ("clicks-{:%Y-%m-%dT}{:%H}.jsonl", "clicks-%Y-%m-%dT%H*")])
 def test_files_of_text_laid_out_by_hours_stay_where_they_are(tmp_path, rows, place, pattern):
     """Layout and format stand in the settings, so that hours to come are read too."""
     rows = [{name: value for name, value in row.items() if name != "zip"} for row in rows]

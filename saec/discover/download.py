@@ -1,0 +1,72 @@
+"""A log that lies behind a web address, brought here once before it is looked at.
+
+Decisions: it is read several times over (looked at, counted, laid out by hours), so it is fetched whole. A file that is
+there with the size that the server names is not fetched again. What a signed address carries after its `?` is a secret,
+so it is told nowhere. What was fetched can go once the hourly files are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import HTTPStore
+
+from saec.errors import InputError
+
+CHUNK_BYTES = 8 << 20
+
+
+def is_web_address(source: str) -> bool:
+    """Whether a source is to be fetched.
+
+    >>> is_web_address("https://localhost/clicks.csv.gz"), is_web_address("s3://bucket/log")
+    (True, False)
+    """
+    return source.startswith(("http://", "https://"))
+
+
+def download(url: str, folder: Path, on_progress: Callable[[str, int], None] = lambda _what, _bytes: None) -> Path:
+    """Fetch the one file of an address into a folder.
+
+    Args:
+        url: of http or https; redirects are followed.
+        folder: made if it is not there.
+        on_progress: told what goes on, and the bytes that are here.
+
+    Returns:
+        The file, called as in the address.
+
+    Raises:
+        InputError: reason absent, when it cannot be had, or download, when it cannot be kept; the message leaves out
+            what follows a `?`.
+    """
+    address = urlsplit(url)
+    shown = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"
+    name = unquote(address.path).rstrip("/").rpartition("/")[2]
+    if not name:
+        raise InputError(f"{shown} names no file; name one file of rows", reason="absent")
+    path, part = folder / name, folder / f".{name}.part"
+    store = HTTPStore.from_url(url, client_options={"allow_http": True}, retry_config={"max_retries": 3})
+    try:
+        answer = obstore.get(store, "")
+        size = answer.meta["size"]
+        if path.is_file() and path.stat().st_size == size:
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        here = 0
+        with part.open("wb") as file:
+            for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
+                here += file.write(chunk)
+                on_progress(f"fetching {name}, {here / 1e6:,.0f} of {size / 1e6:,.0f} MB", here)
+    except (BaseError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"{shown} cannot be kept in {folder}: {error.strerror}; make room, or name another "
+                             "--workspace", reason="download") from None
+        raise InputError(f"{shown} cannot be fetched ({type(error).__name__}); try it in a browser, or fetch it by "
+                         "hand and name the file", reason="absent") from None
+    part.replace(path)
+    return path
