@@ -311,6 +311,8 @@ class ServingConfig(Section):
     """Address to listen on; beyond loopback, set an API key."""
     port: int = Field(default=8080, ge=0, le=65535)
     """Port to listen on; 0 takes a free one and says which."""
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that answer on the port, each on one core."""
     log: Path | None = None
     """Folder of the log of scored rows, one file an hour, to be joined with their labels; nothing is logged without."""
     poll_seconds: float = Field(default=0.5, ge=0.05, le=60)

@@ -14,6 +14,7 @@ from saec.cli.session import Session, example, shared_options
 @click.command(epilog=example("saec serve --port 8080 --log workspace/scored"))
 @click.option("--host", help="Address to listen on, in place of serving.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, in place of serving.port.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes that answer, in place of serving.workers.")
 @click.option("--log", type=click.Path(path_type=Path), help="Folder of the log of scored rows (serving.log).")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the last good version (serving.cache).")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="File of the API key (serving.api_key_file).")

@@ -28,6 +28,7 @@ def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
 @click.option("--row-id", "row_ids", multiple=True, help="Column that identifies a row, with others or alone.")
 @click.option("--host", help="Address to listen on; 127.0.0.1 when left out.")
 @click.option("--port", type=int, help="Port to listen on; 8080 when left out.")
+@click.option("--workers", type=int, help="Processes that answer, each on one core; 1 when left out.")
 @click.option("--log", type=click.Path(path_type=Path), help="Folder of the log of scored rows; none without.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder that keeps the last good version.")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="File of the API key; SAEC_API_KEY goes before.")

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from starlette.requests import Request
+from starlette.types import Receive
 
 from saec.errors import nearest
 from saec.server.refusals import JSON, Refusal
@@ -26,6 +26,7 @@ BODY_SECONDS = 10.0
 """Longest that the body of a request may take to arrive."""
 _ID_LETTERS = 256
 _CLOSE = {"connection": "close"}
+Headers = Mapping[bytes, bytes]
 Row = dict[str, Any]
 
 
@@ -55,32 +56,42 @@ class Asked:
         return [shared | _ids(row, names, columns, f"{where}[{place}]") for place, row in enumerate(self.rows)]
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     """The body of a request, read no further than the limit.
 
+    Args:
+        headers: the request's, by their names in small letters.
+        receive: gives the body's parts.
+        limit: most bytes.
+
     Raises:
-        Refusal: 415 for another type or encoding, 413 beyond the limit, 408 when it does not come.
+        Refusal: 415 for another type or encoding, 413 beyond the limit, 408 when it does not come, 400 when the caller
+            leaves.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
     if kind != JSON:
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", f"wanted {JSON}, got {kind[:80]!r}")
-    if encoding := request.headers.get("content-encoding"):
-        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding",
-                      f"wanted a body that is not compressed, got content-encoding {encoding[:80]!r}")
-    length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length[:20]) > limit:
+    if encoding := headers.get(b"content-encoding"):
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", "wanted a body that is not compressed, "
+                      f"got content-encoding {encoding[:80].decode('latin-1')!r}")
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or int(length[:20]) > limit:
         raise _too_large(limit)
-    body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > limit:
+            parts, size, more = [], 0, True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refusal(HTTPStatus.BAD_REQUEST, "gone", "the connection closed before the body was whole")
+                parts.append(part := message.get("body", b""))
+                size, more = size + len(part), message.get("more_body", False)
+                if size > limit:
                     raise _too_large(limit)
     except TimeoutError:
         raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "slow", f"the body did not come within {BODY_SECONDS:g} seconds",
                       _CLOSE) from None
-    return bytes(body)
+    return b"".join(parts)
 
 
 def parse(body: bytes, max_rows: int) -> Asked:
@@ -115,9 +126,9 @@ def _rows(asked: Row, name: str, max_rows: int) -> list[Row]:
     if len(rows) > max_rows:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many",
                       f"{name!r} has {len(rows):,} rows, at most {max_rows:,} may be asked for at once")
-    for place, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise _unfit(f"{name}[{place}] must be an object of columns, got {_kind(row)}")
+    if set(map(type, rows)) - {dict}:
+        place, row = next((place, row) for place, row in enumerate(rows) if not isinstance(row, dict))
+        raise _unfit(f"{name}[{place}] must be an object of columns, got {_kind(row)}")
     return rows
 
 

@@ -10,6 +10,7 @@ answers until it can.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -81,9 +82,10 @@ class Follower:
     def recall(self) -> None:
         """Answer from the last good version, until the store has been asked."""
         try:
-            kept = self._last_good.last() if self._last_good else None
-            if kept:
-                self._swap_in(self._proved(*kept, from_cache=True))
+            with self._alone():
+                kept = self._last_good.last() if self._last_good else None
+                if kept:
+                    self._swap_in(self._proved(*kept, from_cache=True))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the copy, the store has the version
             log.warning("the last good version cannot be used: %s", _said(error))
 
@@ -126,7 +128,12 @@ class Follower:
             if live.from_cache or live.release != release:
                 self._standing.live = replace(live, release=release, from_cache=False)
         elif self._refused is None or self._refused.version != version or time.monotonic() >= self._refused.due:
-            self._load(release, version)
+            with self._alone():
+                self._load(release, version)
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """While other workers neither load nor keep."""
+        return self._last_good.alone() if self._last_good else contextlib.nullcontext()
 
     def _load(self, release: Release, version: str) -> None:
         """Load a version and swap it in, or refuse it."""

@@ -27,7 +27,6 @@ class Guard:
     def __init__(self, app: ASGIApp, metrics: ServerMetrics, key: str | None) -> None:
         self._app, self._metrics = app, metrics
         self._bearer = f"Bearer {key}".encode() if key else None
-        self._at_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -38,23 +37,21 @@ class Guard:
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 path = scope["path"] if scope["path"] in PATHS else "other"
-                self._metrics.requests.labels(path, str(message["status"])).inc()
+                self._metrics.requests[path, message["status"]] += 1
             await send(message)
 
-        self._at_work += 1
-        self._metrics.at_work.set(self._at_work)
+        self._metrics.at_work += 1
         try:
             refusal = self._refusal(scope)
             await (answer(refusal) if refusal else self._app)(scope, receive, counting)
         finally:
-            self._at_work -= 1
-            self._metrics.at_work.set(self._at_work)
+            self._metrics.at_work -= 1
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         """Why a request goes no further, None when it may."""
         if scope["path"] in OPEN:
             return None
-        if self._at_work > AT_WORK:
+        if self._metrics.at_work > AT_WORK:
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "busy", f"more than {AT_WORK} requests are being answered",
                            {"retry-after": "1"})
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")

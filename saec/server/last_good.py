@@ -4,22 +4,25 @@ Decisions: the files are kept as the store keeps them (`versions/<id>/`, durable
 opened), so the folder that a remote store is downloaded to is this very folder and nothing is copied twice; of a
 store in a local folder a copy is made. `last.json`, the release that was live, is replaced in one step after the
 files are there. Older versions are removed, which who has them mapped does not notice. The folder belongs to one
-process.
+server; its workers load and keep in turn, so that a remote version is downloaded once and mapped by all.
 """
 
 from __future__ import annotations
 
+import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from saec.durable import storage_errors, write_file
+from saec.durable import make_folder, storage_errors, write_file
 from saec.errors import IntegrityError
 from saec.store.manifest import MANIFEST, parse, version_hour
 from saec.store.objects import LocalObjects
 from saec.store.releases import Release
 from saec.store.versions import VersionStore
 
-_LAST = "last.json"
+_LAST, _LOCK = "last.json", "lock"
 _BY_STORE = ("version", "format", "hour", "files")
 """What `commit` writes into a manifest itself."""
 
@@ -27,9 +30,26 @@ _BY_STORE = ("version", "format", "hour", "files")
 class LastGood:
     """The last version that a server answered from, and the release that made it live."""
 
-    def __init__(self, folder: Path) -> None:
-        self._objects = LocalObjects(folder)
+    def __init__(self, folder: Path, *, shared: bool = False) -> None:
+        """What is kept in a folder; `shared` where other workers keep it there too."""
+        self._objects, self._shared = LocalObjects(folder), shared
         self._versions = VersionStore(self._objects)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the other workers wait; a folder that cannot be locked is used all the same."""
+        if not self._shared:
+            yield
+            return
+        try:
+            make_folder(self._objects.root)
+            lock = (self._objects.root / _LOCK).open("ab")
+        except OSError:
+            yield
+            return
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def keep(self, files: Path, release: Release) -> None:
         """Keep a version's files and its release, in place of what was kept.

@@ -1,26 +1,23 @@
 """Prometheus metrics of the server: what it was asked, how fast it answered, and what it answers from.
 
-Decisions: counters of requests live here, everything about versions is read off `Standing` when Prometheus asks. Few
-series: paths are those of the API or "other", one version is named at a time. Latency is that of scoring answers, from
-the request's head to the last byte handed to the network.
+Decisions: counters of requests live here, everything about versions is read off `Standing` when Prometheus asks. They
+are plain numbers, since only the event loop counts: a request pays for no lock. Few series: paths are those of the API
+or "other", one version is named at a time. Latency is that of scoring answers, from the request's head to the last
+byte handed to the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import accumulate
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from saec import __version__
 from saec.server.live import Standing
@@ -33,20 +30,57 @@ class ServerMetrics:
     """All metrics of one server."""
 
     def __init__(self, standing: Standing, request_log: RequestLog | None) -> None:
+        self.requests: Counter[tuple[str, int]] = Counter()
+        """Answers by path and status."""
+        self.at_work = 0
+        """Requests being answered."""
+        self.among: Callable[[bytes], bytes] | None = None
+        """What puts the metrics of other workers beside this one's."""
+        self._rows, self._seconds, self._by_bucket = 0, 0.0, [0] * (len(_BUCKETS) + 1)
         self._registry = registry = CollectorRegistry()
-        self.requests = Counter("saec_server_requests", "Requests by path and status.", ["path", "status"],
-                                registry=registry)
-        self.seconds = Histogram("saec_server_score_seconds", "Seconds of answers with scores.", buckets=_BUCKETS,
-                                 registry=registry)
-        self.rows = Counter("saec_server_scored_rows", "Rows scored.", registry=registry)
-        self.at_work = Gauge("saec_server_requests_at_work", "Requests being answered.", registry=registry)
+        registry.register(_Asked(self))
         registry.register(_Standing(standing, request_log))
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
 
-    def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
+    def scored(self, rows: int, seconds: float) -> None:
+        """Count an answer with scores."""
+        self._rows += rows
+        self._seconds += seconds
+        self._by_bucket[bisect_left(_BUCKETS, seconds)] += 1
+
+    def own_text(self) -> bytes:
+        """Everything of this process in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def text(self) -> bytes:
+        """The same, with that of other workers where there are some."""
+        return self.among(self.own_text()) if self.among else self.own_text()
+
+    def collect(self) -> Iterator[Metric]:
+        """The families that are counted here."""
+        requests = CounterMetricFamily("saec_server_requests", "Requests by path and status.",
+                                       labels=["path", "status"])
+        for (path, status), count in list(self.requests.items()):  # counted on by another thread
+            requests.add_metric([path, str(status)], count)
+        yield requests
+        bounds = [*map(floatToGoString, (*_BUCKETS, float("inf")))]
+        yield HistogramMetricFamily(
+            "saec_server_score_seconds", "Seconds of answers with scores.", sum_value=self._seconds,
+            buckets=[*zip(bounds, map(float, accumulate(self._by_bucket)), strict=True)])
+        yield CounterMetricFamily("saec_server_scored_rows", "Rows scored.", self._rows)
+        yield GaugeMetricFamily("saec_server_requests_at_work", "Requests being answered.", self.at_work)
+
+
+class _Asked(Collector):
+    """What prometheus-client asks for: the counters."""
+
+    def __init__(self, metrics: ServerMetrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family."""
+        return self._metrics.collect()
 
 
 class _Standing(Collector):

@@ -13,7 +13,6 @@ from http import HTTPStatus
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from saec.errors import InputError
@@ -42,7 +41,7 @@ def answer(error: HTTPException | InputError) -> Response:
     return Response(orjson.dumps(body), error.status_code, error.headers, media_type=JSON)
 
 
-def internal(_request: Request, _error: Exception) -> Response:
+def internal(_error: Exception) -> Response:
     """The answer when the server itself is at fault; what happened is in its log."""
     return answer(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "bug", "a fault in saec; its log shows where"))
 

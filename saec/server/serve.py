@@ -1,11 +1,11 @@
-"""`saec serve` and `python -m saec.server`: one process that answers from the live version of a store.
+"""`saec serve` and `python -m saec.server`: one process, or several, that answer from the live version of a store.
 
 Decisions: the port is bound before anything else that takes time, and its address is said once it is; the last good
 version is recalled by the thread that follows the store. A request that has begun is finished when the server is told
 to stop (SIGTERM, Ctrl-C), for at most ten seconds. A process uses one core to score: more cores are used by more
-processes, each with a port (and a cache) of its own, behind a balancer that asks /readyz; they map the same files of
-a local store, so its bytes are in memory once. The log (`SAEC_LOG`) is on standard error as text unless told
-otherwise. That clients may not dribble their request's head for hours is also the balancer's affair.
+workers (`saec.server.workers`). Each follows the store by itself; they map the same files of a local store or of the
+cache, so a version's bytes are in memory once. The log (`SAEC_LOG`) is on standard error as text unless told otherwise.
+That clients may not dribble their request's head for hours is the balancer's affair.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,19 +25,22 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from saec.config import ServingConfig
+from saec.durable import make_folder, storage_errors
 from saec.errors import ConfigError
 from saec.logs import start as start_log
 from saec.server.app import Api, build_app
 from saec.server.follow import Follower
 from saec.server.last_good import LastGood
 from saec.server.live import Standing
+from saec.server.protocol import BoundedProtocol
 from saec.server.request_log import RequestLog
+from saec.server.together import Together
+from saec.server.workers import listen, supervise
 from saec.serving.kernel import chosen
 from saec.store.model_store import open_store
 
 KEY_VARIABLE = "SAEC_API_KEY"
 _SHORTEST_KEY = 16
-_BACKLOG = 1024
 _KEEP_ALIVE_SECONDS = 75
 _LAST_WORDS_SECONDS = 10
 log = logging.getLogger(__name__)
@@ -57,23 +61,60 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
     start_log("text")
     chosen(None)
     threadpool_limits(1, user_api="blas")
-    key, names, standing = read_key(settings.api_key_file), tuple(row_ids), Standing()
+    key, names = read_key(settings.api_key_file), tuple(row_ids)
     if settings.log and not names:
         raise ConfigError(f"scored rows cannot be logged in {settings.log}: no columns identify them; name those "
                           "that do in data.row_id_columns (--row-id)")
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as open_:  # being told to stop is no error
-        listening = open_.enter_context(_bound(settings.host, settings.port))
+        sockets = [open_.enter_context(one) for one in listen(settings.host, settings.port, settings.workers)]
         cache = open_.enter_context(_cache(store, settings.cache))
-        request_log = open_.enter_context(RequestLog(settings.log)) if settings.log else None
-        follower = Follower(open_store(store, cache), standing, poll_seconds=settings.poll_seconds,
-                            last_good=LastGood(cache) if cache else None, max_rows=settings.max_rows, row_ids=names)
-        app = build_app(Api(standing, settings, names, request_log), key)
-        open_.enter_context(follower)
-        _announce(listening, key)
-        uvicorn.Server(uvicorn.Config(
-            app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
-        )).run(sockets=[listening])
+        if settings.log:  # what is wrong with it is said by this process, whoever writes there
+            with storage_errors(f"make the folder {settings.log} of the log of scored rows"):
+                make_folder(settings.log)
+        worker = _Worker(store, settings, names, key, cache)
+        _announce(sockets[0], key)
+        if settings.workers == 1:
+            worker.answer(sockets[0])
+        else:
+            folder = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="saec-workers-")))
+            together = Together(folder, settings.workers)
+            supervise(lambda number: worker.answer(sockets[number], number, together), sockets)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a process needs to answer."""
+
+    store: str
+    settings: ServingConfig
+    row_ids: tuple[str, ...]
+    key: str | None
+    cache: Path | None
+
+    def answer(self, listening: socket.socket, number: int = 0, together: Together | None = None) -> None:
+        """Follow the store and answer what connects, until told to stop.
+
+        Args:
+            listening: where callers connect.
+            number: which worker this is.
+            together: the others, if there are some.
+        """
+        settings, standing = self.settings, Standing()
+        with contextlib.ExitStack() as open_:
+            request_log = open_.enter_context(RequestLog(settings.log)) if settings.log else None
+            last_good = LastGood(self.cache, shared=together is not None) if self.cache else None
+            follower = Follower(open_store(self.store, self.cache), standing, poll_seconds=settings.poll_seconds,
+                                last_good=last_good, max_rows=settings.max_rows, row_ids=self.row_ids)
+            api = Api(standing, settings, self.row_ids, request_log)
+            if together:
+                together.tell(number, api.metrics.own_text)
+                api.metrics.among = lambda own: together.text(number, own)
+            open_.enter_context(follower)
+            uvicorn.Server(uvicorn.Config(
+                build_app(api, self.key), http=BoundedProtocol, ws="none", lifespan="off", log_config=None,
+                access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
+            )).run(sockets=[listening])
 
 
 def read_key(file: Path | None) -> str | None:
@@ -94,24 +135,6 @@ def read_key(file: Path | None) -> str | None:
     if len(key) < _SHORTEST_KEY or not (key.isascii() and key.isprintable()):
         raise ConfigError(f"the API key of {source} must have at least {_SHORTEST_KEY} printable ASCII characters")
     return key
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
-                                                                proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE)[0]
-        # Only with the protocol named does asyncio set TCP_NODELAY; without, answers wait 40 ms for an acknowledgement.
-        with contextlib.ExitStack() as closed_on_error:
-            listening = closed_on_error.enter_context(socket.socket(family, kind, protocol))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(_BACKLOG)
-            closed_on_error.pop_all()
-            return listening
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error}; choose another with --host and --port, or "
-                          "stop what listens there") from None
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The server as a process: swaps under load, kills, large and slow bodies on the wire, and what it imports."""
 
+import contextlib
 import json
 import os
 import signal
@@ -86,6 +87,27 @@ def test_large_and_slow_bodies_on_the_wire(store, tmp_path):
         for connection in slow:
             connection.close()
         assert server.ask("POST", "/v1/score", b" " * 65537)[0] == 413
+        assert server.score(BODIES[0])["version"] == store.versions()[0]
+
+
+@pytest.mark.server
+@pytest.mark.fault(72)
+@pytest.mark.parametrize("part", [b"x-%d: 1\r\n", b"a"])
+def test_heads_without_end(store, tmp_path, part):
+    """A head that goes on and on, in whatever pieces, ends with its connection; so do trailers. Others are answered."""
+    with running(tmp_path / "store") as server:
+        server.wait_for(store.versions()[0])
+        body = b"transfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n1\r\n{\r\n0\r\n"
+        for begun in (b"POST /v1/score HTTP/1.1\r\n", b"POST /v1/score HTTP/1.1\r\nhost: x\r\n" + body):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5) as caller:
+                caller.sendall(begun)
+                sent = 0
+                with contextlib.suppress(ConnectionError):
+                    while sent < 1 << 22:
+                        piece = b"".join(part.replace(b"%d", b"%d" % (sent + n)) for n in range(500))
+                        caller.sendall(piece)
+                        sent += len(piece)
+                assert sent < 1 << 22, "it was read without end"
         assert server.score(BODIES[0])["version"] == store.versions()[0]
 
 
