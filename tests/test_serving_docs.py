@@ -31,9 +31,10 @@ DOCUMENT = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 SERVE = "saec serve --config configs/shop.yaml --log workspace/scored --cache workspace/cache"
 SERVE_ALONE = ("python -m saec.server --store workspace/shop/store --row-id impression_id --log workspace/scored "
                "--cache workspace/cache")
+SERVE_TOGETHER = "saec serve --workers 4 --config configs/shop.yaml --cache workspace/cache"
 ELSEWHERE = {
     "python -m pip install --require-hashes --no-deps --requirement requirements/serving.txt": "the image's recipe",
-    SERVE: "what the other lines ask", SERVE_ALONE: "the same",
+    SERVE: "what the other lines ask", SERVE_ALONE: "the same", SERVE_TOGETHER: "the same",
     "python -m saec.build_kernel": "it would build into the checkout; tests/serving/test_compiled.py builds elsewhere",
 }
 ANSWERS = ('"ready":true', r'"scores":\[0\.\d+\]', r'"scores":\[0\.\d+,0\.\d+\]', "did you mean 'user_id'",
@@ -129,8 +130,9 @@ def test_every_command_answers(shop):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     before, live = versions(shop)[-2:]
-    with served(SERVE_ALONE, port, variables):
-        pass
+    for line in (SERVE_ALONE, SERVE_TOGETHER):
+        with served(line, port, variables):
+            pass
     with served(SERVE, port, variables):
         for line, wanted in zip(LINES, ANSWERS, strict=True):
             typed = line.replace("8080", str(port)).replace("VERSION", before).replace("NEXT", live)
@@ -171,7 +173,7 @@ def test_every_refusal_is_in_the_table():
 def test_every_metric_is_in_the_table(tmp_path):
     """The server's metrics are listed, and no others; alerts are on metrics that there are."""
     metrics = ServerMetrics(Standing(), RequestLog(tmp_path))
-    metrics.requests.labels("other", "200").inc()
+    metrics.requests["other", 200] += 1
     text = metrics.text().decode()
     given = set(re.findall(r"^(saec_server_\w+?)(?:_bucket|_sum|_count)?(?:\{| )", text, flags=re.MULTILINE))
     given = {name for name in given if not name.endswith("_created")}
