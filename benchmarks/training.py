@@ -118,7 +118,7 @@ def network_alone(setting: Setting, network: str, *, bfloat16: bool, gradient: b
 def saec(setting: Setting, network: str, *, bfloat16: bool) -> Run:
     """Saec's pass over the hour, from table to table."""
     hour = setting.hour
-    table = EmbeddingTable(WIDTH, TABLE_ROWS + setting.fields, SEED)
+    table = EmbeddingTable(WIDTH, np.arange(1, TABLE_ROWS + setting.fields + 1, dtype=np.uint64), SEED)
     config = TrainingConfig(batch_rows=setting.batch_rows, precision="bfloat16" if bfloat16 else "float32")
     learner = Learner(setting.model(network), Pooling.of(range(setting.fields)), config)
 

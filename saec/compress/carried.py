@@ -16,7 +16,7 @@ import numpy as np
 from saec.compress.codebooks import Centroids, Codebooks
 from saec.compress.codes import Standards
 from saec.compress.places import CLUSTERS
-from saec.model.table import EmbeddingTable
+from saec.model.table import first_values, shared_keys
 from saec.train.carried import carried_learner
 from saec.train.tensors import Arrays, section
 
@@ -61,7 +61,7 @@ def _carried_standards(old: Standards, sources_F: Sequence[int], width: int) -> 
 def _carried_codebooks(config: Config, old: Codebooks, clusters: Centroids, sources_F: Sequence[int]) -> Codebooks:
     """Codewords of kept fields; those of new ones as in a new pipeline."""
     fields, width = len(sources_F), config.model.width
-    defaults_FD = EmbeddingTable(width, fields, config.seed).vectors_VD
+    defaults_FD = first_values(shared_keys(config.field_names, 1), width, config.seed)
     fresh = Codebooks.start(defaults_FD, Centroids.empty(fields, width))
     parts = [(fresh, field * CLUSTERS, CLUSTERS) if source < 0 else
              (old, int(clusters.starts_F[source]), int(clusters.counts_F[source]) + CLUSTERS)

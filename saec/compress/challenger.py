@@ -31,7 +31,7 @@ from saec.compress.dial import warmed
 from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER, places
 from saec.gate.metrics import auc, row_losses
 from saec.model.networks import build_network
-from saec.model.table import EmbeddingTable, WorkingSet
+from saec.model.table import WorkingSet, first_values, shared_keys
 from saec.serving import Model
 from saec.store.manifest import entries
 from saec.store.objects import FileEntry
@@ -63,7 +63,7 @@ class Challenger:
         self.learner = Learner(network, Pooling.of(config.slot_fields), config.training)
         self.standards = Standards.start(fields, width)
         self.auto = Auto.start()
-        defaults_FD = EmbeddingTable(width, fields, config.seed).vectors_VD
+        defaults_FD = first_values(shared_keys(config.field_names, 1), width, config.seed)
         self.codebooks = Codebooks.start(defaults_FD, self.standards.centroids)
         self.files: dict[str, bytes] = {}
         self.sources_F: tuple[int, ...] | None = None

@@ -149,7 +149,7 @@ class Moment:
         """Rows of the original's table at the moment, default rows included."""
         return len(self.original.config.field_names) + int(self.candidates.own_N.sum())
 
-    def vectors(self, chosen_N: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def vectors(self, chosen_N: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors of some candidates that have a row, as the original uses them in the hour to come."""
         candidates = self.candidates
         classes_M = self.original.vocabulary.class_rows(
@@ -244,10 +244,10 @@ def code(moment: Moment, before: Standards, codes_before: CodesBefore, allowance
     direct_F = own_F <= allowance.codewords
     scores_N = _scores(candidates, before, direct_F)
     head_N = scores_N > limit(scores_N, allowance.features)
-    own_N, newcomer_N = head_N & candidates.own_N, head_N & ~candidates.own_N
-    fields_H, weights_H = candidates.fields_N[own_N], candidates.frequency_N[own_N]
-    vectors_HD = moment.vectors(own_N)
-    old_codes_H = codes_before(moment.keys_N[own_N], fields_H).astype(np.int16)
+    own, newcomer = (_by_key(moment, head_N & which_N) for which_N in (candidates.own_N, ~candidates.own_N))
+    fields_H, weights_H = candidates.fields_N[own], candidates.frequency_N[own]
+    vectors_HD = moment.vectors(own)
+    old_codes_H = codes_before(moment.keys_N[own], fields_H).astype(np.int16)
     clusters = cluster_fields(
         config, vectors_HD, fields_H, weights_H, before.centroids, before.drawn_errors_F, allowance.codewords,
         old_codes_H,
@@ -260,11 +260,17 @@ def code(moment: Moment, before: Standards, codes_before: CodesBefore, allowance
         succession=Succession.of(
             before.centroids, clusters.centroids, old_codes_H, clusters.codes_H, fields_H, weights_H, vectors_HD
         ),
-        head_keys_H=np.concatenate([moment.keys_N[own_N], moment.keys_N[newcomer_N]]),
-        head_codes_H=np.concatenate([clusters.codes_H, np.full(newcomer_N.sum(), NEWCOMER, np.int16)]),
+        head_keys_H=np.concatenate([moment.keys_N[own], moment.keys_N[newcomer]]),
+        head_codes_H=np.concatenate([clusters.codes_H, np.full(len(newcomer), NEWCOMER, np.int16)]),
         churn=_churn(old_codes_H, clusters.codes_H, weights_H),
         figures_F=clusters.figures_F,
     )
+
+
+def _by_key(moment: Moment, chosen_N: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Which candidates are chosen, by field and key: sums over them must not depend on who came first."""
+    chosen = np.flatnonzero(chosen_N)
+    return chosen[np.lexsort((moment.keys_N[chosen], moment.candidates.fields_N[chosen]))]
 
 
 def _scores(candidates: Candidates, standards: Standards, direct_F: NDArray[np.bool_]) -> NDArray[np.float64]:

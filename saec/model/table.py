@@ -3,13 +3,16 @@
 Decisions: rows live in numpy arrays that double when full, so a new feature costs a row and not a copy of the table;
 training never touches the table itself: it takes the rows of an hour out as a `WorkingSet`, works on those (they fit
 the processor's cache) and puts them back, so cost grows with the hour. A new row starts near zero, not as a copy of its
-field's default row: that a feature came back at all tells it from the unknown ones (docs/LOG.md has the figures).
+field's default row: that a feature came back at all tells it from the unknown ones (docs/LOG.md has the figures). Its
+first values follow from the seed and its key alone: the same whichever features came before it, in whichever
+order, and in whichever part of the table it lies.
 
-Shapes: V rows of the table, U rows of a working set, D width, B rows of data, S slots.
+Shapes: V rows of the table, U rows of a working set, N any rows, F fields, D width, B rows of data, S slots.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,11 +20,47 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor
 
 INITIAL_SCALE = 0.01
 """Standard deviation of a row's first values."""
+_STEP = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio: multiples of it are as unlike each other as 64 bits allow."""
+_MEAN_OF_LANES, _DEVIATION_OF_LANES = 2 * 65535, (4 * (65536**2 - 1) / 12) ** 0.5
+
+
+def first_values(keys_N: NDArray[np.uint64], width: int, seed: int) -> NDArray[np.float32]:
+    """The vectors (N, D) that rows of these keys start with: near normal, of deviation `INITIAL_SCALE`.
+
+    A number is the sum of the four 16-bit parts of a hash, so it is exact and the same on every processor.
+    """
+    steps_D = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(_STEP)
+    hash_ND = _mixed(_mixed(keys_N ^ _mixed(np.array([seed % 2**64], np.uint64)))[:, None] + steps_D)
+    lanes_ND4 = hash_ND.view(np.uint16).reshape(*hash_ND.shape, 4)
+    centred_ND = lanes_ND4.sum(2, dtype=np.int32) - np.int32(_MEAN_OF_LANES)
+    return centred_ND.astype(np.float32) * np.float32(INITIAL_SCALE / _DEVIATION_OF_LANES)
+
+
+def shared_keys(field_names: Sequence[str], groups: int) -> NDArray[np.uint64]:
+    """Keys of the rows that features of a field share, for `first_values`: of all fields, group by group.
+
+    They follow from the name of the field alone, so its shared rows start alike wherever it stands among others.
+    """
+    tags_F = np.array(
+        [int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") for name in field_names],
+        np.uint64,
+    )
+    return (tags_F + np.arange(groups, dtype=np.uint64)[:, None] * np.uint64(_STEP)).ravel()
+
+
+def _mixed(hash_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Splitmix64's finaliser (Steele, Lea and Flood 2014): each bit of the result depends on all bits."""
+    hash_N = (hash_N ^ (hash_N >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
+    hash_N = (hash_N ^ (hash_N >> 27)) * np.uint64(0x94D049BB133111EB)
+    return hash_N ^ (hash_N >> 31)
 
 
 @dataclass
@@ -40,18 +79,18 @@ class WorkingSet:
 class EmbeddingTable:
     """V vectors of D numbers and, for each, the sum of squared gradients that row-wise Adagrad keeps."""
 
-    def __init__(self, width: int, defaults: int, seed: int) -> None:
-        """A table that holds only the default rows."""
+    def __init__(self, width: int, keys_V: NDArray[np.uint64], seed: int) -> None:
+        """A table of rows of these keys, as they start."""
         self._seed = seed
         self._vectors = np.zeros((0, width), np.float32)
         self._squares = np.zeros(0, np.float32)
         self._rows = 0
-        self.grow(defaults)
+        self.grow(keys_V)
 
     @classmethod
     def restore(cls, vectors_VD: NDArray[np.float32], squares_V: NDArray[np.float32], seed: int) -> EmbeddingTable:
         """The table with these vectors and Adagrad sums."""
-        table = cls(vectors_VD.shape[1], 0, seed)
+        table = cls(vectors_VD.shape[1], np.zeros(0, np.uint64), seed)
         table._vectors, table._squares, table._rows = vectors_VD, squares_V, len(vectors_VD)
         return table
 
@@ -69,15 +108,14 @@ class EmbeddingTable:
         """All Adagrad sums (a view)."""
         return self._squares[: self._rows]
 
-    def grow(self, rows: int) -> None:
-        """Append rows up to so many; their first values follow from the seed and from how many rows there were."""
+    def grow(self, keys_N: NDArray[np.uint64]) -> None:
+        """Append a row for each of these keys; its first values follow from the seed and the key."""
+        rows = self._rows + len(keys_N)
         if rows > len(self._vectors):
             capacity = max(rows, 2 * len(self._vectors))
             self._vectors = _extended(self._vectors, capacity)
             self._squares = _extended(self._squares, capacity)
-        added = (rows - self._rows, self._vectors.shape[1])
-        drawn = np.random.default_rng([self._seed, self._rows]).standard_normal(added, np.float32)
-        self._vectors[self._rows : rows] = INITIAL_SCALE * drawn
+        self._vectors[self._rows : rows] = first_values(keys_N, self._vectors.shape[1], self._seed)
         self._squares[self._rows : rows] = 0.0
         self._rows = rows
 

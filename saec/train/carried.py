@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.data.vocabulary import CLASSES, Vocabulary
+from saec.data.vocabulary import CLASSES
 from saec.model.networks import build_network, field_axis
-from saec.model.table import EmbeddingTable
+from saec.model.table import EmbeddingTable, shared_keys
 from saec.train.tensors import Arrays, network_arrays, section
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def carried_original(config: Config, arrays: Arrays, sources_F: Sequence[int]) -
     sources = np.array(sources_F, np.int64)
     vocabulary, rows = _carried_vocabulary(section(arrays, "vocabulary."), sources)
     old_shared = len(arrays["table.vectors_VD"]) - int((arrays["vocabulary.row_V"] >= 0).sum())
-    fresh = EmbeddingTable(config.model.width, Vocabulary(config.vocabulary, len(sources)).shared, config.seed)
+    fresh = EmbeddingTable(config.model.width, shared_keys(config.field_names, 1 + CLASSES), config.seed)
     shared_rows = _shared_rows(sources, old_shared // (1 + CLASSES))
     carried = {f"vocabulary.{name}": array for name, array in vocabulary.items()}
     for name, fresh_V in (("vectors_VD", fresh.vectors_VD), ("squares_V", fresh.squares_V)):

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from saec.data.vocabulary import HourFeatures, Vocabulary
+from saec.data.vocabulary import CLASSES, HourFeatures, Vocabulary
 from saec.errors import IntegrityError
 from saec.gate.metrics import weights_of
 from saec.model.networks import build_network
-from saec.model.table import EmbeddingTable, WorkingSet
+from saec.model.table import EmbeddingTable, WorkingSet, shared_keys
 from saec.train.batches import Pooling
 from saec.train.carried import carried_original
 from saec.train.learner import Learner
@@ -104,7 +104,7 @@ class Original:
         fields = len(config.field_names)
         self.config = config
         self.vocabulary = Vocabulary(config.vocabulary, fields)
-        self.table = EmbeddingTable(config.model.width, self.vocabulary.shared, config.seed)
+        self.table = EmbeddingTable(config.model.width, shared_keys(config.field_names, 1 + CLASSES), config.seed)
         self.learner = Learner(
             build_network(config.model, fields, config.seed), Pooling.of(config.slot_fields), config.training
         )
@@ -159,7 +159,8 @@ class Original:
         features = HourFeatures.of(rows.keys_BS, slot_fields_S)
         rows_before = self.vocabulary.rows
         rows_U, classes_U = self.vocabulary.admit(features), self.vocabulary.classes_of(hour, features)
-        self.table.grow(self.vocabulary.rows)
+        new = np.flatnonzero(rows_U >= rows_before)
+        self.table.grow(features.keys_U[new[np.argsort(rows_U[new])]])
         working = self.table.take(_union([rows_U, classes_U, slot_fields_S]))
         places_BS, classes_BS = (
             torch.from_numpy(features.spread(working.locate(used_U))) for used_U in (rows_U, classes_U)

@@ -1,16 +1,20 @@
 """The embedding table: rows come, go, are taken out and put back."""
 
 import numpy as np
+import pytest
 import torch
 
-from saec.model.table import INITIAL_SCALE, EmbeddingTable, WorkingSet
+from saec.model.table import INITIAL_SCALE, EmbeddingTable, WorkingSet, first_values, shared_keys
+
+
+def keys(rows, start=0):
+    """Keys of rows, from one on."""
+    return np.arange(start + 1, rows + 1, dtype=np.uint64)
 
 
 def table_of(rows, width=4, seed=3):
-    """A table that reached so many rows in one step, after its two default rows."""
-    table = EmbeddingTable(width, 2, seed)
-    table.grow(rows)
-    return table
+    """A table of so many rows."""
+    return EmbeddingTable(width, keys(rows), seed)
 
 
 def test_first_values_repeat_and_follow_the_seed():
@@ -19,8 +23,26 @@ def test_first_values_repeat_and_follow_the_seed():
     assert np.array_equal(first.vectors_VD, again.vectors_VD)
     assert not np.array_equal(first.vectors_VD, other.vectors_VD)
     assert abs(float(first.vectors_VD.std()) / INITIAL_SCALE - 1) < 0.02
-    assert len(np.unique(first.vectors_VD[2:, 0])) == 4998
+    assert len(np.unique(first.vectors_VD, axis=0)) == 5000
+    assert abs(np.corrcoef(first.vectors_VD.T) - np.eye(4)).max() < 0.05
     assert not first.squares_V.any()
+
+
+def test_first_values_are_of_the_key_alone():
+    """However the rows before it came, by ones or all at once, in whichever order, a key's row starts the same."""
+    whole, order = table_of(40).vectors_VD, np.random.default_rng(0).permutation(40)
+    grown = EmbeddingTable(4, keys(0), seed=3)
+    for part in np.array_split(order, [1, 2, 17]):
+        grown.grow(keys(40)[part])
+    assert np.array_equal(grown.vectors_VD, whole[order])
+    assert first_values(keys(1), 2, seed=3).tolist() == [pytest.approx([0.009442288428544998, 0.0030136986169964075])]
+
+
+def test_shared_rows_are_of_their_field_alone():
+    """The rows that a field's features share start alike, wherever the field stands among others."""
+    some, others = shared_keys(["user", "article"], 3), shared_keys(["os", "article", "user"], 3)
+    assert np.array_equal(some.reshape(3, 2), others.reshape(3, 3)[:, [2, 1]])
+    assert len(np.unique(others)) == 9
 
 
 def test_growth_leaves_older_rows_alone():
@@ -32,7 +54,7 @@ def test_growth_leaves_older_rows_alone():
     table.put(working)
     before = table.vectors_VD.copy()
     for rows in (10, 11, 12, 500):
-        table.grow(rows)
+        table.grow(keys(rows, len(table)))
         assert len(table) == rows == len(table.vectors_VD) == len(table.squares_V)
     assert np.array_equal(table.vectors_VD[:10], before)
     assert (table.squares_V[:10] == 2.0).all()
@@ -44,8 +66,8 @@ def test_growth_continues_the_same_from_a_restored_table():
     table = table_of(7)
     restored = EmbeddingTable.restore(table.vectors_VD.copy(), table.squares_V.copy(), seed=3)
     for twin in (table, restored):
-        twin.grow(9)
-        twin.grow(40)
+        twin.grow(keys(9, 7))
+        twin.grow(keys(40, 9))
     assert np.array_equal(table.vectors_VD, restored.vectors_VD)
 
 
@@ -69,7 +91,7 @@ def test_keep_renumbers_in_the_order_given():
     before = table.vectors_VD.copy()
     table.keep(np.array([0, 1, 9, 4]))
     assert np.array_equal(table.vectors_VD, before[[0, 1, 9, 4]])
-    table.grow(6)
+    table.grow(keys(12, 10))
     assert len(table) == 6
     assert np.array_equal(table.vectors_VD[:4], before[[0, 1, 9, 4]])
 
