@@ -4,8 +4,7 @@ Decisions: rows live in numpy arrays that double when full, so a new feature cos
 training never touches the table itself: it takes the rows of an hour out as a `WorkingSet`, works on those (they fit
 the processor's cache) and puts them back, so cost grows with the hour. A new row starts near zero, not as a copy of its
 field's default row: that a feature came back at all tells it from the unknown ones (docs/LOG.md has the figures). Its
-first values follow from the seed and its key alone: the same whichever features came before it, in whichever
-order, and in whichever part of the table it lies.
+first values follow from the seed and its key alone: the same whichever features came before it, in whichever order.
 
 Shapes: V rows of the table, U rows of a working set, N any rows, F fields, D width, B rows of data, S slots.
 """
@@ -41,7 +40,8 @@ def first_values(keys_N: NDArray[np.uint64], width: int, seed: int) -> NDArray[n
     hash_ND = _mixed(_mixed(keys_N ^ _mixed(np.array([seed % 2**64], np.uint64)))[:, None] + steps_D)
     lanes_ND4 = hash_ND.view(np.uint16).reshape(*hash_ND.shape, 4)
     centred_ND = lanes_ND4.sum(2, dtype=np.int32) - np.int32(_MEAN_OF_LANES)
-    return centred_ND.astype(np.float32) * np.float32(INITIAL_SCALE / _DEVIATION_OF_LANES)
+    values_ND: NDArray[np.float32] = centred_ND.astype(np.float32) * np.float32(INITIAL_SCALE / _DEVIATION_OF_LANES)
+    return values_ND
 
 
 def shared_keys(field_names: Sequence[str], groups: int) -> NDArray[np.uint64]:
@@ -58,9 +58,9 @@ def shared_keys(field_names: Sequence[str], groups: int) -> NDArray[np.uint64]:
 
 def _mixed(hash_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Splitmix64's finaliser (Steele, Lea and Flood 2014): each bit of the result depends on all bits."""
-    hash_N = (hash_N ^ (hash_N >> 30)) * np.uint64(0xBF58476D1CE4E5B9)
-    hash_N = (hash_N ^ (hash_N >> 27)) * np.uint64(0x94D049BB133111EB)
-    return hash_N ^ (hash_N >> 31)
+    for shift, multiplier in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        hash_N = (hash_N ^ (hash_N >> np.uint64(shift))) * np.uint64(multiplier)
+    return hash_N
 
 
 @dataclass
