@@ -3,8 +3,9 @@
     python -m benchmarks.load --candidates 100 --callers 4 --seconds 10
 
 Decisions: closed loop, each caller a process with one connection that asks again once it has its answer, so the server
-is never asked faster than it answers; a request is the example of the server's own OpenAPI document with ids drawn
-anew, so no data is needed and it fits whatever version is live. Only answers count; whatever is not 200 is counted as
+is never asked faster than it answers; a request is the page that the server's own OpenAPI document gives as example,
+user and page once and some columns of each candidate, with integers drawn anew, so no data is needed and it fits
+whatever version is live. Only answers count; whatever is not 200 is counted as
 failed. Callers share the machine with the server: on a small one they cost as much as it does.
 """
 
@@ -64,7 +65,14 @@ class Traffic:
 
 def _drawn(columns: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     """The same columns with other integers."""
-    return {name: rng.randrange(20_000) if type(value) is int else value for name, value in columns.items()}
+    return {name: _other(value, rng) for name, value in columns.items()}
+
+
+def _other(value: Any, rng: random.Random) -> Any:
+    """Another integer, also in a list; anything else as it is."""
+    if isinstance(value, list):
+        return [_other(inner, rng) for inner in value]
+    return rng.randrange(20_000) if type(value) is int else value
 
 
 def ask(traffic: Traffic, seed: int) -> tuple[list[float], int]:

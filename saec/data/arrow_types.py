@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,7 @@ _NULLS = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "string"
           "time": pa.timestamp("us", "UTC"), "id": pa.string()}
 
 
+@lru_cache(maxsize=256)
 def found_arrow(kind: pa.DataType) -> Found:
     """How a column of an Arrow type comes.
 
@@ -97,6 +99,7 @@ def as_wanted(name: str, column: pa.ChunkedArray, wants: Sequence[Want], where: 
                          f"({str(error)[:80]}); nothing is cast", reason="dtype") from None
 
 
+@lru_cache(maxsize=256)
 def is_own_form(kind: pa.DataType) -> bool:
     """Whether a type is one that the rest of `saec.data` works on."""
     if t.is_list(kind) or t.is_large_list(kind):

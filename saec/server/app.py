@@ -1,6 +1,7 @@
 """The HTTP API as an ASGI application.
 
     POST /v1/score      {"user": {…}, "candidates": [{…}, …]} or {"rows": [{…}, …]}  ->  {"version": …, "scores": […]}
+                        or the same as Arrow streams (`saec.server.arrow_body`)
     GET  /v1/model      what answers, which columns it takes, since when, held or not
     GET  /openapi.json  this API with the live version's columns
     GET  /healthz       the process is alive         (no API key)
@@ -18,10 +19,13 @@ seldom can hold one; they tell of versions and counts, never of columns or rows.
 
 from __future__ import annotations
 
+import importlib
 import re
 import secrets
+import sys
 import time
 from http import HTTPStatus
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,12 +47,13 @@ from saec.server.asked import Asked, Headers, parse, read_body
 from saec.server.guard import Guard
 from saec.server.live import Live, Standing
 from saec.server.metrics import ServerMetrics
-from saec.server.refusals import JSON, Refusal
+from saec.server.refusals import ARROW, JSON, Refusal
 from saec.server.request_log import RequestLog
 
 THREAD_ROWS = 1_000
 """Rows from which a request is scored in a thread."""
 SCORE = "/v1/score"
+_JSON, _ARROW = JSON.encode(), ARROW.encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -82,16 +87,28 @@ class Api:
 
     async def _score(self, headers: Headers, receive: Receive) -> tuple[bytes, bytes, bytes, bytes, int]:
         """The answer with its type, the request's name, the version's, and the number of rows."""
-        body = await read_body(headers, receive, self._settings.max_body_bytes)
+        kind, body = await read_body(headers, receive, self._settings.max_body_bytes)
+        back = headers.get(b"accept", b"")
+        arrow = await _arrow() if kind == ARROW or _ARROW in back else None
         live = self._live()
-        asked = parse(body, self._settings.max_rows)
+        if kind == JSON:
+            asked = parse(body, self._settings.max_rows)
+        elif arrow:
+            asked = arrow.parse(body, self._settings.max_rows, self._settings.max_body_bytes)
+        else:
+            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", f"{ARROW} is taken where pyarrow is "
+                          f"installed (saec[arrow]), and here it is not; send {JSON}")
         ids = asked.take_ids(self._row_ids, live.model.columns.keys())
         scores_B = (await run_in_threadpool(_scores, live, asked) if len(asked.rows) >= THREAD_ROWS
                     else _scores(live, asked))
         name, version = _request_id(headers), live.model.version
         self._log(name, version, ids, scores_B)
-        answer = orjson.dumps({"version": version, "scores": scores_B}, option=orjson.OPT_SERIALIZE_NUMPY)
-        return answer, JSON.encode(), name, version.encode(), len(asked.rows)
+        if arrow and _ARROW in back and not (0 <= back.find(_JSON) < back.find(_ARROW)):
+            answer, kind = arrow.answer(version, scores_B), ARROW
+        else:
+            answer = orjson.dumps({"version": version, "scores": scores_B}, option=orjson.OPT_SERIALIZE_NUMPY)
+            kind = JSON
+        return answer, kind.encode(), name, version.encode(), len(asked.rows)
 
     async def model(self, _request: Request) -> Response:
         """What answers."""
@@ -167,11 +184,22 @@ def build_app(api: Api, key: str | None = None) -> ASGIApp:
 
 def _scores(live: Live, asked: Asked) -> NDArray[np.float64]:
     """Probability of a click for each row."""
-    if not asked.rows:
+    if not len(asked.rows):
         return np.zeros(0)
     scores_B: NDArray[np.float64] = (live.model.score(asked.rows) if asked.user is None
                                      else live.model.score_candidates(asked.user, asked.rows))
     return scores_B
+
+
+async def _arrow() -> ModuleType | None:
+    """`saec.server.arrow_body`, imported while other requests go on; None where there is no pyarrow."""
+    name = "saec.server.arrow_body"
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        return await run_in_threadpool(importlib.import_module, name)
+    except ModuleNotFoundError:
+        return None
 
 
 def _request_id(headers: Headers) -> bytes:

@@ -20,24 +20,24 @@ import orjson
 from starlette.types import Receive
 
 from saec.errors import nearest
-from saec.server.refusals import JSON, Refusal
+from saec.server.refusals import ARROW, JSON, Refusal
 
 BODY_SECONDS = 10.0
 """Longest that the body of a request may take to arrive."""
-_ID_LETTERS = 256
+ID_LETTERS = 256
 _CLOSE = {"connection": "close"}
 Headers = Mapping[bytes, bytes]
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
     """Rows to be scored."""
 
-    rows: Sequence[Row]
-    """The rows, or the candidates of a user."""
-    user: Row | None
-    """What all candidates share; None for plain rows."""
+    rows: Any
+    """The rows, or the candidates of a user: a list of objects, or a table."""
+    user: Any
+    """What all candidates share, an object or a table of one row; None for plain rows."""
 
     def take_ids(self, names: Sequence[str], columns: AbstractSet[str]) -> list[Row]:
         """The row ids of each row, taken out of it where they are no columns of the model.
@@ -56,8 +56,8 @@ class Asked:
         return [shared | _ids(row, names, columns, f"{where}[{place}]") for place, row in enumerate(self.rows)]
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """The body of a request, read no further than the limit.
+async def read_body(headers: Headers, receive: Receive, limit: int) -> tuple[str, bytes]:
+    """The type and the body of a request, read no further than the limit.
 
     Args:
         headers: the request's, by their names in small letters.
@@ -69,14 +69,15 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
             leaves.
     """
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
-    if kind != JSON:
-        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", f"wanted {JSON}, got {kind[:80]!r}")
+    if kind not in (JSON, ARROW):
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type",
+                      f"wanted {JSON} or {ARROW}, got {kind[:80]!r}")
     if encoding := headers.get(b"content-encoding"):
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", "wanted a body that is not compressed, "
                       f"got content-encoding {encoding[:80].decode('latin-1')!r}")
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length[:20]) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             parts, size, more = [], 0, True
@@ -87,11 +88,11 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
                 parts.append(part := message.get("body", b""))
                 size, more = size + len(part), message.get("more_body", False)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise too_large(limit)
     except TimeoutError:
         raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "slow", f"the body did not come within {BODY_SECONDS:g} seconds",
                       _CLOSE) from None
-    return b"".join(parts)
+    return kind, b"".join(parts)
 
 
 def parse(body: bytes, max_rows: int) -> Asked:
@@ -106,15 +107,15 @@ def parse(body: bytes, max_rows: int) -> Asked:
         raise Refusal(HTTPStatus.BAD_REQUEST, "json", f"the body is not JSON: {error}" if body else
                       "the body is empty") from None
     if not isinstance(asked, dict):
-        raise _unfit(f"the body must be an object, got {_kind(asked)}")
+        raise unfit(f"the body must be an object, got {_kind(asked)}")
     wanted = {"user", "candidates"} if asked.keys() & {"user", "candidates"} else {"rows"}
     for name in [*(asked.keys() - wanted), *(wanted - asked.keys())]:
         what = f"has no {name!r}" if name in wanted else f"has {name[:80]!r}{nearest(name[:80], wanted)}"
-        raise _unfit(f"the body {what}; wanted 'rows', or 'user' and 'candidates'")
+        raise unfit(f"the body {what}; wanted 'rows', or 'user' and 'candidates'")
     user = asked.get("user")
     rows = _rows(asked, "rows" if "rows" in wanted else "candidates", max_rows)
     if "user" in wanted and not isinstance(user, dict):
-        raise _unfit(f"'user' must be an object of columns, got {_kind(user)}")
+        raise unfit(f"'user' must be an object of columns, got {_kind(user)}")
     return Asked(rows, user)
 
 
@@ -122,13 +123,12 @@ def _rows(asked: Row, name: str, max_rows: int) -> list[Row]:
     """What is asked for under a name: a list of objects, not too many."""
     rows = asked[name]
     if not isinstance(rows, list):
-        raise _unfit(f"{name!r} must be a list of objects, got {_kind(rows)}")
+        raise unfit(f"{name!r} must be a list of objects, got {_kind(rows)}")
     if len(rows) > max_rows:
-        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many",
-                      f"{name!r} has {len(rows):,} rows, at most {max_rows:,} may be asked for at once")
+        raise too_many(repr(name), len(rows), max_rows)
     if set(map(type, rows)) - {dict}:
         place, row = next((place, row) for place, row in enumerate(rows) if not isinstance(row, dict))
-        raise _unfit(f"{name}[{place}] must be an object of columns, got {_kind(row)}")
+        raise unfit(f"{name}[{place}] must be an object of columns, got {_kind(row)}")
     return rows
 
 
@@ -139,17 +139,30 @@ def _ids(row: Row, names: Sequence[str], columns: AbstractSet[str], where: str) 
         value = row.get(name) if name in columns else row.pop(name, None)
         if value is not None:
             ids[name] = value
-            if not (isinstance(value, int) or (isinstance(value, str) and len(value) <= _ID_LETTERS)):
-                raise _unfit(f"{where}.{name} identifies the row and must be a 64-bit integer or a string of at most "
-                             f"{_ID_LETTERS} letters, got {_kind(value)}")
+            if not sound_id(value):
+                raise unfit(f"{where}.{name} identifies the row and must be a 64-bit integer or a string of at most "
+                             f"{ID_LETTERS} letters, got {_kind(value)}")
     return ids
 
 
-def _unfit(message: str) -> Refusal:
+def sound_id(value: object) -> bool:
+    """Whether a value may identify a row."""
+    return isinstance(value, int) or (isinstance(value, str) and len(value) <= ID_LETTERS)
+
+
+def unfit(message: str) -> Refusal:
+    """The refusal of a body that is shaped otherwise than it should be."""
     return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "schema", message)
 
 
-def _too_large(limit: int) -> Refusal:
+def too_many(what: str, rows: int, most: int) -> Refusal:
+    """The refusal of too many rows."""
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many",
+                   f"{what} has {rows:,} rows, at most {most:,} may be asked for at once")
+
+
+def too_large(limit: int) -> Refusal:
+    """The refusal of too large a body."""
     return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large",
                    f"the body is larger than the {limit:,} bytes it may have", _CLOSE)
 

@@ -1,15 +1,18 @@
 """The OpenAPI document, with the columns and examples of the version that is live.
 
 Decisions: built once a version, from its schema, so that a client generated from it knows what the model takes. Columns
-that may be missing are those that may be null.
+that may be missing are those that may be null. The example is a page as it is asked for: what user and page are, once,
+and of each candidate the few columns that tell it from others, by words in their names; a schema does not say which.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from saec import __version__
+from saec.server.refusals import ARROW, JSON
 from saec.serving import Field, Model
 
 _INTEGER = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
@@ -17,10 +20,15 @@ _VALUES: dict[str, dict[str, Any]] = {
     "int": _INTEGER, "string": {"type": "string"}, "float": {"type": "number"}, "bool": {"type": "boolean"},
 }
 _EXAMPLES: dict[str, Any] = {"int": 42, "string": "example.org", "float": 9.99, "bool": True}
+_OF_CANDIDATES = {"ad", "app", "article", "banner", "brand", "campaign", "candidate", "category", "creative", "doc",
+                  "document", "item", "news", "pos", "position", "price", "product", "rank", "slot", "tag", "tags",
+                  "topic", "video"}
+"""Words in the names of columns that candidates of a page differ in."""
 _TIME = {"type": "string", "format": "date-time", "description": "When it happened, in UTC."}
 _TIME_EXAMPLE = "2026-11-21T10:20:30Z"
 _REFUSALS = {
-    400: "The body is empty or no JSON.", 401: "The API key is missing or wrong.", 408: "The body came too slowly.",
+    400: "The body is empty, or no JSON or Arrow stream.", 401: "The API key is missing or wrong.",
+    408: "The body came too slowly.",
     413: "The body is too large.", 415: "The body is of another type, or compressed.",
     422: "A column is unknown, missing or of the wrong type, or there are too many rows; the message names it.",
     429: "Too many requests at once; Retry-After says when to come back.", 503: "No version is loaded yet.",
@@ -41,10 +49,12 @@ def document(model: Model, max_rows: int, row_ids: tuple[str, ...] = ()) -> byte
     batch = {"type": "object", "required": ["rows"], "additionalProperties": False, "properties": {"rows": rows}}
     ranked = {"type": "object", "required": ["user", "candidates"], "additionalProperties": False,
               "properties": {"user": part, "candidates": rows | {"items": part}}}
-    first, *others = example
+    own = candidate_columns(model)
+    candidate = {name: example[name] for name in own}
     examples = {
         "candidates": {"summary": "One user, many candidates: what they share is said once.", "value": {
-            "user": {first: example[first]}, "candidates": [{name: example[name] for name in others}] * 2}},
+            "user": {name: value for name, value in example.items() if name not in candidate},
+            "candidates": [candidate] * 3}},
         "rows": {"summary": "Rows of their own.", "value": {"rows": [example]}},
     }
     schemas = {"Row": row, "PartOfRow": row | {"required": []}, "Refusal": _refusal_schema(),
@@ -69,6 +79,13 @@ def document(model: Model, max_rows: int, row_ids: tuple[str, ...] = ()) -> byte
 def example_row(model: Model) -> dict[str, Any]:
     """A row that the version takes: every column, with some value."""
     return {name: _example(field) for name, field in model.schema.readers.items()}
+
+
+def candidate_columns(model: Model) -> list[str]:
+    """The columns that each candidate of a page most likely has of its own: by name, else the last quarter."""
+    names = [name for name, field in model.schema.readers.items() if field is not None]
+    own = [name for name in names if _OF_CANDIDATES & set(re.split(r"[^a-z]+", name.lower()))]
+    return own if 0 < len(own) < len(names) else names[-max(1, len(names) // 4):]
 
 
 def _example(field: Field | None) -> Any:
@@ -124,12 +141,16 @@ def _score(body: dict[str, Any], examples: dict[str, Any], version: str) -> dict
     scored = {"schema": {"$ref": "#/components/schemas/Scores"},
               "example": {"version": version, "scores": [0.0312, 0.1205]}}
     refused = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
-    answers: dict[str, Any] = {"200": {"description": "A score for each row.", "content": {"application/json": scored}}}
+    in_arrow = {"schema": {"description": "For whom accepts it: a column `score`; the metadata name the version."}}
+    answers: dict[str, Any] = {"200": {"description": "A score for each row.",
+                                       "content": {JSON: scored, ARROW: in_arrow}}}
     answers |= {str(status): {"description": text, "content": refused} for status, text in _REFUSALS.items()}
     return {"operationId": "score", "summary": "Click probabilities",
             "description": "Of one user with many candidates, or of rows. All scores are of one version.",
-            "requestBody": {"required": True,
-                            "content": {"application/json": {"schema": body, "examples": examples}}},
+            "requestBody": {"required": True, "content": {
+                JSON: {"schema": body, "examples": examples},
+                ARROW: {"schema": {"description": "Where pyarrow is installed: an Arrow stream of the rows, or two, "
+                                                  "of the user's one row and of the candidates."}}}},
             "responses": answers}
 
 

@@ -20,7 +20,7 @@ from saec.errors import InputError
 LIMIT = 4096
 """Most bytes of the body of a refusal."""
 _LETTERS = 600
-JSON = "application/json"
+JSON, ARROW = "application/json", "application/vnd.apache.arrow.stream"
 
 
 class Refusal(HTTPException):

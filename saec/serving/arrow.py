@@ -5,10 +5,12 @@ Shapes: B rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as t
 from numpy.typing import NDArray
 
 from saec.data.arrow_types import as_wanted, refuse_unfit
@@ -16,24 +18,61 @@ from saec.data.columns import encoder_columns, has_nulls, times_ms
 from saec.data.features import Column
 from saec.data.schema import Schema
 from saec.errors import InputError, nearest
-from saec.serving.rows import check_names
+from saec.serving.rows import check_names, on_both_sides
+
+FEW_ROWS = 1_000
+"""Most rows whose columns are taken value by value."""
 
 
-def arrow_columns(rows: Any, schema: Schema) -> tuple[dict[str, Column], NDArray[np.int64]]:
+def arrow_columns(
+    rows: Any, schema: Schema, shared: Mapping[str, Any] | Any = None
+) -> tuple[dict[str, Column], NDArray[np.int64]]:
     """The columns of all fields, and the times, of an Arrow table or of what pyarrow makes one of.
+
+    Args:
+        rows: B rows.
+        schema: which columns there must be.
+        shared: what all rows share, a dict or a table of one row; its columns, and times, have one row.
 
     Raises:
         InputError: reason schema, dtype or nulls, naming the column.
     """
     table = _table(rows)
-    check_names(table.column_names, schema)
-    check_types(table.schema, schema)
-    held = {name: arrow_values(name, table[name], schema) for name in schema.readers if name in table.column_names}
+    user = _table({name: [value] for name, value in shared.items()} if isinstance(shared, Mapping) else shared
+                  ) if shared is not None else None
+    if user is not None and len(user) != 1:
+        raise InputError(f"what all rows share must be one row, got {len(user):,}", reason="schema")
+    given: dict[str, pa.ChunkedArray] = {}
+    for part in (table, user) if user is not None else (table,):
+        check_names(part.column_names, schema)
+        if twice := [name for name in part.column_names if part.column_names.count(name) > 1]:
+            raise InputError(f"column {twice[0]!r} is there more than once; give it once", reason="schema")
+        if both := sorted(given.keys() & set(part.column_names)):
+            raise on_both_sides(both[0])
+        given |= dict(zip(part.column_names, part.columns, strict=True))
+    check_types(pa.schema([(name, column.type) for name, column in given.items()]), schema)
+    held = {name: arrow_values(name, given[name], schema) for name in schema.readers if name in given}
     times_B = times_ms(held[schema.time_column]) if None in schema.readers.values() else np.zeros(1, np.int64)
     absent = {name: Column(np.zeros(0, np.int64) if field and field.type != "string" else [],
-                           *_nulls(field is not None and field.kind == "list", len(table)))
+                           *_nulls(field is not None and field.kind == "list", len(table) if user is None else 1))
               for name, field in schema.readers.items() if name not in held}
-    return encoder_columns(pa.table(held)) | absent, times_B
+    return _columns(held) | absent, times_B
+
+
+def _columns(held: Mapping[str, pa.ChunkedArray]) -> dict[str, Column]:
+    """Columns in their own form as the encoder's; few rows are quicker without a dictionary of distinct values."""
+    found = {}
+    for name, column in held.items():
+        kind = column.type
+        if not t.is_timestamp(kind):
+            plain = len(column) <= FEW_ROWS and not column.null_count and column.num_chunks == 1
+            if plain and (t.is_integer(kind) or t.is_float64(kind)):
+                found[name] = Column(column.chunk(0).to_numpy())
+            elif plain and (t.is_string(kind) or t.is_binary(kind)):
+                found[name] = Column(column.chunk(0).cast(pa.binary()).to_pylist())
+            else:
+                found |= encoder_columns(pa.table({name: column}))
+    return found
 
 
 def arrow_values(name: str, column: pa.ChunkedArray, schema: Schema) -> pa.ChunkedArray:
@@ -43,6 +82,8 @@ def arrow_values(name: str, column: pa.ChunkedArray, schema: Schema) -> pa.Chunk
         InputError: reason dtype or nulls, naming the column.
     """
     field, want = schema.readers[name], schema.wants[name]
+    if t.is_dictionary(column.type) and any(chunk.dictionary.null_count for chunk in column.chunks):
+        column = column.cast(column.type.value_type)  # a null among a dictionary's values is a null like any other
     found = as_wanted(name, column, [want], settings=False)
     if not (field and field.nullable) and has_nulls(found):
         raise InputError(f"column {name!r} has nulls; it must be {schema.columns[name]}", reason="nulls")

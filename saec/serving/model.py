@@ -138,12 +138,13 @@ class Model:
                 return scores_B
         return self.score_keys(self.encoder.encode(columns, times_B))
 
-    def score_candidates(self, user: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    def score_candidates(self, user: Mapping[str, Any] | Any, candidates: Sequence[Mapping[str, Any]] | Any
+                         ) -> NDArray[np.float64]:
         """Probability of a click for each of B candidates of one user.
 
         Args:
-            user: the columns that all rows share.
-            candidates: the columns of each; a column may be on one side only.
+            user: the columns that all rows share: a dict, or an Arrow table of one row.
+            candidates: the columns of each: dicts, or an Arrow table; a column may be on one side only.
         """
         columns, times_B = columns_of(candidates, self.schema, shared=user)
         if self._compiled and (scores_B := self._compiled.score(columns, times_B, len(candidates))) is not None:

@@ -39,7 +39,8 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
     Args:
         rows: B rows; see `saec.serving.Model.score`.
         schema: which columns there must be.
-        shared: values that all rows share; their columns, and times, have one row.
+        shared: values that all rows share, an Arrow table of one row beside one of candidates; their columns, and
+            times, have one row.
 
     Raises:
         InputError: reason schema, dtype or nulls, naming the column.
@@ -47,13 +48,13 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
     if isinstance(rows, Mapping) and shared is None:
         check_names(rows.keys(), schema)
         return _converted(rows, _count(rows), schema)
-    if shared is None and any(hasattr(rows, name) for name in _ARROW):
+    if any(hasattr(rows, name) for name in _ARROW):
         from saec.serving.arrow import arrow_columns  # noqa: PLC0415 - whoever has an Arrow object has pyarrow
 
-        return arrow_columns(rows, schema)
+        return arrow_columns(rows, schema, shared)
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         wanted = "rows must be a list of dicts, a dict of columns or an Arrow table"
-        raise InputError(f"{wanted if shared is None else 'candidates must be a list of dicts'}, got "
+        raise InputError(f"{wanted if shared is None else 'candidates must be a list of dicts or an Arrow table'}, got "
                          f"{type(rows).__name__}", reason="schema")
     names = _names(rows) if len(rows) else schema.columns.keys() - (shared or {}).keys()  # of no rows, all columns
     check_names(names | (shared or {}).keys(), schema)
@@ -61,9 +62,13 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
     if shared is None:
         return _converted(given, len(rows), schema)
     if twice := sorted(map(str, names & shared.keys())):
-        raise InputError(f"column {twice[0][:64]!r} is given for all rows and for single ones; give it once",
-                         reason="schema")
+        raise on_both_sides(twice[0])
     return _converted(given | {name: [value] for name, value in shared.items()}, 1, schema)
+
+
+def on_both_sides(name: str) -> InputError:
+    """What is said of a column that user and candidates have."""
+    return InputError(f"column {name[:64]!r} is given for all rows and for single ones; give it once", reason="schema")
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -2,11 +2,13 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import jsonschema_rs
 import pytest
 import schemathesis
 
+from saec.server.openapi import candidate_columns
 from saec.serving import Model
 from tests.server.conftest import serving
 from tests.server.versions import publish, rows
@@ -43,6 +45,24 @@ def test_its_examples_are_answered(real, document):
         assert answer.status_code == 200, answer.text
         jsonschema_rs.validate(scores, answer.json())
     jsonschema_rs.validate(scores, operation["responses"]["200"]["content"]["application/json"]["example"])
+
+
+def test_its_example_is_a_page(document):
+    """User and page are said once; a candidate has the few columns that tell it apart."""
+    content = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]
+    page = content["examples"]["candidates"]["value"]
+    assert page["user"].keys() == {"user_id", "site", "age", "mobile", "time"}
+    assert [candidate.keys() for candidate in page["candidates"]] == [{"tags", "price", "slot"}] * 3
+
+
+@pytest.mark.parametrize(("columns", "own"), [
+    (["user_id", "article_id", "position"], ["article_id", "position"]), (["C1", "C2", "C3", "C4", "C5"], ["C5"]),
+    (["x"], ["x"]), (["item_id", "adId"], ["item_id"]), (["advert", "reader", "itemId"], ["itemId"]),
+])
+def test_candidates_are_told_by_their_names(columns, own):
+    """By whole words; where that says nothing, the last columns are theirs."""
+    readers = dict.fromkeys(columns, object()) | {"time": None}
+    assert candidate_columns(SimpleNamespace(schema=SimpleNamespace(readers=readers))) == own
 
 
 def test_a_row_is_as_the_version_wants_it(document):

@@ -78,11 +78,33 @@ def test_what_is_no_rows_is_refused(model, rows):
         model.score(rows)
 
 
-@pytest.mark.parametrize("candidates", [{"item": [1, 2]}, pa.table({"item": [1, 2]}), None, "items", 3], ids=repr)
+@pytest.mark.parametrize("candidates", [{"item": [1, 2]}, None, "items", 3], ids=repr)
 def test_candidates_are_dicts(model, row, candidates):
     """What else is taken for rows would leave the user's columns out."""
     with pytest.raises(InputError, match="candidates must be a list of dicts"):
         model.score_candidates({name: value for name, value in row.items() if name != "item"}, candidates)
+
+
+def test_candidates_as_a_table(model, row):
+    """Candidates of Arrow score as dicts, beside a user of Arrow or a dict; on both sides a column is refused."""
+    user = {name: value for name, value in row.items() if name != "item"}
+    candidates = [{"item": item} for item in (3, 5, 18)]
+    wanted = model.score_candidates(user, candidates)
+    for shared in (user, pa.Table.from_pylist([user])):
+        assert model.score_candidates(shared, pa.Table.from_pylist(candidates)).tolist() == pytest.approx(
+            wanted.tolist(), abs=1e-12)
+    with pytest.raises(InputError, match="'user' is given for all rows"):
+        model.score_candidates(user, pa.Table.from_pylist([{"item": 3, "user": 4}]))
+    with pytest.raises(InputError, match="must be one row, got 2"):
+        model.score_candidates(pa.Table.from_pylist([user] * 2), pa.Table.from_pylist(candidates))
+
+
+def test_a_null_among_a_dictionarys_values_is_a_null(model, row):
+    """However Arrow holds it."""
+    table = pa.Table.from_pylist([row, row | {"site": None}])
+    hidden = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int8()), pa.array([row["site"], None]))
+    changed = table.set_column(table.column_names.index("site"), "site", hidden)
+    assert model.score(changed).tolist() == model.score(table).tolist()
 
 
 @pytest.mark.parametrize("column", ["abc", b"abc", {7: 8}, 7, None, np.array(7), iter([7]), object()])
