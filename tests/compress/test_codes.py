@@ -26,7 +26,7 @@ from saec.workspace import Workspace
 
 HOURS = 5
 DONE = {}
-"""Hours that a test has done once, by its workspace and by their rows: what the next one starts from."""
+"""Hours before the last that were done once, by their workspace and rows: what the next story starts from."""
 CUT = 105
 QUICK = {"batch_rows": 16, "table_learning_rate": 1.0}
 GATE, ALL = slice(CUT, None), slice(None)
@@ -46,20 +46,38 @@ def roomy(monkeypatch, features):
     monkeypatch.setattr(steps, "Allowance", types.SimpleNamespace(of=of))
 
 
-@pytest.fixture(params=["all fit", "tight head", "false accepts", "auto"])
-def config(click_hours, tmp_path, request, monkeypatch):
-    """Fast learning, so that labels do reach the codes wherever they can, and all that may decide who has a code."""
+@pytest.fixture(scope="module", params=["all fit", "tight head", "false accepts", "auto"])
+def kind(request, tmp_path_factory):
+    """What decides who has a code, and the workspace of all stories about it."""
+    return types.SimpleNamespace(name=request.param, workspace=tmp_path_factory.mktemp("workspace"), plain=None)
+
+
+@pytest.fixture
+def config(click_hours, kind, monkeypatch):
+    """Fast learning, so that labels do reach the codes wherever they can, and all that may decide who has a code.
+
+    The hours before the last are done here, once for all tests: a fault that a test plants is one of the last hour.
+    """
     compression = {"codewords": 6, "ratio": 4.0, "fingerprint_bits": 16}
-    if request.param == "tight head":
+    if kind.name == "tight head":
         roomy(monkeypatch, 24)
-    elif request.param == "false accepts":
+    elif kind.name == "false accepts":
         compression["fingerprint_bits"] = 2
         roomy(monkeypatch, 24)
-    elif request.param == "auto":
+    elif kind.name == "auto":
         compression["ratio"] = "auto"
         monkeypatch.setattr(saec.compress.auto, "ENOUGH_ROWS", 100)
         roomy(monkeypatch, 24 * 25 / 4)
-    return click_hours.config(training=QUICK, compression=compression, workspace=tmp_path)
+    config = click_hours.config(training=QUICK, compression=compression, workspace=kind.workspace)
+    if kind.plain is None:
+        kind.plain = story(click_hours, config, monkeypatch)
+    return config
+
+
+@pytest.fixture
+def plain(kind, config):
+    """The story of the hours as they are; not to be changed."""
+    return kind.plain
 
 
 def hours_of(click_hours):
@@ -180,24 +198,22 @@ def test_no_row_is_learnt_through_a_code_that_knows_a_label_of_its_hour(click_ho
     check_no_leak(click_hours, config, monkeypatch)
 
 
-def test_labels_do_reach_the_codes_that_may_know_them(click_hours, config, monkeypatch):
+def test_labels_do_reach_the_codes_that_may_know_them(click_hours, config, plain, monkeypatch):
     """The check above has teeth: labels of the hour before, those of its gate rows too, change these codes."""
-    plain = story(click_hours, config, monkeypatch)
     for part in (slice(0, CUT), GATE):
         other = story(click_hours, config, monkeypatch, flipped(part, back=1))
         assert other.codes_BS.tobytes() != plain.codes_BS.tobytes()
         assert (other.codes_BS >= CLUSTERS).mean() > 0.1
 
 
-def test_all_rows_are_learnt_once_in_order_by_codes_of_the_version_before(click_hours, config, monkeypatch):
+def test_all_rows_are_learnt_once_in_order_by_codes_of_the_version_before(config, plain):
     """Train rows, then gate rows, each through what the index of the hour before gives it, false accepts among it."""
-    done = story(click_hours, config, monkeypatch)
-    assert [len(labels_B) for _, labels_B in done.learnt] == [CUT, 150 - CUT]
-    assert np.array_equal(np.concatenate([labels_B for _, labels_B in done.learnt]), done.rows.labels_B)
-    version = Challenger.restore(config, done.before, "before").version
-    assert np.array_equal(done.codes_BS, version.codes(done.rows.keys_BS))
-    assert {-1, DEFAULT, CLUSTERS} <= set(np.unique(done.codes_BS).tolist())
-    unknown = done.codes_BS[:, 0][np.isin(np.arange(150), [2, 40, 75, 140])]
+    assert [len(labels_B) for _, labels_B in plain.learnt] == [CUT, 150 - CUT]
+    assert np.array_equal(np.concatenate([labels_B for _, labels_B in plain.learnt]), plain.rows.labels_B)
+    version = Challenger.restore(config, plain.before, "before").version
+    assert np.array_equal(plain.codes_BS, version.codes(plain.rows.keys_BS))
+    assert {-1, DEFAULT, CLUSTERS} <= set(np.unique(plain.codes_BS).tolist())
+    unknown = plain.codes_BS[:, 0][np.isin(np.arange(150), [2, 40, 75, 140])]
     assert len(set(unknown.tolist())) == 1
     assert (unknown == DEFAULT).all() or config.compression.fingerprint_bits == 2
 
@@ -221,20 +237,20 @@ def test_rows_learnt_through_the_codes_of_their_hours_end_are_caught(click_hours
         check_no_leak(click_hours, config, monkeypatch)
 
 
-def test_gate_rows_reach_nothing_of_the_candidate(click_hours, config, monkeypatch):
+def test_gate_rows_reach_nothing_of_the_candidate(click_hours, config, monkeypatch, tmp_path):
     """Neither their labels nor who is in them: head, codes, succession, centroids and standards stay the same.
 
     New rows of the table begin at zero here: the numbers they else begin at are drawn for all rows of the hour at once.
     And frequencies do not halve: their decay is rounded once or twice, as their feature is in the hour or not.
     """
     monkeypatch.setattr(saec.model.table, "INITIAL_SCALE", 0.0)
-    config = config.model_copy(update={"vocabulary": config.vocabulary.model_copy(update={"half_life": 1e12})})
+    vocabulary = config.vocabulary.model_copy(update={"half_life": 1e12})
+    config = config.model_copy(update={"vocabulary": vocabulary, "workspace": tmp_path})
     check_candidate_knows_no_gate_row(click_hours, config, monkeypatch)
 
 
-def test_gate_rows_do_reach_the_version(click_hours, config, monkeypatch):
+def test_gate_rows_do_reach_the_version(click_hours, config, plain, monkeypatch):
     """The check above has teeth: at the hour's end their labels are in the codes, and who was in them in the head."""
-    plain = story(click_hours, config, monkeypatch)
     labels, keys = (story(click_hours, config, monkeypatch, change) for change in (flipped(GATE), other_gate_keys))
     names = {"head_codes_H", "standards.centroids.vectors_CD", "standards.worth.saved_2F", "succession.new_means_TD"}
     assert names <= {name for name, data in labels.part("version").items() if data != plain.part("version")[name]}
@@ -244,10 +260,10 @@ def test_gate_rows_do_reach_the_version(click_hours, config, monkeypatch):
         assert plain.arrays["auto.added_L"].tobytes() != labels.arrays["auto.added_L"].tobytes()
 
 
-def test_train_labels_do_reach_the_candidate(click_hours, config, monkeypatch):
+def test_train_labels_do_reach_the_candidate(click_hours, config, plain, monkeypatch):
     """It is as trained as it can be: the labels before the cut are in its codes and centroids."""
-    plain, other = (story(click_hours, config, monkeypatch, change).part("candidate")
-                    for change in (unchanged, flipped(slice(0, CUT))))
+    other = story(click_hours, config, monkeypatch, flipped(slice(0, CUT))).part("candidate")
+    plain = plain.part("candidate")
     assert {"head_codes_H", "standards.centroids.vectors_CD"} <= {name for name in plain if plain[name] != other[name]}
 
 
@@ -295,15 +311,14 @@ def test_measuring_before_the_candidate_is_coded_is_caught(click_hours, config, 
             check_candidate_knows_no_gate_row(click_hours, config, monkeypatch, change)
 
 
-def test_what_the_gate_rows_say_counts_from_the_next_hour_on(click_hours, config, monkeypatch):
+def test_what_the_gate_rows_say_counts_from_the_next_hour_on(config, plain):
     """The candidate's standards are the hour before's; the version's have the hour's returns and worth, and its dial.
 
     The challenger goes on from the version's, at the version's ratio.
     """
-    done = story(click_hours, config, monkeypatch)
     before, candidate, version, after = (Standards.from_arrays(section(arrays, prefix)) for arrays, prefix in (
-        (done.before, "standards."), (done.arrays, "candidate.standards."), (done.arrays, "version.standards."),
-        (done.state, "standards.")))
+        (plain.before, "standards."), (plain.arrays, "candidate.standards."), (plain.arrays, "version.standards."),
+        (plain.state, "standards.")))
     for name in ("returns", "worth"):
         old, cut, end, kept = (vars(getattr(part, name)) for part in (before, candidate, version, after))
         for key in old:
@@ -312,29 +327,28 @@ def test_what_the_gate_rows_say_counts_from_the_next_hour_on(click_hours, config
             assert np.array_equal(end[key], kept[key])
     assert (before.hours, candidate.hours, version.hours, after.hours) == (HOURS - 1, HOURS, HOURS, HOURS)
     for name in ("step", "added_L"):
-        assert np.array_equal(done.arrays[f"auto.{name}"], done.state[f"auto.{name}"])
-    moved = not np.array_equal(done.state["auto.added_L"], done.before["auto.added_L"])
+        assert np.array_equal(plain.arrays[f"auto.{name}"], plain.state[f"auto.{name}"])
+    moved = not np.array_equal(plain.state["auto.added_L"], plain.before["auto.added_L"])
     assert moved == (config.compression.ratio == "auto") == (len(version.trials_T) > 0)
 
 
-def test_codes_of_the_head_only(click_hours, config, monkeypatch):
+def test_codes_of_the_head_only(click_hours, config, plain):
     """Clusters within the field's book for features with a row, the newcomers' code for the hour's newcomers."""
-    done = story(click_hours, config, monkeypatch)
     for part, rows in (("candidate", slice(0, CUT)), ("version", ALL)):
-        coding = Coding.from_arrays(section(done.arrays, f"{part}."))
+        coding = Coding.from_arrays(section(plain.arrays, f"{part}."))
         assert coding.head_codes_H.dtype == np.int16
         assert len(set(coding.head_keys_H.tolist())) == len(coding.head_keys_H) > 20
         newcomers = coding.head_keys_H[coding.head_codes_H == NEWCOMER]
-        assert np.isin(newcomers, done.rows.keys_BS[rows]).all()
+        assert np.isin(newcomers, plain.rows.keys_BS[rows]).all()
         if config.compression.ratio == 4.0 and len(coding.head_keys_H) > 24:
             assert click_hours.keys(0, np.array([999]))[0] in newcomers
-        fields = dict(zip(done.rows.keys_BS.ravel().tolist(), np.tile(config.slot_fields, 150).tolist(), strict=True))
+        fields = dict(zip(plain.rows.keys_BS.ravel().tolist(), np.tile(config.slot_fields, 150).tolist(), strict=True))
         counts_F = coding.standards.centroids.counts_F
         for key, given in zip(coding.head_keys_H.tolist(), coding.head_codes_H.tolist(), strict=True):
             assert NEWCOMER <= given < CLUSTERS + (counts_F[fields[key]] if key in fields else counts_F.max())
 
 
-@pytest.mark.parametrize("config", ["tight head"], indirect=True)
+@pytest.mark.parametrize("kind", ["tight head"], indirect=True)
 def test_heads_keep_to_their_room(click_hours, config, monkeypatch):
     """A head has no more features than there is room for, and no fewer where there are more."""
     roomy(monkeypatch, 16)
@@ -344,17 +358,17 @@ def test_heads_keep_to_their_room(click_hours, config, monkeypatch):
         assert 14 <= len(coding.head_keys_H) <= 16
 
 
-def test_figures_of_an_hour(click_hours, config, monkeypatch):
+def test_figures_of_an_hour(plain):
     """Churn is a share, neither 0 nor 1 here; heads of all fields make up the head, newcomers left out."""
-    coding = Coding.from_arrays(section(story(click_hours, config, monkeypatch).arrays, "version."))
+    coding = Coding.from_arrays(section(plain.arrays, "version."))
     assert 0.0 < coding.churn < 1.0
     assert coding.figures_F["head"].sum() == (coding.head_codes_H >= CLUSTERS).sum()
     assert (coding.figures_F["used"] <= coding.figures_F["clusters"]).all()
 
 
-def test_codings_survive_their_file(click_hours, config, monkeypatch):
+def test_codings_survive_their_file(plain):
     """`from_arrays` of `arrays` is the same coding."""
-    arrays = section(story(click_hours, config, monkeypatch).arrays, "version.")
+    arrays = section(plain.arrays, "version.")
     again = Coding.from_arrays(arrays).arrays()
     assert again.keys() == arrays.keys()
     assert all(np.array_equal(array, again[name]) for name, array in arrays.items())
