@@ -14,8 +14,13 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS ?= 120
 export DO_NOT_TRACK := 1
 
+# Many processes start here; each would compile all that it imports once more.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests are taken from the other's list by whoever is done first: their times differ by a factor of ten thousand.
 ON_ALL_CORES := --numprocesses auto --dist worksteal
+
+SLOW := -m "slow or server or hypothesis" --hypothesis-profile=full
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint types unit slow faults sbom lock clean wipe
@@ -32,7 +37,8 @@ run: $(INSTALLED) $(KERNEL) ## simulate a day's first hours, run the hourly loop
 	$(BIN)/python -m flows.hourly --config $(CONFIG) || test $$? -eq 3
 	$(BIN)/saec report --config $(CONFIG) --out $(QUICKSTART)/report.html
 
-test: lint types unit ## lint, types and tests
+test: ## lint, types and tests, side by side
+	@$(MAKE) --no-print-directory --jobs lint types unit
 
 lint: $(INSTALLED) ## ruff
 	$(BIN)/ruff check .
@@ -43,10 +49,9 @@ types: $(INSTALLED) ## mypy --strict
 unit: $(INSTALLED) ## the quick tests and the examples in docstrings
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
-slow: $(INSTALLED) ## the tests that take long or start servers
+slow: $(INSTALLED) ## the tests that take long or start servers, and properties on all their examples
 	@# Those that start servers have time limits: what fails beside another test is run once more, alone.
-	$(BIN)/python -m pytest -m "slow or server" $(ON_ALL_CORES) || \
-		$(BIN)/python -m pytest -m "slow or server" --last-failed
+	$(BIN)/python -m pytest $(SLOW) $(ON_ALL_CORES) || $(BIN)/python -m pytest $(SLOW) --last-failed
 
 faults: $(INSTALLED) ## the scoreboard of faults, from a seed, in at most an hour; FAULTS=--short takes minutes
 	$(BIN)/python -m benchmarks.faults --seed 1 $(FAULTS)

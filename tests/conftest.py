@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from _pytest.doctest import DoctestModule
 
+import tests.properties  # noqa: F401 - its profiles, before Hypothesis reads its options
 from saec.config import Config
 from saec.data.hourly_files import hour_file, write_hour
 from saec.data.rows import EncodedRows
@@ -35,6 +38,12 @@ from saec.store.releases import Release
 from saec.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Iterator[None]:
+    """Examples in docstrings are looked for in saec alone: there are none in tests, and to look takes seconds."""
+    return [found for found in (yield) if not isinstance(found, DoctestModule)]
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +67,17 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_fsync() -> Iterator[None]:
+    """No real fsync, which costs time and only a power loss can tell from none; its calls are still counted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """Prefect's test server; it takes about ten seconds to start, so once a session and only where it is asked for."""
+    """Prefect's test server: forty CPU seconds a session, so what asks for it is marked `server`."""
     from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415 - seconds, for the tests that need it
 
     with prefect_test_harness(server_startup_timeout=120):

@@ -44,13 +44,6 @@ def imported(tree: ast.Module, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def imports_of(path: Path) -> set[str]:
-    """What one source file imports."""
-    name = module_name(path)
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return set(imported(ast.parse(path.read_text(encoding="utf-8")), package))
-
-
 def layer_of(module: str) -> int | None:
     """Height of a module: the bare package and the leaves are the ground; None for what has no place."""
     if module == "saec":
@@ -61,38 +54,54 @@ def layer_of(module: str) -> int | None:
     return None
 
 
-@pytest.fixture(params=SOURCES, ids=module_name)
-def source(request: pytest.FixtureRequest) -> Path:
-    """One source file of saec or flows."""
-    return request.param
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """Every module of saec and flows, parsed; more than two hundred of them."""
+    found = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    assert len(found) > 200
+    return found
 
 
-def test_a_module_says_what_it_is_for(source):
+@pytest.fixture(scope="module")
+def imports(trees) -> dict[str, set[str]]:
+    """What each module imports."""
+    packages = {module_name(path): path.name == "__init__.py" for path in SOURCES}
+    return {name: set(imported(tree, name if packages[name] else name.rpartition(".")[0]))
+            for name, tree in trees.items()}
+
+
+def roots(names: set[str]) -> set[str]:
+    """The packages that modules are of."""
+    return {name.partition(".")[0] for name in names}
+
+
+def test_a_module_says_what_it_is_for(trees):
     """Every module opens with a docstring."""
-    assert ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))), f"{source} has no docstring"
+    assert [name for name, tree in trees.items() if not ast.get_docstring(tree)] == []
 
 
-def test_the_library_needs_no_server(source):
+def test_the_library_needs_no_server(imports):
     """Saec imports neither prefect nor flows."""
-    roots = {name.partition(".")[0] for name in imports_of(source)}
-    assert module_name(source).startswith("flows") or not roots & {"prefect", "flows"}
+    of_saec = {name: roots(names) for name, names in imports.items() if not name.startswith("flows")}
+    assert [name for name, names in of_saec.items() if names & {"prefect", "flows"}] == []
 
 
-def test_arrows_go_one_way(source):
+def test_arrows_go_one_way(imports):
     """A module imports from its own layer and those below it, never from above."""
-    height = layer_of(module_name(source))
-    assert height is not None, f"{module_name(source)} has no place in LAYERS of this test: give it one"
-    above = {name for name in imports_of(source) if (layer_of(name) or 0) > height}
-    assert not above, f"{module_name(source)} imports from a layer above it: {sorted(above)}"
+    homeless = [name for name in imports if layer_of(name) is None]
+    assert homeless == [], "these have no place in LAYERS of this test: give them one"
+    above = {name: found for name, names in imports.items()
+             if (found := {other for other in names if (layer_of(other) or 0) > layer_of(name)})}
+    assert above == {}, "these import from a layer above them"
 
 
 @pytest.mark.fault(71)
-def test_nothing_is_pickled(source):
+def test_nothing_is_pickled(trees, imports):
     """No module imports a pickler or calls a loader that unpickles."""
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert not {name.partition(".")[0] for name in imports_of(source)} & PICKLERS
-    assert not calls & PICKLING_CALLS
+    assert {name: found for name, names in imports.items() if (found := roots(names) & PICKLERS)} == {}
+    calls = {name: {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+             for name, tree in trees.items()}
+    assert {name: found for name, made in calls.items() if (found := made & PICKLING_CALLS)} == {}
 
 
 @pytest.mark.parametrize(("text", "package", "expected"), [

@@ -12,6 +12,7 @@ from saec.errors import LeaseLost
 from saec.hours import Hour, hour_range
 from saec.ledger import Ledger
 from saec.schedule.planner import MOST_ATTEMPTS, backfill_hours, due_hours
+from tests.properties import examples
 
 FIRST = Hour.parse("2026-03-01T12")
 RULES = DataConfig(source="", time_column="t", label_column="l", absent_after=2, frozen_after=10**6)
@@ -142,8 +143,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert all(fence <= self.lease.fence for fence in fences)
 
 
+@pytest.mark.hypothesis
 @pytest.mark.fault(35, 46)
 def test_the_ledger_is_as_a_model_says():
     """Ticks, late data, deaths, failures and backfills, in any order."""
     run_state_machine_as_test(LedgerMachine, settings=settings(
-        max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)))
+        max_examples=examples(60), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)))

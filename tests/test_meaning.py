@@ -214,6 +214,7 @@ def test_a_nullable_column_that_is_gone_is_null(site, shell):
     assert row.record["auc_served"] == wanted
 
 
+@pytest.mark.slow  # a dozen hours
 def test_backfill_over_the_border_and_rollback(site, shell):
     """Hours before the border are done again by the same permission; an old version may be live again."""
     config, old = changed(site, "price", boundaries=EDGES), site.live

@@ -85,6 +85,7 @@ def test_steps_need_nothing_in_memory(site, undisturbed):
     assert left(site) == left(undisturbed)
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_another_process_gives_the_same_bytes(site, undisturbed, root):
     """A process of its own, with another hash seed, comes to the same bytes."""
     settings = site.folder / "settings.json"
@@ -113,7 +114,9 @@ def test_each_step_runs_in_a_process_of_its_own(site, undisturbed):
     assert left(site) == left(undisturbed)
 
 
-@pytest.mark.parametrize("killed_after", [None, *STEPS])
+@pytest.mark.parametrize("killed_after", [
+    None, "train", "publish",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("ingest", "cluster", "retrain", "gate"))])
 def test_killed_between_steps_converges(site, undisturbed, killed_after):
     """A run that dies before the first step, or right after any, is taken up by the next: same version, same state."""
     def deadly(name, step):

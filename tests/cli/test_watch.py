@@ -89,6 +89,7 @@ finally:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.slow  # a thousand hours are written and timed
 def test_status_of_a_thousand_hours(shell):
     """Within a second on a free machine, the interpreter's start included; here processor time, with room."""
     row = shell.site.rows()[LAST]

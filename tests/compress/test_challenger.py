@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 
 import numpy as np
 import pytest
@@ -19,12 +18,6 @@ from saec.train.learner import Learner
 from saec.train.original import Original
 
 CUT = 105
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """No real fsync: nothing here is about a power loss."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def state(challenger):

@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from saec.compress.clustering import LARGEST, _swapped, assign, cluster, means
 from saec.compress.nearest import squared_distances
 from saec.errors import TrainingError
+from tests.properties import examples
 
 CENTRES_KD = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10], [-10, -10, 0]], np.float32)
 GRID = arrays(np.float32, st.tuples(st.integers(1, 40), st.just(2)), elements=st.integers(-3, 3).map(float))
@@ -153,7 +154,7 @@ def test_equal_vectors_are_one_codeword():
 
 
 @pytest.mark.fault(56)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(GRID, st.integers(1, 12), st.none() | GRID)
 def test_distinct_vectors_that_fit_are_kept_whole(vectors_ND, codewords, start_KD):
     """Never more codewords than wanted; and when the distinct vectors are no more, every vector is a codeword."""
@@ -271,7 +272,7 @@ def test_threads_change_nothing():
     assert found[0] == found[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 1000), st.integers(3, 40))
 def test_swaps_save_what_they_say(seed, codewords):
     """After swaps the error is lower by at least what is said, once every feature has its nearest codeword."""

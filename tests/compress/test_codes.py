@@ -1,7 +1,6 @@
 """The rule that everything rests on: no row is learnt through a code that has seen a label of its hour."""
 
 import dataclasses
-import os
 import types
 from typing import ClassVar
 
@@ -30,12 +29,6 @@ DONE = {}
 CUT = 105
 QUICK = {"batch_rows": 16, "table_learning_rate": 1.0}
 GATE, ALL = slice(CUT, None), slice(None)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """No real fsync: nothing here is about a power loss."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def roomy(monkeypatch, features):

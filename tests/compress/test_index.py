@@ -11,6 +11,7 @@ from safetensors.numpy import load, save
 from saec.compress import index as index_module
 from saec.compress.index import RetrievalIndex
 from saec.errors import ConfigError, IntegrityError, TrainingError
+from tests.properties import examples
 
 KEYS = st.integers(1, 2**64 - 1)
 
@@ -31,7 +32,7 @@ def large():
     return RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=8), keys_N, codes_N
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.dictionaries(KEYS, st.integers(0, 2**16 - 1), max_size=120), st.integers(1, 16), st.integers(0, 16))
 def test_equals_a_dict(pairs, code_bits, fingerprint_bits):
     """Any set of keys, structured or not, gives its codes back, at any width."""
@@ -115,7 +116,7 @@ def test_batched_equals_whole(large):
     assert index.lookup(keys_N[0]).shape == ()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.integers(1, 3000), st.randoms(use_true_random=False), st.integers(0, 2**64 - 1))
 def test_same_bytes_in_any_order(count, random, hash_seed):
     """The bytes depend on the pairs and the seed, not on the order of the keys nor on the width of the code's type."""
@@ -218,7 +219,7 @@ def test_missing_tensor_is_refused():
 HOSTILE = st.one_of(st.integers(0, 40), st.integers(0, 2**64 - 1), st.sampled_from([2**p for p in range(64)]))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), HOSTILE), min_size=1, max_size=3), st.integers(0, 2**32))
 def test_tampered_layout_is_refused_or_harmless(changes, seed):
     """Whatever the layout claims, loading is refused or look-ups stay inside the arrays, whatever the keys."""
@@ -321,7 +322,7 @@ def four_shards():
     return np.stack([shard.tensors()["layout"] for shard in shards]), np.concatenate([shard.words for shard in shards])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), HOSTILE), min_size=1, max_size=3))
 def test_tampered_shards_are_refused_or_harmless(changes):
     """Whatever the layouts of shards claim, loading is refused or look-ups stay inside the arrays."""

@@ -8,13 +8,14 @@ from hypothesis.extra.numpy import arrays
 
 from saec.compress import nearest
 from saec.compress.nearest import BLOCK, assign, nearest_other
+from tests.properties import examples
 
 CENTRES_KD = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10], [-10, -10, 0]], np.float32)
 GRID = arrays(np.float32, st.tuples(st.integers(1, 40), st.just(2)), elements=st.integers(-3, 3).map(float))
 """Vectors of small whole numbers: every distance is exact, and many are equal."""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(GRID, GRID)
 def test_assignment_equals_brute_force_and_ties_go_to_the_lowest(vectors_ND, centroids_KD):
     """The code is the first of the nearest codewords, the error its squared distance."""
@@ -58,7 +59,7 @@ def test_any_part_gives_the_codes_of_the_whole():
         assert errors_M.tolist() == errors_N[part].tolist()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(GRID, GRID, st.randoms(use_true_random=False))
 def test_a_guess_changes_nothing(vectors_ND, centroids_KD, random):
     """Whatever the guess, right, wrong or missing, codes and errors are those without; many distances are equal."""
@@ -93,7 +94,7 @@ def test_thousands_of_codewords_are_searched_in_smaller_blocks(monkeypatch):
     assert assign(vectors_ND, centroids_KD)[0].tolist() == codes_N.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(GRID)
 def test_the_nearest_other_codeword_is_never_itself(centroids_KD):
     """Each codeword's neighbour is the nearest of the others, at distance zero if it is equal; alone it has none."""

@@ -14,6 +14,7 @@ from saec.data.checks import check_click_rate, check_hour
 from saec.data.columns import times_ms
 from saec.data.partitions import Partition, read_partition
 from saec.errors import HourHeld, InputError
+from tests.properties import examples
 
 
 def check(producer, hour, config=None, **columns):
@@ -253,7 +254,7 @@ def test_rows_are_sorted_by_time_and_ties_stay_as_delivered(producer, hour):
     assert checked.table["user"].to_pylist() == sorted(range(200), key=lambda row: order[row] // 10)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 2, None]), st.sampled_from([-1, 0, 5, None]),
                           st.sampled_from([0.5, np.nan, None])), min_size=1, max_size=30))
 def test_every_row_is_accounted_for(producer, hour, rows):
@@ -273,13 +274,13 @@ def test_every_row_is_accounted_for(producer, hour, rows):
 
 
 def test_large_hours_take_no_loops(producer, hour):
-    """The checks are array operations: 200,000 rows with strings, lists and duplicates take well under two seconds."""
+    """The checks are array operations: 200,000 rows with strings, lists and duplicates take under 2 CPU seconds."""
     table = pa.concat_tables([producer.table(rows=100_000)] * 2).unify_dictionaries()
-    start = time.perf_counter()
+    start = time.process_time()
     checked = check_hour(Partition(hour, table, (), 0, "", ()), producer.config())
     assert checked.duplicates == 100_000
     assert pc.all(pc.equal(checked.table["user"], table["user"].slice(0, 100_000))).as_py()
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 RATES = [0.4, 0.2] * 12

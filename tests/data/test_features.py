@@ -11,6 +11,7 @@ from saec.data.columns import encoder_columns
 from saec.data.features import Column, FeatureEncoder, buckets, opaque_bytes
 from saec.data.hashing import field_key, hash_bytes, hash_int64, hash_words, reserved_feature
 from saec.errors import InputError
+from tests.properties import examples
 
 HOUR_MS = 3_600_000
 
@@ -89,7 +90,7 @@ def test_odd_strings_are_opaque():
     assert np.array_equal(keys, hash_bytes(raw, field_key("saec", "s")))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(st.characters()), st.text("\0\ud800é\u0301")), min_size=1, max_size=20))
 def test_training_and_serving_agree(texts):
     """Arrow columns, dictionary-encoded ones and plain numpy columns of serving give the same keys for any text."""
@@ -115,7 +116,7 @@ def test_log_buckets():
     assert len(set(found)) == 7
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2), st.booleans())
 def test_buckets_keep_order(numbers, bounded):
     """Sorted by size, the numbers' buckets run outward from zero; with boundaries they never descend."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saec.data.footer import read_footer
+from tests.properties import examples
 
 
 def parquet(table: pa.Table, **settings: object) -> bytes:
@@ -45,7 +46,7 @@ def framed(footer: bytes) -> memoryview:
     return memoryview(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_end_in_a_footer_or_a_value_error(footer):
     """Whatever the bytes, the reader returns or raises ValueError."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from saec.data import hashing
 from saec.data.hashing import field_key, hash_bytes, hash_int64, hash_words, reserved_feature
+from tests.properties import examples
 
 # Reference vectors of SipHash-2-4-64 (its authors' vectors.h): key 00..0f, message 00..n-1, output bytes.
 REFERENCE_KEY = (0x0706050403020100, 0x0F0E0D0C0B0A0908)
@@ -54,7 +55,7 @@ def test_published_vectors():
     assert hash_bytes(messages, REFERENCE_KEY).tolist() == wanted
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.binary(max_size=hashing.LONG_BYTES), max_size=12), st.tuples(*[st.integers(0, 2**64 - 1)] * 2))
 def test_batch_equals_one_by_one(messages, key):
     """A mixed batch gives each message the key that plain integer arithmetic gives it."""

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saec.data.keymap import _CHUNK, _SMALLEST, KeyMap
+from tests.properties import examples
 
 KEYS = st.integers(1, 2**64 - 1)
 CROWDED = st.integers(0, 400).map(lambda step: (2**64 - 200 + step) % 2**64 or 1)
@@ -15,7 +16,7 @@ def as_keys(keys):
     return np.array(keys, np.uint64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.lists(KEYS | CROWDED, unique=True, max_size=300), max_size=6), st.lists(KEYS | CROWDED, max_size=50))
 def test_it_equals_a_dict_under_any_inserts(batches, asked):
     """Whatever is inserted in whatever batches, held keys have the ids a dict gives them and other keys have none."""

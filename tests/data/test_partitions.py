@@ -302,6 +302,7 @@ def test_sound_parquet_is_read(producer, hour, name, encoding, groups, pages):
 
 
 @pytest.mark.case(8)
+@pytest.mark.slow  # 200 MB of strings
 def test_a_small_file_of_long_strings_stays_small(producer, hour):
     """Strings that repeat their beginnings, in an encoding that makes little of them, are unpacked some at a time."""
     rows = 20_000

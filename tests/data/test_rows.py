@@ -8,6 +8,7 @@ from safetensors.numpy import save
 
 from saec.data.rows import EncodedRows
 from saec.errors import IntegrityError
+from tests.properties import examples
 
 
 def rows_at(times: list[int]) -> EncodedRows:
@@ -74,7 +75,7 @@ def test_cut(times, share, wanted):
     assert rows_at(times).cut(share) == wanted
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.floats(0.01, 0.99))
 def test_no_instant_is_on_both_sides(times, share):
     """Train rows end before gate rows begin, and no other such cut is nearer to the share."""

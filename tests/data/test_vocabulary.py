@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from saec.config import VocabularyConfig
 from saec.data.vocabulary import CLASSES, NEVER, PADDING_ROW, HourFeatures, Vocabulary
 from saec.hours import Hour
+from tests.properties import examples
 
 HOUR = Hour.parse("2017-10-01T03")
 FIELDS = np.array([0, 1])
@@ -71,7 +72,7 @@ def test_admission_waits_for_enough_earlier_sightings():
     assert known.admitted == 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=12), min_size=1, max_size=8), st.integers(1, 5))
 def test_admission_equals_counting_earlier_hours(hours, admit_after):
     """In any sequence of hours, a feature owns a row if, and only if, its earlier sightings are enough."""

@@ -92,6 +92,7 @@ def test_pipelines_of_one_name_are_told_apart(fresh, tmp_path):
 
 
 @pytest.mark.case(18)
+@pytest.mark.server
 @pytest.mark.usefixtures("prefect_server")
 def test_a_name_that_another_pipeline_has_is_refused(site, settings_file, simulated, tmp_path):
     """Its deployment would be overwritten without a word; the same pipeline may deploy again from elsewhere."""
@@ -122,6 +123,7 @@ def register(arguments: str, settings_file: Path):
     return CliRunner().invoke(command, ["--config", str(settings_file), "--name", "shop", *shlex.split(arguments)])
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("prefect_server")
 def test_a_work_pool_takes_both_deployments(settings_file, monkeypatch):
     """Both are registered in a process pool that is made; runs start in this folder, with Prefect set up as here."""
@@ -135,6 +137,7 @@ def test_a_work_pool_takes_both_deployments(settings_file, monkeypatch):
     assert not known("backfill/shop").schedules
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("prefect_server")
 def test_deploying_again_replaces_the_schedule(settings_file):
     """The new cron is the only one left, in its zone; a second pipeline beside it keeps its own."""
@@ -149,6 +152,7 @@ def test_deploying_again_replaces_the_schedule(settings_file):
     assert beside.schedule.cron == CRON
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("whole", [True, False], ids=["deployment", "schedule"])
 def test_what_somebody_paused_stays_paused(settings_file, whole):
@@ -165,6 +169,7 @@ def test_what_somebody_paused_stays_paused(settings_file, whole):
     assert known().schedules[0].schedule.cron == "40 * * * *"
 
 
+@pytest.mark.server
 @pytest.mark.usefixtures("prefect_server")
 def test_a_pool_of_another_kind_is_refused(settings_file):
     """Nothing is registered where it could not run."""

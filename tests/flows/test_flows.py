@@ -14,7 +14,7 @@ from flows.pages import overview_id
 from flows.tasks import TASKS
 from saec.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("prefect_server", "after_site")
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("prefect_server", "after_site")]
 
 
 def left(site) -> dict[str, str]:

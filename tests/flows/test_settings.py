@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from flows.settings import SETTINGS, apply
 
 
@@ -15,6 +17,7 @@ def test_what_is_set_already_wins():
     assert environment == SETTINGS | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60"}
 
 
+@pytest.mark.slow  # a process that imports Prefect
 def test_a_served_flow_writes_the_log(root):
     """A process that imports a flow, as Prefect's do, writes each line once, also after Prefect set up its logging."""
     script = "import logging, flows.hourly; logging.getLogger('saec.x').info('said')"
@@ -24,6 +27,7 @@ def test_a_served_flow_writes_the_log(root):
     assert (line["message"], line["hour"], line["version"]) == ("said", None, None)
 
 
+@pytest.mark.slow  # a process that imports Prefect
 def test_prefect_reads_them(root):
     """A process that imports a flow has them in force: nothing sent out, nothing pickled, no slow start refused."""
     names = "server.analytics_enabled results.default_serializer flows.heartbeat_frequency logging.extra_loggers"

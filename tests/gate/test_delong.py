@@ -57,6 +57,7 @@ def test_difference_agrees_with_the_covariance(rows):
     assert error == pytest.approx(np.sqrt(variance), rel=1e-9)
 
 
+@pytest.mark.slow  # 1,000 draws
 def test_standard_error_is_the_bootstraps(planted):
     """Drawing the rows again 1,000 times scatters the paired difference by DeLong's standard error, within 10%."""
     made = planted(600)

@@ -94,6 +94,7 @@ def test_the_record_stays_small(planted):
     assert len(json.dumps(of(*[part] * 96).as_dict())) < 2_000
 
 
+@pytest.mark.slow  # 400 sites of 40 hours
 def test_sparse_strata_have_the_scatter_of_their_auc(planted):
     """400 sites of 40 strata with one or two clicks in 60 rows: the standard error is the scatter, within a fifth."""
     random, found = np.random.default_rng(2), []

@@ -1,7 +1,6 @@
 """After the release: a live version that its hours show to be worse gives an alarm, and way, once."""
 
 import json
-import os
 from contextlib import suppress
 from itertools import pairwise
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from saec.gate.watch import BEFORE, ORIGINAL, watched
 from saec.records import Published
 from saec.steps import _given_way
 from saec.store.model_store import open_store
+from tests.properties import examples
 from tests.store.drills import HOUR, commit_version
 
 CONFIG = GateConfig()
@@ -75,10 +75,9 @@ def template(done, tmp_path_factory):
 
 
 @given(events=st.lists(st.sampled_from(["publish", "nothing", "release"]), max_size=10), worse=st.booleans())
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_it_cannot_flap(tmp_path_factory, monkeypatch, events, worse):
     """Whatever hours and persons do: at most one rollback a publication; after it nothing moves until a person acts."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     store = open_store(str(tmp_path_factory.mktemp("store")))
     plan = SimpleNamespace(config=SimpleNamespace(gate=GateConfig(rollback=True)), promote=True, fence=1,
                            actor="a test", workspace=SimpleNamespace(store=lambda: store))

@@ -22,7 +22,8 @@ FIGURES = [headline_figures.auc_figure, headline_figures.logloss_figure, headlin
            figures.reduction_figure, figures.sizes_figure, figures.seconds_figure, figures.life_figure]
 
 
-@pytest.mark.parametrize("draw", FIGURES)
+@pytest.mark.parametrize("draw", [
+    FIGURES[0], *(pytest.param(draw, marks=pytest.mark.slow) for draw in FIGURES[1:])])  # each is drawn four times
 def test_same_records_same_bytes(records: list[dict[str, Any]], draw: Callable[..., Figure]) -> None:
     """Neither the order of the records, the process's settings nor the clock shows in SVG or PNG."""
     first = svg(draw(records), "name"), png(draw(records))

@@ -14,6 +14,7 @@ from saec.report.headline import interval_text
 from saec.report.page import OPEN_HOURS, render_report
 from saec.report.records import STABLE_KEYS
 from saec.report.text import signed
+from tests.report.conftest import ledger_record
 
 
 class Page(HTMLParser):
@@ -37,10 +38,10 @@ class Page(HTMLParser):
             self.cells[-1] += data.strip()
 
 
-@pytest.fixture
-def html(records: list[dict[str, Any]]) -> str:
+@pytest.fixture(scope="module")
+def html() -> str:
     """The report of the sixty hours."""
-    return render_report(records, "Saec <on> globo")
+    return render_report([ledger_record(index) for index in range(60)], "Saec <on> globo")
 
 
 def test_page_needs_nothing_but_itself(html: str) -> None:

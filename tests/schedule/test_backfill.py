@@ -178,6 +178,7 @@ def test_what_stands_is_untouched_until_all_is_swapped_in(site):
     assert set(files) == set(site.digests("workspace/hours"))
 
 
+@pytest.mark.slow  # a dozen hours
 def test_swapped_in_hours_are_those_of_a_pipeline_that_had_this_data_from_the_start(site, simulated, tmp_path):
     """Versions and training state of a chain done again are to the byte those of a run that never knew other data."""
     fresh = simulated.copy(tmp_path / "fresh")
@@ -193,6 +194,7 @@ def test_swapped_in_hours_are_those_of_a_pipeline_that_had_this_data_from_the_st
 
 @pytest.mark.fault(1)
 @pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.slow  # two backfills of four hours
 def test_killed_backfill_goes_on_where_it_was(site, at):
     """Killed mid-hour and begun again in the same words, it does the hours that are left, with the same bytes."""
     other = site.copy(site.folder.parent / "other")
@@ -342,6 +344,7 @@ def test_hours_whose_past_came_out_as_it_was_are_left(site):
 
 @pytest.mark.fault(1)
 @pytest.mark.parametrize("place", ["backfill.hours-swapped-in", "swap.old-folder-removed", "backfill.promoted"])
+@pytest.mark.slow  # three backfills of three hours
 def test_backfill_that_died_at_its_end_ends_as_if_it_had_not(site, tmp_path, monkeypatch, place):
     """Repeated, it says of every hour what an undisturbed one says; no older version is promoted for the newest."""
     undisturbed = site.copy(tmp_path / "undisturbed")

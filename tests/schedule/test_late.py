@@ -14,15 +14,23 @@ LAST, NEXT = 4, 5
 """Of the hours of a site: the last one done, and the one to be done next."""
 
 
-@pytest.fixture
-def short(simulated, tmp_path):
-    """Four hours done, of which the third was delivered short of its last 100 rows."""
-    site = simulated.copy(tmp_path / "short")
+@pytest.fixture(scope="module")
+def delivered_short(simulated, tmp_path_factory):
+    """Four hours done, of which the third was delivered short of its last 100 rows; not to be changed."""
+    site = simulated.copy(tmp_path_factory.mktemp("short") / "site")
     hour = site.hours[2]
     whole = site.file(hour).read_bytes()
     site.redeliver(hour, every=0, rows=slice(0, -100))
     site.advance(site.hours[3])
     site.short, site.whole = hour, whole
+    return site
+
+
+@pytest.fixture
+def short(delivered_short, tmp_path):
+    """The same, to be changed."""
+    site = delivered_short.copy(tmp_path / "short")
+    site.short, site.whole = delivered_short.short, delivered_short.whole
     return site
 
 
@@ -136,6 +144,7 @@ def test_hour_that_came_after_its_deadline_is_folded(site):
     assert site.backfill(site.hours[0], next_hour, "missing") == []
 
 
+@pytest.mark.slow  # many hours
 def test_replay_swaps_the_chain_in(short, simulated, tmp_path):
     """With "replay" the next run does the hour and those after it again: the bytes of a pipeline that had it all."""
     complete(short)

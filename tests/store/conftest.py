@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from saec.store.model_store import open_store
 from tests.store.drills import commit_version
 from tests.store.s3 import empty_bucket, s3_server
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """No real fsync, which costs time and only a power loss can tell from none; its calls are still counted."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="session")

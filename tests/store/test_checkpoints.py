@@ -9,6 +9,7 @@ from saec.errors import IntegrityError, StoreError
 from saec.hours import Hour
 from saec.store.checkpoints import MOST_DELTAS, Checkpoints
 from saec.train.tensors import Snapshot
+from tests.properties import examples
 
 HOUR = Hour.parse("2017-10-01T03")
 
@@ -54,7 +55,7 @@ def saved_chain(folder, steps):
 STEPS = st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(0, 50), max_size=4), st.booleans()), max_size=30)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(STEPS)
 def test_any_chain_of_deltas_is_the_full_state(tmp_path_factory, steps):
     """Whatever grows, is touched or is kept whole at each step, every checkpoint reads back as the state it was of."""

@@ -14,6 +14,7 @@ from saec.errors import StoreError
 from saec.hours import Hour
 from saec.store.model_store import open_store
 from saec.store.retention import removable
+from tests.properties import examples
 
 HOUR = Hour.parse("2017-10-01T03")
 PERSON = {"actor": "ann", "reason": "test"}
@@ -134,7 +135,7 @@ class Retention(RuleBasedStateMachine):
 
 
 TestRetention = Retention.TestCase
-TestRetention.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+TestRetention.settings = settings(max_examples=examples(15), stateful_step_count=15, deadline=None)
 
 
 @pytest.mark.fault(3)

@@ -14,6 +14,7 @@ from saec.errors import LeaseLost, StoreError
 from saec.hours import Hour
 from saec.store.manifest import version_hour
 from saec.store.model_store import open_store
+from tests.properties import examples
 
 FIRST = Hour.parse("2017-10-01T03")
 HOURS = st.integers(0, 5)
@@ -159,8 +160,9 @@ class StoreMachine(RuleBasedStateMachine):
         assert not scratch.exists() or not list(scratch.iterdir())
 
 
+@pytest.mark.hypothesis
 @pytest.mark.fault(69)
 def test_the_store_is_as_a_model_says():
     """Publish, rollback, hold, retention, take-over and crash, in any order."""
     run_state_machine_as_test(StoreMachine, settings=settings(
-        max_examples=35, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)))
+        max_examples=examples(35), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)))

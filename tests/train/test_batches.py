@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saec.train.batches import Pooling, Touched
+from tests.properties import examples
 
 LISTS = Pooling.of((0, 1, 1, 1, 2, 3, 3))
 ONE_EACH = Pooling.of((0, 1, 2))
@@ -57,7 +58,7 @@ def test_gradients_are_those_of_autograd(pooling):
     assert not vectors_UD.grad[others].any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.tuples(*[st.integers(-1, 3)] * 3), min_size=1, max_size=8))
 def test_any_padding(rows):
     """Whatever is padded, even everything, a cell counts its share once: the shares of a used field add up to one."""

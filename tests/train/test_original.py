@@ -1,7 +1,6 @@
 """The original model from hour to hour: it goes on from its checkpoints as if it had never left the memory."""
 
 import dataclasses
-import os
 
 import numpy as np
 import pytest
@@ -54,7 +53,6 @@ def same(first, second):
 def test_restored_every_hour_equals_staying_in_memory(click_hours, tmp_path, monkeypatch, network):
     """Bit for bit, over delta checkpoints, admissions and an eviction: scores and all state, every hour."""
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 4)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     config = click_hours.config(vocabulary=EVICTING, model={"network": network, "width": 4, "hidden": [8]})
     checkpoints, stayed, base, whole = Checkpoints(tmp_path), Original(config), None, []
     for number in range(11):
@@ -115,7 +113,6 @@ def test_nothing_is_evicted_between_the_hours_of_eviction(click_hours, monkeypat
 def test_checkpoints_after_an_eviction_are_whole_then_deltas(click_hours, tmp_path, monkeypatch):
     """What moved cannot be told by places; the hour after, places are enough again."""
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 10**6)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     original, touched = done(click_hours, 8, vocabulary=EVICTING), []
     original.snapshot()
     for number in range(8, 11):
