@@ -77,6 +77,8 @@ class Server:
 
     def round(self, bodies: list[bytes], count: int) -> None:
         """Ask so often, shared among the callers."""
+        for caller in self._callers:  # which the server may have closed while others had their turn
+            caller.close()
         cpu, began = self._cpu(), time.monotonic()
         share = count // len(self._callers)
         with ThreadPoolExecutor(len(self._callers)) as pool:
@@ -169,19 +171,21 @@ def measure(figures: Figures, work: Path, options: argparse.Namespace) -> None:
     }
     asked = requests(FEATURES, 50, options.candidates, seed=1)
     bodies = {name: [*map(in_arrow if "Arrow" in name else in_json, asked)] for name in servers}
-    for name, server in servers.items():
-        server.wait(bodies[name][0])
-        server.round(bodies[name], 100)
-        server.spent, server.taken, server.rates = [], [], []
-    for _ in range(options.rounds):
+    try:
         for name, server in servers.items():
-            server.round(bodies[name], options.requests)
-    report(figures, servers, options.candidates)
-    for server in servers.values():
-        server.end()
-    subprocess.run(["git", "worktree", "remove", "--force", str(before)], cwd=ROOT, check=True,  # noqa: S607
-                   capture_output=True)
-    shutil.rmtree(world)
+            server.wait(bodies[name][0])
+            server.round(bodies[name], 100)
+            server.spent, server.taken, server.rates = [], [], []
+        for _ in range(options.rounds):
+            for name, server in servers.items():
+                server.round(bodies[name], options.requests)
+        report(figures, servers, options.candidates)
+    finally:
+        for server in servers.values():
+            server.end()
+        subprocess.run(["git", "worktree", "remove", "--force", str(before)], cwd=ROOT, check=True,  # noqa: S607
+                       capture_output=True)
+        shutil.rmtree(world)
 
 
 def report(figures: Figures, servers: dict[str, Server], candidates: int) -> None:
@@ -195,9 +199,9 @@ def report(figures: Figures, servers: dict[str, Server], candidates: int) -> Non
         figures.add(f"{title}, p50 as seen by the caller", 1000 * percent[49], "ms")
         figures.add(f"{title}, p99 as seen by the caller", 1000 * percent[98], "ms")
         figures.add(f"{title}, memory", server.memory(), "bytes")
-    for name in rates:
+    for name, rate in rates.items():
         if name not in (NOW, ONE, TWO):
-            ratio, wanted = rates[NOW] / rates[name], name == BEFORE_NUMPY
+            ratio, wanted = rates[NOW] / rate, name == BEFORE_NUMPY
             figures.add(f"requests a CPU second, {NOW} over {name}", ratio, "x", ">= 2" if wanted else None,
                         ratio >= 2 if wanted else None)
     figures.add("requests a CPU second, two workers over one, four callers each", rates[TWO] / rates[ONE], "x",
