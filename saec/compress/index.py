@@ -10,17 +10,15 @@ Decisions:
 - Cells are packed without gaps: cell i is bits i*width .. (i+1)*width of a little-endian string of 32-bit words. It is
   read as it lies (memory mapped if the caller likes), so memory costs what the file does. Widths of 8, 16 and 32 bits
   are whole array elements and look up quickest; any other width joins two neighbouring words.
-- Peeling goes in rounds: all keys that are alone in a cell now leave together, so numpy does the work.
 - Large sets are built in shards of about a million keys, told apart by another hash of the key: the arrays of one shard
   stay in the processor's cache, so that fifty million keys take fifty times as long as one, and little more memory
   than the keys. Up to one and a half million keys are one shard, without any trace of shards in the files.
 - Four cells rather than three: 4 to 5% fewer bytes for a look-up that takes a quarter longer. A bumped ribbon would
   save 6% more, at twice the time in numpy (docs/LOG.md).
 - Size before speed in the build: it starts with fewer cells than usually suffice and adds segments until all keys peel.
-- Each round goes by cell, never by key: equal sets of pairs give equal bytes in any order, without sorting them.
 - Only numpy is imported, so that serving needs no torch.
 
-Shapes: N keys, P keys peeled in one round, C cells, H shards.
+Shapes: N keys, C cells, H shards.
 """
 
 from __future__ import annotations
@@ -34,6 +32,8 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from saec.compress import peeling
+from saec.compress.peeling import Peeled
 from saec.errors import ConfigError, IntegrityError, TrainingError
 
 Keys: TypeAlias = NDArray[np.uint64]
@@ -47,7 +47,6 @@ _MAX_SEGMENT = 1 << 18  # a hash has 18 bits for the place in a segment
 _MAX_KEYS = 1 << 30
 _SHARD_KEYS = 1 << 20
 SHARD_SEED = 0xD1B54A32D192ED03  # of the hash that tells shards apart; any constant that is no seed of a layout
-_ALONE = 1 << 48  # peeling state of a cell: keys in it above bit 48, sum of their numbers below
 _CHUNK = 1 << 14  # keys looked up at once: the intermediate arrays stay in the processor's cache
 _ATTEMPTS = 2000
 
@@ -343,10 +342,10 @@ def _shard(keys_N: Keys, codes_N: NDArray[Any], empty: Layout) -> tuple[Layout, 
     if repeats:
         raise TrainingError(f"keys of an index must be distinct, {repeats} of {keys_N.size} repeat another; "
                             "drop repeated keys first", reason="index")
-    layout, rounds = _search(keys_N, empty)
+    layout, peeled = _search(keys_N, empty)
     hash_N = layout.hash(keys_N)
     values_N = codes_N.astype(np.uint32) | (layout.fingerprints(hash_N) << np.uint64(empty.code_bits)).astype(np.uint32)
-    return layout, _pack(_assign(rounds, hash_N, values_N, layout), layout)
+    return layout, _pack(peeling.filled(peeled, hash_N, values_N, layout), layout)
 
 
 def _layout_of_attempt(attempt: int, keys: int, empty: Layout) -> Layout:
@@ -363,54 +362,15 @@ def _layout_of_attempt(attempt: int, keys: int, empty: Layout) -> Layout:
                   empty.code_bits, empty.fingerprint_bits)
 
 
-def _search(keys_N: Keys, empty: Layout) -> tuple[Layout, list[tuple[Cells, Cells]]]:
-    """Try seeds and sizes in order until all keys peel; the layout and the rounds."""
+def _search(keys_N: Keys, empty: Layout) -> tuple[Layout, Peeled]:
+    """Try seeds and sizes in order until all keys peel; the layout and how they peeled."""
     for attempt in range(_ATTEMPTS):
         layout = _layout_of_attempt(attempt, keys_N.size, empty)
-        rounds = _peel(layout.hash(keys_N), layout)
-        if rounds is not None:
-            return layout, rounds
+        peeled = peeling.peel(layout.hash(keys_N), layout)
+        if peeled is not None:
+            return layout, peeled
     raise TrainingError(f"no index of {keys_N.size} keys found in {_ATTEMPTS} attempts; use another hash_seed",
                         reason="index")
-
-
-def _peel(hash_N: Keys, layout: Layout) -> list[tuple[Cells, Cells]] | None:
-    """Take away, round by round, all keys that are alone in a cell.
-
-    Returns:
-        For each round, numbers of the P keys that left and the cell each was alone in; None if some keys never leave.
-    """
-    state_C = np.zeros(layout.cells, np.int64)
-    tokens_N = np.arange(_ALONE, _ALONE + hash_N.size)
-    for places_N in layout.places(hash_N):
-        np.add.at(state_C, places_N, tokens_N)
-    claims_N = np.empty(hash_N.size, np.intp)
-    rounds: list[tuple[Cells, Cells]] = []
-    left = hash_N.size
-    cells_P = np.flatnonzero(state_C >> 48 == 1)
-    while cells_P.size:
-        keys_P = state_C[cells_P] & (_ALONE - 1)
-        numbers_P = np.arange(keys_P.size)
-        claims_N[keys_P] = numbers_P  # a key alone in two cells, or listed twice, keeps its last claim
-        kept_P = claims_N[keys_P] == numbers_P
-        keys_P, cells_P = keys_P[kept_P], cells_P[kept_P]
-        rounds.append((keys_P, cells_P))
-        left -= keys_P.size
-        touched = np.concatenate(layout.places(hash_N[keys_P]))
-        np.subtract.at(state_C, touched, np.tile(keys_P + _ALONE, 4))
-        cells_P = touched[state_C[touched] >> 48 == 1]
-    return None if left else rounds
-
-
-def _assign(rounds: list[tuple[Cells, Cells]], hash_N: Keys, values_N: NDArray[np.uint32],
-            layout: Layout) -> NDArray[np.uint32]:
-    """Set the cells, last round first: a key's own cell is still 0 and no later-set cell is among its other three."""
-    cells_C = np.zeros(layout.cells, np.uint32)
-    for keys_P, own_P in reversed(rounds):
-        first_P, second_P, third_P, fourth_P = layout.places(hash_N[keys_P])
-        others_P = cells_C[first_P] ^ cells_C[second_P] ^ cells_C[third_P] ^ cells_C[fourth_P]
-        cells_C[own_P] = values_N[keys_P] ^ others_P
-    return cells_C
 
 
 def _pack(cells_C: NDArray[np.uint32], layout: Layout) -> Words:

@@ -1,6 +1,6 @@
 /* Scoring in compiled code: keys hashed, codes looked up, the network's products. Built by saec/build_kernel.py and
  * called by saec/serving/compiled.py, which hands over numpy's memory; numpy's own way gives the same and is the
- * reference (docs/format.md says what is computed).
+ * reference (docs/format.md says what is computed). Building an index is here too (saec/compress/peeling.py).
  *
  * Decisions:
  * - Nothing is allocated or kept here, so there is nothing to free and any number of threads may call.
@@ -390,6 +390,65 @@ EXPORT int saec_score(const Model *model, const Plan *plan, const uint64_t *keys
 #endif
     if (model->isa != 4) return 1;
     score_4(model, plan, keys, own, rows, scratch, scores);
+    return 0;
+}
+
+/* The four cells of a key in an index of one shard, by the key's hash. */
+ALWAYS void cells_of(uint64_t hash, uint64_t segments, uint64_t length, int64_t cells[4]) {
+    const uint64_t low = length - 1, first = ((hash >> 32) * (segments * length)) >> 32;
+    cells[0] = (int64_t)first;
+    cells[1] = (int64_t)((first + length) ^ ((hash >> 18) & low));
+    cells[2] = (int64_t)((first + 2 * length) ^ (hash & low));
+    cells[3] = (int64_t)((first + 3 * length) ^ (((hash * GOLDEN) >> 30) & low));
+}
+
+/* Peel the keys of an index (saec/compress/peeling.py has the same in numpy, in the same order).
+ *
+ * states [C]: zeros; claims [N] and alone [max(C, 4N)]: working memory; order, own [N]: numbers of the keys as they
+ * left and the cell each was alone in. Returns 0, or 1 if some keys never leave.
+ */
+EXPORT int saec_peel(const uint64_t *hashes, int64_t keys, int64_t segments, int64_t length, int64_t cells,
+                     int64_t *states, int64_t *claims, int64_t *alone, int64_t *order, int64_t *own) {
+    const int64_t one = INT64_C(1) << 48;
+    int64_t at[4], found = 0, left = 0;
+    for (int64_t key = 0; key < keys; key++) {
+        cells_of(hashes[key], (uint64_t)segments, (uint64_t)length, at);
+        for (int place = 0; place < 4; place++) states[at[place]] += one + key;
+    }
+    for (int64_t cell = 0; cell < cells; cell++)
+        if (states[cell] >> 48 == 1) alone[found++] = cell;
+    while (found) {
+        for (int64_t number = 0; number < found; number++) claims[states[alone[number]] & (one - 1)] = number;
+        const int64_t first = left;  /* a key alone in two cells, or listed twice, keeps its last claim */
+        for (int64_t number = 0; number < found; number++) {
+            const int64_t cell = alone[number], key = states[cell] & (one - 1);
+            if (claims[key] == number) order[left] = key, own[left++] = cell;
+        }
+        const int64_t gone = left - first;
+        for (int64_t number = 0; number < gone; number++) {
+            const int64_t key = order[first + number];
+            cells_of(hashes[key], (uint64_t)segments, (uint64_t)length, at);
+            for (int place = 0; place < 4; place++) {
+                states[at[place]] -= one + key;
+                alone[place * gone + number] = at[place];
+            }
+        }
+        found = 0;
+        for (int64_t number = 0; number < 4 * gone; number++)
+            if (states[alone[number]] >> 48 == 1) alone[found++] = alone[number];
+    }
+    return left != keys;
+}
+
+/* Set the cells of peeled keys to their values, the last first; cells [C]: zeros. */
+EXPORT int saec_fill(const uint64_t *hashes, const uint32_t *values, int64_t keys, int64_t segments, int64_t length,
+                     const int64_t *order, const int64_t *own, uint32_t *cells) {
+    int64_t at[4];
+    for (int64_t number = keys - 1; number >= 0; number--) {
+        const int64_t key = order[number];
+        cells_of(hashes[key], (uint64_t)segments, (uint64_t)length, at);
+        cells[own[number]] = values[key] ^ cells[at[0]] ^ cells[at[1]] ^ cells[at[2]] ^ cells[at[3]];
+    }
     return 0;
 }
 

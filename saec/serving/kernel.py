@@ -72,7 +72,8 @@ def load(path: os.PathLike[str] | str, lanes: int | None = None) -> Library:
     for name, result, arguments in (
         ("saec_stamp", ctypes.c_char_p, ""), ("saec_sizes", ctypes.c_int64, ""), ("saec_lanes", ctypes.c_int64, ""),
         ("saec_scratch", ctypes.c_int64, "ppi"), ("saec_keys", ctypes.c_int, "pipipppbiipi"),
-        ("saec_score", ctypes.c_int, "pppipipip"),
+        ("saec_score", ctypes.c_int, "pppipipip"), ("saec_peel", ctypes.c_int, "piiiippppp"),
+        ("saec_fill", ctypes.c_int, "ppiiippp"),
     ):
         function = getattr(functions, name, None)
         if function is None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from saec.compress import index as index_module
+from saec.compress import peeling
 from saec.compress.index import RetrievalIndex
 from saec.errors import ConfigError, IntegrityError, TrainingError
 from tests.properties import examples
@@ -164,21 +165,21 @@ def test_unfit_bits_are_refused(code_bits, fingerprint_bits):
 
 def test_build_checks_every_key(monkeypatch):
     """One wrong cell is noticed before the index is handed out."""
-    assign = index_module._assign
+    filled = peeling.filled
 
-    def faulty(rounds, *rest):
-        cells_C = assign(rounds, *rest)
-        cells_C[rounds[0][1][0]] ^= 1
+    def faulty(peeled, *rest):
+        cells_C = filled(peeled, *rest)
+        cells_C[peeled.cells_N[0]] ^= 1
         return cells_C
 
-    monkeypatch.setattr(index_module, "_assign", faulty)
+    monkeypatch.setattr(peeling, "filled", faulty)
     with pytest.raises(TrainingError, match="does not give back"):
         RetrievalIndex.build(*random_pairs(500), code_bits=8, fingerprint_bits=8)
 
 
 def test_build_gives_up(monkeypatch):
     """When no seed works the error says how many were tried."""
-    monkeypatch.setattr(index_module, "_peel", lambda *_: None)
+    monkeypatch.setattr(peeling, "peel", lambda *_: None)
     with pytest.raises(TrainingError, match="2000 attempts"):
         RetrievalIndex.build(*random_pairs(5), code_bits=8, fingerprint_bits=8)
 

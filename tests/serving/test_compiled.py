@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from saec import build_kernel
 from saec.compress import index as index_module
+from saec.compress import peeling
 from saec.compress.index import RetrievalIndex
 from saec.errors import ConfigError, InputError
 from saec.serving import Model, compiled, kernel
@@ -212,6 +213,26 @@ def test_shards_are_told_apart(library, monkeypatch):
     keys_BS = draw.choice(keys_N, (600, len(model.schema.slot_fields)))
     assert len(np.unique(model.codes(keys_BS))) > 2
     np.testing.assert_allclose(odd.compiled(library).score_keys(keys_BS), model.score_keys(keys_BS), **SAME)
+
+
+@pytest.mark.parametrize("keys", [1, 2, 3, 17, 300, 8_000])
+def test_an_index_is_built_the_same(built, monkeypatch, keys):
+    """Keys leave in numpy's order and take numpy's cells; sets that do not peel are told alike."""
+    library, draw = kernel.load(built), np.random.default_rng(keys)
+    pairs = np.unique(draw.integers(1, 2**63, keys, np.uint64)), draw.integers(0, 8, keys)
+    hash_N = pairs[0] * np.uint64(index_module.GOLDEN)
+    for segments in (1 + keys // 20, 4 + keys // 12):  # too few, and more than enough
+        layout = index_module.Layout(0, keys, 16, segments, 3, 9)
+        slow, fast = peeling._peeled(hash_N, layout), peeling._peeled_compiled(library, hash_N, layout)
+        assert (slow is None) == (fast is None)
+        if slow and fast:
+            np.testing.assert_array_equal(fast[:2], slow[:2])
+    built_with = []
+    for kind in (library, None):
+        monkeypatch.setattr(kernel, "found", lambda kind=kind: (kind, ""))
+        built_with.append(RetrievalIndex.build(*pairs, code_bits=3, fingerprint_bits=9).tensors())
+    for name, tensor in built_with[0].items():
+        np.testing.assert_array_equal(tensor, built_with[1][name])
 
 
 @pytest.fixture
