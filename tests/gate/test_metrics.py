@@ -21,12 +21,27 @@ def test_auc_counts_ties_half():
     assert metrics.auc(LABELS_B, SCORES_B) == pytest.approx(5 / 6, abs=1e-12)
 
 
-@given(rows)
-def test_auc_is_scikit_learns(pairs):
-    """On any rows, with many ties, the AUC is scikit-learn's."""
+@given(rows, st.booleans())
+def test_auc_and_logloss_are_scikit_learns(pairs, weighted):
+    """On any rows, with many ties, weighted or not, both are scikit-learn's, bit for bit."""
     labels_B = np.array([label for label, _ in pairs], np.uint8)
     scores_B = np.array([score / 6 for _, score in pairs])
-    assert metrics.auc(labels_B, scores_B) == pytest.approx(roc_auc_score(labels_B, scores_B), abs=1e-12)
+    weights_B = 1.0 + 0.37 * np.arange(len(pairs)) if weighted else None
+    assert metrics.auc(labels_B, scores_B, weights_B) == roc_auc_score(labels_B, scores_B, sample_weight=weights_B)
+    clipped_B = scores_B.clip(metrics.EPSILON, 1 - metrics.EPSILON)
+    assert metrics.logloss(labels_B, scores_B, weights_B) == log_loss(labels_B, clipped_B, labels=[0, 1],
+                                                                      sample_weight=weights_B)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_figures_of_an_hour_are_scikit_learns(weighted):
+    """Also of ten thousand rows, some of them alike."""
+    draw = np.random.default_rng(1)
+    labels_B, scores_B = (draw.random(10_000) < 0.3).astype(np.uint8), draw.random(10_000).round(4)
+    weights_B = draw.random(10_000) + 0.5 if weighted else None
+    assert metrics.auc(labels_B, scores_B, weights_B) == roc_auc_score(labels_B, scores_B, sample_weight=weights_B)
+    clipped_B = scores_B.clip(metrics.EPSILON, 1 - metrics.EPSILON)
+    assert metrics.logloss(labels_B, scores_B, weights_B) == log_loss(labels_B, clipped_B, sample_weight=weights_B)
 
 
 @given(rows)
@@ -42,11 +57,6 @@ def test_auc_at_the_ends():
     assert metrics.auc(LABELS_B, LABELS_B.astype(float)) == 1.0
     assert metrics.auc(LABELS_B, 1.0 - LABELS_B) == 0.0
     assert metrics.auc(LABELS_B, np.full(5, 0.3)) == 0.5
-
-
-def test_logloss_is_scikit_learns():
-    """Away from 0 and 1 the log loss is scikit-learn's."""
-    assert metrics.logloss(LABELS_B, SCORES_B) == pytest.approx(log_loss(LABELS_B, SCORES_B), rel=1e-12)
 
 
 def test_logloss_of_certain_rows_is_clipped():
