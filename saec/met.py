@@ -9,11 +9,12 @@ Shapes: B rows of the hour.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from saec.carry import carried_from, state_schema
+from saec.carry import carried_from
 from saec.compress.challenger import Challenger
 from saec.data.meaning import encoding
 from saec.data.schema import parse_schema, schema_of, schema_text
@@ -37,22 +38,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def challenger_of(plan: HourPlan, workspace: Workspace) -> Challenger:
+def challenger_of(plan: HourPlan, workspace: Workspace, *, to_train: bool = False) -> Challenger:
     """The challenger after the hour before, or one that has seen nothing.
+
+    Args:
+        plan: of the hour.
+        workspace: of the plan.
+        to_train: whether it is to learn; else network and codebooks are only to be looked at.
 
     Raises:
         ConfigError: reason "meaning", when it was trained for other fields and may not be carried over.
     """
     if plan.challenger is None:
         return Challenger(plan.config)
-    arrays, sources_F = _state(workspace, plan.challenger)
-    return Challenger.restore(plan.config, arrays, f"checkpoint {plan.challenger}", sources_F)
+    name = plan.challenger
 
+    def restored(arrays: Arrays) -> Challenger:
+        return Challenger.restore(plan.config, arrays, f"checkpoint {name}", carried_from(workspace, arrays, name))
 
-def _state(workspace: Workspace, challenger: str) -> tuple[Arrays, tuple[int, ...] | None]:
-    """The arrays of a challenger's checkpoint, and from which of its fields those of the settings go on."""
-    arrays = workspace.checkpoints.load(challenger)
-    return arrays, carried_from(workspace, arrays, challenger)
+    if to_train:
+        return workspace.take_challenger(name, restored)
+    return copy.copy(workspace.challenger(name, restored))
 
 
 def other_schemas(plan: HourPlan, workspace: Workspace) -> dict[str, Schema]:
@@ -67,8 +73,7 @@ def other_schemas(plan: HourPlan, workspace: Workspace) -> dict[str, Schema]:
               if name and entries(store.manifest(name))[SCHEMA].sha256 != sha256]
     schemas = [parse_schema((store.open(name) / SCHEMA).read_bytes()) for name in others]
     if plan.challenger is not None:
-        arrays, _ = _state(workspace, plan.challenger)
-        schemas.append(state_schema(arrays, f"checkpoint {plan.challenger}"))
+        schemas.append(parse_schema(challenger_of(plan, workspace).files[SCHEMA]))
     found = {encoding(schema): schema for schema in schemas}
     found.pop(encoding(schema_of(plan.config)), None)
     return found

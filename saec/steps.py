@@ -16,13 +16,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
+import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from saec.compress.artifact import compression_figures, write_artifact, write_recorded
 from saec.compress.auto import Auto
@@ -168,7 +170,7 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     labels_B, weights_B = rows.labels_B, rows.weights_B
     arrays, cut = workspace.read(plan.hour, clustered.codes), trained.cut
     candidate, version = (Coding.from_arrays(section(arrays, f"{part}.")) for part in (CANDIDATE, VERSION))
-    challenger = challenger_of(plan, workspace)
+    challenger = challenger_of(plan, workspace, to_train=True)
     challenger.learn(arrays["codes_BS"][:cut], labels_B[:cut], weights_of(weights_B, slice(cut)))
     _write(plan, workspace, CANDIDATE, challenger.moved_on(candidate), candidate)
     gate_codes_GS = arrays["codes_BS"][cut:]
@@ -180,10 +182,10 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     reached("retrain.learnt")
     sizes = _write(plan, workspace, VERSION, challenger, version)
     made = sorted((workspace.folder(plan.hour) / VERSION).iterdir())
-    challenger.files = {path.name: path.read_bytes() for path in made}
+    challenger.files, challenger.sources_F = {path.name: path.read_bytes() for path in made}, None
     reached("retrain.version-written")
     return Retrained(
-        challenger=workspace.checkpoints.save(plan.hour, "challenger", challenger.snapshot()),
+        challenger=workspace.save_challenger(plan.hour, challenger),
         learnt=workspace.write(plan.hour, "learnt.safetensors", learnt),
         sizes=sizes,
         figures=compression_figures(
@@ -295,9 +297,15 @@ def _settled(plan: HourPlan) -> Workspace:
     Each step does this: torch's thread count is per thread, and a flow may run each step in a thread of its own.
     """
     torch.set_num_threads(plan.config.threads)
-    threadpool_limits(plan.config.threads, user_api="blas")
+    _libraries(len(sys.modules)).limit(limits=plan.config.threads, user_api="blas")
     torch.use_deterministic_algorithms(mode=True)
     return plan.workspace
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001 - what was found holds until more are imported
+    """The numeric libraries of the process; finding them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def _other_keys(plan: HourPlan, workspace: Workspace, ingested: IngestRecord) -> dict[str, Keys]:

@@ -7,20 +7,21 @@
     workspace/aside/20171001T03/    the same of an hour that a backfill does aside
 
 Decisions: steps hand each other names and digests, never data; a file is verified against its digest when it is read.
-The original stays in memory between steps of one process (it is what is big), under the name of the checkpoint it
-equals; a step that finds another name, or none, reads the checkpoint. Both ways give the same bytes.
+Original and challenger stay in memory between steps of one process, under the names of the checkpoints they equal; a
+step that finds another name, or none, reads the checkpoint. Both ways give the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from safetensors.numpy import load, save
 
+from saec.compress.challenger import Challenger
 from saec.data.late import encoded_alike, load_identities
 from saec.durable import make_folder, sha256_file, sync_folder, write_file
 from saec.errors import IntegrityError
@@ -30,7 +31,7 @@ from saec.store.model_store import ModelStore, open_store
 from saec.train.original import Original
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from saec.config import Config
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from saec.hours import Hour
     from saec.train.tensors import Arrays
 
-
+M = TypeVar("M")
 _STANDING, _ASIDE = "hours", "aside"
 _HOUR_FOLDERS = "[0-9]*T[0-9][0-9]"
 
@@ -51,11 +52,21 @@ class FileDigest:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Resident:
+    """The models in memory, at most one of each kind, by the names of the checkpoints that they equal."""
+
+    digest: str
+    """Of their settings."""
+    originals: dict[str, Original] = field(default_factory=dict)
+    challengers: dict[str, Challenger] = field(default_factory=dict)
+
+
 class Workspace:
     """The folders of one pipeline."""
 
-    _resident: tuple[str, str, Original] | None = None
-    """The original in memory, the checkpoint it equals and the digest of its settings; one a process."""
+    _resident: Resident | None = None
+    """What is in memory, for all workspaces of the process."""
 
     def __init__(self, config: Config, *, aside: bool = False) -> None:
         """The workspace that the configuration names; nothing is made until something is written.
@@ -125,15 +136,16 @@ class Workspace:
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
         """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
         name = self.checkpoints.save(hour, "original", original.snapshot(), base)
-        Workspace._resident = (name, self.config.digest, original)
+        keep(self._in_memory.originals, name, original)
         return name
 
     def original(self, name: str) -> Original:
         """The original of a checkpoint, only to be looked at."""
-        if Workspace._resident is None or Workspace._resident[:2] != (name, self.config.digest):
-            original = Original.restore(self.config, self.checkpoints.load(name), f"checkpoint {name}")
-            Workspace._resident = (name, self.config.digest, original)
-        return Workspace._resident[2]
+        found = self._in_memory.originals.get(name)
+        if found is None:
+            found = Original.restore(self.config, self.checkpoints.load(name), f"checkpoint {name}")
+            keep(self._in_memory.originals, name, found)
+        return found
 
     def take_original(self, name: str | None, sources_F: tuple[int, ...] | None = None) -> Original:
         """The original of a checkpoint (None: a fresh one), to be trained: it leaves the memory until it is saved.
@@ -148,8 +160,40 @@ class Workspace:
             original = self.original(name)
         else:
             original = Original.restore(self.config, self.checkpoints.load(name), f"checkpoint {name}", sources_F)
-        Workspace._resident = None
+        self._in_memory.originals.clear()
         return original
+
+    def save_challenger(self, hour: Hour, challenger: Challenger) -> str:
+        """Checkpoint the challenger and keep it in memory; returns the checkpoint's name."""
+        name = self.checkpoints.save(hour, "challenger", challenger.snapshot())
+        keep(self._in_memory.challengers, name, challenger)
+        return name
+
+    def challenger(self, name: str, restored: Callable[[Arrays], Challenger]) -> Challenger:
+        """The challenger of a checkpoint, only to be looked at.
+
+        Args:
+            name: of the checkpoint.
+            restored: makes it of the checkpoint's arrays, where it is not in memory.
+        """
+        found = self._in_memory.challengers.get(name)
+        if found is None:
+            found = restored(self.checkpoints.load(name))
+            keep(self._in_memory.challengers, name, found)
+        return found
+
+    def take_challenger(self, name: str, restored: Callable[[Arrays], Challenger]) -> Challenger:
+        """The challenger of a checkpoint, to be trained; arguments as for `challenger`."""
+        challenger = self.challenger(name, restored)
+        self._in_memory.challengers.clear()
+        return challenger
+
+    @property
+    def _in_memory(self) -> Resident:
+        """What is in memory of these settings."""
+        if Workspace._resident is None or Workspace._resident.digest != self.config.digest:
+            Workspace._resident = Resident(self.config.digest)
+        return Workspace._resident
 
     def clear(self, hour: Hour, *, keep: tuple[str, ...]) -> None:
         """Remove what the steps of an hour needed only among themselves."""
@@ -180,3 +224,9 @@ class Workspace:
     def drop_aside(self) -> None:
         """Remove the folders of all hours that were done aside."""
         shutil.rmtree(self.config.workspace / _ASIDE, ignore_errors=True)
+
+
+def keep(models: dict[str, M], name: str, model: M) -> None:
+    """Keep a model in memory in the place of the one that was there."""
+    models.clear()
+    models[name] = model

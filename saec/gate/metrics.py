@@ -59,7 +59,7 @@ def auc(labels_B: Labels, scores_B: Floats, weights_B: Weights = None) -> float:
     shares_B = 1.0 if weights_B is None else weights_B[order_B]
     positive_T = np.cumsum(clicked_B * shares_B)[ends_T]
     negative_T = 1 + ends_T - positive_T if weights_B is None else np.cumsum((1 - clicked_B) * shares_B)[ends_T]
-    if len(ends_T) > 2:  # noqa: PLR2004 - only corners of the curve matter
+    if len(ends_T) > 2:  # only corners of the curve matter
         corner_T = (np.diff(positive_T, 2) != 0) | (np.diff(negative_T, 2) != 0)
         kept_T = np.concatenate([[True], corner_T, [True]])
         positive_T, negative_T = positive_T[kept_T], negative_T[kept_T]
