@@ -89,7 +89,8 @@ def _peeled_compiled(library: Library, hash_N: Keys, layout: Layout) -> Peeled |
     """`peel` in compiled code."""
     count, cells = hash_N.size, layout.cells
     state_C, claims_N = np.zeros(cells, np.int64), np.empty(count, np.int64)
-    alone, peeled = np.empty(max(cells, 4 * count), np.int64), Peeled(*np.empty((2, count), np.int64), [])
+    alone = np.empty(max(cells, 4 * count), np.int64)
+    peeled = Peeled(np.empty(count, np.int64), np.empty(count, np.int64), [])
     refused = library.functions.saec_peel(
         hash_N.ctypes.data, count, layout.segments, layout.segment_length, cells, state_C.ctypes.data,
         claims_N.ctypes.data, alone.ctypes.data, peeled.keys_N.ctypes.data, peeled.cells_N.ctypes.data,

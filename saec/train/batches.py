@@ -88,20 +88,34 @@ class Touched:
     """The share it went in with; None when all are 1."""
 
     @classmethod
-    def of(cls, places_BS: Tensor, pooling: Pooling) -> Touched:
-        """Sort the cells of a batch by vector."""
-        flat = places_BS.numpy().ravel()
+    def of(cls, parts: Sequence[Tensor], pooling: Pooling) -> Touched:
+        """Sort the cells of a batch by vector.
+
+        Args:
+            parts: places [B, S] that are added up, no vector being in more than one of them.
+            pooling: of each.
+        """
+        first, *others = (part_BS.numpy() for part_BS in parts)
+        flat = np.concatenate([first, *others], axis=1).ravel() if others else first.ravel()
         packed = (flat << _CELL_BITS) | np.arange(len(flat))
         packed.sort()
         packed = packed[np.searchsorted(packed, 0) :]  # padding is negative
         places_C, cells_C = packed >> _CELL_BITS, packed & ((1 << _CELL_BITS) - 1)
-        first_N = np.flatnonzero(np.diff(places_C, prepend=-1))
+        starts_C = np.empty(len(places_C), bool)
+        starts_C[:1] = True
+        np.not_equal(places_C[1:], places_C[:-1], out=starts_C[1:])
+        first_N = np.flatnonzero(starts_C)
         places_N, starts_N = torch.from_numpy(places_C[first_N]), torch.from_numpy(first_N)
-        if pooling.trivial:
+        slots = len(pooling.slot_fields)
+        if pooling.trivial and not others:
             return cls(places_N, starts_N, torch.from_numpy(cells_C), None)
-        row_C, slot_C = np.divmod(cells_C, len(pooling.slot_fields))
+        row_C, slot_C = np.divmod(cells_C, slots * len(parts))
+        slot_C %= slots
+        if pooling.trivial:
+            return cls(places_N, starts_N, torch.from_numpy(row_C * slots + slot_C), None)
         field_vectors_C = row_C * pooling.fields + np.array(pooling.slot_fields)[slot_C]
-        return cls(places_N, starts_N, torch.from_numpy(field_vectors_C), pooling.shares(places_BS).flatten()[cells_C])
+        shares_C = torch.cat([pooling.shares(part_BS) for part_BS in parts], 1).flatten()[cells_C]
+        return cls(places_N, starts_N, torch.from_numpy(field_vectors_C), shares_C)
 
     def sum(self, gradient_BFD: Tensor) -> Tensor:
         """Gradient of each distinct vector (N, D), from the gradient of the batch's field vectors."""

@@ -24,6 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from saec.errors import TrainingError
 from saec.gate.metrics import weights_of
+from saec.train.adamw import AdamW
 from saec.train.batches import Touched
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ class Learner:
         self.network = network
         self.pooling = pooling
         self.config = config
-        self.optimiser = torch.optim.AdamW(
-            network.parameters(), lr=config.dense_learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimiser = AdamW(network.parameters(), config.dense_learning_rate, config.weight_decay)
         self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and gains_from_bfloat16())
 
     def fit(
@@ -88,13 +87,12 @@ class Learner:
         Raises:
             TrainingError: when the loss is no longer a finite number.
         """
-        if not self.optimiser.state:
+        if not self.optimiser.started:
             first = slice(0, self.config.batch_rows)
             self._start(labels_B[first], weights_of(weights_B, first))
         weights = None if weights_B is None else torch.from_numpy(weights_B.astype(np.float32))
         labels = torch.from_numpy(labels_B.astype(np.float32))
         generator = torch.Generator().manual_seed(seed)
-        self.network.train()
         total, batches = 0.0, 0
         for start in range(0, len(labels_B), self.config.batch_rows):
             rows = slice(start, start + self.config.batch_rows)
@@ -116,7 +114,6 @@ class Learner:
 
     def score(self, vectors_UD: Tensor, places_BS: Tensor, added_BS: Tensor | None = None) -> NDArray[np.float64]:
         """Probability of a click for each row, shape (B,); places as in `fit`."""
-        self.network.eval()
         scores = [np.zeros(0)]
         parts_BS = (places_BS,) if added_BS is None else (places_BS, added_BS)
         with torch.no_grad():
@@ -157,13 +154,12 @@ class Learner:
         else:
             stand_for = float(weights_B.sum())
             loss = binary_cross_entropy_with_logits(logits_B, labels_B, weights_B, reduction="sum") / stand_for
-        self.optimiser.zero_grad()
+        self.optimiser.forget_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         assert vectors_BFD.grad is not None
-        for places_BS in parts:
-            touched = Touched.of(places_BS, self.pooling)
-            self._adagrad(working, touched.places_N, touched.sum(vectors_BFD.grad) * stand_for)
+        touched = Touched.of(parts, self.pooling)
+        self._adagrad(working, touched.places_N, touched.sum(vectors_BFD.grad) * stand_for)
         return loss.item()
 
     def _adagrad(self, working: WorkingSet, places_N: Tensor, gradient_ND: Tensor) -> None:

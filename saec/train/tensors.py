@@ -72,21 +72,24 @@ def check_parameters(network: nn.Module, arrays: Arrays, origin: str) -> None:
 def learner_state(learner: Learner) -> Arrays:
     """The network's parameters and the optimiser's moments, as `network.NAME` and `optimiser.MOMENT.NAME`."""
     state = {f"network.{name}": value for name, value in network_arrays(learner.network).items()}
-    for name, parameter in learner.network.named_parameters():
-        for moment, value in learner.optimiser.state.get(parameter, {}).items():
-            state[f"optimiser.{moment}.{name}"] = value.numpy().copy()
+    optimiser = learner.optimiser
+    if optimiser.started:
+        for place, (name, _) in enumerate(learner.network.named_parameters()):
+            moments = (optimiser.steps, optimiser.means[place], optimiser.squares[place])
+            state |= {f"optimiser.{moment}.{name}": value.numpy().copy()
+                      for moment, value in zip(_MOMENTS, moments, strict=True)}
     return state
 
 
 def restore_learner(learner: Learner, state: Arrays, origin: str) -> None:
     """Put a learner into the state that `learner_state` gave."""
     load_network(learner.network, section(state, "network."), origin)
-    for name, parameter in learner.network.named_parameters():
-        learner.optimiser.state.pop(parameter, None)
-        if f"optimiser.step.{name}" in state:
-            learner.optimiser.state[parameter] = {
-                moment: torch.from_numpy(state[f"optimiser.{moment}.{name}"].copy()) for moment in _MOMENTS
-            }
+    optimiser = learner.optimiser
+    for place, (name, _) in enumerate(learner.network.named_parameters()):
+        moments = (optimiser.steps, optimiser.means[place], optimiser.squares[place])
+        for moment, value in zip(_MOMENTS, moments, strict=True):
+            saved = state.get(f"optimiser.{moment}.{name}")
+            value.zero_() if saved is None else value.copy_(torch.from_numpy(saved))
 
 
 def section(state: Arrays, prefix: str) -> Arrays:

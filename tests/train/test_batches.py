@@ -50,12 +50,24 @@ def test_gradients_are_those_of_autograd(pooling):
     gradient_BFD = torch.randn(len(places_BS), pooling.fields, 5, generator=torch.Generator().manual_seed(2))
     vectors_UD.requires_grad_()
     mean_of_rows(pooling, vectors_UD, places_BS).backward(gradient_BFD)
-    touched = Touched.of(places_BS, pooling)
+    touched = Touched.of((places_BS,), pooling)
     assert touched.places_N.tolist() == sorted(set(places_BS[places_BS >= 0].tolist()))
     torch.testing.assert_close(touched.sum(gradient_BFD), vectors_UD.grad[touched.places_N])
     others = np.setdiff1d(np.arange(40), touched.places_N)
     assert len(others) > 0
     assert not vectors_UD.grad[others].any()
+
+
+@pytest.mark.parametrize("pooling", LAYOUTS.values(), ids=LAYOUTS)
+def test_parts_are_summed_as_each_alone(pooling):
+    """Of parts that share no vector, each vector's gradient is what the part alone would give it, bit for bit."""
+    first_BS, _ = a_batch(pooling)
+    second_BS = torch.where(first_BS < 0, first_BS, first_BS.flip(0).clamp_min(0) + 1000)
+    gradient_BFD = torch.randn(len(first_BS), pooling.fields, 5, generator=torch.Generator().manual_seed(2))
+    both = Touched.of((first_BS, second_BS), pooling)
+    alone = [Touched.of((part_BS,), pooling) for part_BS in (first_BS, second_BS)]
+    assert torch.equal(both.places_N, torch.cat([touched.places_N for touched in alone]))
+    assert torch.equal(both.sum(gradient_BFD), torch.cat([touched.sum(gradient_BFD) for touched in alone]))
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -64,7 +76,7 @@ def test_any_padding(rows):
     """Whatever is padded, even everything, a cell counts its share once: the shares of a used field add up to one."""
     pooling = Pooling.of((0, 0, 1))
     places_BS = torch.tensor(rows)
-    touched = Touched.of(places_BS, pooling)
+    touched = Touched.of((places_BS,), pooling)
     ones_BFD = torch.ones(len(rows), 2, 1)
     used_fields = int((places_BS[:, :2] >= 0).any(1).sum() + (places_BS[:, 2] >= 0).sum())
     assert -1 not in touched.places_N
@@ -74,7 +86,7 @@ def test_any_padding(rows):
 def test_a_large_place_keeps_apart():
     """Places beyond 2^31 and their cells share one sort key without mixing."""
     places_BS = torch.tensor([[2**31 - 2, 0], [2**31 - 1, 2**31 - 2]])
-    touched = Touched.of(places_BS, Pooling.of((0, 1)))
+    touched = Touched.of((places_BS,), Pooling.of((0, 1)))
     assert touched.places_N.tolist() == [0, 2**31 - 2, 2**31 - 1]
     assert touched.field_vectors_C.tolist() == [1, 0, 3, 2]
 

@@ -217,7 +217,7 @@ def test_scoring_changes_nothing():
     learner.score(working.vectors_UD, places_BS)
     assert torch.equal(working.vectors_UD, some_vectors().vectors_UD)
     assert all(torch.equal(*pair) for pair in zip(weights, learner.network.parameters(), strict=True))
-    assert not learner.optimiser.state
+    assert not learner.optimiser.started
 
 
 def test_bfloat16_is_close_to_float32():
