@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Self, Unpack, cast
+from typing import Any, Self, Unpack, cast
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from saec.errors import LeaseLost, LedgerError
 from saec.failpoints import reached
@@ -167,7 +167,9 @@ class Ledger:
     def stage(self, lease: Lease, hour: Hour, name: str) -> None:
         """Note the step that an attempt has reached."""
         with self._writing(lease) as session:
-            self._required(session, hour).stage = name
+            noted = session.execute(update(self._table).where(self._table.hour == hour.index).values(stage=name))
+            if not cast("CursorResult[Any]", noted).rowcount:
+                self._required(session, hour)
 
     def finish(self, lease: Lease, hour: Hour, outcome: str, reason: str | None = None,
                **result: Unpack[Result]) -> HourRow:
@@ -245,12 +247,18 @@ class Ledger:
         rows = self.rows(hour, hour)
         return rows[0] if rows else None
 
-    def rows(self, first: Hour | None = None, last: Hour | None = None) -> list[HourRow]:
-        """The hours from `first` to `last`, both included, that were ever begun, oldest first."""
+    def rows(self, first: Hour | None = None, last: Hour | None = None, *, records: bool = True) -> list[HourRow]:
+        """The hours from `first` to `last`, both included, that were ever begun, oldest first.
+
+        Args:
+            first: The oldest; as old as any when left out.
+            last: The newest; as new as any when left out.
+            records: Whether with their records, which take most of the time; else these are None.
+        """
         return self._rows(lambda table: [
             *([table.hour >= first.index] if first is not None else []),
             *([table.hour <= last.index] if last is not None else []),
-        ])
+        ], records=records)
 
     def latest_trained(self, before: Hour) -> HourRow | None:
         """The newest hour earlier than `before` that left a checkpoint: the one to go on from."""
@@ -266,19 +274,23 @@ class Ledger:
         return self._rows(lambda _: [], newest=last)
 
     def _rows(
-        self, conditions: Callable[[HourTable], list[ColumnElement[bool]]], newest: int | None = None
+        self, conditions: Callable[[HourTable], list[ColumnElement[bool]]], newest: int | None = None, *,
+        records: bool = True,
     ) -> list[HourRow]:
         """Hours of which all conditions hold, as this ledger sees them, oldest first; only the newest so many."""
         def matching(session: Session, table: HourTable) -> list[HourRecord]:
             query = select(table).where(*conditions(table)).order_by(table.hour.desc()).limit(newest)
             if self._table is not table:
                 query = query.where(table.hour.not_in(select(self._table.hour)))
+            if not records:
+                query = query.options(defer(table.record, raiseload=True))
             return list(session.scalars(query))
 
         with self._reading() as session:
             tables: list[HourTable] = [HourRecord] if self._table is HourRecord else [HourRecord, self._table]
             found = [row for table in tables for row in matching(session, table)]
-            return [hour_row(row) for row in sorted(found, key=lambda row: row.hour)][-(newest or len(found)):]
+            rows = sorted(found, key=lambda row: row.hour)[-(newest or len(found)):]
+            return [hour_row(row, record=records) for row in rows]
 
     def _required(self, session: Session, hour: Hour) -> HourRecord:
         """The row of an hour that was begun."""

@@ -157,9 +157,9 @@ class SchemaRecord(Table, kw_only=True):
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
-def hour_row(row: HourColumns) -> HourRow:
-    """The row as a value that outlives its session."""
-    values = {field.name: getattr(row, field.name) for field in fields(HourRow)}
+def hour_row(row: HourColumns, *, record: bool = True) -> HourRow:
+    """The row as a value that outlives its session, without its record where that was not read."""
+    values = {field.name: getattr(row, field.name) for field in fields(HourRow) if record or field.name != "record"}
     parent = None if row.parent is None else Hour(row.parent)
     return HourRow(**values | {"hour": Hour(row.hour), "parent": parent})
 

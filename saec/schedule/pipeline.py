@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from saec.data.partitions import available_hours
@@ -298,9 +299,10 @@ class Pipeline:
         """
         store = self.workspace.store()
         live = store.live()
-        kept = set(store.versions())
+        kept = cache(lambda: set(store.versions()))  # asked for where the live one will not do
         for version in self._champions(hour, live.version if live else None, aside=aside):
-            if version > hour.compact or (version not in kept and (live is None or version != live.version)):
+            is_live = live is not None and version == live.version
+            if version > hour.compact or not (is_live or version in kept()):
                 continue
             if not (problems := store.verify(version)):
                 return version

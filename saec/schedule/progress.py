@@ -113,7 +113,8 @@ def look_ahead(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None
     newest = ledger.newest()
     last = max(asked.last, newest[-1].hour) if asked.follow and newest else asked.last
     beyond = not newest or newest[-1].hour < last  # then what comes later says whether an absent hour is only late
-    rows, available = ledger.rows(asked.first), available_hours(config.data, asked.first, None if beyond else last)
+    rows = ledger.rows(asked.first, records=False)
+    available = available_hours(config.data, asked.first, None if beyond else last)
     known = max([*available, *(row.hour for row in rows[-1:])], default=asked.first - 1)
     end = min(last, known + 1)
     plan = backfill_hours(rows or newest, {hour: mark for hour, mark in available.items() if hour <= last}, asked.first,

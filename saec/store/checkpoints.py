@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MOST_DELTAS = 23
 _NAME_DIGITS = 16
 _LONGEST_HEADER = 1 << 20
+_METADATA = '{"__metadata__":'
 
 
 class Checkpoints:
@@ -142,7 +143,12 @@ _REDO = "do the hours from an earlier checkpoint again: saec backfill --from HOU
 
 def _parse_header(file: BinaryIO) -> dict[str, Any]:
     (length,) = struct.unpack("<Q", file.read(8))
-    header = json.loads(json.loads(file.read(min(length, _LONGEST_HEADER)))["__metadata__"]["saec"])
+    text = file.read(min(length, _LONGEST_HEADER)).decode()
+    if text.startswith(_METADATA):  # the rest, which describes each array, is the longest part
+        metadata, _ = json.JSONDecoder().raw_decode(text, len(_METADATA))
+    else:
+        metadata = json.loads(text)["__metadata__"]
+    header = json.loads(metadata["saec"])
     return {name: header[name] for name in ("base", "depth", "lengths")}
 
 

@@ -135,7 +135,7 @@ class VersionStore:
         folders: dict[str, set[str]] = {}
         for name in self.objects.list("versions"):
             _, version, *rest = name.split("/", 2)
-            if rest and _is_version(version):
+            if rest and (version in folders or _is_version(version)):
                 folders.setdefault(version, set()).add(rest[0])
         return dict(sorted(folders.items()))
 
