@@ -229,6 +229,8 @@ class Challenger:
         for newcomers, field in np.ndindex(*saved_2F.shape):
             taken_BS = (slot_fields_S == field) & (codes_BS == NEWCOMER if newcomers else codes_BS >= CLUSTERS)
             concerned_B = taken_BS.any(1)
+            if not concerned_B.any():
+                continue
             without_BS = np.where(taken_BS, DEFAULT, codes_BS)[concerned_B]
             added_B = row_losses(labels_B[concerned_B], self.score(without_BS)) - losses_B[concerned_B]
             added_B *= shares_B[concerned_B]

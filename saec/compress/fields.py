@@ -93,8 +93,11 @@ def cluster_fields(
             float(drawn_errors_F[field]), guess_H=old_codes_H[chosen].astype(np.int64) - CLUSTERS,
         )
 
-    with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        by_field = list(pool.map(of_field, range(len(heads))))
+    if config.threads == 1:
+        by_field = [of_field(field) for field in range(len(heads))]
+    else:
+        with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            by_field = list(pool.map(of_field, range(len(heads))))
     centroids = Centroids.joined([found.centroids_KD for found in by_field])
     codes_H = np.zeros(len(fields_H), np.int16)
     for chosen, found in zip(heads, by_field, strict=True):
