@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -141,6 +141,14 @@ def test_rows_come_in_the_order_of_hours(ledger, lease):
     assert [row.hour for row in ledger.rows(HOUR + 1, HOUR + 2)] == [HOUR + 1, HOUR + 2]
     assert [row.hour for row in ledger.rows(first=HOUR + 3)] == [HOUR + 3]
     assert ledger.rows(last=HOUR - 1) == []
+
+
+def test_rows_may_do_without_records(ledger, lease):
+    """A look over many hours need not read what each is told by; all else is there."""
+    trained(ledger, lease, HOUR, record={"challenger": "name"})
+    (whole,), (bare,) = ledger.rows(), ledger.rows(records=False)
+    assert whole.record == {"challenger": "name"}
+    assert bare == replace(whole, record=None)
 
 
 def test_the_chain_goes_on_from_the_latest_trained_hour(ledger, lease):

@@ -1,8 +1,9 @@
-"""The workspace: files with digests, and the original that stays in memory."""
+"""The workspace: files with digests, and the models that stay in memory."""
 
 import numpy as np
 import pytest
 
+from saec.compress.challenger import Challenger
 from saec.errors import IntegrityError
 from saec.hours import Hour
 from saec.workspace import Workspace
@@ -83,3 +84,31 @@ def test_original_in_memory_is_of_one_configuration(undisturbed):
     config = undisturbed.config(compression={"codewords": 3})
     assert Workspace(config).original(name).config.compression.codewords == 3
     assert Workspace(undisturbed.config()).original(name).config == one.config
+
+
+def test_challenger_taken_to_be_trained_leaves_the_memory(undisturbed):
+    """It is read once to be looked at by any number of steps, and again after somebody took it to be trained."""
+    config, name, read = undisturbed.config(), undisturbed.rows()[-1].record["challenger"], []
+
+    def restored(arrays):
+        read.append(arrays)
+        return Challenger.restore(config, arrays, "saved")
+
+    Workspace._resident = None
+    looked_at = Workspace(config).challenger(name, restored)
+    assert Workspace(config).challenger(name, restored) is looked_at
+    assert Workspace(config).take_challenger(name, restored) is looked_at
+    assert len(read) == 1
+    assert Workspace(config).challenger(name, restored) is not looked_at
+
+
+def test_hours_in_one_process_read_no_training_state(fresh, monkeypatch):
+    """What an hour leaves in memory is what the next one goes on from."""
+    def unwanted(*_):
+        raise AssertionError("read from a checkpoint")
+
+    with fresh.pipeline() as pipeline, pipeline.leased() as lease:
+        for number, hour in enumerate(fresh.hours[:3]):
+            assert pipeline.do(lease, hour).checkpoint
+            if number == 0:
+                monkeypatch.setattr(type(pipeline.workspace.checkpoints), "load", unwanted)
