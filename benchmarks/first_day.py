@@ -220,6 +220,9 @@ class Day:
     published: int
     """Hours published."""
     published_by_hand: int
+    ratio: float
+    """Bytes of the original's rows and keys over those of the newest version's."""
+    ratio_by_hand: float
     init_seconds: float
     run_seconds: float
 
@@ -246,9 +249,9 @@ def _beside(folder: Path, source: str, by_hand: Callable[[dict[str, Any]], dict[
     run_seconds = time.perf_counter() - started
     (folder / "hand.yaml").write_text(yaml.safe_dump(by_hand(yaml.safe_load((folder / "saec.yaml").read_text()))))
     _saec(folder, "run", "--config", "hand.yaml", codes=(0, 3))
-    (auc, published), (auc_by_hand, published_by_hand) = (
+    (auc, published, ratio), (auc_by_hand, published_by_hand, ratio_by_hand) = (
         _served(folder, config, later) for config in ("saec.yaml", "hand.yaml"))
-    return Day(auc, auc_by_hand, published, published_by_hand, init_seconds, run_seconds)
+    return Day(auc, auc_by_hand, published, published_by_hand, ratio, ratio_by_hand, init_seconds, run_seconds)
 
 
 def real_log(folder: Path) -> Day:
@@ -269,11 +272,14 @@ def by_hand(settings: dict[str, Any]) -> dict[str, Any]:
             "model": {"hidden": [64, 32]}, "training": {"batch_rows": 256}}
 
 
-def _served(folder: Path, config: str, first: Hour) -> tuple[float, int]:
-    """AUC of the version made from the hour before, pooled over later hours; and hours published in all."""
+def _served(folder: Path, config: str, first: Hour) -> tuple[float, int, float]:
+    """AUC of the version made from the hour before, pooled over later hours; hours published in all; newest ratio."""
     summary = json.loads(_saec(folder, "report", "--summary", "--json", "--from", str(first), "--config", config))
     whole = json.loads(_saec(folder, "report", "--summary", "--json", "--config", config))
-    return float(summary["served"]["all"]["version-original"]["auc_version"]), int(whole["outcomes"]["PUBLISHED"])
+    hours = json.loads(_saec(folder, "report", "--json", "--from", str(first), "--config", config))
+    ratios = [hour["ratio_total"] for hour in hours if hour.get("ratio_total")]
+    return (float(summary["served"]["all"]["version-original"]["auc_version"]), int(whole["outcomes"]["PUBLISHED"]),
+            float(ratios[-1]))
 
 
 def _saec(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> str:
@@ -307,6 +313,8 @@ def _keep(figures: Figures, name: str, hours: int, day: Day, within: float) -> N
     figures.add(f"{name}: AUC by hand", round(day.auc_by_hand, 4), "AUC")
     figures.add(f"{name}: hours published", day.published, f"of {hours}", ">= 1", day.published >= 1)
     figures.add(f"{name}: hours published by hand", day.published_by_hand, f"of {hours}")
+    figures.add(f"{name}: ratio by saec init, newest version", round(day.ratio), "times smaller")
+    figures.add(f"{name}: ratio by hand", round(day.ratio_by_hand), "times smaller")
     figures.add(f"{name}: saec init", round(day.init_seconds, 1), "s")
     figures.add(f"{name}: saec run", round(day.run_seconds, 1), "s")
     print(name, day, flush=True)
