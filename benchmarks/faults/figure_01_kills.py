@@ -21,7 +21,7 @@ from benchmarks.faults import children
 from benchmarks.record import Figures
 from tests.conftest import Site
 
-KILLS, SHORT = 200, 20
+KILLS, SHORT = 200, 8
 PLACES = 40
 _RETENTION = {"versions": 2, "checkpoints": 4}
 _PASSING = ("ledger.db", "metrics.prom", "run.lock", "store/releases/")

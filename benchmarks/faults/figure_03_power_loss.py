@@ -7,15 +7,15 @@ that. Only disks that differ within a drill are counted. Mistakes are noticed by
 
 from __future__ import annotations
 
+import logging
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
+from benchmarks.faults import children
 from benchmarks.faults.children import scratch
 from benchmarks.faults.mutants import PLANTS, VARIABLE
 from benchmarks.record import ROOT, Figures
@@ -55,8 +55,15 @@ def _disks(seed: int, every: int) -> Iterator[list[str]]:
 
 
 def _tested(planted: str, tests: str) -> int:
-    """How pytest ends on one mistake, without what needs S3."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not s3", "-p", "benchmarks.faults.mutants", tests]
+    """How pytest ends on one mistake, without what needs S3; in a child, which need not import all of it again."""
+    def run() -> None:
+        os.environ[VARIABLE] = planted
+        logging.disable(logging.NOTSET)
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        os._exit(pytest.main([
+            "-q", "-x", "-k", "not s3", "-p", "no:cacheprovider", "-p", "benchmarks.faults.mutants",
+            f"--basetemp={folder}/tests", f"--rootdir={ROOT}", str(ROOT / tests)]))
+
     with scratch() as folder:
-        return subprocess.run([*command, f"--basetemp={folder}/tests"], cwd=ROOT, capture_output=True, check=False,
-                              env=os.environ | {VARIABLE: planted, "PYTHONPATH": str(ROOT)}).returncode
+        return children.end(children.fork(run))
