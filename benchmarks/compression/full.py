@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.compression import stored as how
 from benchmarks.compression.beside import SaecBeside
-from benchmarks.compression.stored import HeadIndex, as_int8, row_bytes
+from benchmarks.compression.stored import HeadIndex, row_bytes, timed
 from benchmarks.compression.stretch import HourRows, Served
 from saec.compress.dial import original_bytes
 from saec.config import Config
 from saec.data.vocabulary import HourFeatures
+from saec.hours import Hour
 from saec.train.original import Original
 
 FITTED_POINTS, FIT_ROUNDS = 128, 15
@@ -71,7 +73,7 @@ class FullTable:
         fp32 = original_bytes(original.config, rows)
         index = stored.index(0.0, 8)
         small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
-        yield Served("int8", stored.score(stored.vectors_VD, index, as_int8), small, 1.0, 0.0)
+        yield Served("int8", stored.score(stored.vectors_VD, index, how.as_int8), small, 1.0, 0.0)
         for name, threshold in self.filters.items():
             yield filtered(name, stored, threshold)
         for name, quantiser in self.quantisers.items():
@@ -96,18 +98,8 @@ class StoredTable:
 
     @cached_property
     def vectors_VD(self) -> NDArray[np.float32]:
-        """All rows as the original uses them in the hour, class rows added; default rows with that of the unknown."""
-        vocabulary, vectors_VD = self.original.vocabulary, self.original.table.vectors_VD.copy()
-        own = np.flatnonzero(vocabulary.row_V >= 0)
-        classes_N = vocabulary.class_rows(
-            vocabulary.fields_V[own].astype(np.int64), vocabulary.frequency(self.hour, own),
-            self.hour.index - vocabulary.last_seen_V[own].astype(np.int64),
-        )
-        vectors_VD[vocabulary.row_V[own]] += vectors_VD[classes_N]
-        defaults_F = np.arange(vocabulary.fields)
-        unknown_F = vocabulary.class_rows(defaults_F, np.zeros(len(defaults_F), np.float32), defaults_F)
-        vectors_VD[defaults_F] += vectors_VD[unknown_F]
-        return vectors_VD
+        """`vectors_at` the hour."""
+        return vectors_at(self.original, self.hour)
 
     def index(self, threshold: float, fingerprint_bits: int) -> HeadIndex:
         """A keyless index of the features that own a row and are at least so frequent."""
@@ -124,8 +116,27 @@ class StoredTable:
     ) -> NDArray[np.float64]:
         """Score the hour with these vectors, as they come back from how they are stored, found by an index."""
         served_U = index.serve(self.features.keys_U, self.rows_U, self.features.fields_U)
-        places_BS = torch.from_numpy(self.features.spread(np.arange(len(served_U))))
-        return self.original.learner.score(torch.from_numpy(stored(vectors_VD[served_U])), places_BS)
+        return self.score_rows(stored(vectors_VD[served_U]))
+
+    def score_rows(self, vectors_UD: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Score the hour with a vector for each of its distinct features."""
+        places_BS = torch.from_numpy(self.features.spread(np.arange(len(vectors_UD))))
+        return self.original.learner.score(torch.from_numpy(vectors_UD), places_BS)
+
+
+def vectors_at(original: Original, hour: Hour) -> NDArray[np.float32]:
+    """All rows as the original uses them in an hour, class rows added; default rows with that of the unknown."""
+    vocabulary, vectors_VD = original.vocabulary, original.table.vectors_VD.copy()
+    own = np.flatnonzero(vocabulary.row_V >= 0)
+    classes_N = vocabulary.class_rows(
+        vocabulary.fields_V[own].astype(np.int64), vocabulary.frequency(hour, own),
+        hour.index - vocabulary.last_seen_V[own].astype(np.int64),
+    )
+    vectors_VD[vocabulary.row_V[own]] += vectors_VD[classes_N]
+    defaults_F = np.arange(vocabulary.fields)
+    unknown_F = vocabulary.class_rows(defaults_F, np.zeros(len(defaults_F), np.float32), defaults_F)
+    vectors_VD[defaults_F] += vectors_VD[unknown_F]
+    return vectors_VD
 
 
 def filtered(name: str, table: StoredTable, threshold: float, fingerprint_bits: int = 8) -> Served:
@@ -134,8 +145,9 @@ def filtered(name: str, table: StoredTable, threshold: float, fingerprint_bits: 
     count, width = len(index.rows_N), original.config.model.width
     stored = count + original.vocabulary.fields
     size = index.bytes(max(1, (count - 1).bit_length())) + stored * row_bytes(width)
-    scores_B = table.score(table.vectors_VD, index, as_int8)
-    return Served(name, scores_B, size, len(original.table) / stored, 0.0)
+    vectors_VD = table.vectors_VD
+    scores_B, seconds = timed(lambda: table.score(vectors_VD, index, how.as_int8))
+    return Served(name, scores_B, size, len(original.table) / stored, 0.0, seconds)
 
 
 def quantised(table: StoredTable, quantiser: Quantiser) -> tuple[NDArray[np.float32], int, int]:
@@ -146,13 +158,13 @@ def quantised(table: StoredTable, quantiser: Quantiser) -> tuple[NDArray[np.floa
     """
     vocabulary, width = table.original.vocabulary, table.original.config.model.width
     decoded_VD = table.vectors_VD.copy()
-    decoded_VD[: vocabulary.fields] = as_int8(decoded_VD[: vocabulary.fields])
+    decoded_VD[: vocabulary.fields] = how.as_int8(decoded_VD[: vocabulary.fields])
     stored, codewords = 0, 1 << quantiser.code_bits
     own_V = np.flatnonzero(vocabulary.row_V >= 0)
     for field in range(vocabulary.fields):
         rows_N = vocabulary.row_V[own_V[vocabulary.fields_V[own_V] == field]]
         if len(rows_N) <= codewords:
-            decoded_VD[rows_N] = as_int8(decoded_VD[rows_N])  # no more rows than codewords: the codebook is the rows
+            decoded_VD[rows_N] = how.as_int8(decoded_VD[rows_N])  # no more rows than codewords: the codebook is the rows
             stored += len(rows_N)
             continue
         decoded_VD[rows_N] = _decoded(table.vectors_VD[rows_N], quantiser)
@@ -168,6 +180,6 @@ def _decoded(vectors_ND: NDArray[np.float32], quantiser: Quantiser) -> NDArray[n
     product.train(vectors_ND)
     shape = (quantiser.parts * product.ksub, product.dsub)
     centroids = faiss.vector_to_array(product.centroids).reshape(shape)
-    faiss.copy_array_to_vector(as_int8(centroids).ravel(), product.centroids)
+    faiss.copy_array_to_vector(how.as_int8(centroids).ravel(), product.centroids)
     decoded_ND: NDArray[np.float32] = product.decode(product.compute_codes(vectors_ND))
     return decoded_ND

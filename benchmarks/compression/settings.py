@@ -1,43 +1,70 @@
 """Which contestants there are at which size, and how each was tuned.
 
-Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at three
-sizes: what is best at 1/30 is used down to 1/100, what is best at 1/300 down to that, what is best at 1/1000 beyond.
-Best is AUC minus log loss. The original's own settings (network, rates, dropout, admission) are the configuration's; a
-peer starts from them.
+Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
+sizes that `TUNED_AT` names: what is best at 1/30 is used down to 1/100, what is best at 1/300 down to 1/500. Best is AUC
+minus log loss. The original's own settings (network, rates, dropout, admission) are the configuration's; a peer starts
+from them. A peer that cannot be made so small says so and is left out at that size; one that stores all it has in fewer
+bytes is measured with these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from benchmarks.compression.beside import saec_config
+from benchmarks.compression.cafe import Cafe
+from benchmarks.compression.cce import CCE
+from benchmarks.compression.coded import CodedPeer, Coder
 from benchmarks.compression.filtered import FilteredTable
+from benchmarks.compression.ftrl import FtrlPeer
 from benchmarks.compression.full import FullTable, Quantiser
 from benchmarks.compression.hashed import HashedTable, Hashing, QuotientRemainder
+from benchmarks.compression.hashed_features import KeyedPeer
+from benchmarks.compression.low_bits import LowBits
+from benchmarks.compression.mixed_bits import MixedBitsPeer
+from benchmarks.compression.robe import Robe
 from benchmarks.compression.stored import filtered_bytes, row_bytes
-from benchmarks.compression.stretch import Stretch
+from benchmarks.compression.stretch import HourRows, Served, Stretch
+from benchmarks.compression.trained_pq import TrainedPQ
 from saec.config import Config
 
-RATIOS = (30, 100, 200, 300, 500, 1000)
-TUNED_AT = {30: 30, 100: 30, 200: 300, 300: 300, 500: 1000, 1000: 1000}
+RATIOS = (10, 30, 100, 200, 300, 500, 1000, 3000)
+TUNED_AT = {10: 10, 30: 30, 100: 30, 200: 300, 300: 300, 500: 300, 1000: 1000, 3000: 3000}
 """The size at which a peer's settings for a size are chosen."""
 Choice = dict[str, Any]
 
+RATES = (1.0, 0.5, 2.0, 4.0)
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "rate": (1.0, 0.5, 2.0, 4.0, 8.0)},
+    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "rate": (*RATES, 8.0)},
     "quotient-remainder": {
         "combine": ("sum", "product"),
         "ids": ("as many as features", "as many as can be"),
         "dropout": (True, False),
-        "rate": (1.0, 0.5, 2.0, 4.0, 8.0),
+        "rate": (*RATES, 8.0),
     },
-    "filtered": {"rows": ("from the start", "at the cut"), "rate": (1.0, 0.5, 2.0, 4.0, 8.0)},
+    "filtered": {"rows": ("from the start", "at the cut"), "rate": (*RATES, 8.0)},
+    "cafe": {"hot_share": (0.7, 0.4, 0.9), "hashes": (1, 2), "half_life": (72.0, 12.0), "rate": RATES},
+    "robe": {"block": (8, 16, 4), "rate": RATES},
+    "cce": {"code": ("2x8", "1x8", "4x8", "2x6", "2x4"), "every": (6, 1, 24), "rate": RATES},
+    "mpe": {"search": ("first half", "throughout"), "rate": RATES},
+    "trained-pq": {
+        "code": ("2x8", "1x8", "4x8", "8x8", "1x6", "1x4"),
+        "codebooks": ("shared", "by field"),
+        "tail": ("alike", "fewer codewords"),
+        "fitted": ("each hour", "first hours"),
+        "rows": ("from the start", "at the cut"),
+        "rate": RATES,
+    },
+    "int4": {"rows": ("from the start", "at the cut"), "rate": RATES},
+    "int2": {"rows": ("from the start", "at the cut"), "rate": RATES},
+    "ftrl": {"l1": (0.0, 1.0), "l2": (1.0, 10.0), "rate": (1.0, 0.3, 3.0)},
 }
 """Choices of each tuned peer, tried in this order, the first of each being where it starts; `rate` is a factor on
-`training.table_learning_rate`."""
+`training.table_learning_rate`, for `ftrl` on its own."""
 
 QUANTISERS = {
     "product-quantised@4x8": Quantiser(4, 8, 8),
@@ -64,8 +91,22 @@ class Job:
         return f"{self.method}@{self.ratio}" if self.ratio else self.method
 
 
-def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> FullTable | FilteredTable | HashedTable:
-    """Whoever takes part in a job's pass."""
+class Contestant(Protocol):
+    """Whoever takes part in a pass."""
+
+    def learn(self, given: HourRows) -> None:
+        """One hour."""
+
+    def serve(self, given: HourRows) -> Iterator[Served]:
+        """Score an hour by what there is before it."""
+
+
+def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> Contestant:
+    """Whoever takes part in a job's pass.
+
+    Raises:
+        Unreachable: when the peer cannot be made so small.
+    """
     config = stretch.config.model_copy(update={"seed": job.seed})
     if job.method == "original":
         saec = {f"saec@{ratio}": saec_config(config, ratio, stretch.hours) for ratio in ratios}
@@ -75,9 +116,33 @@ def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> FullTable
     training = config.training.model_copy(update={"table_learning_rate": rate})
     config = config.model_copy(update={"training": training})
     budget = stretch.census.original_bytes / job.ratio
+    if job.method in ("hashing", "quotient-remainder"):
+        return _hashed(job, config, stretch, int(budget / row_bytes(config.model.width)), choice)
     if job.method == "filtered":
         return _filtered(job.name, config, stretch, budget, choice)
-    return _hashed(job, config, stretch, int(budget / row_bytes(config.model.width)), choice)
+    if job.method == "mpe":
+        learnt_alone = stretch.hours - stretch.scored
+        searched = learnt_alone // 2 if choice["search"] == "first half" else stretch.hours
+        return MixedBitsPeer(job.name, config, budget, searched)
+    if job.method == "ftrl":
+        return FtrlPeer(job.name, config, budget, **choice)
+    if job.method in ("cafe", "robe"):
+        del choice["rate"]
+        return KeyedPeer(job.name, config, {"cafe": Cafe, "robe": Robe}[job.method](config, budget, **choice))
+    from_start = choice.get("rows", "from the start") == "from the start"
+    return CodedPeer(job.name, config, _coder(job.method, config, choice), budget, from_start=from_start)
+
+
+def _coder(method: str, config: Config, choice: Choice) -> Coder:
+    if method in ("int4", "int2"):
+        return LowBits(config, int(method[-1]))
+    parts, bits = map(int, choice["code"].split("x"))
+    if method == "cce":
+        return CCE(config, parts, bits, choice["every"])
+    return TrainedPQ(
+        config, parts, bits, by_field=choice["codebooks"] == "by field",
+        short_tail=choice["tail"] == "fewer codewords", each_hour=choice["fitted"] == "each hour",
+    )
 
 
 def _filtered(

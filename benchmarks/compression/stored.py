@@ -9,7 +9,10 @@ Shapes: N rows stored, U distinct features of an hour, D width.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +21,29 @@ from benchmarks.compression.stretch import bits_for, fuse_cells
 from saec.compress.index import RetrievalIndex
 
 SCALE_BYTES = 2
+WITHIN = 0.01
+"""How near to the size aimed at is near enough."""
 _SMALLEST_SCALE = np.float16(6.2e-5)
+_MIXERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_Made = TypeVar("_Made")
+
+
+class Unreachable(Exception):
+    """A method has no form of the size aimed at."""
+
+
+def timed(make: Callable[[], _Made]) -> tuple[_Made, float]:
+    """What `make` returns, and the processor's seconds that it took, which others on the machine do not add to."""
+    started = time.process_time()
+    made = make()
+    return made, time.process_time() - started
+
+
+def mixed(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Well mixed bits of keys (splitmix64's finaliser)."""
+    keys_N = (keys_N ^ (keys_N >> np.uint64(30))) * _MIXERS[0]
+    keys_N = (keys_N ^ (keys_N >> np.uint64(27))) * _MIXERS[1]
+    return keys_N ^ (keys_N >> np.uint64(31))
 
 
 def row_bytes(width: int) -> int:
@@ -33,6 +58,38 @@ def as_int8(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     stored_ND = np.clip(np.rint(vectors_ND / scale_N1), -127, 127).astype(np.int8)
     restored_ND: NDArray[np.float32] = stored_ND * scale_N1
     return restored_ND
+
+
+def sized(build: Callable[[float], tuple[float, _Made]], budget: float) -> tuple[float, _Made]:
+    """Size and form of what comes nearest to so many bytes, of a few that are built.
+
+    Args:
+        build: makes size and form for bytes to plan with; what is planned and what is built differ by some per cent.
+        budget: bytes aimed at.
+    """
+    wanted, (size, made) = budget, build(budget)
+    for _ in range(3):
+        if abs(size / budget - 1) < WITHIN:
+            break
+        wanted *= budget / size
+        again, other = build(wanted)
+        if abs(again - budget) >= abs(size - budget):
+            break
+        size, made = again, other
+    return size, made
+
+
+def as_float16(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Numbers as they come back from half precision."""
+    restored: NDArray[np.float32] = np.asarray(values, np.float16).astype(np.float32)
+    return restored
+
+
+def as_levels(scaled: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+    """Numbers, in steps, as they come back from so many bits: the middle of the step each lies in."""
+    half = 2 ** (bits - 1)
+    levels = np.clip(np.floor(scaled), -half, half - 1).astype(np.int8)
+    return levels.astype(np.float32) + np.float32(0.5)
 
 
 def filtered_bytes(count: int, width: int, fields: int, fingerprint_bits: int) -> float:

@@ -52,6 +52,8 @@ class Served(NamedTuple):
     """Rows of the original to vectors stored."""
     ratio_embedding: float
     """The paper's accounting: fp32 rows to codebooks and codes, no keys on either side; 0 where it does not apply."""
+    scoring_seconds: float = 0.0
+    """Of the processor: from the hour's distinct features to its scores."""
 
 
 @dataclass(frozen=True)

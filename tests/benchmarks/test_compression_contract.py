@@ -1,0 +1,100 @@
+"""What every peer of the compression benchmark keeps to: it learns, repeats itself, has its size and serves what it stores."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+
+from benchmarks.compression import settings, stored
+from benchmarks.compression.settings import AXES, Job
+from benchmarks.compression.stretch import HourRows, Stretch
+from saec.config import Config
+from saec.data.rows import EncodedRows
+from saec.gate.metrics import auc, base_rate_entropy, logloss
+from saec.hours import Hour
+
+RATIO = 30
+FIRST = Hour.parse("2026-03-01T00")
+CONFIG = Config.model_validate({
+    "data": {"source": "", "time_column": "event_time", "label_column": "clicked"},
+    "fields": [{"name": "user"}, {"name": "item"}, {"name": "tags", "kind": "list", "max_values": 2}],
+    "model": {"width": 8, "hidden": [8], "cross_layers": 1, "cross_rank": 4},
+    "training": {"dense_learning_rate": 0.01, "batch_rows": 128, "table_learning_rate": 0.4},
+})
+SMALLER = {"code": "2x4"}
+"""Codebooks of 256 codewords would be all that the size has room for."""
+
+
+@dataclass(frozen=True)
+class Planted(Stretch):
+    """Hours in which each item has a chance of its own to be clicked; users and tags say nothing."""
+
+    def __iter__(self):
+        """The hours."""
+        return iter(hours())
+
+
+@cache
+def hours():
+    chance = np.random.default_rng(0).random(400) ** 2
+    made = []
+    for offset in range(8):
+        random = np.random.default_rng([1, offset])
+        item_B = (400 * random.random(900) ** 2).astype(np.uint64)
+        user_B = (4000 * random.random(900) ** 2).astype(np.uint64)
+        tags_BS = 1 + random.integers(0, 50, (900, 2)).astype(np.uint64)
+        tags_BS[::3, 1] = 0
+        keys_BS = np.c_[user_B + 10_000, item_B + 100_000, tags_BS]
+        keys_BS[keys_BS > 0] *= np.uint64(0x9E3779B97F4A7C15)
+        labels_B = (random.random(900) < chance[item_B.astype(int)]).astype(np.uint8)
+        made.append(HourRows(FIRST + offset, EncodedRows(labels_B, np.arange(900), keys_BS), 630, offset == 7))
+    return made
+
+
+STRETCH = Planted(CONFIG, FIRST + 7, 8, 1, None)
+
+
+def passed(method, seed=1):
+    """A peer that has learnt all hours but the last, and the last as it serves it."""
+    choice = {axis: values[0] for axis, values in AXES[method].items()}
+    choice |= {axis: value for axis, value in SMALLER.items() if axis in choice}
+    peer = settings.contestant(Job(method, RATIO, seed, tuple(choice.items())), STRETCH, ())
+    *earlier, last = STRETCH
+    for given in earlier:
+        peer.learn(given)
+    return peer, next(iter(peer.serve(last)))
+
+
+@pytest.fixture(scope="module", params=list(AXES))
+def learnt(request):
+    """Each peer, what it served, and its name."""
+    return *passed(request.param), request.param
+
+
+def test_learns_what_is_planted_and_has_its_size(learnt):
+    """Better than the constant in both metrics, within 5% of the bytes aimed at, and served scores are chances."""
+    _, served, method = learnt
+    labels_B = hours()[-1].rows.labels_B
+    assert served.bytes == pytest.approx(STRETCH.census.original_bytes / RATIO, rel=0.1 if method == "filtered" else 0.05)
+    assert auc(labels_B, served.scores_B) > 0.6
+    assert logloss(labels_B, served.scores_B) < base_rate_entropy(labels_B)
+    assert 0 < served.scores_B.min() < served.scores_B.max() < 1
+
+
+def test_same_seed_same_scores(learnt):
+    """Two passes agree to the last bit; serving changes nothing, and the hour can be learnt after it."""
+    peer, served, method = learnt
+    _, again = passed(method)
+    assert (again.scores_B == served.scores_B).all()
+    assert (next(iter(peer.serve(hours()[-1]))).scores_B == served.scores_B).all()
+
+
+def test_serves_what_it_stores(learnt, monkeypatch):
+    """Values stored more coarsely are served so: the scores change."""
+    peer, served, _ = learnt
+    monkeypatch.setattr(stored, "as_int8", lambda vectors_ND: np.round(4 * vectors_ND) / 4)
+    monkeypatch.setattr(stored, "as_float16", lambda values: np.sign(values) * 2 ** np.round(np.log2(np.abs(values))))
+    monkeypatch.setattr(stored, "as_levels", lambda scaled, bits: 2 * np.floor(scaled / 2) + 1)
+    coarser = next(iter(peer.serve(hours()[-1])))
+    assert np.abs(coarser.scores_B - served.scores_B).max() > 1e-4
