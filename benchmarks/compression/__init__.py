@@ -12,6 +12,10 @@ stands in for the original's rows and keys; the network, the same for all, count
     beside     Saec in the same pass, and its settings
     filtered   the original with rows for frequent features only
     hashed     peers without keys: the hashing trick, quotient-remainder embeddings
+    decoding   training on vectors that are decoded from what is stored
+    coded      a head of features with learnt codes: `low_bits`, `mixed_bits` (MPE), `trained_pq` (DPQ, MGQE), `cce`
+    hashed_features  vectors by the key itself: `cafe` with its `hot_sketch`, `robe`
+    ftrl       the linear floor
     settings   which contestants there are at which size, and what peers are tuned over
     runs       passes in processes, kept as they finish; tuning on an earlier stretch
     judged     paired differences, within a seed and over seeds

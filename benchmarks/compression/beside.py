@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.compression.stored import timed
 from benchmarks.compression.stretch import HourRows, Served
 from saec.compress.artifact import compression_figures, write_artifact
 from saec.compress.challenger import Challenger
@@ -65,9 +66,9 @@ class SaecBeside:
             slots=len(self.config.slot_fields),
             sizes=self.sizes,
         )
+        scores_B, seconds = timed(lambda: version.score_keys(keys_BS))
         return Served(
-            name, version.score_keys(keys_BS), figures["bytes_compressed"], figures["ratio_vectors"],
-            figures["ratio_embedding"],
+            name, scores_B, figures["bytes_compressed"], figures["ratio_vectors"], figures["ratio_embedding"], seconds
         )
 
 

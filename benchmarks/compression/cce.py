@@ -1,14 +1,14 @@
 """CCE: clustered compositional embeddings (Tsang and Ahle, NeurIPS 2023, arXiv 2210.05974).
 
-In each of c columns, a feature's part of the vector is a row of the column's table, to which a pointer that is stored
+In each of c columns, a feature's part of the vector is a row of the column's table, to which a stored pointer
 leads, plus a row of a helper table, to which a hash leads. Between epochs the sums of each column are clustered: the
-centroids are the table, the pointers their assignment; the hash is drawn anew and the helper table begins again at zero.
+centroids are the table, the pointers their assignment; the hash is drawn anew, the helper table begins again at zero.
 
 Decisions:
 - What the stream changes: there are no epochs, so tables are clustered every so many hours (`every`). Features admitted
   since have no assignment yet and point where the hash of their key does, as all do in the first epoch of the paper.
-- Columns are clustered over all features of the head, as in the paper over all; k-means by faiss, on a sample of so many
-  points a centroid. What enters the head later points where its hash does.
+- Columns are clustered over all features of the head, as in the paper over all; k-means by faiss, on a sample.
+  What enters the head later points where its hash does.
 - Pointers are the values of a keyless index and counted; hashes cost nothing. Tables of both kinds are int8.
 - Features outside the head get their field's default row: pointers by hash alone, for every rare feature, would put
   them all into rows that frequent ones train.

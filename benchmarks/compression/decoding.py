@@ -1,8 +1,8 @@
 """Training on vectors that are decoded from something stored smaller, and not looked up in a table.
 
 Decisions: the network learns as ever (`Learner`). Each distinct vector of a batch is decoded once; its gradient, summed
-over the batch as the row-wise Adagrad of the original takes it, goes to the decoder, which knows what it made the vector
-of. What is stored is therefore learnt end to end, in the same pass and by the same steps as the original's rows.
+over the batch as the row-wise Adagrad of the original takes it, goes to the decoder, which knows what it made the
+vector of. What is stored is therefore learnt end to end, in the same pass and by the same steps as the original's rows.
 
 Shapes: B rows, S slots, N distinct vectors of a batch, M rows of a table, W its width, D width.
 """

@@ -27,9 +27,17 @@ COLOURS = {
     "filtered": "#009e73",
     "hashing": "#e69f00",
     "quotient-remainder": "#8e5ea2",
+    "cafe": "#17becf",
+    "robe": "#bcbd22",
+    "cce": "#d65f9e",
+    "mpe": "#1f3b73",
+    "trained-pq": "#56b4e9",
+    "int4": "#8c564b",
+    "int2": "#c49c94",
+    "ftrl": "#aaaaaa",
 }
-MARKERS = dict(zip(METHODS, "osD^vP", strict=True))
-TICKS = (3, 10, 30, 100, 300, 1000)
+MARKERS = dict(zip(METHODS, "osD^vPXph<>*d1", strict=True))
+TICKS = (3, 10, 30, 100, 300, 1000, 3000)
 DATA = {
     "compression": "The real log",
     "compression-simulated": "Simulated data with known truth",

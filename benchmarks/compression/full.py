@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import faiss
@@ -29,7 +29,7 @@ from saec.compress.dial import original_bytes
 from saec.config import Config
 from saec.data.vocabulary import HourFeatures
 from saec.hours import Hour
-from saec.train.original import Original
+from saec.train.original import AtCut, Original
 
 FITTED_POINTS, FIT_ROUNDS = 128, 15
 """Rows a codeword and rounds that the product quantiser is fitted with: more gains nothing that can be seen."""
@@ -56,14 +56,21 @@ class FullTable:
         self.saec = {name: SaecBeside(variant) for name, variant in saec.items()}
         self.quantisers = quantisers
         self.filters = filters
+        self.seconds = dict.fromkeys(["original", *saec], 0.0)
+        """Of the processor, that the original took to learn, and each Saec beside it."""
 
     def learn(self, given: HourRows) -> None:
         """One hour."""
+        (at_cut, scores_B), seconds = timed(lambda: self._learn_original(given))
+        self.seconds["original"] += seconds
+        for name, variant in self.saec.items():
+            _, seconds = timed(partial(variant.learn, self.original, at_cut, scores_B, given))
+            self.seconds[name] += seconds
+
+    def _learn_original(self, given: HourRows) -> tuple[AtCut, NDArray[np.float64]]:
         prepared = self.original.prepare(given.hour, given.rows)
         scores_B = self.original.score(prepared)
-        at_cut = self.original.learn(given.hour, given.rows, prepared, given.cut)
-        for variant in self.saec.values():
-            variant.learn(self.original, at_cut, scores_B, given)
+        return self.original.learn(given.hour, given.rows, prepared, given.cut), scores_B
 
     def serve(self, given: HourRows) -> Iterator[Served]:
         """Score every contestant, as it is after the hour before, on the whole hour."""
@@ -73,18 +80,26 @@ class FullTable:
         fp32 = original_bytes(original.config, rows)
         index = stored.index(0.0, 8)
         small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
-        yield Served("int8", stored.score(stored.vectors_VD, index, how.as_int8), small, 1.0, 0.0)
+        vectors_VD = stored.vectors_VD
+        yield Served("int8", *_timed(partial(stored.score, vectors_VD, index, how.as_int8), small, 1.0))
         for name, threshold in self.filters.items():
             yield filtered(name, stored, threshold)
         for name, quantiser in self.quantisers.items():
             decoded_VD, codebook_bytes, codewords = quantised(stored, quantiser)
             index = stored.index(0.0, quantiser.fingerprint_bits)
             size = index.bytes(quantiser.parts * quantiser.code_bits) + codebook_bytes + fields * row_bytes(width)
-            yield Served(name, stored.score(decoded_VD, index), size, rows / codewords, 0.0)
+            yield Served(name, *_timed(partial(stored.score, decoded_VD, index), size, rows / codewords))
         for name, variant in self.saec.items():
             yield variant.serve(name, rows, given.rows.keys_BS)
         # Last, as it admits the hour's features: those seen often enough in earlier hours have a row from now on.
-        yield Served("original", original.score(original.prepare(given.hour, given.rows)), fp32, 1.0, 0.0)
+        yield Served("original", *_timed(lambda: original.score(original.prepare(given.hour, given.rows)), fp32, 1.0))
+
+
+def _timed(
+    score: Callable[[], NDArray[np.float64]], size: float, ratio: float
+) -> tuple[NDArray[np.float64], float, float, float, float]:
+    scores_B, seconds = timed(score)
+    return scores_B, size, ratio, 0.0, seconds
 
 
 class StoredTable:
@@ -146,8 +161,8 @@ def filtered(name: str, table: StoredTable, threshold: float, fingerprint_bits: 
     stored = count + original.vocabulary.fields
     size = index.bytes(max(1, (count - 1).bit_length())) + stored * row_bytes(width)
     vectors_VD = table.vectors_VD
-    scores_B, seconds = timed(lambda: table.score(vectors_VD, index, how.as_int8))
-    return Served(name, scores_B, size, len(original.table) / stored, 0.0, seconds)
+    score = partial(table.score, vectors_VD, index, how.as_int8)
+    return Served(name, *_timed(score, size, len(original.table) / stored))
 
 
 def quantised(table: StoredTable, quantiser: Quantiser) -> tuple[NDArray[np.float32], int, int]:
@@ -164,7 +179,7 @@ def quantised(table: StoredTable, quantiser: Quantiser) -> tuple[NDArray[np.floa
     for field in range(vocabulary.fields):
         rows_N = vocabulary.row_V[own_V[vocabulary.fields_V[own_V] == field]]
         if len(rows_N) <= codewords:
-            decoded_VD[rows_N] = how.as_int8(decoded_VD[rows_N])  # no more rows than codewords: the codebook is the rows
+            decoded_VD[rows_N] = how.as_int8(decoded_VD[rows_N])  # as few rows as codewords: the codebook is the rows
             stored += len(rows_N)
             continue
         decoded_VD[rows_N] = _decoded(table.vectors_VD[rows_N], quantiser)

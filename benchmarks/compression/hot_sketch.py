@@ -1,7 +1,7 @@
 """HotSketch: which features are the most important of a stream, in bounded memory (CAFE, Zhang et al., SIGMOD 2024).
 
-Space-saving (Metwally et al. 2005) in buckets of four slots: a key's hash names its bucket; a key that has a slot adds to
-its score, one that has none takes a free slot, or that of the bucket's least, whose score it goes on from.
+Space-saving (Metwally et al. 2005) in buckets of four slots: a key's hash names its bucket; a key that has a slot adds
+to its score, one that has none takes a free slot, or that of the bucket's least, whose score it goes on from.
 
 Decisions: a batch's keys are taken all at once, one a bucket in each round, so that numpy does the work. Rows are given
 out every few batches: free ones to the best, then those of the weakest to whoever has half as much again, so that

@@ -15,6 +15,14 @@ METHODS = {
     "filtered": "frequency filter",
     "hashing": "hashing trick",
     "quotient-remainder": "quotient-remainder",
+    "cafe": "CAFE",
+    "robe": "ROBE-Z",
+    "cce": "CCE",
+    "mpe": "MPE",
+    "trained-pq": "trained product quantisation",
+    "int4": "4-bit rows",
+    "int2": "2-bit rows",
+    "ftrl": "hashed FTRL",
 }
 """Titles of the methods, in the order of the table."""
 INTRODUCTION = """\
@@ -45,10 +53,26 @@ Contestants:
   others use their field's default row.
 - **hashing trick**: int8 rows, the key's hash names the row; no keys.
 - **quotient-remainder** (Shi et al. 2020): two int8 rows a key, added or multiplied by element; no keys.
+- **CAFE** (Zhang et al., SIGMOD 2024): features of the largest gradients own an int8 row, found by a keyless index;
+  all others share rows by hash. Its sketch of the stream is training state and not counted.
+- **ROBE-Z** (Desai et al., MLSys 2022): blocks of Z numbers at hashed offsets of one int8 array; no keys.
+- **CCE** (Tsang and Ahle, NeurIPS 2023): columns of a clustered table and a helper table, int8; pointers in a keyless
+  index, for the most frequent features that there is room for.
+- **MPE** (2024, arXiv 2409.20305): 0 to 6 bits a number by group of frequency, learnt, rows as the values of a keyless
+  index for each width.
+- **trained product quantisation**: DPQ (Chen et al. 2020), with MGQE's shorter codes for the tail and MEC's fit by
+  frequency as choices; end to end with the network; codes in a keyless index.
+- **4-bit and 2-bit rows**: trained as stored, with learnt steps (Esser et al. 2020), rows as the values of a keyless
+  index, for the most frequent features that there is room for.
+- **hashed FTRL** (McMahan et al. 2013): linear, fields and crosses hashed to float16 weights: the floor.
+
+The peers from CAFE on have 6 bits of fingerprint, as Saec, MPE 8. Where features have rows or codes of their own,
+class rows by frequency and age are stored with them, as the original has them, and the unknown have their field's.
 
 Peers were tuned on an earlier stretch, one choice after the other, by AUC minus log loss; what is best at 1/30 is used
-down to 1/100, what is best at 1/300 down to that, what is best at 1/1000 beyond. `rate` is a factor on
-`training.table_learning_rate`.
+down to 1/100, what is best at 1/300 from 1/200 on, what is best at 1/1000 from 1/500 on; 1/10 and 1/3000 have their
+own. `rate` is a factor on
+`training.table_learning_rate`, for FTRL on its own.
 """
 
 
@@ -78,6 +102,12 @@ class Page:
         yield "\n".join(self._table(kept)) + "\n"
         yield "### Where Saec is not shown to be above a peer\n"
         yield "\n".join(self._not_above(kept)) + "\n"
+        if any("scoring_us" in run for run in runs):
+            yield "### What each costs\n"
+            yield "\n".join(_costs(kept)) + "\n"
+        if kept.content.get("left_out"):
+            yield "### Where a peer does not exist\n"
+            yield "\n".join(_left_out(kept)) + "\n"
         yield "### Saec's settings\n"
         yield "\n".join(self._settings(kept)) + "\n"
         if kept.content["choices"]:
@@ -158,6 +188,25 @@ def _shown(found: Gap | str | None) -> str:
     return f"{found.difference:+.4f} ± {found.reach:.4f}" if isinstance(found, Gap) else ""
 
 
+def _costs(kept: Kept) -> Iterator[str]:
+    """Seconds of learning and microseconds of scoring beside bytes; runs of before these were taken have none."""
+    hours = kept.content["stretch"]["hours"]
+    yield (f"Processor's seconds of one thread to learn the {hours} hours, Saec's with the original's beside it, and "
+           "microseconds to score a row from distinct features on.\n")
+    yield "| method | bytes | learning, s | scoring, µs a row |\n|---|---|---|---|"
+    timed = {run["name"] for run in kept.content["runs"] if "scoring_us" in run}
+    for name in names(kept):
+        if name in timed:
+            yield (f"| {_title(name)} | {mean_of(kept, name, 'bytes'):,.0f} | "
+                   f"{mean_of(kept, name, 'learning_seconds'):,.0f} | {mean_of(kept, name, 'scoring_us'):.1f} |")
+
+
+def _left_out(kept: Kept) -> Iterator[str]:
+    for record in {record["name"]: record for record in kept.content["left_out"]}.values():
+        method, _, size = record["name"].partition("@")
+        yield f"- {METHODS[method]} at 1/{size}: {record['left_out']}."
+
+
 def _tuning(kept: Kept) -> Iterator[str]:
     """Each variant tried and what came of it."""
     yield "| peer | variant | AUC | log loss | taken |\n|---|---|---|---|---|"
@@ -165,5 +214,7 @@ def _tuning(kept: Kept) -> Iterator[str]:
     for record in kept.content["tuning"]:
         method, _, size = record["name"].partition("@")
         taken = "yes" if choices.get(record["name"]) == record["choice"] else ""
-        cells = [f"{method}, 1/{size}", _listed(record["choice"]), f"{record['auc']:.4f}", f"{record['logloss']:.4f}"]
+        made = "left_out" not in record
+        metrics = [f"{record['auc']:.4f}", f"{record['logloss']:.4f}"] if made else ["too large", ""]
+        cells = [f"{method}, 1/{size}", _listed(record["choice"]), *metrics]
         yield f"| {' | '.join([*cells, taken])} |"

@@ -1,4 +1,4 @@
-"""ROBE-Z: random offset block embeddings (Desai et al., MLSys 2022, arXiv 2207.10702).
+"""ROBE-Z: random offset block embeddings (Desai et al., MLSys 2022, arXiv 2108.02191).
 
 One array of weights for all fields. A key's vector is cut into blocks of Z numbers; each block lies at an offset that a
 hash of the key and the block names, blocks overlap at will and wrap around the end, and has a sign by another hash.

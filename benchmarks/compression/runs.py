@@ -7,6 +7,7 @@ a pass is found again by its name, seed, choices and by the stretch, whose setti
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.compression.settings import AXES, TUNED_AT, Choice, Job, contestant
+from benchmarks.compression.stored import Unreachable, timed
 from benchmarks.compression.stretch import Served, Stretch
 from benchmarks.record import commit
 from saec.gate.metrics import auc, logloss
@@ -53,7 +55,10 @@ class Kept:
     def add(self, kind: str, records: Iterable[Record]) -> None:
         """Keep the records of a pass: in tuning one for each choice, of the runs only the last."""
         fresh = list(records)
-        if kind == "runs":
+        if kind == "runs" and any("left_out" in record for record in fresh):
+            kind = "left_out"
+            self.content.setdefault(kind, [])
+        if kind != "tuning":
             known = {(record["name"], record["seed"]) for record in fresh}
             self.content[kind] = [old for old in self.content[kind] if (old["name"], old["seed"]) not in known]
         self.content[kind] += fresh
@@ -80,13 +85,18 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None
     torch.use_deterministic_algorithms(mode=True)
     faiss.omp_set_num_threads(1)
     started = time.perf_counter()
-    taking_part = contestant(job, stretch, ratios)
+    asked = {"name": job.name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice)}
+    try:
+        taking_part = contestant(job, stretch, ratios)
+    except Unreachable as missing:
+        return [{**asked, "left_out": str(missing)}]
     served: dict[str, list[Served]] = {}
+    learning = 0.0
     for given in stretch:
         if given.scored:
             for one in taking_part.serve(given):
                 served.setdefault(one.name, []).append(one)
-        taking_part.learn(given)
+        learning += timed(partial(taking_part.learn, given))[1]
     seconds = time.perf_counter() - started
     wanted = served if job.method == "original" else {job.name: served[job.name]}
     settings = {name: beside.config.compression for name, beside in getattr(taking_part, "saec", {}).items()}
@@ -98,9 +108,10 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, scores_B.astype(np.float32))
         setting = settings[name].model_dump(exclude_defaults=True) if name in settings else {}
-        figures = {**_sizes(hours, stretch), **_metrics(scores_B, stretch), "seconds": round(seconds, 1)}
-        records.append({"name": name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice),
-                        "setting": setting, **figures, "commit": commit()})
+        figures = {**_sizes(hours, stretch), **_metrics(scores_B, stretch), "seconds": round(seconds, 1),
+                   "learning_seconds": round(_learning(taking_part, name, learning), 1),
+                   "scoring_us": sum(hour.scoring_seconds for hour in hours) / len(scores_B) * 1e6}
+        records.append({**asked, "name": name, "setting": setting, **figures, "commit": commit()})
     return records
 
 
@@ -178,6 +189,8 @@ def _job(method: str, ratio: int, choice: Choice) -> Job:
 def _merit(kept: Kept, method: str, anchor: int, choice: Choice) -> float:
     record = kept.find("tuning", _job(method, anchor, choice))
     assert record is not None, "tuned after its passes"
+    if "left_out" in record:
+        return -math.inf
     return float(record["auc"] - record["logloss"])
 
 
@@ -192,11 +205,19 @@ def _sizes(hours: list[Served], stretch: Stretch) -> dict[str, float]:
     }
 
 
+def _learning(taking_part: object, name: str, whole: float) -> float:
+    """The processor's seconds that a contestant took to learn, its share where several are in one pass."""
+    shares: dict[str, float] = getattr(taking_part, "seconds", {})
+    return shares["original"] + (shares[name] if name.startswith("saec@") else 0.0) if shares else whole
+
+
 def _metrics(scores_B: NDArray[np.float64], stretch: Stretch) -> dict[str, float]:
     return {"auc": auc(stretch.labels_B, scores_B), "logloss": logloss(stretch.labels_B, scores_B)}
 
 
 def _line(record: Record) -> str:
+    if "left_out" in record:
+        return f"{record['name']} {record['choice']}: left out, {record['left_out']}"
     return (
         f"{record['name']} seed {record['seed']} {record['choice'] or ''}: 1/{record['ratio']:.0f}, "
         f"{record['auc']:.4f} / {record['logloss']:.4f}, {record['seconds']:.0f} s"

@@ -1,15 +1,15 @@
 """Which contestants there are at which size, and how each was tuned.
 
 Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
-sizes that `TUNED_AT` names: what is best at 1/30 is used down to 1/100, what is best at 1/300 down to 1/500. Best is AUC
-minus log loss. The original's own settings (network, rates, dropout, admission) are the configuration's; a peer starts
-from them. A peer that cannot be made so small says so and is left out at that size; one that stores all it has in fewer
-bytes is measured with these.
+sizes that `TUNED_AT` names: what is best at 1/30 is used down to 1/100, what is best at 1/300 down to that from
+1/200, what is best at 1/1000 from 1/500. Best is AUC minus log loss. The original's own settings (network, rates,
+dropout, admission) are the configuration's; a peer starts from them. A peer that cannot be made so small says so and is
+left out at that size; one that stores all it has in fewer bytes is measured with these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from benchmarks.compression.filtered import FilteredTable
 from benchmarks.compression.ftrl import FtrlPeer
 from benchmarks.compression.full import FullTable, Quantiser
 from benchmarks.compression.hashed import HashedTable, Hashing, QuotientRemainder
-from benchmarks.compression.hashed_features import KeyedPeer
+from benchmarks.compression.hashed_features import KeyDecoder, KeyedPeer
 from benchmarks.compression.low_bits import LowBits
 from benchmarks.compression.mixed_bits import MixedBitsPeer
 from benchmarks.compression.robe import Robe
@@ -33,7 +33,7 @@ from benchmarks.compression.trained_pq import TrainedPQ
 from saec.config import Config
 
 RATIOS = (10, 30, 100, 200, 300, 500, 1000, 3000)
-TUNED_AT = {10: 10, 30: 30, 100: 30, 200: 300, 300: 300, 500: 300, 1000: 1000, 3000: 3000}
+TUNED_AT = {10: 10, 30: 30, 100: 30, 200: 300, 300: 300, 500: 1000, 1000: 1000, 3000: 3000}
 """The size at which a peer's settings for a size are chosen."""
 Choice = dict[str, Any]
 
@@ -116,19 +116,26 @@ def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> Contestan
     training = config.training.model_copy(update={"table_learning_rate": rate})
     config = config.model_copy(update={"training": training})
     budget = stretch.census.original_bytes / job.ratio
-    if job.method in ("hashing", "quotient-remainder"):
-        return _hashed(job, config, stretch, int(budget / row_bytes(config.model.width)), choice)
-    if job.method == "filtered":
-        return _filtered(job.name, config, stretch, budget, choice)
-    if job.method == "mpe":
-        learnt_alone = stretch.hours - stretch.scored
-        searched = learnt_alone // 2 if choice["search"] == "first half" else stretch.hours
-        return MixedBitsPeer(job.name, config, budget, searched)
-    if job.method == "ftrl":
-        return FtrlPeer(job.name, config, budget, **choice)
-    if job.method in ("cafe", "robe"):
-        del choice["rate"]
-        return KeyedPeer(job.name, config, {"cafe": Cafe, "robe": Robe}[job.method](config, budget, **choice))
+    return _MAKERS.get(job.method, _coded)(job, config, stretch, budget, choice)
+
+
+def _mixed_bits(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
+    learnt_alone = stretch.hours - stretch.scored
+    searched = learnt_alone // 2 if choice["search"] == "first half" else stretch.hours
+    return MixedBitsPeer(job.name, config, budget, searched)
+
+
+def _by_key(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
+    maker: Callable[..., KeyDecoder] = Cafe if job.method == "cafe" else Robe
+    settings = {axis: value for axis, value in choice.items() if axis != "rate"}
+    return KeyedPeer(job.name, config, maker(config, budget, **settings))
+
+
+def _linear(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
+    return FtrlPeer(job.name, config, budget, **choice)
+
+
+def _coded(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
     from_start = choice.get("rows", "from the start") == "from the start"
     return CodedPeer(job.name, config, _coder(job.method, config, choice), budget, from_start=from_start)
 
@@ -145,18 +152,17 @@ def _coder(method: str, config: Config, choice: Choice) -> Coder:
     )
 
 
-def _filtered(
-    name: str, config: Config, stretch: Stretch, budget: float, choice: Choice
-) -> FilteredTable | FullTable:
+def _filtered(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
     fields, width = len(config.field_names), config.model.width
     room = 1.01 * budget  # heads come in steps: rather a little larger than Saec at the same size than smaller
     threshold = stretch.census.threshold(lambda head: filtered_bytes(head, width, fields, 8), room)
     if choice["rows"] == "at the cut":
-        return FullTable(config, {}, {}, {name: threshold})
-    return FilteredTable(name, config, threshold)
+        return FullTable(config, {}, {}, {job.name: threshold})
+    return FilteredTable(job.name, config, threshold)
 
 
-def _hashed(job: Job, config: Config, stretch: Stretch, rows: int, choice: Choice) -> HashedTable:
+def _hashed(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
+    rows = int(budget / row_bytes(config.model.width))
     features_F, slots = stretch.census.features_F, np.array(config.slot_fields, np.int64)
     if job.method == "hashing":
         layout = (
@@ -168,3 +174,10 @@ def _hashed(job: Job, config: Config, stretch: Stretch, rows: int, choice: Choic
     ids = int(features_F.sum()) if choice["ids"] == "as many as features" else rows**2
     split = QuotientRemainder.within(rows, ids)
     return HashedTable(job.name, config, rows, split, combine=choice["combine"], dropout=choice["dropout"])
+
+
+_MAKERS: dict[str, Callable[[Job, Config, Stretch, float, Choice], Contestant]] = {
+    "hashing": _hashed, "quotient-remainder": _hashed, "filtered": _filtered,
+    "mpe": _mixed_bits, "cafe": _by_key, "robe": _by_key, "ftrl": _linear,
+}
+"""Those of the peers that are not a `CodedPeer`."""

@@ -4,15 +4,15 @@ DPQ in its vector-quantised form (Chen et al. 2020, arXiv 1908.09756): each part
 codeword; gradients go straight through to the vector and as well to the codeword, and a term draws the two together.
 With `tail: fewer codewords` also MGQE (Kang et al. 2020, arXiv 2002.08530): features of the rarer half of the head may
 use only the first 2^(bits/2) codewords, and their codes take half of the bits. With `fitted: each hour` codebooks are
-besides fitted anew at every hour's end, by Lloyd's rounds from where they are in which frequent features count more: the
+also fitted anew at every hour's end, by Lloyd's rounds from where they are in which frequent features count more: the
 first of MEC's two stages, taken hour by hour, of which the straight-through training is the second.
 
 Decisions:
 - What the stream changes: rows start near zero and grow for days, so in the first hours codebooks are fitted at each
   hour's end, in any case.
 - One set of codebooks for all fields, or one for each field (`codebooks`), int8 as stored.
-- Codes are the values of the keyless index, no keys; the rarer half has an index of its own where its codes are shorter,
-  which is counted as such.
+- Codes are the values of the keyless index, no keys; where the rarer half has shorter codes it has an index of its
+  own, which is counted; that it accepts keys of its own besides is not.
 
 Shapes: N vectors, D width, P parts, C codewords of all fields' codebooks of a part, K codewords of one codebook.
 """
@@ -165,4 +165,5 @@ class TrainedPQ(Coder):
                 first = (part * self.books + int(book)) * self.codewords
                 idle = first + np.flatnonzero(weight_M[first : first + self.codewords] == 0)
                 drawn = random.choice(of, min(len(idle), len(of)), replace=False, p=chance / chance.sum())
-                self.codebooks.values_MW[torch.from_numpy(idle[: len(drawn)])] = parts_NPW[torch.from_numpy(drawn), part]
+                moved = torch.from_numpy(idle[: len(drawn)])
+                self.codebooks.values_MW[moved] = parts_NPW[torch.from_numpy(drawn), part]

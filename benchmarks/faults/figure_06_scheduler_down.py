@@ -21,7 +21,7 @@ BEFORE = 2
 """Hours that were done before the scheduler went down."""
 
 
-def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - the outage is the same for every seed
+def figure(seed: int, short: bool, figures: Figures) -> None:
     """One run before the outage, one after it."""
     down = 6 if short else 24
     with tempfile.TemporaryDirectory() as folder:

@@ -57,7 +57,7 @@ def done(moments: list[datetime], hours: list[Hour]) -> list[Hour]:
     return finished
 
 
-def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - the calendar has no seed
+def figure(seed: int, short: bool, figures: Figures) -> None:
     """Every zone, every switch."""
     wrong = plain = 0
     for name, (zone, at) in SWITCHES.items():

@@ -143,7 +143,7 @@ def refused(build: Callable[[], Any]) -> bool:
     return False
 
 
-def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - all of it takes a second
+def figure(seed: int, short: bool, figures: Figures) -> None:
     """All forty."""
     cases = [*too_few(seed), *alike(seed), *not_finite(seed), *emptied(seed)]
     ended = {case.name: case.ends_well() for case in cases}

@@ -30,7 +30,7 @@ def unpickled(shell: Shell, *words: object) -> list[str]:
     return list(json.loads(counts.read_text(encoding="utf-8")))
 
 
-def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - nothing is drawn
+def figure(seed: int, short: bool, figures: Figures) -> None:
     """Commands under the hook; then the sources."""
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder))

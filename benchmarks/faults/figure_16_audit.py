@@ -45,7 +45,7 @@ def audit(pins: list[str]) -> tuple[int, int, str]:
     return summary["audited_packages"], summary["vulnerabilities"] + summary["adverse_statuses"], ""
 
 
-def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - one question, asked once
+def figure(seed: int, short: bool, figures: Figures) -> None:
     """Ask about every locked package."""
     packages = locked()
     audited, vulnerable, problem = audit([str(pin) for pin, _ in packages.values()])

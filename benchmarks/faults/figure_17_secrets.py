@@ -91,7 +91,7 @@ def images() -> set[str]:
     return found | ({"the whole folder is copied"} if "*" not in ignored or "!secrets" in ignored else set())
 
 
-def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - nothing is drawn
+def figure(seed: int, short: bool, figures: Figures) -> None:
     """Plant, run, search."""
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder))

@@ -126,7 +126,7 @@ def root_services(compose: dict[str, Any], dockerfile: str) -> list[str]:
     return [name for name, who in user.items() if str(who).partition(":")[0] in ("root", "0")]
 
 
-def figure(seed: int, short: bool, figures: Figures) -> None:  # noqa: ARG001 - nothing is drawn
+def figure(seed: int, short: bool, figures: Figures) -> None:
     """The compose file; in the whole form, the processes too."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     rooted = root_services(compose, (ROOT / "Dockerfile").read_text(encoding="utf-8"))

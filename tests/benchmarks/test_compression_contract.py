@@ -1,4 +1,4 @@
-"""What every peer of the compression benchmark keeps to: it learns, repeats itself, has its size and serves what it stores."""
+"""What every peer of the compression benchmark does: it learns, repeats itself, has its size, serves what it stores."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -76,7 +76,8 @@ def test_learns_what_is_planted_and_has_its_size(learnt):
     """Better than the constant in both metrics, within 5% of the bytes aimed at, and served scores are chances."""
     _, served, method = learnt
     labels_B = hours()[-1].rows.labels_B
-    assert served.bytes == pytest.approx(STRETCH.census.original_bytes / RATIO, rel=0.1 if method == "filtered" else 0.05)
+    near = 0.1 if method == "filtered" else 0.05  # which plans with what an index will take, on few features
+    assert served.bytes == pytest.approx(STRETCH.census.original_bytes / RATIO, rel=near)
     assert auc(labels_B, served.scores_B) > 0.6
     assert logloss(labels_B, served.scores_B) < base_rate_entropy(labels_B)
     assert 0 < served.scores_B.min() < served.scores_B.max() < 1
@@ -94,7 +95,7 @@ def test_serves_what_it_stores(learnt, monkeypatch):
     """Values stored more coarsely are served so: the scores change."""
     peer, served, _ = learnt
     monkeypatch.setattr(stored, "as_int8", lambda vectors_ND: np.round(4 * vectors_ND) / 4)
-    monkeypatch.setattr(stored, "as_float16", lambda values: np.sign(values) * 2 ** np.round(np.log2(np.abs(values))))
+    monkeypatch.setattr(stored, "as_float16", lambda values: 1.5 * np.asarray(values))
     monkeypatch.setattr(stored, "as_levels", lambda scaled, bits: 2 * np.floor(scaled / 2) + 1)
     coarser = next(iter(peer.serve(hours()[-1])))
     assert np.abs(coarser.scores_B - served.scores_B).max() > 1e-4
