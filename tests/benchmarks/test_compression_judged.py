@@ -82,6 +82,21 @@ def test_page_says_where_saec_is_not_above(kept, tmp_path):
     assert (tmp_path / "figure.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_page_says_what_each_costs_and_who_does_not_exist(kept):
+    """Runs that were timed have their seconds beside their bytes; a peer without a form of a size is named, not run."""
+    text = Page({"A log": ("compression", kept)}).text()
+    assert "What each costs" not in text
+    assert "Where a peer does not exist" not in text
+    run = {"name": "cafe@30", "pass": "cafe", "seed": 1, "choice": {}, "setting": {}, "bytes": 3_000, "ratio": 30.0,
+           "ratio_embedding": 0.0, "auc": 0.7, "logloss": 0.6, "commit": "abc"}
+    kept.add("runs", [{**run, "learning_seconds": 120.0, "scoring_us": 4.25}])
+    kept.add("runs", [{"name": "cce@1000", "pass": "cce", "seed": 1, "choice": {}, "left_out": "9 bytes, 5 wanted"}] * 2)
+    text = Page({"A log": ("compression", kept)}).text()
+    assert "| CAFE | 3,000 | 120 | 4.2 |" in text
+    assert text.count("- CCE at 1/1000: 9 bytes, 5 wanted.") == 1
+    assert "cce@1000" not in {found["name"] for found in kept.content["runs"]}
+
+
 def test_what_is_known_is_not_run_again(kept):
     """A run is found by name, seed and choices after reading the file anew; another stretch starts afresh."""
     again = Kept.load(kept.path, kept.content["stretch"])
