@@ -52,7 +52,7 @@ class Clock:
     def on_plan(self, done: int, left: int, seconds: float | None) -> None:
         """Nothing to note."""
 
-    def on_step(self, hour: Hour, step: str) -> None:  # noqa: ARG002 - as every listener
+    def on_step(self, hour: Hour, step: str) -> None:
         """The step before has ended."""
         now = time.process_time()
         self._spent[self._step] += now - self._since

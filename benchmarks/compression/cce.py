@@ -144,7 +144,7 @@ class _Moving(EmbeddingTable):
 
     def __init__(self, table: EmbeddingTable, coder: CCE, seed: int) -> None:
         """The table as it is."""
-        super().__init__(table.vectors_VD.shape[1], 0, seed)
+        super().__init__(table.vectors_VD.shape[1], np.zeros(0, np.uint64), seed)
         self.coder = coder
         self._vectors, self._squares, self._rows = table.vectors_VD, table.squares_V, len(table)
 

@@ -159,8 +159,8 @@ class Original:
         features = HourFeatures.of(rows.keys_BS, slot_fields_S)
         rows_before = self.vocabulary.rows
         rows_U, classes_U = self.vocabulary.admit(features), self.vocabulary.classes_of(hour, features)
-        new = np.flatnonzero(rows_U >= rows_before)
-        self.table.grow(features.keys_U[new[np.argsort(rows_U[new])]])
+        admitted_V = self.vocabulary.row_V >= rows_before  # rows are given in the order of ids
+        self.table.grow(self.vocabulary.keys_V[admitted_V])
         working = self.table.take(_union([rows_U, classes_U, slot_fields_S]))
         places_BS, classes_BS = (
             torch.from_numpy(features.spread(working.locate(used_U))) for used_U in (rows_U, classes_U)

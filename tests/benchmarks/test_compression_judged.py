@@ -90,7 +90,9 @@ def test_page_says_what_each_costs_and_who_does_not_exist(kept):
     run = {"name": "cafe@30", "pass": "cafe", "seed": 1, "choice": {}, "setting": {}, "bytes": 3_000, "ratio": 30.0,
            "ratio_embedding": 0.0, "auc": 0.7, "logloss": 0.6, "commit": "abc"}
     kept.add("runs", [{**run, "learning_seconds": 120.0, "scoring_us": 4.25}])
-    kept.add("runs", [{"name": "cce@1000", "pass": "cce", "seed": 1, "choice": {}, "left_out": "9 bytes, 5 wanted"}] * 2)
+    missing = {"name": "cce@1000", "pass": "cce", "seed": 1, "choice": {}, "left_out": "9 bytes, 5 wanted"}
+    kept.add("runs", [missing])
+    kept.add("runs", [missing])
     text = Page({"A log": ("compression", kept)}).text()
     assert "| CAFE | 3,000 | 120 | 4.2 |" in text
     assert text.count("- CCE at 1/1000: 9 bytes, 5 wanted.") == 1
