@@ -183,7 +183,8 @@ class CodedPeer:
         vocabulary, coder = self.vocabulary, self.coder
 
         def built(budget: float) -> tuple[float, HeadIndex]:
-            vocabulary.threshold = vocabulary.threshold_for(given.hour, most(coder.bytes, budget))
+            count = most(coder.bytes, budget) if budget > coder.bytes(1) else 1
+            vocabulary.threshold = vocabulary.threshold_for(given.hour, count)
             ids = vocabulary.head(given.hour, vocabulary.threshold)
             rows_N = vocabulary.row_V[ids].astype(np.int64)
             index = HeadIndex.build(vocabulary.keys_V[ids], rows_N, FINGERPRINT_BITS)

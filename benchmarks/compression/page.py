@@ -194,7 +194,8 @@ def _costs(kept: Kept) -> Iterator[str]:
     yield (f"Processor's seconds of one thread to learn the {hours} hours, Saec's with the original's beside it, and "
            "microseconds to score a row from distinct features on.\n")
     yield "| method | bytes | learning, s | scoring, µs a row |\n|---|---|---|---|"
-    timed = {run["name"] for run in kept.content["runs"] if "scoring_us" in run}
+    runs = kept.content["runs"]
+    timed = {run["name"] for run in runs} - {run["name"] for run in runs if "scoring_us" not in run}
     for name in names(kept):
         if name in timed:
             yield (f"| {_title(name)} | {mean_of(kept, name, 'bytes'):,.0f} | "
