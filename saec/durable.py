@@ -14,7 +14,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from saec.errors import StoreError
@@ -36,10 +36,39 @@ def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
     Raises:
         OSError: with the old file untouched, except that after a failed fsync of the folder the new one may be there.
     """
-    with _temporary(path, data, mode, path.parent) as temporary:
+    with _temporary(path, [data], mode, path.parent) as temporary:
         temporary.replace(path)
         reached("durable.replaced")
         sync_folder(path.parent)
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview], named: Callable[[str], Path]) -> Path:
+    """Write a file part by part, so that it is never whole in memory, and name it after what its bytes hash to.
+
+    Args:
+        path: what the file is called while it is written; errors name it.
+        parts: its bytes.
+        named: the final path, in the same folder, for a sha256 in hex.
+
+    Returns:
+        The final path.
+
+    Raises:
+        OSError: as for `write_file`.
+    """
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes | memoryview]:
+        for part in parts:
+            digest.update(part)
+            yield part
+
+    with _temporary(path, hashed(), FILE_MODE, path.parent) as temporary:
+        final = named(digest.hexdigest())
+        temporary.replace(final)
+        reached("durable.replaced")
+        sync_folder(path.parent)
+    return final
 
 
 def create_exclusively(path: Path, data: bytes, mode: int = FILE_MODE, scratch: Path | None = None) -> None:
@@ -55,7 +84,7 @@ def create_exclusively(path: Path, data: bytes, mode: int = FILE_MODE, scratch: 
         FileExistsError: when there is such a file already; it is untouched.
         OSError: with no file at `path`.
     """
-    with _temporary(path, data, mode, scratch or path.parent) as temporary:
+    with _temporary(path, [data], mode, scratch or path.parent) as temporary:
         path.hardlink_to(temporary)
         reached("durable.linked")
         try:
@@ -66,17 +95,18 @@ def create_exclusively(path: Path, data: bytes, mode: int = FILE_MODE, scratch: 
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, data: bytes, mode: int, folder: Path) -> Iterator[Path]:
-    """A fsynced file holding `data` beside its destination, gone on exit unless it was renamed."""
+def _temporary(path: Path, parts: Iterable[bytes | memoryview], mode: int, folder: Path) -> Iterator[Path]:
+    """A fsynced file holding all parts beside its destination, gone on exit unless it was renamed."""
     temporary = folder / f".{path.name}.{secrets.token_hex(8)}.tmp"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             reached("durable.created")
-            remaining = memoryview(data)
-            while remaining:
-                remaining = remaining[os.write(descriptor, remaining[:_PART]):]
-                reached("durable.part-written")
+            for part in parts:
+                remaining = memoryview(part)
+                while remaining:
+                    remaining = remaining[os.write(descriptor, remaining[:_PART]):]
+                    reached("durable.part-written")
             os.fchmod(descriptor, mode)
             reached("durable.written")
             os.fsync(descriptor)

@@ -136,6 +136,8 @@ class Workspace:
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
         """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
         name = self.checkpoints.save(hour, "original", original.snapshot(), base)
+        if self.checkpoints.whole(name):
+            original.rebase(self.checkpoints.open(name, known=True), f"checkpoint {name}")
         keep(self._in_memory.originals, name, original)
         return name
 
@@ -143,7 +145,7 @@ class Workspace:
         """The original of a checkpoint, only to be looked at."""
         found = self._in_memory.originals.get(name)
         if found is None:
-            found = Original.restore(self.config, self.checkpoints.load(name), f"checkpoint {name}")
+            found = Original.restore(self.config, self.checkpoints.open(name), f"checkpoint {name}")
             keep(self._in_memory.originals, name, found)
         return found
 
@@ -159,8 +161,9 @@ class Workspace:
         elif sources_F is None:
             original = self.original(name)
         else:
-            original = Original.restore(self.config, self.checkpoints.load(name), f"checkpoint {name}", sources_F)
+            original = Original.restore(self.config, self.checkpoints.open(name), f"checkpoint {name}", sources_F)
         self._in_memory.originals.clear()
+        original.scratch = self.checkpoints.folder
         return original
 
     def save_challenger(self, hour: Hour, challenger: Challenger) -> str:

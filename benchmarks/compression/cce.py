@@ -32,9 +32,12 @@ from benchmarks.compression import stored
 from benchmarks.compression.coded import Coder
 from benchmarks.compression.decoding import Rows
 from benchmarks.compression.stored import mixed
+from saec.data.paged import Paged
 from saec.model.table import EmbeddingTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from saec.config import Config
     from saec.hours import Hour
     from saec.train.original import Original
@@ -146,9 +149,9 @@ class _Moving(EmbeddingTable):
         """The table as it is."""
         super().__init__(table.vectors_VD.shape[1], np.zeros(0, np.uint64), seed)
         self.coder = coder
-        self._vectors, self._squares, self._rows = table.vectors_VD, table.squares_V, len(table)
+        self._rows = Paged.of(table.state())
 
-    def keep(self, rows: NDArray[np.int64]) -> None:
+    def keep(self, kept_V: NDArray[np.bool_], scratch: Path | None = None) -> None:
         """Drop all rows but these."""
-        super().keep(rows)
-        self.coder.pointers_VC = self.coder.pointers_VC[rows[rows < len(self.coder.pointers_VC)]]
+        super().keep(kept_V, scratch)
+        self.coder.pointers_VC = self.coder.pointers_VC[kept_V[: len(self.coder.pointers_VC)]]

@@ -18,6 +18,7 @@ head, F fields, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,16 +27,18 @@ from saec.compress.codebooks import Centroids, Succession
 from saec.compress.fields import cluster_fields
 from saec.compress.heads import Candidates, Returns, Worth, limit, scores
 from saec.compress.places import DEFAULT, NEWCOMER
+from saec.data.paged import CHUNK
 from saec.data.vocabulary import HourFeatures
 from saec.train.tensors import section
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from saec.compress.dial import Allowance
     from saec.data.hashing import Keys
+    from saec.data.vocabulary import Known
     from saec.hours import Hour
     from saec.train.original import AtCut, Original
     from saec.train.tensors import Arrays
@@ -132,34 +135,92 @@ class Coding:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Some features that may have a code, at a moment of an hour."""
+
+    candidates: Candidates
+    keys_N: Keys
+    rows_N: NDArray[np.int64]
+    """Their rows of the table, -1 for newcomers."""
+
+    def __getitem__(self, chosen_N: NDArray[np.generic]) -> Choice:
+        """Those of them at some places, or where a mask is true."""
+        known = Candidates(*(array_N[chosen_N] for array_N in vars(self.candidates).values()))
+        return Choice(known, self.keys_N[chosen_N], self.rows_N[chosen_N])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Choice]) -> Choice:
+        """All of some parts; one at least."""
+        known = (vars(part.candidates).values() for part in parts)
+        return cls(
+            Candidates(*(np.concatenate(arrays) for arrays in zip(*known, strict=True))),
+            np.concatenate([part.keys_N for part in parts]),
+            np.concatenate([part.rows_N for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
 class Moment:
     """The original at a moment of an hour, as codes are taken of it."""
 
     original: Original
-    candidates: Candidates
-    """Features that may have a code: all with a row of the original, then the hour's newcomers."""
-    keys_N: Keys
-    rows_N: NDArray[np.int64]
-    """Their rows of the table, -1 for newcomers."""
+    parts: Callable[[], Iterator[Choice]]
+    """All features that may have a code, part by part: those with a row of the original, then the hour's newcomers."""
+    own_F: NDArray[np.int64]
+    """How many of them have a row of the original, by field."""
     at_cut: AtCut | None
     """What was otherwise, at the cut; None at the hour's end."""
+
+    @cached_property
+    def everything(self) -> Choice:
+        """All of them at once, in memory."""
+        return Choice.joined(list(self.parts()))
 
     @property
     def rows(self) -> int:
         """Rows of the original's table at the moment, default rows included."""
-        return len(self.original.config.field_names) + int(self.candidates.own_N.sum())
+        return len(self.own_F) + int(self.own_F.sum())
 
-    def vectors(self, chosen_N: NDArray[np.int64]) -> NDArray[np.float32]:
+    def best(
+        self, scores: Callable[[Candidates], NDArray[np.float64]], features: int, trials: Sequence[int]
+    ) -> tuple[Choice, list[float]]:
+        """The features of the highest scores, at most so many, by field and key, and the limits of smaller choices.
+
+        Which is not among the best of what has been gone through is dropped, so memory follows what is chosen. The
+        order is such that sums over them do not depend on who came first.
+        """
+        kept: list[Choice] = []
+        kept_N, bound, total = [np.zeros(0)], 0.0, 0
+        for part in self.parts():
+            scores_N = scores(part.candidates)
+            total += len(scores_N)
+            above_N = scores_N > bound
+            kept.append(part[above_N])
+            kept_N.append(scores_N[above_N])
+            if sum(map(len, kept_N)) > features + max(features // 4, CHUNK):
+                joined_N = np.concatenate(kept_N)
+                bound = limit(joined_N, features)
+                above_N = joined_N > bound
+                kept, kept_N = [Choice.joined(kept)[above_N]], [joined_N[above_N]]
+        joined_N, everything = np.concatenate(kept_N), Choice.joined(kept)
+        kept.clear()
+
+        def limit_of(count: int) -> float:
+            return limit(joined_N, count) if len(joined_N) > count else bound if total > count else 0.0
+
+        chosen = everything[joined_N > limit_of(features)]
+        order_N = np.lexsort((chosen.keys_N, chosen.candidates.fields_N))
+        return chosen[order_N], [limit_of(count) for count in trials]
+
+    def vectors(self, chosen: Choice) -> NDArray[np.float32]:
         """Vectors of some candidates that have a row, as the original uses them in the hour to come."""
-        candidates = self.candidates
-        classes_M = self.original.vocabulary.class_rows(
-            candidates.fields_N[chosen_N], candidates.frequency_N[chosen_N], candidates.ages_N[chosen_N]
-        )
-        return self._rows(self.rows_N[chosen_N]) + self._rows(classes_M)
+        known = chosen.candidates
+        classes_M = self.original.vocabulary.class_rows(known.fields_N, known.frequency_N, known.ages_N)
+        return self._rows(chosen.rows_N) + self._rows(classes_M)
 
     def _rows(self, rows_M: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows of the table as they were at the moment."""
-        vectors_MD = self.original.table.vectors_VD[rows_M]
+        vectors_MD = self.original.table.vectors(rows_M)
         return vectors_MD if self.at_cut is None else self.at_cut.vectors(rows_M, vectors_MD)
 
 
@@ -182,25 +243,50 @@ class HourPast:
 
     def returned(self, returns: Returns) -> Returns:
         """What is known of returns, with how the features known before the hour came back in it."""
-        vocabulary, known = self.original.vocabulary, self._ids_U >= 0
-        ids = self._ids_U[known]
-        frequency_V, last_seen_V = vocabulary.frequency(self.hour), vocabulary.last_seen_V.astype(np.int64)
-        frequency_V[ids], last_seen_V[ids] = self.at_cut.frequency_U[known], self.at_cut.last_seen_U[known]
-        own_V = (vocabulary.row_V >= 0) & (vocabulary.row_V < self.at_cut.rows_before)
+        known = self._ids_U >= 0
+        before = self.at_cut.frequency_U[known], self.at_cut.last_seen_U[known]
+        sightings = self.features.counts_U[known]
         # Newcomers are of the hour before this one in which anything was seen.
-        newcomer_V = ~own_V & (last_seen_V == last_seen_V.max(initial=0))
-        sightings_V = np.zeros(len(vocabulary), np.int64)
-        sightings_V[ids] = self.features.counts_U[known]
-        chosen = np.flatnonzero(own_V | newcomer_V)
-        before = Candidates(
-            vocabulary.fields_V[chosen].astype(np.int64), frequency_V[chosen], self.hour.index - last_seen_V[chosen],
-            own_V[chosen],
-        )
-        return returns.learned(before, sightings_V[chosen])
+        newest = max(self.original.vocabulary.newest_before(self.hour), int(before[1].max(initial=0)))
+        returns = returns.aged()
+        for part, (seen, at) in self._parts(self.hour, *before):
+            own_M = (part.rows_M >= 0) & (part.rows_M < self.at_cut.rows_before)
+            chosen = np.flatnonzero(own_M | (part.last_seen_M == newest))
+            sightings_M = np.zeros(len(own_M), np.int64)
+            sightings_M[at] = sightings[seen]
+            returns = returns.counted(
+                Candidates(part.fields_M[chosen], part.frequency_M[chosen],
+                           self.hour.index - part.last_seen_M[chosen], own_M[chosen]),
+                sightings_M[chosen],
+            )
+        return returns
+
+    def _parts(
+        self, hour: Hour, frequency: NDArray[np.float32] | None = None, last_seen: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[Known, tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+        """All features as of an hour, part by part.
+
+        Args:
+            hour: which hour.
+            frequency: of those of this hour that are known, where it is otherwise for them; `last_seen` likewise.
+            last_seen: see `frequency`.
+
+        Yields:
+            What is known of the features of a part, which of this hour's known features are in it, and where.
+        """
+        ids = self._ids_U[self._ids_U >= 0]
+        order = np.argsort(ids)
+        for start, known in self.original.vocabulary.chunks(hour):
+            first, end = np.searchsorted(ids, (start, start + len(known.keys_M)), sorter=order)
+            seen = order[first:end]
+            at = ids[seen] - start
+            if frequency is not None and last_seen is not None:
+                known.frequency_M[at], known.last_seen_M[at] = frequency[seen], last_seen[seen]
+            yield known, (seen, at)
 
     def before(self) -> Candidates:
         """The hour's distinct features as they were before it."""
-        rows_U = np.append(self.original.vocabulary.row_V, -1)[self._ids_U]
+        rows_U = self.original.vocabulary.own_rows(self._ids_U)
         own_U = (rows_U >= 0) & (rows_U < self.at_cut.rows_before)
         ages_U = self.hour.index - self.at_cut.last_seen_U
         return Candidates(self.features.fields_U, self.at_cut.frequency_U, ages_U, own_U)
@@ -209,23 +295,36 @@ class HourPast:
         """The original at the cut or at the hour's end."""
         vocabulary, features, to_come = self.original.vocabulary, self.features, self.hour + 1
         known, seen_U = self._ids_U >= 0, features.counts_U if end else features.sightings(slice(0, self.cut))
-        frequency_V, last_seen_V = vocabulary.frequency(to_come), vocabulary.last_seen_V.astype(np.int64)
+        frequency_U, last_seen_U = vocabulary.known_of(to_come, self._ids_U)
         if not end:
             decay = np.float32(2.0 ** (-1 / self.original.config.vocabulary.half_life))
-            then_U = (self.at_cut.frequency_U + seen_U.astype(np.float32)) * decay
-            frequency_V[self._ids_U[known]] = then_U[known]
-            last_U = np.where(seen_U > 0, self.hour.index, self.at_cut.last_seen_U)
-            last_seen_V[self._ids_U[known]] = last_U[known]
-        rows_U, own_V = np.append(vocabulary.row_V, -1)[self._ids_U], vocabulary.row_V >= 0
+            frequency_U = (self.at_cut.frequency_U + seen_U.astype(np.float32)) * decay
+            last_seen_U = np.where(seen_U > 0, self.hour.index, self.at_cut.last_seen_U)
+        rows_U = vocabulary.own_rows(self._ids_U)
         # Had the hour ended at the cut, what only the gate rows brought back would have no row yet.
-        own_V[self._ids_U[(rows_U >= self.at_cut.rows_before) & (seen_U == 0)]] = False
-        ids_N = np.concatenate([np.flatnonzero(own_V), self._ids_U[known & (seen_U > 0) & (rows_U < 0)]])
-        candidates = Candidates(
-            vocabulary.fields_V[ids_N].astype(np.int64), frequency_V[ids_N], to_come.index - last_seen_V[ids_N],
-            own_V[ids_N],
-        )
-        rows_N = vocabulary.row_V[ids_N].astype(np.int64)
-        return Moment(self.original, candidates, vocabulary.keys_V[ids_N], rows_N, None if end else self.at_cut)
+        to_be_U = (rows_U >= self.at_cut.rows_before) & (seen_U == 0)
+
+        def parts() -> Iterator[Choice]:
+            for part, (seen, at) in self._parts(to_come, frequency_U[known], last_seen_U[known]):
+                own_M = part.rows_M >= 0
+                own_M[at[to_be_U[known][seen]]] = False
+                ages_M = to_come.index - part.last_seen_M
+                known_M = Candidates(part.fields_M, part.frequency_M, ages_M, own_M)
+                choice = Choice(known_M, part.keys_M, part.rows_M)
+                yield choice if own_M.all() else choice[own_M]
+            newcomer_U = known & (seen_U > 0) & (rows_U < 0)
+            yield Choice(
+                Candidates(features.fields_U, frequency_U, to_come.index - last_seen_U, rows_U >= 0),
+                features.keys_U, rows_U,
+            )[newcomer_U]
+
+        own_F = self._own_F - np.bincount(features.fields_U[to_be_U], minlength=len(self._own_F))
+        return Moment(self.original, parts, own_F, None if end else self.at_cut)
+
+    @cached_property
+    def _own_F(self) -> NDArray[np.int64]:
+        """Features with a row, by field, at the hour's end."""
+        return self.original.vocabulary.owned()
 
 
 def code(moment: Moment, before: Standards, codes_before: CodesBefore, allowance: Allowance,
@@ -239,15 +338,15 @@ def code(moment: Moment, before: Standards, codes_before: CodesBefore, allowance
         allowance: most codewords of a field and most features with a code.
         trials: smaller ones on trial.
     """
-    candidates, config = moment.candidates, moment.original.config
-    own_F = np.bincount(candidates.fields_N[candidates.own_N], minlength=len(config.field_names))
-    direct_F = own_F <= allowance.codewords
-    scores_N = _scores(candidates, before, direct_F)
-    head_N = scores_N > limit(scores_N, allowance.features)
-    own, newcomer = (_by_key(moment, head_N & which_N) for which_N in (candidates.own_N, ~candidates.own_N))
-    fields_H, weights_H = candidates.fields_N[own], candidates.frequency_N[own]
+    config, direct_F = moment.original.config, moment.own_F <= allowance.codewords
+    head, trials_T = moment.best(
+        lambda candidates: _scores(candidates, before, direct_F),
+        allowance.features, [trial.features for trial in trials],
+    )
+    own, newcomers = head[head.candidates.own_N], head[~head.candidates.own_N]
+    fields_H, weights_H = own.candidates.fields_N, own.candidates.frequency_N
     vectors_HD = moment.vectors(own)
-    old_codes_H = codes_before(moment.keys_N[own], fields_H).astype(np.int16)
+    old_codes_H = codes_before(own.keys_N, fields_H).astype(np.int16)
     clusters = cluster_fields(
         config, vectors_HD, fields_H, weights_H, before.centroids, before.drawn_errors_F, allowance.codewords,
         old_codes_H,
@@ -255,22 +354,16 @@ def code(moment: Moment, before: Standards, codes_before: CodesBefore, allowance
     return Coding(
         standards=replace(
             before, centroids=clusters.centroids, drawn_errors_F=clusters.drawn_errors_F, direct_F=direct_F,
-            trials_T=np.array([limit(scores_N, trial.features) for trial in trials]), hours=before.hours + 1,
+            trials_T=np.array(trials_T), hours=before.hours + 1,
         ),
         succession=Succession.of(
             before.centroids, clusters.centroids, old_codes_H, clusters.codes_H, fields_H, weights_H, vectors_HD
         ),
-        head_keys_H=np.concatenate([moment.keys_N[own], moment.keys_N[newcomer]]),
-        head_codes_H=np.concatenate([clusters.codes_H, np.full(len(newcomer), NEWCOMER, np.int16)]),
+        head_keys_H=np.concatenate([own.keys_N, newcomers.keys_N]),
+        head_codes_H=np.concatenate([clusters.codes_H, np.full(len(newcomers.keys_N), NEWCOMER, np.int16)]),
         churn=_churn(old_codes_H, clusters.codes_H, weights_H),
         figures_F=clusters.figures_F,
     )
-
-
-def _by_key(moment: Moment, chosen_N: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Which candidates are chosen, by field and key: sums over them must not depend on who came first."""
-    chosen = np.flatnonzero(chosen_N)
-    return chosen[np.lexsort((moment.keys_N[chosen], moment.candidates.fields_N[chosen]))]
 
 
 def _scores(candidates: Candidates, standards: Standards, direct_F: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -32,6 +32,7 @@ FREQUENCIES = 24
 """Classes of frequency: half octaves of one plus the frequency."""
 AGES = np.array([1, 2, 3, 4, 7, 13, 25, 49, 97])
 """Hours from the last sighting to the hour to come at which the classes of age begin."""
+_CLASS_OF_AGE = np.searchsorted(AGES, np.arange(AGES[-1] + 1), side="right") - 1
 KEPT = 0.98
 """Share of what was measured that counts on after an hour: half of it for 34 hours."""
 LEAST_WORTH = 0.1
@@ -73,12 +74,18 @@ class Returns:
 
     def learned(self, features: Candidates, sightings_N: NDArray[np.int64]) -> Returns:
         """With one more hour: features as they were before it, and their sightings in it."""
-        cells_N = self._cells(features, _half_octaves(features))
-        known = KEPT * self.known_2FQA.ravel()
-        sighted = KEPT * self.sighted_2FQA.ravel()
-        known += np.bincount(cells_N, minlength=known.size)
-        sighted += np.bincount(cells_N, sightings_N, known.size)
-        return Returns(known.reshape(self.known_2FQA.shape), sighted.reshape(self.known_2FQA.shape))
+        return self.aged().counted(features, sightings_N)
+
+    def aged(self) -> Returns:
+        """With one more hour, of which nothing has been counted yet."""
+        return Returns(KEPT * self.known_2FQA, KEPT * self.sighted_2FQA)
+
+    def counted(self, features: Candidates, sightings_N: NDArray[np.int64]) -> Returns:
+        """With some of an hour's features, as they were before it, and their sightings in it."""
+        cells_N, shape = self._cells(features, _half_octaves(features)), self.known_2FQA.shape
+        known = np.bincount(cells_N, minlength=self.known_2FQA.size).reshape(shape)
+        sighted = np.bincount(cells_N, sightings_N, self.known_2FQA.size).reshape(shape)
+        return Returns(self.known_2FQA + known, self.sighted_2FQA + sighted)
 
     def expected(self, features: Candidates) -> NDArray[np.float64]:
         """Sightings expected of each feature in the hour to come.
@@ -96,7 +103,7 @@ class Returns:
     def _cells(self, features: Candidates, half_octaves_N: NDArray[np.float64]) -> NDArray[np.int64]:
         """The cell of each feature among all 2 x F x Q x A."""
         frequency_class_N = np.minimum(half_octaves_N.astype(np.int64), FREQUENCIES - 1)
-        age_class_N = np.searchsorted(AGES, features.ages_N, side="right") - 1
+        age_class_N = _CLASS_OF_AGE[np.minimum(features.ages_N, AGES[-1])]
         kind_and_field_N = features.kinds_N * self.known_2FQA.shape[1] + features.fields_N
         cells_N: NDArray[np.int64] = (kind_and_field_N * FREQUENCIES + frequency_class_N) * len(AGES) + age_class_N
         return cells_N

@@ -1,14 +1,26 @@
-"""From 64-bit feature keys to dense ids: an open-addressing hash table in numpy.
+"""From 64-bit feature keys to dense ids: an open-addressing hash table in numpy, and a sorted run that may be a file.
+
+A vocabulary looks the features of its checkpoint up in the run that lies in that file, so that a process which has just
+started need not build anything, and those that came since in the table.
 
 Decisions: keys are keyed SipHash outputs, so their top bits are already a good slot number and a flood of chosen values
 cannot pile them up; linear probing at a load of at most one half, so a batch is settled in a few vectorised rounds;
 ids are given in order of insertion, so the same insertions give the same ids; 0 is the padding key and never stored.
+Keys spread evenly, so the first bits of a key say where it lies in a sorted run up to a few places: a look-up reads two
+or three pages of the file, and the run takes half the bytes of a table that is half full.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from saec.data.paged import CHUNK, give_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 Keys = NDArray[np.uint64]
 Ids = NDArray[np.int64]
@@ -86,7 +98,7 @@ class KeyMap:
 
     def _allocate(self, capacity: int) -> None:
         self._key_of_slot = np.zeros(capacity, np.uint64)
-        self._id_of_slot = np.zeros(capacity, np.int32)
+        self._id_of_slot = np.zeros(capacity, np.int64)
         self._shift = np.uint64(64 - (capacity.bit_length() - 1))
 
     def _reserve(self, count: int) -> None:
@@ -101,3 +113,113 @@ class KeyMap:
         keys_V = np.empty(held, np.uint64)
         keys_V[ids] = keys
         self.insert(keys_V)
+
+
+class KeyRun:
+    """Keys in ascending order, the id of each, and where the keys of each first few bits start.
+
+    >>> run = KeyRun.of(np.array([70, 50], np.uint64))
+    >>> run.find(np.array([50, 60, 70], np.uint64)).tolist()
+    [1, -1, 0]
+    """
+
+    GROUPS = ("run", "run_starts")
+    """Groups of its arrays in a checkpoint: keys and ids are of one length, starts of another."""
+
+    def __init__(self, keys_V: Keys, ids_V: Ids, starts: Ids) -> None:
+        """The run that these are; nothing is copied."""
+        self.keys_V, self.ids_V, self.starts = keys_V, ids_V, starts
+
+    @classmethod
+    def of(cls, keys_V: Keys) -> KeyRun:
+        """The run of keys whose ids are their places."""
+        ids_V = np.argsort(keys_V)
+        return cls(keys_V[ids_V], ids_V, _starts([keys_V[ids_V]], len(keys_V)))
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, Any]) -> KeyRun:
+        """The run of a checkpoint, from its arrays by `group.NAME`."""
+        return cls(arrays["run.keys_V"], arrays["run.ids_V"], arrays["run_starts.starts"])
+
+    def __len__(self) -> int:
+        """Number of keys."""
+        return len(self.keys_V)
+
+    def find(self, keys_N: Keys) -> Ids:
+        """The id of each key, -1 for one that is not in the run."""
+        ids_N = np.full(len(keys_N), -1, np.int64)
+        for start in range(0, len(keys_N) if len(self) else 0, _CHUNK):
+            ids_N[start : start + _CHUNK] = self._find_chunk(keys_N[start : start + _CHUNK])
+            self._give_back()
+        return ids_N
+
+    def merged(self, keys_N: Keys) -> dict[str, NDArray[Any] | Merged]:
+        """Arrays, by `group.NAME`, of the run to which keys were added whose ids follow behind the largest."""
+        order = np.argsort(keys_N)
+        before_N = self._places(keys_N[order])
+        keys = Merged(self.keys_V, before_N, keys_N[order])
+        ids = Merged(self.ids_V, before_N, len(self) + order)
+        return {"run.keys_V": keys, "run.ids_V": ids, "run_starts.starts": _starts(keys.parts(), len(keys))}
+
+    def _find_chunk(self, keys_N: Keys) -> Ids:
+        places_N = self._places(keys_N)
+        inside_N = np.minimum(places_N, len(self) - 1)
+        return np.where(self.keys_V[inside_N] == keys_N, self.ids_V[inside_N], -1)
+
+    def _places(self, keys_N: Keys) -> Ids:
+        """How many keys of the run are smaller than each."""
+        first_N = (keys_N >> np.uint64(_shift(len(self.starts) - 1))).astype(np.int64)
+        low_N, high_N = self.starts[first_N], self.starts[first_N + 1]
+        while (open_N := low_N < high_N).any():
+            middle_N = (low_N + high_N) >> 1
+            smaller_N = self.keys_V[np.minimum(middle_N, len(self) - 1)] < keys_N
+            low_N = np.where(open_N & smaller_N, middle_N + 1, low_N)
+            high_N = np.where(open_N & ~smaller_N, middle_N, high_N)
+        return low_N
+
+    def _give_back(self) -> None:
+        for array in (self.keys_V, self.ids_V, self.starts):
+            give_back(array)
+
+
+class Merged:
+    """A long array with a few more elements in it, to be read once through; the long one is not copied."""
+
+    def __init__(self, base: NDArray[Any], before_N: Ids, values_N: NDArray[Any]) -> None:
+        """`values_N` stand before the elements at `before_N`, which ascend."""
+        self._base, self._before, self._values = base, before_N, values_N
+        self.dtype, self.shape = base.dtype, (len(base) + len(values_N),)
+
+    def __len__(self) -> int:
+        """Elements."""
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All elements."""
+        return np.insert(self._base, self._before, self._values).astype(dtype or self.dtype, copy=False)
+
+    def parts(self) -> Iterator[NDArray[Any]]:
+        """All elements, some at a time."""
+        for start in range(0, max(len(self._base), 1), CHUNK):
+            stop = start + CHUNK
+            first = int(np.searchsorted(self._before, start))
+            end = int(np.searchsorted(self._before, stop)) if stop < len(self._base) else len(self._before)
+            yield np.insert(self._base[start:stop], self._before[first:end] - start, self._values[first:end])
+            give_back(self._base)
+
+
+def _starts(parts: Iterable[Keys], count: int) -> Ids:
+    """How many of so many sorted keys are smaller than all that begin with each number of bits."""
+    buckets = 1 << max(1, count.bit_length() - 4)
+    counts = np.zeros(buckets + 1, np.int64)
+    for keys in parts:
+        if len(keys):
+            first = (keys >> np.uint64(_shift(buckets))).astype(np.int64)
+            found = np.bincount(first - first[0])
+            counts[first[0] + 1 : first[0] + 1 + len(found)] += found
+    return np.cumsum(counts, out=counts)
+
+
+def _shift(buckets: int) -> int:
+    """By how many bits a key is moved to the right for the number of its bucket."""
+    return 64 - (buckets.bit_length() - 1)

@@ -13,6 +13,8 @@ Decisions:
   Rows of features follow behind.
 - Frequency is a count of sightings that halves every `half_life` hours; it is stored as of the hour a feature was last
   seen and decayed on reading, so an hour costs what its own features cost.
+- What is known lies in a checkpoint's file but for what hours changed since (paged.py), and so do the keys (`KeyRun`);
+  nothing here goes over all features but forgetting and what asks for a whole array.
 - One hour may bring at most `max_new_features` new features a field, the most frequent of them; others stay unknown.
 
 Shapes: B rows of an hour, S slots, F fields, V features known, U distinct features of an hour.
@@ -21,13 +23,17 @@ Shapes: B rows of an hour, S slots, F fields, V features known, U distinct featu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saec.data.keymap import KeyMap
+from saec.data.keymap import KeyMap, KeyRun, Merged
+from saec.data.paged import Column, Paged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from saec.config import VocabularyConfig
@@ -80,14 +86,30 @@ class HourFeatures:
         return np.append(values_U, padding)[self.inverse_BS]
 
 
+@dataclass(frozen=True)
+class Known:
+    """Some features, by what is known of them; arrays of M."""
+
+    keys_M: NDArray[np.uint64]
+    fields_M: NDArray[np.int64]
+    frequency_M: NDArray[np.float32]
+    """As of an hour."""
+    last_seen_M: NDArray[np.int64]
+    """Hour index of the last sighting."""
+    rows_M: NDArray[np.int64]
+    """Rows of the table, -1 for those without one."""
+
+
 class Vocabulary:
     """What is known of every feature, and which of them own an embedding row.
 
     Arrays by id, in order of first sighting: `keys_V`, `fields_V`, `sightings_V` (all, undecayed),
-    `frequency_V` (decayed to `last_seen_V`), `last_seen_V` (hour index), `row_V` (-1 without a row).
+    `frequency_V` (decayed to `last_seen_V`), `last_seen_V` (hour index), `row_V` (-1 without a row). Each is a copy,
+    made when it is asked for.
     """
 
     ARRAYS = ("keys_V", "fields_V", "sightings_V", "frequency_V", "last_seen_V", "row_V")
+    _TYPES = (np.uint64, np.uint16, np.uint32, np.float32, np.int32, np.int64)
 
     def __init__(self, config: VocabularyConfig, fields: int) -> None:
         """An empty vocabulary over so many fields: no features, only the shared rows."""
@@ -95,31 +117,51 @@ class Vocabulary:
         self.fields = fields
         self.shared = fields * (1 + CLASSES)
         self.rows = self.shared
-        self.keys_V = np.zeros(0, np.uint64)
-        self.fields_V = np.zeros(0, np.uint16)
-        self.sightings_V = np.zeros(0, np.uint32)
-        self.frequency_V = np.zeros(0, np.float32)
-        self.last_seen_V = np.zeros(0, np.int32)
-        self.row_V = np.zeros(0, np.int32)
+        self._known = Paged({name: np.zeros(0, kind) for name, kind in zip(self.ARRAYS, self._TYPES, strict=True)})
+        self._run = KeyRun.of(np.zeros(0, np.uint64))
         self._keymap = KeyMap()
+        self.given_N = np.zeros(0, np.uint64)
+        """Keys of the features that the last `admit` gave rows to, in the order of these."""
 
     @classmethod
-    def restore(cls, config: VocabularyConfig, fields: int, arrays: dict[str, NDArray[np.generic]]) -> Vocabulary:
-        """The vocabulary whose `state` this was."""
+    def restore(
+        cls, config: VocabularyConfig, fields: int, arrays: Mapping[str, NDArray[Any] | Column],
+        run: KeyRun | None = None,
+    ) -> Vocabulary:
+        """The vocabulary whose `state` this was.
+
+        Args:
+            config: its settings.
+            fields: number of fields.
+            arrays: by name; those of a `Paged` are taken over, not copied.
+            run: keys of the first features, as many as it has; all are sorted when left out.
+        """
         vocabulary = cls(config, fields)
-        for name in cls.ARRAYS:
-            setattr(vocabulary, name, arrays[name])
-        vocabulary.rows += int((vocabulary.row_V >= 0).sum())
-        vocabulary._keymap = KeyMap(vocabulary.keys_V)
+        if arrays["row_V"].dtype != np.int64:  # as checkpoints had them while there were fewer than 2^31 rows
+            arrays = {name: np.asarray(arrays[name], np.int64 if name == "row_V" else None) for name in cls.ARRAYS}
+        known = vocabulary._known = Paged.of({name: arrays[name] for name in cls.ARRAYS})
+        vocabulary.rows += sum(int(np.count_nonzero(row_M >= 0)) for _, (row_M,) in known.chunks("row_V"))
+        vocabulary._run = KeyRun.of(known.whole("keys_V")) if run is None else run
+        vocabulary._keymap = KeyMap(known.take("keys_V", np.arange(len(vocabulary._run), len(known))))
         return vocabulary
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
+    def state(self) -> dict[str, Column]:
         """The arrays from which `restore` makes the same vocabulary."""
-        return {name: getattr(self, name) for name in self.ARRAYS}
+        return {name: self._known.column(name) for name in self.ARRAYS}
+
+    def run(self) -> dict[str, NDArray[Any] | Merged]:
+        """Arrays of the `KeyRun` of all features, by `group.NAME`."""
+        return self._run.merged(self._known.take("keys_V", np.arange(len(self._run), len(self))))
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        """The array of that name, whole in memory."""
+        if name in Vocabulary.ARRAYS:
+            return self._known.whole(name)
+        raise AttributeError(name)
 
     def __len__(self) -> int:
         """Number of features known."""
-        return len(self.keys_V)
+        return len(self._known)
 
     @property
     def admitted(self) -> int:
@@ -128,7 +170,9 @@ class Vocabulary:
 
     def find(self, keys_N: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Ids of features, -1 for an unknown one."""
-        return self._keymap.find(keys_N)
+        ids_N = self._run.find(keys_N)
+        since_N = self._keymap.find(keys_N)
+        return np.where(since_N >= 0, since_N + len(self._run), ids_N)
 
     def admit(self, features: HourFeatures) -> NDArray[np.int64]:
         """Give rows to the hour's features that were sighted often enough before, and return all their rows.
@@ -140,18 +184,25 @@ class Vocabulary:
         """
         ids_U = self.find(features.keys_U)
         known = ids_U[ids_U >= 0]
-        due = known[(self.row_V[known] < 0) & (self.sightings_V[known] >= self._config.admit_after)]
+        rowless = known[self._known.take("row_V", known) < 0]
+        due = rowless[self._known.take("sightings_V", rowless) >= self._config.admit_after]
         due.sort()  # rows in order of first sighting: neighbours in time are neighbours in memory
-        self.row_V[due] = np.arange(self.rows, self.rows + len(due), dtype=np.int32)
+        self._known.put(due, {"row_V": np.arange(self.rows, self.rows + len(due))})
+        self.given_N = self._known.take("keys_V", due)
         self.rows += len(due)
         return self.rows_of(features, ids_U)
 
     def rows_of(self, features: HourFeatures, ids_U: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The embedding row of each feature: its own, or its field's default row."""
         ids_U = self.find(features.keys_U) if ids_U is None else ids_U
-        rows_U = np.full(len(ids_U), -1, np.int64)
-        rows_U[ids_U >= 0] = self.row_V[ids_U[ids_U >= 0]]
+        rows_U = self.own_rows(ids_U)
         return np.where(rows_U >= 0, rows_U, features.fields_U)
+
+    def own_rows(self, ids_U: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The own row of each feature by id, -1 for one without and for an unknown one (-1)."""
+        rows_U = np.full(len(ids_U), -1, np.int64)
+        rows_U[ids_U >= 0] = self._known.take("row_V", ids_U[ids_U >= 0])
+        return rows_U
 
     def classes_of(self, hour: Hour, features: HourFeatures) -> NDArray[np.int64]:
         """The class row of each of an hour's features, as of the hour's start: call it before `observe`."""
@@ -183,45 +234,79 @@ class Vocabulary:
         ids_U[added] = np.arange(len(self) - len(added), len(self))
         held = ids_U >= 0
         ids, counts = ids_U[held], features.counts_U[held]
-        self.frequency_V[ids] = self.frequency(hour, ids) + counts.astype(np.float32)
-        self.sightings_V[ids] += counts.astype(np.uint32)
-        self.last_seen_V[ids] = hour.index
+        self._known.put(ids, {
+            "frequency_V": self.frequency(hour, ids) + counts.astype(np.float32),
+            "sightings_V": self._known.take("sightings_V", ids) + counts.astype(np.uint32),
+            "last_seen_V": np.full(len(ids), hour.index, np.int32),
+        })
         return len(added)
 
     def frequency(self, hour: Hour, ids: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Feature frequency as of an hour: sightings, each halved every `half_life` hours since."""
-        chosen: NDArray[np.int64] | slice = slice(None) if ids is None else ids
-        age = (hour.index - self.last_seen_V[chosen]).astype(np.float32)
-        decayed: NDArray[np.float32] = self.frequency_V[chosen] * np.exp2(-age / np.float32(self._config.half_life))
-        return decayed
+        ids = np.arange(len(self)) if ids is None else ids
+        return self._decayed(hour, self._known.take("frequency_V", ids), self._known.take("last_seen_V", ids))
+
+    def chunks(self, hour: Hour) -> Iterator[tuple[int, Known]]:
+        """All features as of an hour, part by part: the id that each part starts at, and what is known of it."""
+        for start, (keys_M, fields_M, frequency_M, last_seen_M, rows_M) in self._known.chunks(
+            "keys_V", "fields_V", "frequency_V", "last_seen_V", "row_V"
+        ):
+            yield start, Known(keys_M, fields_M.astype(np.int64), self._decayed(hour, frequency_M, last_seen_M),
+                               last_seen_M.astype(np.int64), rows_M)
+
+    def owned(self) -> NDArray[np.int64]:
+        """Features with a row of their own, by field."""
+        parts = self._known.chunks("fields_V", "row_V")
+        counts_F = (np.bincount(fields_M[row_M >= 0], minlength=self.fields) for _, (fields_M, row_M) in parts)
+        return sum(counts_F, np.zeros(self.fields, np.int64))
+
+    def newest_before(self, hour: Hour) -> int:
+        """Index of the last hour before this one in which a feature was last seen; 0 when there is none."""
+        parts = self._known.chunks("last_seen_V")
+        return max((int(seen_M[seen_M < hour.index].max(initial=0)) for _, (seen_M,) in parts), default=0)
+
+    def _decayed(
+        self, hour: Hour, frequency_M: NDArray[np.float32], last_seen_M: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        age_M = (hour.index - last_seen_M).astype(np.float32)
+        decayed_M: NDArray[np.float32] = frequency_M * np.exp2(-age_M / np.float32(self._config.half_life))
+        return decayed_M
 
     def known_of(self, hour: Hour, ids_U: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Frequency as of an hour and the hour index last seen, of features by id; 0 and `NEVER` for the unknown."""
         known = ids_U >= 0
         frequency_U, last_seen_U = np.zeros(len(ids_U), np.float32), np.full(len(ids_U), NEVER, np.int64)
         frequency_U[known] = self.frequency(hour, ids_U[known])
-        last_seen_U[known] = self.last_seen_V[ids_U[known]]
+        last_seen_U[known] = self._known.take("last_seen_V", ids_U[known])
         return frequency_U, last_seen_U
 
-    def evict(self, hour: Hour) -> NDArray[np.int64] | None:
+    def evict(self, hour: Hour, scratch: Path | None = None) -> NDArray[np.bool_] | None:
         """Forget features unseen for `evict_after` hours, unless their frequency is at the floor or above.
 
+        Args:
+            hour: which hour.
+            scratch: folder of a nameless file for what is left; in memory when left out.
+
         Returns:
-            The old row of each row that is left, in its new order, for moving the table's rows; None when all stay.
+            Which rows are left, in their order, for the table; None when all stay.
         """
-        unseen = hour.index - self.last_seen_V > self._config.evict_after
-        gone_V = unseen & (self.frequency(hour) < self._config.evict_floor)
-        if not gone_V.any():
+        stays_V, row_stays = np.ones(len(self), bool), np.zeros(self.rows, bool)
+        row_stays[: self.shared] = True
+        for start, part in self.chunks(hour):
+            unseen_M = hour.index - part.last_seen_M > self._config.evict_after
+            stays_M = ~(unseen_M & (part.frequency_M < self._config.evict_floor))
+            stays_V[start : start + len(stays_M)] = stays_M
+            row_stays[part.rows_M[stays_M & (part.rows_M >= 0)]] = True
+        if stays_V.all():
             return None
-        for name in self.ARRAYS:
-            setattr(self, name, getattr(self, name)[~gone_V])
-        own = np.flatnonzero(self.row_V >= 0)
-        own = own[np.argsort(self.row_V[own], kind="stable")]
-        kept_rows = np.concatenate([np.arange(self.shared), self.row_V[own].astype(np.int64)])
-        self.row_V[own] = np.arange(self.shared, self.shared + len(own), dtype=np.int32)
-        self.rows = self.shared + len(own)
-        self._keymap = KeyMap(self.keys_V)
-        return kept_rows
+        known = self._known.kept(stays_V, scratch)
+        place_of_row = np.cumsum(row_stays) - 1
+        row_V = known.whole("row_V")
+        row_V[row_V >= 0] = place_of_row[row_V[row_V >= 0]]
+        self._known = known.replaced("row_V", row_V)
+        self.rows = int(np.count_nonzero(row_stays))
+        self._run, self._keymap = KeyRun.of(known.whole("keys_V")), KeyMap()
+        return row_stays
 
     def _append(self, features: HourFeatures, unknown: NDArray[np.int64]) -> NDArray[np.int64]:
         """Start counting features, at most the limit of each field; returns which of the hour's they are."""
@@ -230,15 +315,13 @@ class Vocabulary:
         order = np.lexsort((features.keys_U[unknown], -counts, fields))
         rank = np.arange(len(order)) - np.searchsorted(fields[order], fields[order])
         chosen = np.sort(unknown[order[rank < limit]])
-        fresh: dict[str, NDArray[np.generic]] = {
+        self._known.append({
             "keys_V": features.keys_U[chosen],
             "fields_V": features.fields_U[chosen].astype(np.uint16),
             "sightings_V": np.zeros(len(chosen), np.uint32),
             "frequency_V": np.zeros(len(chosen), np.float32),
             "last_seen_V": np.zeros(len(chosen), np.int32),
-            "row_V": np.full(len(chosen), -1, np.int32),
-        }
-        for name, values in fresh.items():
-            setattr(self, name, np.concatenate([getattr(self, name), values]))
+            "row_V": np.full(len(chosen), -1),
+        })
         self._keymap.insert(features.keys_U[chosen])
         return chosen

@@ -1,10 +1,11 @@
 """The full embedding table of the original model, and the part of it that one hour works on.
 
-Decisions: rows live in numpy arrays that double when full, so a new feature costs a row and not a copy of the table;
-training never touches the table itself: it takes the rows of an hour out as a `WorkingSet`, works on those (they fit
-the processor's cache) and puts them back, so cost grows with the hour. A new row starts near zero, not as a copy of its
-field's default row: that a feature came back at all tells it from the unknown ones (docs/LOG.md has the figures). Its
-first values follow from the seed and its key alone: the same whichever features came before it, in whichever order.
+Decisions: rows lie in a checkpoint's file but for those that hours changed since (saec.data.paged), so that memory
+follows the hours; training never touches the table itself: it takes the rows of an hour out as a `WorkingSet`, works on
+those (they fit the processor's cache) and puts them back, so cost grows with the hour. A new row starts near zero, not
+as a copy of its field's default row: that a feature came back at all tells it from the unknown ones (docs/LOG.md has
+the figures). Its first values follow from the seed and its key alone: the same whichever features came before it, in
+whichever order.
 
 Shapes: V rows of the table, U rows of a working set, N any rows, F fields, D width, B rows of data, S slots.
 """
@@ -18,8 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from saec.data.paged import Column, Paged
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -82,58 +86,60 @@ class EmbeddingTable:
     def __init__(self, width: int, keys_V: NDArray[np.uint64], seed: int) -> None:
         """A table of rows of these keys, as they start."""
         self._seed = seed
-        self._vectors = np.zeros((0, width), np.float32)
-        self._squares = np.zeros(0, np.float32)
-        self._rows = 0
+        self._width = width
+        self._rows = Paged({"vectors_VD": np.zeros((0, width), np.float32), "squares_V": np.zeros(0, np.float32)})
         self.grow(keys_V)
 
     @classmethod
-    def restore(cls, vectors_VD: NDArray[np.float32], squares_V: NDArray[np.float32], seed: int) -> EmbeddingTable:
-        """The table with these vectors and Adagrad sums."""
-        table = cls(vectors_VD.shape[1], np.zeros(0, np.uint64), seed)
-        table._vectors, table._squares, table._rows = vectors_VD, squares_V, len(vectors_VD)
+    def restore(cls, arrays: Mapping[str, NDArray[np.float32] | Column], seed: int) -> EmbeddingTable:
+        """The table with these `vectors_VD` and `squares_V`; those of a `Paged` are taken over, not copied."""
+        table = cls(arrays["vectors_VD"].shape[1], np.zeros(0, np.uint64), seed)
+        table._rows = Paged.of(arrays)
         return table
+
+    def state(self) -> dict[str, Column]:
+        """The arrays from which `restore` makes the same table."""
+        return {name: self._rows.column(name) for name in self._rows.names}
 
     def __len__(self) -> int:
         """Number of rows."""
-        return self._rows
+        return len(self._rows)
 
     @property
     def vectors_VD(self) -> NDArray[np.float32]:
-        """All vectors (a view)."""
-        return self._vectors[: self._rows]
+        """A copy of all vectors."""
+        return self._rows.whole("vectors_VD")
 
     @property
     def squares_V(self) -> NDArray[np.float32]:
-        """All Adagrad sums (a view)."""
-        return self._squares[: self._rows]
+        """A copy of all Adagrad sums."""
+        return self._rows.whole("squares_V")
+
+    def vectors(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
+        """A copy of the vectors of some rows, in any order."""
+        return self._rows.take("vectors_VD", rows_N)
 
     def grow(self, keys_N: NDArray[np.uint64]) -> None:
         """Append a row for each of these keys; its first values follow from the seed and the key."""
-        rows = self._rows + len(keys_N)
-        if rows > len(self._vectors):
-            capacity = max(rows, 2 * len(self._vectors))
-            self._vectors = _extended(self._vectors, capacity)
-            self._squares = _extended(self._squares, capacity)
-        self._vectors[self._rows : rows] = first_values(keys_N, self._vectors.shape[1], self._seed)
-        self._squares[self._rows : rows] = 0.0
-        self._rows = rows
+        vectors_ND = first_values(keys_N, self._width, self._seed)
+        self._rows.append({"vectors_VD": vectors_ND, "squares_V": np.zeros(len(keys_N), np.float32)})
 
-    def keep(self, rows: NDArray[np.int64]) -> None:
-        """Drop all rows but these, which are renumbered in the order given."""
-        self._vectors, self._squares, self._rows = self._vectors[rows], self._squares[rows], len(rows)
+    def keep(self, kept_V: NDArray[np.bool_], scratch: Path | None = None) -> None:
+        """Drop all rows but these, which keep their order.
+
+        Args:
+            kept_V: which.
+            scratch: folder of a nameless file for what is left; in memory when left out.
+        """
+        self._rows = self._rows.kept(kept_V, scratch)
 
     def take(self, rows_U: NDArray[np.int64]) -> WorkingSet:
         """A working copy of some rows (ascending, distinct)."""
-        return WorkingSet(rows_U, torch.from_numpy(self._vectors[rows_U]), torch.from_numpy(self._squares[rows_U]))
+        return WorkingSet(
+            rows_U, torch.from_numpy(self.vectors(rows_U)), torch.from_numpy(self._rows.take("squares_V", rows_U))
+        )
 
     def put(self, working: WorkingSet) -> None:
         """Write a working set back."""
-        self._vectors[working.rows_U] = working.vectors_UD.numpy()
-        self._squares[working.rows_U] = working.squares_U.numpy()
-
-
-def _extended(array: NDArray[np.float32], capacity: int) -> NDArray[np.float32]:
-    longer = np.zeros((capacity, *array.shape[1:]), np.float32)
-    longer[: len(array)] = array
-    return longer
+        values = {"vectors_VD": working.vectors_UD.numpy(), "squares_V": working.squares_U.numpy()}
+        self._rows.put(working.rows_U, values)

@@ -6,6 +6,8 @@ Decisions:
 - Big arrays grow and change in few places an hour. A checkpoint then holds only the elements touched since its base,
   the checkpoint of the hour before, and names that base; after `MOST_DELTAS` of these in a row a whole one is written.
   So an hour's checkpoint costs what the hour touched, and reading one costs a bounded chain.
+- No checkpoint is ever whole in memory: files are written and hashed part by part, and `open` maps the whole one that a
+  chain begins with, laying what the others changed over it (saec.data.paged).
 
 Names of arrays: `group.NAME`; elements of a touched group are stored as `group.NAME` (values) and `group@` (places).
 """
@@ -13,17 +15,18 @@ Names of arrays: `group.NAME`; elements of a touched group are stored as `group.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from safetensors.numpy import load, save
 
-from saec.durable import make_folder, storage_errors, sync_folder, write_file
+from saec.data.paged import Column, Paged
+from saec.durable import make_folder, storage_errors, sync_folder, write_parts
 from saec.errors import IntegrityError, StoreError
 from saec.failpoints import reached
+from saec.store.tensor_file import mapped_tensors, parts, read_metadata
+from saec.train.tensors import section
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,12 +35,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from saec.hours import Hour
+    from saec.store.tensor_file import Tensor
     from saec.train.tensors import Arrays, Snapshot
 
 MOST_DELTAS = 23
 _NAME_DIGITS = 16
-_LONGEST_HEADER = 1 << 20
-_METADATA = '{"__metadata__":'
 
 
 class Checkpoints:
@@ -54,21 +56,28 @@ class Checkpoints:
             StoreError: when it cannot be written.
         """
         depth = 0 if base is None else self._header(base)["depth"] + 1
-        lengths: dict[str, int] = {}
         if snapshot.touched is None or base is None or depth > MOST_DELTAS:
-            base, depth, arrays = None, 0, snapshot.arrays
+            header: dict[str, Any] = {"base": None, "depth": 0, "lengths": {}}
+            tensors = dict(snapshot.arrays)
         else:
-            arrays, lengths = _touched(snapshot.arrays, snapshot.touched)
-        header = {"base": base, "depth": depth, "lengths": lengths}
-        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        data = save(contiguous, {"saec": json.dumps(header, sort_keys=True)})
-        name = f"{hour.compact}-{kind}-{hashlib.sha256(data).hexdigest()[:_NAME_DIGITS]}"
-        with storage_errors(f"write checkpoint {self._path(name)}"):
+            tensors, lengths = _touched(snapshot)
+            header = {"base": base, "depth": depth, "lengths": lengths, "derived": sorted(snapshot.derived)}
+
+        def named(digest: str) -> Path:
+            return self._path(f"{hour.compact}-{kind}-{digest[:_NAME_DIGITS]}")
+
+        with storage_errors(f"write checkpoint of {hour} in {self.folder}"):
             make_folder(self.folder)
             sync_folder(self.folder.parent)  # a killed run may have made the folder and not come to that
-            write_file(self._path(name), data)  # also where there is such a file: doing an hour again heals it
+            # Also where there is such a file: doing an hour again heals it.
+            path = write_parts(self._path(f"{hour.compact}-{kind}"), parts(tensors, json.dumps(header, sort_keys=True)),
+                               named)
         reached(f"checkpoint.{kind}-saved")
-        return name
+        return path.stem
+
+    def whole(self, name: str) -> bool:
+        """Whether a checkpoint is based on no other; errors as for `load`."""
+        return self._header(name)["base"] is None
 
     def load(self, name: str) -> Arrays:
         """The arrays of a checkpoint, checked against its name, its bases included.
@@ -77,14 +86,25 @@ class Checkpoints:
             StoreError: when it, or one it is based on, is not there.
             IntegrityError: when a file's bytes are not those it is named after.
         """
-        header, arrays = self._read(name)
+        return {name: np.array(array) for name, array in self.open(name).items()}
+
+    def open(self, name: str, *, known: bool = False) -> dict[str, NDArray[Any] | Column]:
+        """The same without reading what is large into memory; its groups are columns of one `Paged` each.
+
+        Args:
+            name: of the checkpoint.
+            known: whether its bytes need no checking, having just been written.
+        """
+        header, arrays = self._read(name, known=known)
         deltas = []
         while header["base"] is not None:
-            deltas.append((arrays, header["lengths"]))
+            deltas.append((header, arrays))
             header, arrays = self._read(header["base"])
-        for delta, lengths in reversed(deltas):
-            _apply(arrays, delta, lengths)
-        return arrays
+        opened: dict[str, NDArray[Any] | Column] = dict(arrays)
+        groups: dict[str, Paged] = {}
+        for header, delta in reversed(deltas):
+            _apply(opened, groups, header, delta)
+        return opened
 
     def verify(self, name: str) -> None:
         """Compare a checkpoint's bytes, and those of what it is based on, with their names; errors as for `load`."""
@@ -117,22 +137,29 @@ class Checkpoints:
         """What a checkpoint is based on, from its file's head alone, which nothing vouches for."""
         try:
             with self._path(name).open("rb") as file:
-                return _parse_header(file)
+                return _links(file)
         except FileNotFoundError:
             raise self._absent(name) from None
         except (struct.error, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"checkpoint {self._path(name)} has no readable header ({error}); {_REDO}") from None
 
-    def _read(self, name: str) -> tuple[dict[str, Any], Arrays]:
-        """Header and arrays of one file, once its bytes have been checked."""
+    def _read(self, name: str, *, known: bool = False) -> tuple[dict[str, Any], Arrays]:
+        """Header and mapped arrays of one file, once its bytes have been checked."""
         try:
-            data = self._path(name).read_bytes()
+            file = self._path(name).open("rb")
         except FileNotFoundError:
             raise self._absent(name) from None
-        found = hashlib.sha256(data).hexdigest()[:_NAME_DIGITS]
-        if not name.endswith(f"-{found}"):
-            raise IntegrityError(f"checkpoint {self._path(name)} was altered: its bytes hash to {found}; {_REDO}")
-        return _parse_header(io.BytesIO(data)), load(data)
+        with file:
+            if not known:
+                found = hashlib.file_digest(file, "sha256").hexdigest()[:_NAME_DIGITS]
+                if not name.endswith(f"-{found}"):
+                    raise IntegrityError(
+                        f"checkpoint {self._path(name)} was altered: its bytes hash to {found}; {_REDO}"
+                    )
+                file.seek(0)
+            header = _links(file)
+            file.seek(0)
+            return header, mapped_tensors(file)
 
     def _absent(self, name: str) -> StoreError:
         return StoreError(f"there is no checkpoint {self._path(name)}; {_REDO}", reason="no-checkpoint")
@@ -141,45 +168,43 @@ class Checkpoints:
 _REDO = "do the hours from an earlier checkpoint again: saec backfill --from HOUR --to HOUR --only all"
 
 
-def _parse_header(file: BinaryIO) -> dict[str, Any]:
-    (length,) = struct.unpack("<Q", file.read(8))
-    text = file.read(min(length, _LONGEST_HEADER)).decode()
-    if text.startswith(_METADATA):  # the rest, which describes each array, is the longest part
-        metadata, _ = json.JSONDecoder().raw_decode(text, len(_METADATA))
-    else:
-        metadata = json.loads(text)["__metadata__"]
-    header = json.loads(metadata["saec"])
-    return {name: header[name] for name in ("base", "depth", "lengths")}
+def _links(file: BinaryIO) -> dict[str, Any]:
+    """What a file says of what it is based on."""
+    told = json.loads(read_metadata(file))
+    return {"derived": told.get("derived", []), **{name: told[name] for name in ("base", "depth", "lengths")}}
 
 
-def _touched(arrays: Arrays, touched: dict[str, NDArray[np.int64]]) -> tuple[Arrays, dict[str, int]]:
+def _touched(snapshot: Snapshot) -> tuple[dict[str, Tensor], dict[str, int]]:
     """What a delta stores: touched elements of the touched groups, other arrays whole, and the groups' lengths."""
-    stored: Arrays = {f"{group}@": places for group, places in touched.items()}
+    assert snapshot.touched is not None
+    stored: dict[str, Tensor] = {f"{group}@": places for group, places in snapshot.touched.items()}
     lengths = {}
-    for name, array in arrays.items():
+    for name, array in snapshot.arrays.items():
         group = name.partition(".")[0]
-        if group in touched:
+        if group in snapshot.derived:
+            continue
+        if group in snapshot.touched:
+            assert isinstance(array, np.ndarray | Column)
             lengths[group] = len(array)
-            stored[name] = array[touched[group]]
+            stored[name] = array[snapshot.touched[group]]
         else:
             stored[name] = array
     return stored, lengths
 
 
-def _apply(arrays: Arrays, delta: Arrays, lengths: dict[str, int]) -> None:
-    """Bring a base's arrays to the state of a delta on it."""
-    whole = {name for name in arrays if name.partition(".")[0] not in lengths}
-    for name in whole - delta.keys():
+def _apply(
+    arrays: dict[str, NDArray[Any] | Column], groups: dict[str, Paged], header: dict[str, Any], delta: Arrays
+) -> None:
+    """Bring a base's arrays, and the groups opened of it, to the state of a delta on it."""
+    lengths = header["lengths"]
+    for name in [name for name in arrays if name.partition(".")[0] not in {*lengths, *header["derived"]}]:
         del arrays[name]
-    for name, values in delta.items():
-        group = name.partition(".")[0]
-        if name.endswith("@"):
-            continue
-        if group not in lengths:
-            arrays[name] = values
-            continue
-        if len(arrays[name]) != lengths[group]:
-            grown = np.zeros((lengths[group], *values.shape[1:]), values.dtype)
-            grown[: len(arrays[name])] = arrays[name]
-            arrays[name] = grown
-        arrays[name][delta[f"{group}@"]] = values
+    arrays |= {name: array for name, array in delta.items() if name.partition(".")[0] not in lengths
+               and not name.endswith("@")}
+    for group, length in lengths.items():
+        values = section(delta, f"{group}.")
+        if group not in groups:
+            groups[group] = Paged({name: np.asarray(arrays[f"{group}.{name}"]) for name in values})
+            arrays |= {f"{group}.{name}": groups[group].column(name) for name in values}
+        groups[group].extend(length)
+        groups[group].put(delta[f"{group}@"], values)

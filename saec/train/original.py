@@ -12,11 +12,12 @@ rows of the table, V features known, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from saec.data.keymap import KeyRun
 from saec.data.vocabulary import CLASSES, HourFeatures, Vocabulary
 from saec.errors import IntegrityError
 from saec.gate.metrics import weights_of
@@ -25,13 +26,17 @@ from saec.model.table import EmbeddingTable, WorkingSet, shared_keys
 from saec.train.batches import Pooling
 from saec.train.carried import carried_original
 from saec.train.learner import Learner
-from saec.train.tensors import Arrays, Snapshot, learner_state, restore_learner, section
+from saec.train.tensors import LEARNER, Arrays, Snapshot, learner_state, restore_learner, section
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import Tensor
 
     from saec.config import Config
+    from saec.data.paged import Column
     from saec.data.rows import EncodedRows
     from saec.hours import Hour
 
@@ -110,57 +115,64 @@ class Original:
         )
         self._touched_rows: list[NDArray[np.int64]] | None = []
         self._touched_features: list[NDArray[np.int64]] = []
+        self.scratch: Path | None = None
+        """Folder for what is large and short-lived; memory when None."""
 
     @classmethod
     def restore(
-        cls, config: Config, arrays: Arrays, origin: str, sources_F: tuple[int, ...] | None = None
+        cls, config: Config, arrays: Mapping[str, NDArray[Any] | Column], origin: str,
+        sources_F: tuple[int, ...] | None = None,
     ) -> Original:
         """The model whose `snapshot` this was.
 
         Args:
             config: all settings.
-            arrays: the snapshot.
+            arrays: the snapshot; what is large in it is taken over, not copied.
             origin: names the file for error messages.
             sources_F: where it was of other fields, from which of these each goes on, -1 for a new one.
         """
         original = cls(config)
         if sources_F is not None:
-            arrays = carried_original(config, arrays, sources_F)
+            arrays = carried_original(config, {name: np.asarray(array) for name, array in arrays.items()}, sources_F)
             original._touched_rows = None  # everything moved
-        features = section(arrays, "vocabulary.")
-        original.vocabulary = Vocabulary.restore(config.vocabulary, original.vocabulary.fields, features)
-        table = section(arrays, "table.")
-        if len(table["vectors_VD"]) != original.vocabulary.rows:
+        original.rebase(arrays, origin)
+        learnt = {name: np.array(array) for name, array in arrays.items() if name.startswith(LEARNER)}
+        restore_learner(original.learner, learnt, origin)
+        return original
+
+    def rebase(self, arrays: Mapping[str, NDArray[Any] | Column], origin: str) -> None:
+        """Have vocabulary and table lie in these arrays, which are those of a snapshot; arguments as for `restore`."""
+        run = KeyRun.restore(arrays) if "run.keys_V" in arrays else None  # older checkpoints have none
+        features, table = section(arrays, "vocabulary."), section(arrays, "table.")
+        self.vocabulary = Vocabulary.restore(self.config.vocabulary, self.vocabulary.fields, features, run)
+        if len(table["vectors_VD"]) != self.vocabulary.rows:
             raise IntegrityError(
-                f"{origin} has a table of {len(table['vectors_VD'])} rows, wanted {original.vocabulary.rows} for its "
+                f"{origin} has a table of {len(table['vectors_VD'])} rows, wanted {self.vocabulary.rows} for its "
                 "vocabulary: a release of Saec with other class rows has written it; start the pipeline afresh"
             )
-        original.table = EmbeddingTable.restore(table["vectors_VD"], table["squares_V"], config.seed)
-        restore_learner(original.learner, arrays, origin)
-        return original
+        self.table = EmbeddingTable.restore(table, self.config.seed)
 
     def snapshot(self) -> Snapshot:
         """Everything the next hour starts from, and which parts of it changed since the last snapshot."""
-        arrays: Arrays = {f"vocabulary.{name}": array for name, array in self.vocabulary.state().items()}
-        arrays |= {"table.vectors_VD": self.table.vectors_VD, "table.squares_V": self.table.squares_V}
-        arrays |= learner_state(self.learner)
+        arrays: dict[str, Any] = {f"vocabulary.{name}": array for name, array in self.vocabulary.state().items()}
+        arrays |= {f"table.{name}": array for name, array in self.table.state().items()}
+        arrays |= self.vocabulary.run() | learner_state(self.learner)
         touched = None
         if self._touched_rows is not None:
             touched = {"table": _union(self._touched_rows), "vocabulary": _union(self._touched_features)}
         self._touched_rows, self._touched_features = [], []
-        return Snapshot(arrays, touched)
+        return Snapshot(arrays, touched, KeyRun.GROUPS)
 
     def prepare(self, hour: Hour, rows: EncodedRows) -> PreparedRows:
         """Forget what is long unseen, admit an hour's features and find the table rows it uses."""
-        if hour.index % EVICTION_PERIOD == 0 and (kept_rows := self.vocabulary.evict(hour)) is not None:
-            self.table.keep(kept_rows)
+        if hour.index % EVICTION_PERIOD == 0 and (kept_V := self.vocabulary.evict(hour, self.scratch)) is not None:
+            self.table.keep(kept_V, self.scratch)
             self._touched_rows = None  # everything moved
         slot_fields_S = np.array(self.config.slot_fields, np.int64)
         features = HourFeatures.of(rows.keys_BS, slot_fields_S)
         rows_before = self.vocabulary.rows
         rows_U, classes_U = self.vocabulary.admit(features), self.vocabulary.classes_of(hour, features)
-        admitted_V = self.vocabulary.row_V >= rows_before  # rows are given in the order of ids
-        self.table.grow(self.vocabulary.keys_V[admitted_V])
+        self.table.grow(self.vocabulary.given_N)
         working = self.table.take(_union([rows_U, classes_U, slot_fields_S]))
         places_BS, classes_BS = (
             torch.from_numpy(features.spread(working.locate(used_U))) for used_U in (rows_U, classes_U)

@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 from saec.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
+    from saec.data.keymap import Merged
+    from saec.data.paged import Column
     from saec.train.learner import Learner
 
 Arrays = dict[str, NDArray[Any]]
@@ -25,13 +29,16 @@ class Snapshot:
     """State to be kept: its arrays, named `group.NAME`, and which places of the big ones changed.
 
     Changed means since the last snapshot. A group that `touched` does not name is kept whole; `touched` of None keeps
-    everything whole.
+    everything whole. Groups in `derived` are only kept with everything: later ones leave them as they are.
     """
 
-    arrays: Arrays
+    arrays: Mapping[str, NDArray[Any] | Column | Merged]
     touched: dict[str, NDArray[np.int64]] | None = None
+    derived: tuple[str, ...] = ()
 
 
+LEARNER = ("network.", "optimiser.")
+"""How the names of a learner's arrays begin."""
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -92,6 +99,6 @@ def restore_learner(learner: Learner, state: Arrays, origin: str) -> None:
             value.zero_() if saved is None else value.copy_(torch.from_numpy(saved))
 
 
-def section(state: Arrays, prefix: str) -> Arrays:
+def section(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The arrays whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

@@ -329,12 +329,12 @@ def test_trials_are_weighed_by_the_versions_codes(click_hours, hourly, monkeypat
     The heads on trial are those that the room of a trial gave when the version was made.
     """
     made, moment = auto_hour(click_hours, hourly, monkeypatch)
-    tried_N = made.version.standards.tried(moment.candidates)
+    tried_N = made.version.standards.tried(moment.everything.candidates)
     (added_TB, gained_T), = weighed(made, monkeypatch)
     keys_BS, labels_B = made.rows.keys_BS, made.rows.labels_B
     sizes = []
     for trial in range(-1, 2):
-        kept_BS = np.isin(keys_BS, moment.keys_N[tried_N > trial]) | (trial < 0)
+        kept_BS = np.isin(keys_BS, moment.everything.keys_N[tried_N > trial]) | (trial < 0)
         codes_BS = np.where(kept_BS | (keys_BS == 0), made.codes_BS, DEFAULT)
         wanted_B = made.challenger.score(codes_BS)
         np.testing.assert_allclose(

@@ -456,9 +456,10 @@ def test_features_as_they_were_before_their_hour(click_hours):
 
 def by_key(moment):
     """What is known of each candidate, and its row."""
-    known = moment.candidates
-    columns = (known.fields_N, known.frequency_N, known.ages_N, known.own_N, moment.rows_N >= 0)
-    return {key: values for key, *values in zip(moment.keys_N.tolist(), *(c.tolist() for c in columns), strict=True)}
+    choice = moment.everything
+    known = choice.candidates
+    columns = (known.fields_N, known.frequency_N, known.ages_N, known.own_N, choice.rows_N >= 0)
+    return {key: values for key, *values in zip(choice.keys_N.tolist(), *(c.tolist() for c in columns), strict=True)}
 
 
 def named(click_hours, moment):
@@ -532,8 +533,8 @@ def test_the_cut_is_as_if_the_hour_had_ended_there(click_hours, half_life):
 
 def vectors_of(moment):
     """The vector of each feature with a row, by key."""
-    own_N = moment.candidates.own_N
-    return dict(zip(moment.keys_N[own_N].tolist(), moment.vectors(own_N), strict=True))
+    own = moment.everything[moment.everything.candidates.own_N]
+    return dict(zip(own.keys_N.tolist(), moment.vectors(own), strict=True))
 
 
 # --- coding a moment ------------------------------------------------------------------------------------------------
@@ -555,9 +556,9 @@ def test_trials_are_the_heads_of_less_room(click_hours, hourly, codewords):
     rooms = [30, 24, 20, 5 if codewords == 2 else 18]
     codings = [code(moment, challenger.standards, challenger.codes, Allowance(codewords, room),
                     [Allowance(codewords, trial) for trial in rooms[1:]]) for room in rooms]
-    tried_N = codings[0].standards.tried(moment.candidates)
+    tried_N = codings[0].standards.tried(moment.everything.candidates)
     for trial, coding in enumerate(codings[1:]):
-        assert set(moment.keys_N[tried_N > trial].tolist()) == set(coding.head_keys_H.tolist())
+        assert set(moment.everything.keys_N[tried_N > trial].tolist()) == set(coding.head_keys_H.tolist())
     assert [len(coding.head_keys_H) for coding in codings] == rooms
     assert codings[0].standards.direct_F.any() == (codewords == 8)
     assert len(codings[0].standards.trials_T) == 3
@@ -570,7 +571,8 @@ def test_a_field_of_few_features_is_coded_whole(click_hours, hourly):
     worth = Worth(np.array([[9.0, 9, 0], [0, 0, 0]]), np.full((2, 3), 1e6))
     standards = dataclasses.replace(standards, worth=worth)
     moment = made.past.moment(end=True)
-    tags = moment.keys_N[moment.candidates.own_N & (moment.candidates.fields_N == 2)]
+    choice = moment.everything
+    tags = choice.keys_N[choice.candidates.own_N & (choice.candidates.fields_N == 2)]
     for codewords, direct in ((len(tags), True), (len(tags) - 1, False)):
         coding = code(moment, standards, made.challenger.codes, Allowance(codewords, len(tags)))
         assert np.isin(tags, coding.head_keys_H).all() == direct == coding.standards.direct_F[2]
@@ -608,16 +610,16 @@ def test_a_moment_has_the_vectors_of_its_time(click_hours, hourly):
     for end in (False, True):
         moment = made.past.moment(end=end)
         coding = code(moment, made.challenger.standards, made.challenger.codes, Allowance(60, 200))
-        chosen_N = moment.candidates.own_N & (moment.candidates.fields_N == 1)
-        known, table_VD = moment.candidates, made.original.table.vectors_VD
-        classes_M = made.original.vocabulary.class_rows(
-            known.fields_N[chosen_N], known.frequency_N[chosen_N], known.ages_N[chosen_N])
+        choice = moment.everything
+        choice = choice[choice.candidates.own_N & (choice.candidates.fields_N == 1)]
+        known, table_VD = choice.candidates, made.original.table.vectors_VD
+        classes_M = made.original.vocabulary.class_rows(known.fields_N, known.frequency_N, known.ages_N)
         then_VD = table_VD if end else made.at_cut.vectors(np.arange(len(table_VD)), table_VD)
-        wanted_MD = then_VD[moment.rows_N[chosen_N]] + then_VD[classes_M]
-        assert np.array_equal(moment.vectors(chosen_N), wanted_MD)
+        wanted_MD = then_VD[choice.rows_N] + then_VD[classes_M]
+        assert np.array_equal(moment.vectors(choice), wanted_MD)
         assert np.array_equal(then_VD, table_VD) == end
         given = dict(zip(coding.head_keys_H.tolist(), coding.head_codes_H.tolist(), strict=True))
-        codes_M = np.array([given[key] for key in moment.keys_N[chosen_N].tolist()])
+        codes_M = np.array([given[key] for key in choice.keys_N.tolist()])
         np.testing.assert_allclose(coding.standards.centroids.of(1)[codes_M - CLUSTERS], wanted_MD, rtol=1e-5)
 
 

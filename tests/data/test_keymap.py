@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saec.data.keymap import _CHUNK, _SMALLEST, KeyMap
+import saec.data.keymap
+from saec.data.keymap import _CHUNK, _SMALLEST, KeyMap, KeyRun
 from tests.properties import examples
 
 KEYS = st.integers(1, 2**64 - 1)
@@ -63,3 +64,29 @@ def test_no_keys_are_no_work():
     assert keymap.insert(as_keys([])).tolist() == []
     assert keymap.find(as_keys([])).tolist() == []
     assert len(keymap) == 0
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(st.lists(KEYS | CROWDED, unique=True, max_size=300), st.lists(KEYS | CROWDED, unique=True, max_size=50))
+def test_a_run_equals_a_dict(keys, asked):
+    """Held keys have the ids of their places, other keys have none, whatever their first bits; so has a longer run."""
+    run, new = KeyRun.of(as_keys(keys)), [key for key in asked if key not in keys]
+    assert run.find(as_keys([*keys, *new])).tolist() == [*range(len(keys)), *(-1 for _ in new)]
+    merged = {name: np.asarray(array) for name, array in run.merged(as_keys(new)).items()}
+    longer = KeyRun.restore(merged)
+    assert longer.find(as_keys([*keys, *new])).tolist() == [*range(len(keys) + len(new))]
+    assert longer.find(as_keys([0])).tolist() == [-1]
+    rebuilt = KeyRun.of(as_keys([*keys, *new]))
+    for name in ("keys_V", "ids_V", "starts"):
+        assert np.array_equal(getattr(longer, name), getattr(rebuilt, name)), name
+
+
+def test_a_run_is_merged_and_searched_in_chunks(monkeypatch):
+    """Parts of a merged run, three and a ragged one, are the whole; new keys may stand before and behind all others."""
+    monkeypatch.setattr(saec.data.keymap, "CHUNK", 30)
+    keys = np.random.default_rng(2).integers(1, 2**64 - 1, 100, dtype=np.uint64, endpoint=True)
+    new = np.concatenate([as_keys([1, 2**64 - 1]), keys[:7] ^ np.uint64(4)])
+    merged = KeyRun.of(keys).merged(new)["run.keys_V"]
+    parts = list(merged.parts())
+    assert len(parts) == 4
+    assert np.concatenate(parts).tolist() == sorted([*keys.tolist(), *new.tolist()]) == np.asarray(merged).tolist()

@@ -1,10 +1,15 @@
 """Checkpoints: a chain of deltas is the full state, and nothing else than what was written is read."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
+from saec.data.paged import Column
 from saec.errors import IntegrityError, StoreError
 from saec.hours import Hour
 from saec.store.checkpoints import MOST_DELTAS, Checkpoints
@@ -161,3 +166,38 @@ def test_retain_keeps_what_is_named_and_its_bases(tmp_path):
     assert removed == sorted([names[3], other])
     assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == sorted(names[:3])
     checkpoints.load(names[2])
+
+
+def test_opening_leaves_what_is_large_in_the_file(tmp_path):
+    """The groups of a chain lie in its first file but for what the others touched, and read as `load` reads them."""
+    checkpoints, names, state = saved_chain(tmp_path, 4)
+    opened = checkpoints.open(names[-1])
+    check_equal({name: np.asarray(array) for name, array in opened.items()}, state.arrays)
+    table = opened["table.vectors_VD"]
+    assert isinstance(table, Column)
+    assert table.paged is opened["table.squares_V"].paged
+    assert 0 < table.paged.in_memory < 1000
+
+
+def test_what_is_derived_is_kept_with_the_whole_state_only(tmp_path):
+    """A delta leaves it as its base has it, though it has changed since."""
+    checkpoints, state = Checkpoints(tmp_path), State()
+    snapshots = [state.step(2) for _ in range(3)]
+    base = None
+    for number, snapshot in enumerate(snapshots):
+        arrays = {**snapshot.arrays, "run.keys_V": np.arange(number + 5)}
+        base = checkpoints.save(HOUR + number, "original", Snapshot(arrays, snapshot.touched, ("run",)), base)
+    check_equal(checkpoints.load(base), state.arrays | {"run.keys_V": np.arange(5)})
+
+
+def test_checkpoints_written_by_the_library_are_read(tmp_path):
+    """Those of earlier releases: whole in memory when written, without a word on what is derived."""
+    header = json.dumps({"base": None, "depth": 0, "lengths": {}})
+    data = save(State().step(3).arrays, {"saec": header})
+    name = f"20171001T03-original-{hashlib.sha256(data).hexdigest()[:16]}"
+    (tmp_path / f"{name}.safetensors").write_bytes(data)
+    checkpoints, state = Checkpoints(tmp_path), State()
+    state.step(3)
+    check_equal(checkpoints.load(name), state.arrays)
+    delta = checkpoints.save(HOUR + 1, "original", state.step(1, [0]), name)
+    check_equal(checkpoints.load(delta), state.arrays)

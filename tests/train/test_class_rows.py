@@ -101,8 +101,8 @@ def test_codes_are_taken_of_the_vectors_of_the_hour_to_come(click_hours, end):
     )), strict=True):
         if place >= 0 and prepared.working.rows_U[place] >= twin.vocabulary.shared:
             scored_with[key] = (prepared.working.vectors_UD[place] + prepared.working.vectors_UD[added]).numpy()
-    own_N = moment.candidates.own_N
-    found = dict(zip(moment.keys_N[own_N].tolist(), moment.vectors(own_N), strict=True))
+    own = moment.everything[moment.everything.candidates.own_N]
+    found = dict(zip(own.keys_N.tolist(), moment.vectors(own), strict=True))
     common = found.keys() & scored_with.keys() & set(seen.keys_BS[:cut].ravel().tolist())
     assert len(common) > 10
     compared = [key for key in common if original.vocabulary.row_V[original.vocabulary.find(
@@ -117,6 +117,6 @@ def test_a_checkpoint_with_other_class_rows_is_refused(click_hours):
     original = Original(click_hours.config())
     do_hour(original, click_hours.rows(click_hours.first), click_hours.first)
     arrays = original.snapshot().arrays
-    arrays |= {name: arrays[name][3:] for name in ("table.vectors_VD", "table.squares_V")}
+    arrays |= {name: np.asarray(arrays[name])[3:] for name in ("table.vectors_VD", "table.squares_V")}
     with pytest.raises(IntegrityError, match=r"X has a table of .* start the pipeline afresh"):
         Original.restore(original.config, arrays, "X")

@@ -14,8 +14,10 @@ CUT = 105
 
 
 def state(original):
-    """Copies of everything a snapshot holds."""
-    return {name: np.array(array) for name, array in original.snapshot().arrays.items()}
+    """Copies of everything a snapshot holds, but for what is derived from the rest."""
+    snapshot = original.snapshot()
+    return {name: np.array(array) for name, array in snapshot.arrays.items()
+            if name.partition(".")[0] not in snapshot.derived}
 
 
 def reordered(arrays, shared, order):

@@ -1,0 +1,211 @@
+"""Memory, seconds and bytes of an hour on states of millions of features: what grows with the hour, what with them.
+
+A state of so many features over four fields, all with a row of 16 numbers, is written as a whole checkpoint without
+ever being in memory. Then an hour of 50,000 rows is done on it in a process of its own, which reads everything first:
+
+- open: the checkpoint's bytes are compared with its name, and mapped;
+- train: features looked up and admitted, rows scored and learnt, as in `saec.steps.train`;
+- save: the hour's delta;
+- choose: how features came back is counted, and the head is chosen at the cut and at the hour's end, by the dial.
+
+Clustering and the index are not in it: they grow with the head, which the dial makes a share of the state
+(`benchmarks.clustering`, `benchmarks.index`). Features of the hour lie at random places of the state, a tenth of the
+cells are new ones, so each feature that the hour touches costs a page: no state is laid out worse than that. The second
+hour is done in the same process. Memory is the most that was resident, pages of files among it (VmHWM); seconds are
+of the processor, so that a busy neighbour counts for little; of the wall where it says so.
+
+    python -m benchmarks.scale                       # 1, 5 and 20 million
+    python -m benchmarks.scale --features 100000000  # 12 GB of disk
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from benchmarks.record import Figures
+from saec.compress.codes import HourPast, Standards
+from saec.compress.dial import Allowance
+from saec.compress.heads import scores
+from saec.config import Config
+from saec.data.keymap import KeyRun
+from saec.data.paged import CHUNK
+from saec.data.rows import EncodedRows
+from saec.hours import Hour
+from saec.model.table import first_values
+from saec.train.original import Original
+from saec.train.tensors import Snapshot, learner_state
+from saec.workspace import Workspace
+
+SIZES = (1_000_000, 5_000_000, 20_000_000)
+FIELDS, WIDTH, ROWS, SEED = 4, 16, 50_000, 1
+NEW_SHARE = 0.1
+FIRST = Hour.parse("2026-01-02T05")
+MOST_BYTES, MOST_TIMES = 4 << 30, 3
+"""What is wanted of 100 million features: peak memory, and the hour's time over that at a million."""
+
+
+class Made:
+    """A long array that is made as it is written."""
+
+    def __init__(self, kind: type, shape: tuple[int, ...], make: Callable[[NDArray[np.int64]], NDArray[Any]]) -> None:
+        """An array whose elements at some places `make` gives."""
+        self.dtype, self.shape, self._make = np.dtype(kind), shape, make
+
+    def parts(self) -> Iterator[NDArray[Any]]:
+        """All elements, some at a time."""
+        for start in range(0, self.shape[0], CHUNK):
+            yield self._make(np.arange(start, min(start + CHUNK, self.shape[0]))).astype(self.dtype)
+
+
+def settings(folder: Path) -> Config:
+    """Four plain fields under a small network."""
+    return Config.model_validate({
+        "workspace": str(folder), "threads": 1,
+        "data": {"source": "nowhere", "time_column": "time", "label_column": "clicked"},
+        "fields": [{"name": f"field{number}"} for number in range(FIELDS)],
+        "model": {"width": WIDTH, "hidden": [64, 32]}, "vocabulary": {"admit_after": 1},
+    })
+
+
+def key_of(ids_N: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Keys as even as hashes, distinct for distinct ids: an odd multiple, turned and multiplied again."""
+    keys_N = (ids_N.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    return (keys_N ^ (keys_N >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+
+
+def build(workspace: Workspace, features: int) -> str:
+    """Write the whole checkpoint of a state of so many features; returns its name."""
+    original = Original(workspace.config)
+    shared, shared_VD = original.vocabulary.shared, original.table.vectors_VD
+    run = KeyRun.of(key_of(np.arange(features)))
+
+    some_ND = first_values(key_of(np.arange(CHUNK)), WIDTH, SEED)  # and over again: what they are costs nothing
+
+    def vectors(rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
+        own = some_ND[(rows_N - shared) % CHUNK]
+        own[rows_N < shared] = shared_VD[rows_N[rows_N < shared]]
+        return own
+
+    arrays: dict[str, Any] = {
+        "vocabulary.keys_V": Made(np.uint64, (features,), key_of),
+        "vocabulary.fields_V": Made(np.uint16, (features,), lambda ids_N: ids_N % FIELDS),
+        "vocabulary.sightings_V": Made(np.uint32, (features,), lambda ids_N: 1 + 1000 // (1 + ids_N % 1000)),
+        "vocabulary.frequency_V": Made(np.float32, (features,), lambda ids_N: 1 + 1000 // (1 + ids_N % 1000)),
+        "vocabulary.last_seen_V": Made(np.int32, (features,), lambda ids_N: FIRST.index - 1 - ids_N // FIELDS % 300),
+        "vocabulary.row_V": Made(np.int64, (features,), lambda ids_N: shared + ids_N),
+        "table.vectors_VD": Made(np.float32, (shared + features, WIDTH), vectors),
+        "table.squares_V": Made(np.float32, (shared + features,), lambda rows_N: 1 / (1.0 + rows_N)),
+        "run.keys_V": run.keys_V, "run.ids_V": run.ids_V, "run_starts.starts": run.starts,
+    }
+    return workspace.checkpoints.save(FIRST, "original", Snapshot(arrays | learner_state(original.learner)))
+
+
+def rows_of(hour: Hour, features: int) -> EncodedRows:
+    """An hour's rows, in four fields, a tenth of the cells new."""
+    random = np.random.default_rng(hour.index)
+    ids_BF = random.integers(0, features // FIELDS, (ROWS, FIELDS)) * FIELDS + np.arange(FIELDS)
+    new_BF = random.random((ROWS, FIELDS)) < NEW_SHARE
+    ids_BF[new_BF] += features * (1 + hour.index - FIRST.index)
+    times_B = hour.start_ms + np.arange(ROWS)
+    return EncodedRows((random.random(ROWS) < 0.2).astype(np.uint8), times_B, key_of(ids_BF))
+
+
+def do_hours(folder: Path, name: str, features: int) -> dict[str, float]:
+    """Two hours in this process; what each stage took."""
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    workspace = Workspace(settings(folder))
+    took: dict[str, float] = {}
+    begun = time.perf_counter()
+    for number, which in enumerate(("first", "second"), 1):
+        started, hour = time.process_time(), FIRST + number
+
+        def done(stage: str, which: str = which) -> None:
+            nonlocal started
+            took[f"{which} {stage}"] = time.process_time() - started
+            started = time.process_time()
+
+        rows = rows_of(hour, features)
+        started = time.process_time()
+        original = workspace.take_original(name)
+        done("open")
+        prepared = original.prepare(hour, rows)
+        original.score(prepared)
+        at_cut = original.learn(hour, rows, prepared, ROWS * 9 // 10)
+        done("train")
+        name = workspace.save_original(hour, original, name)
+        done("save")
+        past = HourPast(original, hour, rows.keys_BS, ROWS * 9 // 10, at_cut)
+        standards = Standards.start(FIELDS, WIDTH)
+        returns = past.returned(standards.returns)
+        for end in (False, True):
+            moment = past.moment(end=end)
+            allowance = Allowance.of(workspace.config, moment.rows, 200.0)
+            head, _ = moment.best(partial(scores, returns=returns, worth=standards.worth), allowance.features, [])
+        done("choose")
+        took[f"{which} head"] = len(head.keys_N)
+        took[f"{which} delta"] = (workspace.checkpoints.folder / f"{name}.safetensors").stat().st_size
+        took[f"{which} peak"] = peak()
+        took[f"{which} wall"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+    return took
+
+
+def peak() -> int:
+    """Most bytes that were resident in this process so far; a child's rusage would begin at its parent's."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
+    return int(lines["VmHWM"].split()[0]) << 10
+
+
+def measure(figures: Figures, features: int) -> float:
+    """Add the figures of one size; returns the seconds of the first hour."""
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = Workspace(settings(Path(folder)))
+        started = time.process_time()
+        name = build(workspace, features)
+        figures.add(f"{features:,} features, state written by API", time.process_time() - started, "s")
+        figures.add(f"{features:,} features, whole checkpoint", workspace.checkpoints.largest() / features, "B/feature")
+        command = [sys.executable, "-m", "benchmarks.scale", "--hours-of", folder, name, str(features)]
+        took = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    for what, value in took.items():
+        unit = {"head": "features", "delta": "bytes", "peak": "bytes"}.get(what.split()[1], "s")
+        wanted = what == "first peak" and features == 100_000_000
+        figures.add(f"{features:,} features, {what}", value, unit, f"<= {MOST_BYTES}" if wanted else None,
+                    value <= MOST_BYTES if wanted else None)
+    return sum(took[f"first {stage}"] for stage in ("open", "train", "save", "choose"))
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--features", type=int, multiple=True, default=SIZES)
+@click.option("--hours-of", type=(Path, str, int), hidden=True, help="Do the hours in this process, print the figures.")
+def main(features: tuple[int, ...], hours_of: tuple[Path, str, int] | None) -> None:
+    """Measure every size."""
+    if hours_of:
+        print(json.dumps(do_hours(*hours_of)))
+        return
+    figures, seconds = Figures("scale"), {}
+    for count in features:
+        seconds[count] = measure(figures, count)
+        times, most = seconds[count] / next(iter(seconds.values())), count == 100_000_000 and len(seconds) > 1
+        figures.add(f"{count:,} features, first hour", seconds[count], "s")
+        figures.add(f"{count:,} features, first hour over that of the first size", times, "times",
+                    f"<= {MOST_TIMES}" if most else None, times <= MOST_TIMES if most else None)
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()
