@@ -23,7 +23,7 @@ ON_ALL_CORES := --numprocesses auto --dist worksteal
 SLOW := -m "slow or server or hypothesis" --hypothesis-profile=full
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types unit slow faults sbom lock clean wipe
+.PHONY: help install run test lint types unit slow faults bench sbom lock clean wipe
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -55,6 +55,9 @@ slow: $(INSTALLED) ## the tests that take long or start servers, and properties 
 
 faults: $(INSTALLED) ## the scoreboard of faults, from a seed, in at most an hour; FAULTS=--short takes minutes
 	$(BIN)/python -m benchmarks.faults --seed 1 $(FAULTS)
+
+bench: $(INSTALLED) $(KERNEL) ## all benchmarks in a short form, compared with the kept results by ratio
+	$(BIN)/python -m benchmarks.all
 
 sbom: $(INSTALLED) ## the bill of materials of the lock (CycloneDX), workspace/sbom.json
 	@mkdir -p workspace

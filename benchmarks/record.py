@@ -20,6 +20,8 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+RESULTS_VARIABLE = "SAEC_BENCHMARK_RESULTS"
+"""Where a run writes its record, if not among the kept ones: how short forms are run beside them."""
 
 
 class Figures:
@@ -31,10 +33,10 @@ class Figures:
     True
     """
 
-    def __init__(self, name: str, *, results: Path = RESULTS) -> None:
-        """Start a record of `python -m benchmarks.<name>`, to be kept in the folder `results`."""
+    def __init__(self, name: str, *, results: Path | None = None) -> None:
+        """Start a record of `python -m benchmarks.<name>`, kept in `results`, or among all results."""
         self.name = name
-        self._results = results
+        self._results = results or Path(os.environ.get(RESULTS_VARIABLE) or RESULTS)
         self._figures: list[dict[str, Any]] = []
 
     def add(self, name: str, value: float | str, unit: str, target: str | None = None,
