@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from saec.cli.ranks import over_ranks
 from saec.cli.session import DONE, FAILED, HELD, USAGE, Session, example, shared_options, whoami
 from saec.errors import ConfigError, HourHeld, InputError
 from saec.hours import Hour
@@ -47,6 +48,7 @@ class Ended:
 @click.option("--replace", is_flag=True,
               help="With --hour: do it again though it was done with the same rows, or with other ones.")
 @shared_options
+@over_ranks
 def run(session: Session, hour: Hour | None, *, replace: bool) -> int:
     """Do every hour that is due, oldest first, or one hour.
 
@@ -73,6 +75,7 @@ def run(session: Session, hour: Hour | None, *, replace: bool) -> int:
 @click.option("--resume", "turn", flag_value="resume", help="Go on with the open backfill.")
 @click.option("--cancel", "turn", flag_value="cancel", help="Give the open backfill up.")
 @shared_options
+@over_ranks
 def backfill(
     session: Session, first: Hour | None, last: Hour | None, turn: str | None, *, dry_run: bool, **wanted: Any
 ) -> int:

@@ -49,7 +49,7 @@ class SaecGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look for the switches that say how errors are shown, which must be known before a command parses them."""
-        ctx.meta["as_json"], ctx.meta["debug"] = "--json" in args, "--debug" in args
+        ctx.meta["as_json"], ctx.meta["debug"], ctx.meta["arguments"] = "--json" in args, "--debug" in args, [*args]
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -5,6 +5,7 @@ Decisions:
 - Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one
   a number, so the optimiser's memory is 1/D of the table's and not twice it.
 - Gradients reach each distinct vector of a batch once, summed (see batches.py), never as a dense table gradient.
+- Where this process leads ranks (ranks.py), they take the pass together; the batches are the same.
 - Matrix products in bfloat16 where the configuration says so and the processor has it built in; sums stay in float32.
 
 Shapes: B rows, S slots, F fields, U vectors, D width, N distinct vectors of a batch.
@@ -24,6 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from saec.errors import TrainingError
 from saec.gate.metrics import weights_of
+from saec.train import ranks
 from saec.train.adamw import AdamW
 from saec.train.batches import Touched
 
@@ -92,8 +94,12 @@ class Learner:
             self._start(labels_B[first], weights_of(weights_B, first))
         weights = None if weights_B is None else torch.from_numpy(weights_B.astype(np.float32))
         labels = torch.from_numpy(labels_B.astype(np.float32))
+        if ranks.current is not None:
+            parts = (places_BS,) if added_BS is None else (places_BS, added_BS)
+            total = ranks.current.fit(self, working, ranks.Rows(parts, labels, weights, dropped_to_S, seed))
+            return self._passed(total, len(labels_B))
         generator = torch.Generator().manual_seed(seed)
-        total, batches = 0.0, 0
+        total = 0.0
         for start in range(0, len(labels_B), self.config.batch_rows):
             rows = slice(start, start + self.config.batch_rows)
             places = places_BS[rows]
@@ -102,15 +108,18 @@ class Learner:
                 places = torch.where(dropped & (places >= 0), dropped_to_S, places)
             parts = (places,) if added_BS is None else (places, added_BS[rows])
             total += self._step(working, parts, labels[rows], None if weights is None else weights[rows]) * len(places)
-            batches += 1
-        loss = total / max(len(labels_B), 1)
+        return self._passed(total, len(labels_B))
+
+    def _passed(self, total: float, rows: int) -> Pass:
+        """What a pass came to whose rows' losses sum up to `total`."""
+        batches, loss = -(-rows // self.config.batch_rows), total / max(rows, 1)
         if not math.isfinite(loss):
             raise TrainingError(
                 f"training loss became {loss} after {batches} batches; lower training.dense_learning_rate or "
                 "training.table_learning_rate, or look at the hour's numeric fields",
                 reason="diverged",
             )
-        return Pass(len(labels_B), batches, loss)
+        return Pass(rows, batches, loss)
 
     def score(self, vectors_UD: Tensor, places_BS: Tensor, added_BS: Tensor | None = None) -> NDArray[np.float64]:
         """Probability of a click for each row, shape (B,); places as in `fit`."""
@@ -145,22 +154,47 @@ class Learner:
         self, working: WorkingSet, parts: tuple[Tensor, ...], labels_B: Tensor, weights_B: Tensor | None
     ) -> float:
         """One batch: loss, gradients, both optimisers."""
-        vectors_BFD = self._gather(working.vectors_UD, parts).requires_grad_()
+        stand_for = len(labels_B) if weights_B is None else float(weights_B.sum())
+        loss, gradient_BFD = self.gradients(
+            working.vectors_UD, parts, labels_B, weights_B, None if weights_B is None else stand_for
+        )
+        touched = Touched.of(parts, self.pooling)
+        self.apply(working, touched.places_N, touched.sum(gradient_BFD) * stand_for)
+        return loss
+
+    def gradients(
+        self,
+        vectors_UD: Tensor,
+        parts: tuple[Tensor, ...],
+        labels_B: Tensor,
+        weights_B: Tensor | None,
+        stand_for: float | None = None,
+    ) -> tuple[float, Tensor]:
+        """The loss of some rows, its gradient by their field vectors (B, F, D), and by the network's parameters.
+
+        Args:
+            vectors_UD: the vectors.
+            parts: places of the rows' vectors, each (B, S), that are added up.
+            labels_B: clicks, 0 or 1.
+            weights_B: how many rows each stands for; None where each stands for itself.
+            stand_for: what the sum of losses is divided by; the number of rows when left out, and then no weights.
+        """
+        vectors_BFD = self._gather(vectors_UD, parts).requires_grad_()
         with self._arithmetic():
             logits_B = self.network(vectors_BFD).float()
-        stand_for: float = len(labels_B)
-        if weights_B is None:
+        if stand_for is None:
             loss = binary_cross_entropy_with_logits(logits_B, labels_B)
         else:
-            stand_for = float(weights_B.sum())
             loss = binary_cross_entropy_with_logits(logits_B, labels_B, weights_B, reduction="sum") / stand_for
         self.optimiser.forget_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
         assert vectors_BFD.grad is not None
-        touched = Touched.of(parts, self.pooling)
-        self._adagrad(working, touched.places_N, touched.sum(vectors_BFD.grad) * stand_for)
-        return loss.item()
+        return loss.item(), vectors_BFD.grad
+
+    def apply(self, working: WorkingSet, places_N: Tensor, gradient_ND: Tensor) -> None:
+        """A step of both optimisers, by the gradients of the parameters and of distinct vectors."""
+        self.optimiser.step()
+        self._adagrad(working, places_N, gradient_ND)
 
     def _adagrad(self, working: WorkingSet, places_N: Tensor, gradient_ND: Tensor) -> None:
         """One step on distinct vectors, by gradients summed over the batch: a row counts the same in any batch."""

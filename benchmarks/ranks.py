@@ -1,0 +1,104 @@
+"""Rows a second of a training pass by one process and by ranks, over batch sizes.
+
+The hour, the network and the table are those of `benchmarks.training`. Each number of ranks runs in processes of its
+own, one thread each; a pass includes giving the ranks the network, the working set and their rows. The first pass warms
+up; figures are medians of the others. The share of communication is rank 0's time in collectives, waiting for the
+slower rank included, so on cores that others use it says as much of them as of the network.
+
+    python -m benchmarks.ranks                            # 1 and 2 ranks, batches of 256 to 16,384
+    python -m benchmarks.ranks --ranks 4 --rows 65536
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import click
+import numpy as np
+import torch
+
+from benchmarks.record import Figures
+from benchmarks.training import SEED, TABLE_ROWS, WIDTH, Hour, Setting
+from saec.cli.ranks import start
+from saec.config import TrainingConfig
+from saec.model.table import EmbeddingTable
+from saec.train import ranks
+from saec.train.batches import Pooling
+from saec.train.learner import Learner
+
+FIELDS, HIDDEN = 24, [400, 400, 400]
+
+
+def measure(rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> list[tuple[float, float, float]]:
+    """For each batch size: rows a second, the share of time in collectives, and CPU seconds of this rank a pass."""
+    torch.set_num_threads(1)
+    joined = ranks.Ranks.join("benchmark")
+    if joined.rank:
+        joined.follow(_learner(batches[0], precision))
+        return []
+    hour = Hour.draw(rows, FIELDS)
+    with ranks.led(joined):
+        return [timed(hour, _learner(batch_rows, precision), rounds) for batch_rows in batches]
+
+
+def _learner(batch_rows: int, precision: str) -> Learner:
+    setting = Setting(Hour(np.zeros(0, np.int64), np.zeros((0, FIELDS), np.int64), np.zeros(0, np.uint8)),
+                      batch_rows, FIELDS, HIDDEN)
+    config = TrainingConfig.model_validate({"batch_rows": batch_rows, "precision": precision})
+    return Learner(setting.model("deepfm"), Pooling.of(range(FIELDS)), config)
+
+
+def timed(hour: Hour, learner: Learner, rounds: int) -> tuple[float, float, float]:
+    """Rows a second of passes with this learner, the share of them in collectives, CPU seconds a pass."""
+    table = EmbeddingTable(WIDTH, np.arange(1, TABLE_ROWS + FIELDS + 1, dtype=np.uint64), SEED)
+    found = []
+    for _ in range(rounds + 1):
+        waited, started, cpu = ranks.current.waited if ranks.current else 0.0, time.perf_counter(), time.process_time()
+        working = table.take(hour.rows_U)
+        places_BS = torch.from_numpy(working.locate(hour.rows_U)[hour.inverse_BS])
+        defaults_S = torch.from_numpy(working.locate(np.arange(FIELDS)))
+        learner.fit(working, places_BS, hour.labels_B, seed=SEED, dropped_to_S=defaults_S)
+        table.put(working)
+        took = time.perf_counter() - started
+        waited = (ranks.current.waited if ranks.current else 0.0) - waited
+        found.append((len(hour.labels_B) / took, waited / took, time.process_time() - cpu))
+    return tuple(map(statistics.median, zip(*found[1:], strict=True)))  # type: ignore[return-value]
+
+
+def alone(rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> list[tuple[float, float, float]]:
+    """The same by one process, which joins nobody."""
+    torch.set_num_threads(1)
+    hour = Hour.draw(rows, FIELDS)
+    return [timed(hour, _learner(batch_rows, precision), rounds) for batch_rows in batches]
+
+
+@click.command()
+@click.option("--ranks", "size", default=2, show_default=True, help="Ranks beside one process.")
+@click.option("--rows", default=32768, show_default=True, help="Rows of a pass.")
+@click.option("--batches", default="256,1024,4096,16384", show_default=True, help="Batch sizes.")
+@click.option("--precision", default="float32", show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="Passes a figure.")
+def main(size: int, rows: int, batches: str, precision: str, rounds: int) -> None:
+    """Time one process and ranks, and keep the figures."""
+    asked = tuple(int(batch) for batch in batches.split(","))
+    results = {}
+    for number in (1, size):
+        ended = start(number, alone if number == 1 else measure, rows, asked, precision, rounds)
+        if isinstance(ended, int):
+            raise click.ClickException(f"{number} ranks ended with exit code {ended}")
+        results[number] = ended[0]
+    figures = Figures("ranks")
+    for place, batch in enumerate(asked):
+        for number, measured in results.items():
+            speed, share, cpu = measured[place]
+            figures.add(f"batch {batch}, ranks {number}", speed, "rows/s")
+            figures.add(f"batch {batch}, ranks {number}, CPU of rank 0", cpu, "s")
+            if number > 1:
+                figures.add(f"batch {batch}, ranks {number}, in collectives", share, "share")
+        figures.add(f"batch {batch}, {size} ranks over 1", results[size][place][0] / results[1][place][0], "ratio")
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()
