@@ -63,7 +63,7 @@ def timed(hour: Hour, learner: Learner, rounds: int) -> tuple[float, float, floa
         took = time.perf_counter() - started
         waited = (ranks.current.waited if ranks.current else 0.0) - waited
         found.append((len(hour.labels_B) / took, waited / took, time.process_time() - cpu))
-    return tuple(map(statistics.median, zip(*found[1:], strict=True)))  # type: ignore[return-value]
+    return tuple(map(statistics.median, zip(*found[1:], strict=True)))
 
 
 def alone(rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> list[tuple[float, float, float]]:

@@ -52,6 +52,7 @@ from saec.met import Met, challenger_of, other_schemas
 from saec.records import Clustered, HourPlan, HourResult, Judged, Published, Retrained, Trained
 from saec.serving import Model
 from saec.space import require_space
+from saec.train import ranks
 from saec.train.original import AtCut
 from saec.train.tensors import Arrays, section
 from saec.workspace import FileDigest, Workspace
@@ -385,6 +386,7 @@ def _manifest(
         "data": ingested.input_sha256,
         **({"late": ingested.late} if ingested.late else {}),
         **({"clicks_from": ingested.clicks_from} if ingested.clicks_from else {}),
+        **({"ranks": ranks.current.size} if ranks.current else {}),
         "parents": {"original": plan.original, "challenger": plan.challenger, "champion": plan.champion},
         "rows": {"train": trained.cut, "gate": trained.rows_gate},
         "judged": {file.name.rpartition("/")[2]: file.sha256 for file in judged.candidate},

@@ -28,6 +28,7 @@ from saec.gate.metrics import weights_of
 from saec.train import ranks
 from saec.train.adamw import AdamW
 from saec.train.batches import Touched
+from saec.train.parts import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +97,7 @@ class Learner:
         labels = torch.from_numpy(labels_B.astype(np.float32))
         if ranks.current is not None:
             parts = (places_BS,) if added_BS is None else (places_BS, added_BS)
-            total = ranks.current.fit(self, working, ranks.Rows(parts, labels, weights, dropped_to_S, seed))
+            total = ranks.current.fit(self, working, Rows(parts, labels, weights, dropped_to_S, seed))
             return self._passed(total, len(labels_B))
         generator = torch.Generator().manual_seed(seed)
         total = 0.0

@@ -26,24 +26,25 @@ import socket
 import time
 import zlib
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from saec.errors import ConfigError, TrainingError
 from saec.failpoints import reached
 from saec.model.table import WorkingSet
 from saec.train.batches import Touched
+from saec.train.parts import Cut, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
     from torch import Tensor
+    from torch._C._distributed_c10d import Store
 
     from saec.train.learner import Learner
 
@@ -63,56 +64,10 @@ current: Ranks | None = None
 """The ranks that this process leads; None trains alone."""
 
 
-@dataclass
-class Rows:
-    """The rows of a pass, as `Learner.fit` takes them: all of them, or a rank's."""
-
-    parts: tuple[Tensor, ...]
-    labels_B: Tensor
-    weights_B: Tensor | None
-    dropped_to_S: Tensor | None
-    seed: int
-
-    def of(self, chosen_P: NDArray[np.int64]) -> Rows:
-        """Some of the rows."""
-        weights_P = None if self.weights_B is None else self.weights_B[chosen_P]
-        parts = tuple(part_BS[chosen_P] for part_BS in self.parts)
-        return Rows(parts, self.labels_B[chosen_P], weights_P, self.dropped_to_S, self.seed)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How the batches of a pass are cut into parts.
-
-    >>> cut = Cut(rows=7, batch_rows=4, size=2)
-    >>> cut.chosen(0), cut.chosen(1)
-    (array([0, 1, 4]), array([2, 3, 5, 6]))
-    """
-
-    rows: int
-    batch_rows: int
-    size: int
-
-    @property
-    def batches(self) -> list[int]:
-        """Rows of each batch."""
-        return [min(self.batch_rows, self.rows - start) for start in range(0, self.rows, self.batch_rows)]
-
-    def part(self, batch: int, rank: int) -> slice:
-        """The rows of a batch of so many rows that are a rank's."""
-        return slice(batch * rank // self.size, batch * (rank + 1) // self.size)
-
-    def chosen(self, rank: int) -> NDArray[np.int64]:
-        """The rows of the pass that are a rank's."""
-        pieces = [place * self.batch_rows + np.arange(batch)[self.part(batch, rank)]
-                  for place, batch in enumerate(self.batches)]
-        return np.concatenate([np.zeros(0, np.int64), *pieces])
-
-
 class Ranks:
     """The processes that train together, seen from one of them."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int, timeout: float = _TIMEOUT_SECONDS) -> None:
+    def __init__(self, store: Store, rank: int, size: int, timeout: float = _TIMEOUT_SECONDS) -> None:
         """Ranks that have found each other."""
         self.store, self.rank, self.size = store, rank, size
         self.waited = 0.0
@@ -138,7 +93,7 @@ class Ranks:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
         try:
             where = os.environ.get(RENDEZVOUS, "env://")
-            store = next(dist.rendezvous(where, rank, size, timeout=timedelta(seconds=timeout)))[0]
+            store = next(rendezvous(where, rank, size, timeout=timedelta(seconds=timeout)))[0]
             store.set_timeout(timedelta(seconds=timeout))
             ranks = cls(store, rank, size, timeout)
             store.set(f"settings/{rank}", digest)
@@ -347,7 +302,7 @@ class Ranks:
         """See that all ranks hold the same."""
         digest = 0
         for tensor in (*_state(learner), working.vectors_UD, working.squares_U):
-            digest = zlib.crc32(tensor.detach().contiguous().view(-1).numpy(), digest)
+            digest = zlib.crc32(tensor.detach().contiguous().view(-1).numpy().data, digest)
         digests = [int(found) for found in self._gather(torch.tensor([digest]))]
         if unlike := [rank for rank, found in enumerate(digests) if found != digests[0]]:
             raise TrainingError(f"rank {unlike[0]} of {self.size} holds other numbers than rank 0 after equal steps; "

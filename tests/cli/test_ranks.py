@@ -1,5 +1,6 @@
 """`saec run --ranks 2`: an hour by two processes, and what becomes of it when one of them is lost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,23 +14,28 @@ from click.testing import CliRunner
 from saec.cli.main import cli
 from saec.train import ranks
 
-slow = [pytest.mark.slow, pytest.mark.timeout(600)]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def begun(site, *words: str, **environment: str) -> subprocess.Popen[str]:
+def begun(site, *words: str, by: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
     """`saec run` of the first hour that is not done, just started."""
     settings = site.folder / "site.yaml"
     settings.write_text(yaml.safe_dump(site.config().model_dump(mode="json")))
-    line = [sys.executable, "-m", "saec.cli.main", "run", "--hour", str(site.hours[5]), "--config", str(settings)]
+    line = [sys.executable, *by, "-m", "saec.cli.main", "run", "--hour", str(site.hours[5]), "--config", str(settings)]
     return subprocess.Popen([*line, *words], env=os.environ | environment, text=True, stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def ran(site, *words: str, **environment: str) -> tuple[int, str]:
+def ran(site, *words: str, by: tuple[str, ...] = (), **environment: str) -> tuple[int, str]:
     """The same, ended; exit code and all that it said."""
-    process = begun(site, *words, **environment)
+    process = begun(site, *words, by=by, **environment)
     out, said = process.communicate(timeout=300)
     return process.returncode, out + said
+
+
+def manifest(site) -> dict:
+    """What the sixth hour's version says of itself."""
+    return json.loads((site.folder / "workspace/store/versions" / site.rows()[5].version / "manifest.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +48,12 @@ def by_two(done, tmp_path_factory):
     return site
 
 
-@pytest.mark.parametrize("given", [{"RANK": "0", "WORLD_SIZE": "3"}])
-def test_torchrun_knows_how_many_they_are(given, site, monkeypatch):
+def test_torchrun_knows_how_many_they_are(site):
     """--ranks that says otherwise is refused before any rank is waited for."""
     settings = site.folder / "site.yaml"
     settings.write_text(yaml.safe_dump(site.config().model_dump(mode="json")))
-    result = CliRunner().invoke(cli, ["run", "--ranks", "2", "--config", str(settings)], env=given)
+    result = CliRunner().invoke(cli, ["run", "--ranks", "2", "--config", str(settings)],
+                                env={"RANK": "0", "WORLD_SIZE": "3"})
     assert result.exit_code == 2
     assert "torchrun has started 3 processes: leave --ranks out" in result.output
 
@@ -73,8 +79,19 @@ def test_two_ranks_come_to_the_figures_of_one_process(by_two, undisturbed):
     found, alone = by_two.rows()[5].record, undisturbed.rows()[5].record
     for figure in ("rows", "clicks", "features", "rows_gate"):
         assert found[figure] == alone[figure]
+    assert (manifest(by_two).get("ranks"), manifest(undisturbed).get("ranks")) == (2, None)
     for metric in ("auc_original", "logloss_original", "auc_compressed", "logloss_compressed"):
         assert found[metric] == pytest.approx(alone[metric], abs=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_torchrun_starts_them_too(site, by_two):
+    """The same bytes, and nobody is left behind."""
+    code, said = ran(site, by=TORCHRUN)
+    assert code == 0, said
+    version = by_two.rows()[5].version
+    assert site.digests(of=version) == by_two.digests(of=version)
 
 
 @pytest.mark.slow

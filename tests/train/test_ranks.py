@@ -14,11 +14,11 @@ from saec.model.table import WorkingSet
 from saec.train import ranks
 from saec.train.batches import Pooling
 from saec.train.learner import Learner
-from saec.train.ranks import Cut
+from saec.train.parts import Cut
 from saec.train.tensors import learner_state
 
 SLOTS, VECTORS, WIDTH, BATCH = (0, 1, 1, 2), 60, 8, 32
-PASSES, ROWS = 20, 10 * BATCH - 31
+PASSES, ROWS = 20, 9 * BATCH + 1
 """Rows of a pass: ten batches, the last of one row, so that one rank has none of it."""
 
 
