@@ -32,6 +32,7 @@ SHORT: dict[str, tuple[str, ...]] = {
     "hours": (), "training": ("--batches", "8", "--rounds", "3"), "clustering": ("--quick",), "index": (),
     "vocabulary": (), "serving": ("--features", "1000000", "--rounds", "3"),
     "http_path": ("--rounds", "3", "--requests", "100"), "scale": ("--features", "1000000"),
+    "ranks": ("--batches", "4096", "--rounds", "1"),
     "gate": ("--challengers", "100", "--sites", "50"), "orchestration": (), "first_day": ("--logs", "2"),
 }
 """Arguments of each benchmark's short form."""
