@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from saec.model.table import WorkingSet
     from saec.train.batches import Pooling
 
-RARE = 0.1
+RARE = 0.25
 """Share of clicks, or of rows without one, from which a network starts at it."""
 SCORED_AT_ONCE = 8192
 """Rows scored at a time: bounds memory, and keeps results independent of how many rows there are."""
@@ -142,8 +142,10 @@ class Learner:
     def _start(self, labels_B: NDArray[np.uint8], weights_B: NDArray[np.float64] | None) -> None:
         """Begin at the click rate of the first batch where clicks are rare: 0.5% is weeks away from even odds.
 
-        Where they are not, vectors make up for it within hours, and with a `logit_cap` a first batch that is unlike the
-        later ones would bound all scores for days (globo: 0.001 of log loss).
+        Vectors that are met again and again make up for a bias that is off, and those of whoever is new do not: in hours
+        of few rows they would be taken for more likely to click than anybody is. Near even odds a first batch that is
+        unlike the later ones does more harm: with a `logit_cap` it bounds all scores for days (globo: 0.001 of log
+        loss).
         """
         clicks = float(labels_B.sum() if weights_B is None else weights_B @ labels_B) + 0.5
         rate = clicks / (float(len(labels_B) if weights_B is None else weights_B.sum()) + 1)
