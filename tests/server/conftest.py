@@ -22,7 +22,10 @@ from saec.server.app import Api, build_app
 from saec.server.follow import Follower
 from saec.server.last_good import LastGood
 from saec.server.live import Standing
+from saec.serving import Model
 from saec.store.model_store import ModelStore, open_store
+from tests.server.nasty import MAX_BODY, MAX_ROWS
+from tests.server.versions import publish
 from tests.store.drills import HOUR, commit_version
 
 
@@ -135,3 +138,13 @@ def wait_for(what: Callable[[], object], seconds: float = 10.0) -> float:
             raise TimeoutError(f"not so within {seconds} s")
         time.sleep(0.005)
     return time.monotonic() - started
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> Served:
+    """A server with a real version, and small bounds."""
+    settings = ServingConfig(max_body_bytes=MAX_BODY, max_rows=MAX_ROWS)
+    with serving(tmp_path_factory.mktemp("real"), settings, open_model=Model.open) as served:
+        publish(served.store, 1)
+        served.follower.look()
+        yield served

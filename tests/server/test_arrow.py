@@ -9,7 +9,6 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from saec.config import ServingConfig
 from saec.server import app
 from saec.server.request_log import RequestLog
 from saec.serving import Model
@@ -41,16 +40,6 @@ def of(name: str, values) -> bytes:
     """Good rows, one of whose columns is another."""
     table = of_rows(len(values))
     return stream(table.set_column(table.column_names.index(name), name, values))
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory) -> Served:
-    """A server with a real version."""
-    settings = ServingConfig(max_body_bytes=MAX_BODY, max_rows=MAX_ROWS)
-    with serving(tmp_path_factory.mktemp("real"), settings, open_model=Model.open) as served:
-        publish(served.store, 1)
-        served.follower.look()
-        yield served
 
 
 def ask(served: Served, body: bytes, accept: str = "*/*"):

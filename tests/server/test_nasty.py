@@ -4,21 +4,8 @@ import json
 
 import pytest
 
-from saec.config import ServingConfig
-from saec.serving import Model
-from tests.server.conftest import Served, serving
-from tests.server.nasty import MAX_BODY, MAX_ROWS, REQUESTS, Nasty
-from tests.server.versions import publish, rows
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory) -> Served:
-    """A server with a real version."""
-    settings = ServingConfig(max_body_bytes=MAX_BODY, max_rows=MAX_ROWS)
-    with serving(tmp_path_factory.mktemp("real"), settings, open_model=Model.open) as served:
-        publish(served.store, 1)
-        served.follower.look()
-        yield served
+from tests.server.nasty import REQUESTS, Nasty
+from tests.server.versions import rows
 
 
 def test_there_are_sixty():
