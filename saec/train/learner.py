@@ -142,10 +142,10 @@ class Learner:
     def _start(self, labels_B: NDArray[np.uint8], weights_B: NDArray[np.float64] | None) -> None:
         """Begin at the click rate of the first batch where clicks are rare: 0.5% is weeks away from even odds.
 
-        Vectors that are met again and again make up for a bias that is off, and those of whoever is new do not: in hours
-        of few rows they would be taken for more likely to click than anybody is. Near even odds a first batch that is
-        unlike the later ones does more harm: with a `logit_cap` it bounds all scores for days (globo: 0.001 of log
-        loss).
+        Vectors that are met again and again make up for a bias that is off; those of whoever is new do not, and in
+        hours of few rows they would be taken for more likely to click than anybody is. Near even odds a first batch
+        that is unlike the later ones does more harm: with a `logit_cap` it bounds all scores for days (globo: 0.001 of
+        log loss).
         """
         clicks = float(labels_B.sum() if weights_B is None else weights_B @ labels_B) + 0.5
         rate = clicks / (float(len(labels_B) if weights_B is None else weights_B.sum()) + 1)
