@@ -72,10 +72,10 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
             with storage_errors(f"make the folder {settings.log} of the log of scored rows"):
                 make_folder(settings.log)
         worker = _Worker(store, settings, names, key, cache)
-        _announce(sockets[0], key)
         if settings.workers == 1:
             worker.answer(sockets[0])
         else:
+            _announce(sockets[0], key)
             folder = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="saec-workers-")))
             together = Together(folder, settings.workers)
             supervise(lambda number: worker.answer(sockets[number], number, together), sockets)
@@ -110,6 +110,8 @@ class _Worker:
                 together.tell(number, api.metrics.own_text)
                 api.metrics.among = lambda own: together.text(number, own)
             open_.enter_context(follower)
+            if together is None:
+                _announce(listening, self.key)
             uvicorn.Server(uvicorn.Config(
                 build_app(api, self.key), http=BoundedProtocol, ws="none", lifespan="off", log_config=None,
                 access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,

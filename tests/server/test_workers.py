@@ -119,7 +119,8 @@ def test_workers_without_their_parent_stop(store, tmp_path):
 @pytest.mark.server
 def test_a_worker_that_cannot_start_is_tried_again_after_pauses(tmp_path):
     """What ends at once is not started at once for ever; the log says so."""
-    script = ("import os, logging; from saec.server import workers\n"
+    script = ("import os, logging, signal; from saec.server import workers\n"
+              "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
               "logging.basicConfig()\n"
               "workers.supervise(lambda number: os._exit(3), workers.listen('127.0.0.1', 0, 2))\n")
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True)
