@@ -31,8 +31,9 @@ from benchmarks.compression.coded import most
 from benchmarks.compression.decoding import Rows
 from benchmarks.compression.hashed_features import KeyDecoder
 from benchmarks.compression.hot_sketch import SLOTS, HotSketch
-from benchmarks.compression.stored import HeadIndex, mixed
+from benchmarks.compression.stored import HeadIndex
 from benchmarks.compression.stretch import bits_for, fuse_cells
+from saec.data.hashing import mixed
 from saec.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

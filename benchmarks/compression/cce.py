@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks.compression import stored
 from benchmarks.compression.coded import Coder
 from benchmarks.compression.decoding import Rows
-from benchmarks.compression.stored import mixed
+from saec.data.hashing import mixed
 from saec.data.paged import Paged
 from saec.model.table import EmbeddingTable
 

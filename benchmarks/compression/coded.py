@@ -33,8 +33,9 @@ from benchmarks.compression import stored
 from benchmarks.compression.decoding import Decoder, DecodingLearner, adagrad
 from benchmarks.compression.filtered import HeadVocabulary
 from benchmarks.compression.full import StoredTable, vectors_at
-from benchmarks.compression.stored import HeadIndex, mixed
+from benchmarks.compression.stored import HeadIndex
 from benchmarks.compression.stretch import HourRows, Served, fuse_cells
+from saec.data.hashing import mixed
 from saec.data.vocabulary import HourFeatures, Vocabulary
 from saec.train.original import Original
 

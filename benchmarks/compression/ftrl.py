@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.compression import stored
-from benchmarks.compression.stored import mixed
 from benchmarks.compression.stretch import HourRows, Served
+from saec.data.hashing import mixed
 from saec.train.batches import Pooling
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.compression.stored import mixed
+from saec.data.hashing import mixed
 
 SLOTS = 4
 AHEAD = 1.5

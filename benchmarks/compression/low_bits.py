@@ -17,7 +17,7 @@ Shapes: N vectors, D width, F fields.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,13 +66,10 @@ class LowBits(Coder):
     def refit(self, vectors: Callable[[], NDArray[np.float32]], rows_N: NDArray[np.int64], hours: int) -> None:
         """In the first hours, steps and offsets as the vectors want them."""
         if hours <= FITTED_HOURS:
-            vectors_ND = vectors()
-            for field in np.unique(self.fields_V[rows_N]):
-                own_ND = vectors_ND[self.fields_V[rows_N] == field]
-                offset = float(own_ND.mean())
-                with torch.no_grad():
+            with torch.no_grad():
+                for field, offset, centred_ND in centred(vectors(), self.fields_V[rows_N]):
                     self.offsets_F.values[field] = offset
-                    self.log_steps_F.values[field] = np.log(steps_for(own_ND - offset, self.bits))
+                    self.log_steps_F.values[field] = np.log(steps_for(centred_ND, self.bits))
 
     def restored(self, vectors_ND: NDArray[np.float32], rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
         """By levels, and steps and offsets in half precision."""
@@ -80,6 +77,16 @@ class LowBits(Coder):
         step_N1 = stored.as_float16(self.log_steps_F.values.detach().exp().numpy())[fields_N][:, None]
         offset_N1 = stored.as_float16(self.offsets_F.values.detach().numpy())[fields_N][:, None]
         return stored.as_levels((vectors_ND - offset_N1) / step_N1, self.bits) * step_N1 + offset_N1
+
+
+def centred(
+    vectors_ND: NDArray[np.float32], fields_N: NDArray[np.int64]
+) -> Iterator[tuple[int, float, NDArray[np.float32]]]:
+    """Each field, the mean of its vectors' numbers, and the vectors without it."""
+    for field in np.unique(fields_N):
+        own_ND = vectors_ND[fields_N == field]
+        offset = float(own_ND.mean())
+        yield int(field), offset, own_ND - offset
 
 
 def levels(scaled: Tensor, bits: int) -> Tensor:

@@ -34,7 +34,7 @@ from torch import Tensor
 from benchmarks.compression import stored
 from benchmarks.compression.coded import CodedPeer, Coder, Scalars, steps_for
 from benchmarks.compression.full import StoredTable
-from benchmarks.compression.low_bits import FITTED_HOURS, SCALAR_RATE, levels
+from benchmarks.compression.low_bits import FITTED_HOURS, SCALAR_RATE, centred, levels
 from benchmarks.compression.stored import HeadIndex
 from benchmarks.compression.stretch import HourRows, Served, fuse_cells
 
@@ -126,14 +126,11 @@ class MixedBits(Coder):
         """In the first hours, steps and offsets as the vectors want them; the price by what would be stored."""
         self.hours = hours
         if hours <= FITTED_HOURS:
-            vectors_ND = vectors()
-            for field in np.unique(self.fields_V[rows_N]):
-                own_ND = vectors_ND[self.fields_V[rows_N] == field]
-                offset = float(own_ND.mean())
-                with torch.no_grad():
+            with torch.no_grad():
+                for field, offset, centred_ND in centred(vectors(), self.fields_V[rows_N]):
                     self.offsets_FJ.values[field] = offset
                     for bits in WIDTHS[1:]:
-                        self.log_steps_FJ.values[field, bits] = np.log(steps_for(own_ND - offset, int(bits)))
+                        self.log_steps_FJ.values[field, bits] = np.log(steps_for(centred_ND, int(bits)))
         self.price *= float(np.clip(self.expected_share().item(), 0.8, 1.25))
 
     def expected_share(self) -> Tensor:

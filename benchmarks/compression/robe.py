@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.compression import stored
 from benchmarks.compression.decoding import Rows
 from benchmarks.compression.hashed_features import KeyDecoder
-from benchmarks.compression.stored import mixed
+from saec.data.hashing import mixed
 
 if TYPE_CHECKING:
     from saec.config import Config

@@ -24,7 +24,6 @@ SCALE_BYTES = 2
 WITHIN = 0.01
 """How near to the size aimed at is near enough."""
 _SMALLEST_SCALE = np.float16(6.2e-5)
-_MIXERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _Made = TypeVar("_Made")
 
 
@@ -37,13 +36,6 @@ def timed(make: Callable[[], _Made]) -> tuple[_Made, float]:
     started = time.process_time()
     made = make()
     return made, time.process_time() - started
-
-
-def mixed(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Well mixed bits of keys (splitmix64's finaliser)."""
-    keys_N = (keys_N ^ (keys_N >> np.uint64(30))) * _MIXERS[0]
-    keys_N = (keys_N ^ (keys_N >> np.uint64(27))) * _MIXERS[1]
-    return keys_N ^ (keys_N >> np.uint64(31))
 
 
 def row_bytes(width: int) -> int:

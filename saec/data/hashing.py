@@ -34,6 +34,14 @@ _START_ODD = np.array([[0x646F72616E646F6D], [0x7465646279746573]], np.uint64)
 _FIRST_TURN = np.array([[13], [16]], np.uint64), np.array([[51], [48]], np.uint64)
 _SECOND_TURN = np.array([[17], [21]], np.uint64), np.array([[47], [43]], np.uint64)
 _HALF_TURN = np.uint64(32), np.uint64(32)
+_SPLITMIX = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
+
+
+def mixed(hash_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Splitmix64's finaliser (Steele, Lea and Flood 2014): each bit of the result depends on all bits."""
+    for shift, multiplier in _SPLITMIX:
+        hash_N = (hash_N ^ (hash_N >> shift)) * multiplier
+    return hash_N ^ (hash_N >> np.uint64(31))
 
 
 def field_key(hash_key: str, field_name: str) -> SipKey:

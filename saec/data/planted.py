@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from saec.data.hashing import mixed
 from saec.hours import Hour
 
 Ids = NDArray[np.int64]
@@ -115,10 +116,7 @@ class ClickModel:
 
 def hashed(purpose: str, ids_V: Ids) -> NDArray[np.uint64]:
     """A 64-bit hash of each id, independent from purpose to purpose (splitmix64, keyed by the purpose)."""
-    state_V = ids_V.astype(np.uint64) + np.uint64(_key(purpose))
-    state_V = (state_V ^ (state_V >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state_V = (state_V ^ (state_V >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state_V ^ (state_V >> np.uint64(31))
+    return mixed(ids_V.astype(np.uint64) + np.uint64(_key(purpose)))
 
 
 def uniforms(purpose: str, ids_V: Ids) -> Floats:

@@ -110,6 +110,8 @@ def _no_hours(config: Config) -> Problem:
     """No hour is found at all: say what lies there instead."""
     problem = source_problem(config.data) or f"data.source {config.data.source} is there, and holds nothing yet"
     said, _, lines = problem.partition(UNDER_DATA)
+    if not lines and "saec init" in said:  # which lays the log out by hours, where no line can help
+        return Problem("source", "", said, f"type: saec init {config.data.source}")
     mend = "; ".join(line.strip() for line in lines.splitlines()) or "source: FOLDER"
     return Problem("source", "", said.removesuffix(" "), f"{mend}   # under data:")
 

@@ -7,7 +7,7 @@ so it is told nowhere. What was fetched can go once the hourly files are made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +15,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
+from saec.durable import make_folder, write_parts
 from saec.errors import InputError
 
 CHUNK_BYTES = 8 << 20
@@ -49,24 +50,26 @@ def download(url: str, folder: Path, on_progress: Callable[[str, int], None] = l
     name = unquote(address.path).rstrip("/").rpartition("/")[2]
     if not name:
         raise InputError(f"{shown} names no file; name one file of rows", reason="absent")
-    path, part = folder / name, folder / f".{name}.part"
+    path = folder / name
     store = HTTPStore.from_url(url, client_options={"allow_http": True}, retry_config={"max_retries": 3})
     try:
         answer = obstore.get(store, "")
         size = answer.meta["size"]
         if path.is_file() and path.stat().st_size == size:
             return path
-        folder.mkdir(parents=True, exist_ok=True)
-        here = 0
-        with part.open("wb") as file:
+        make_folder(folder)
+
+        def chunks() -> Iterator[memoryview]:
+            here = 0
             for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
-                here += file.write(chunk)
+                yield memoryview(chunk)
+                here += len(chunk)
                 on_progress(f"fetching {name}, {here / 1e6:,.0f} of {size / 1e6:,.0f} MB", here)
+
+        return write_parts(path, chunks(), lambda _sha256: path)
     except (BaseError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"{shown} cannot be kept in {folder}: {error.strerror}; make room, or name another "
                              "--workspace", reason="download") from None
         raise InputError(f"{shown} cannot be fetched ({type(error).__name__}); try it in a browser, or fetch it by "
                          "hand and name the file", reason="absent") from None
-    part.replace(path)
-    return path

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from saec.data.hashing import mixed
 from saec.data.paged import Column, Paged
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def first_values(keys_N: NDArray[np.uint64], width: int, seed: int) -> NDArray[n
     A number is the sum of the four 16-bit parts of a hash, so it is exact and the same on every processor.
     """
     steps_D = np.arange(1, width + 1, dtype=np.uint64) * np.uint64(_STEP)
-    hash_ND = _mixed(_mixed(keys_N ^ _mixed(np.array([seed % 2**64], np.uint64)))[:, None] + steps_D)
+    hash_ND = mixed(mixed(keys_N ^ mixed(np.array([seed % 2**64], np.uint64)))[:, None] + steps_D)
     lanes_ND4 = hash_ND.view(np.uint16).reshape(*hash_ND.shape, 4)
     centred_ND = lanes_ND4.sum(2, dtype=np.int32) - np.int32(_MEAN_OF_LANES)
     values_ND: NDArray[np.float32] = centred_ND.astype(np.float32) * np.float32(INITIAL_SCALE / _DEVIATION_OF_LANES)
@@ -58,13 +59,6 @@ def shared_keys(field_names: Sequence[str], groups: int) -> NDArray[np.uint64]:
         np.uint64,
     )
     return (tags_F + np.arange(groups, dtype=np.uint64)[:, None] * np.uint64(_STEP)).ravel()
-
-
-def _mixed(hash_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Splitmix64's finaliser (Steele, Lea and Flood 2014): each bit of the result depends on all bits."""
-    for shift, multiplier in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
-        hash_N = (hash_N ^ (hash_N >> np.uint64(shift))) * np.uint64(multiplier)
-    return hash_N
 
 
 @dataclass

@@ -150,3 +150,11 @@ def test_an_hour_of_its_own_fault_is_quarantined(log):
     done = saec("run", "--json", code=None)["hours"]
     assert [hour["outcome"] for hour in done][:1] == ["QUARANTINED"]
     assert len(done) == 4
+
+
+def test_a_source_that_tells_no_hour_is_laid_out_by_init(tmp_path):
+    """No line of YAML can help where neither folders nor names tell an hour."""
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "clicks.csv").write_text("a,b\n1,2\n")
+    answer = saec("check", "--json", code=2, data={"source": "all"})
+    assert mends(answer) == {("source", ""): "type: saec init all"}
