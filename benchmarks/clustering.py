@@ -44,8 +44,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import clustering_trained
 from benchmarks.record import Figures
-from saec.compress.clustering import assign, cluster
-from saec.compress.index import RetrievalIndex
+from saec.compression.clustering import assign, cluster
+from saec.compression.index import RetrievalIndex
 
 SIZES = {100_000: 255, 1_000_000: 1024, 10_000_000: 255, 50_000_000: 255}
 """Codewords at each number of features."""

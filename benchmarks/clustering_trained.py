@@ -29,7 +29,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from benchmarks.record import ROOT, Figures
-from saec.compress import clustering, fields
+from saec.compression import clustering, fields
 from saec.config import Config, load_config
 from saec.gate.comparison import compare, score
 from saec.hours import Hour
@@ -73,7 +73,7 @@ PEERS: dict[str, Clusterer] = {
 
 
 class Exchanged:
-    """Stands in for `saec.compress.clustering.cluster`; times what it stands in for."""
+    """Stands in for `saec.compression.clustering.cluster`; times what it stands in for."""
 
     def __init__(self, clusterer: Clusterer | None) -> None:
         """Use a peer, or our own with all that it is given."""

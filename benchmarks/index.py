@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.record import Figures
-from saec.compress.index import RetrievalIndex
+from saec.compression.index import RetrievalIndex
 
 KEYS = (10_000, 100_000, 1_000_000, 10_000_000)
 UNKNOWN = 1_000_000

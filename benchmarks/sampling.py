@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.record import Figures
-from saec.compress.challenger import Challenger
+from saec.compression.challenger import Challenger
 from saec.config import Config
 from saec.data.hourly_files import write_hour
 from saec.data.simulate import Simulation, simulate_hour

@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.record import Figures
-from saec.compress.codes import HourPast, Standards
-from saec.compress.dial import Allowance
-from saec.compress.heads import scores
+from saec.compression.codes import HourPast, Standards
+from saec.compression.dial import Allowance
+from saec.compression.heads import scores
 from saec.config import Config
 from saec.data.keymap import KeyRun
 from saec.data.paged import CHUNK

@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from saec.carry import carried_from
-from saec.compress.challenger import Challenger
+from saec.compression.challenger import Challenger
 from saec.data.meaning import encoding
 from saec.data.schema import parse_schema, schema_of, schema_text
 from saec.gate.metrics import weights_of

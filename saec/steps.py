@@ -26,11 +26,11 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from saec.compress.artifact import compression_figures, write_artifact, write_recorded
-from saec.compress.auto import Auto
-from saec.compress.challenger import Challenger
-from saec.compress.codes import Coding, HourPast, code
-from saec.compress.dial import Allowance
+from saec.compression.artifact import compression_figures, write_artifact, write_recorded
+from saec.compression.auto import Auto
+from saec.compression.challenger import Challenger
+from saec.compression.codes import Coding, HourPast, code
+from saec.compression.dial import Allowance
 from saec.data.checks import check_click_rate
 from saec.data.hashing import Keys
 from saec.data.ingest import OTHER_KEYS_FILE, ROW_IDS_FILE, SLICES_FILE, IngestRecord, ingest_hour

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from safetensors.numpy import load, save
 
-from saec.compress.challenger import Challenger
+from saec.compression.challenger import Challenger
 from saec.data.late import encoded_alike, load_identities
 from saec.durable import make_folder, sha256_file, sync_folder, write_file
 from saec.errors import IntegrityError

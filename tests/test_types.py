@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from saec.cli.scoring import score_file
-from saec.compress.artifact import write_artifact
-from saec.compress.challenger import Challenger
+from saec.compression.artifact import write_artifact
+from saec.compression.challenger import Challenger
 from saec.config import Config, ServingConfig
 from saec.data.arrow_types import found_arrow
 from saec.data.features import FeatureEncoder

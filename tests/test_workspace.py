@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saec.compress.challenger import Challenger
+from saec.compression.challenger import Challenger
 from saec.errors import IntegrityError
 from saec.hours import Hour
 from saec.workspace import Workspace

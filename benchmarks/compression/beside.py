@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from benchmarks.compression.stored import timed
 from benchmarks.compression.stretch import HourRows, Served
-from saec.compress.artifact import compression_figures, write_artifact
-from saec.compress.challenger import Challenger
-from saec.compress.codes import Coding, HourPast, code
-from saec.compress.dial import Allowance
+from saec.compression.artifact import compression_figures, write_artifact
+from saec.compression.challenger import Challenger
+from saec.compression.codes import Coding, HourPast, code
+from saec.compression.dial import Allowance
 from saec.config import Config
 from saec.train.original import AtCut, Original
 

@@ -25,7 +25,7 @@ from benchmarks.compression import stored as how
 from benchmarks.compression.beside import SaecBeside
 from benchmarks.compression.stored import HeadIndex, row_bytes, timed
 from benchmarks.compression.stretch import HourRows, Served
-from saec.compress.dial import original_bytes
+from saec.compression.dial import original_bytes
 from saec.config import Config
 from saec.data.vocabulary import HourFeatures
 from saec.hours import Hour

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.compression.stretch import bits_for, fuse_cells
-from saec.compress.index import RetrievalIndex
+from saec.compression.index import RetrievalIndex
 
 SCALE_BYTES = 2
 WITHIN = 0.01

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saec.compress.dial import original_bytes
+from saec.compression.dial import original_bytes
 from saec.config import Config
 from saec.data.ingest import RECORD_FILE, IngestRecord, ingest_hour
 from saec.data.partitions import available_hours

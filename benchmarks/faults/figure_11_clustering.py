@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.record import Figures
-from saec.compress.clustering import LARGEST, assign, cluster
-from saec.compress.index import RetrievalIndex
+from saec.compression.clustering import LARGEST, assign, cluster
+from saec.compression.index import RetrievalIndex
 from saec.errors import TrainingError
 
 Vectors = NDArray[np.float32]

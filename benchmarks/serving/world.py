@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from benchmarks.serving.traffic import SHARES, SMALL, sizes
-from saec.compress.artifact import write_artifact
-from saec.compress.codebooks import CLUSTERS, Centroids
-from saec.compress.dial import Allowance
+from saec.compression.artifact import write_artifact
+from saec.compression.codebooks import CLUSTERS, Centroids
+from saec.compression.dial import Allowance
 from saec.config import Config, load_config
 from saec.data.hashing import field_key, hash_int64, hash_words
 from saec.hours import Hour

@@ -79,7 +79,7 @@ def _tried(workspace: Workspace, row: HourRow, challenger: Arrays, found: Compar
     """Carry the state over in memory; what becomes of each field, and how many features it has."""
     import numpy as np
 
-    from saec.compress.challenger import Challenger
+    from saec.compression.challenger import Challenger
     from saec.train.original import Original
 
     assert row.checkpoint is not None

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from saec.compress.index import GOLDEN, MIXERS, SHARD_SEED, RetrievalIndex
-from saec.compress.places import CLUSTERS, starts
+from saec.compression.index import GOLDEN, MIXERS, SHARD_SEED, RetrievalIndex
+from saec.compression.places import CLUSTERS, starts
 from saec.export.graph import Graph
 from saec.serving.files import SCHEMA
 

@@ -1,6 +1,6 @@
 """What each field's codes are worth: how much higher the log loss would be if they were all taken away.
 
-It is measured every hour on rows that nothing has learnt yet (`saec.compress.challenger`), and it decides which
+It is measured every hour on rows that nothing has learnt yet (`saec.compression.challenger`), and it decides which
 features get a code. Decisions: hours are pooled by their rows; intervals are two-sided, 95% and normal; what a field
 was worth in the day before stands beside it, as a field that stops paying is a field to look at. Thousandths of a nat,
 because nobody reads 0.00031.

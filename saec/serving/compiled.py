@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saec.compress.index import RetrievalIndex
-from saec.compress.places import CLUSTERS, starts
+from saec.compression.index import RetrievalIndex
+from saec.compression.places import CLUSTERS, starts
 from saec.data.features import Column
 from saec.data.hashing import Keys
 from saec.data.schema import Schema

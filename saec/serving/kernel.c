@@ -1,6 +1,6 @@
 /* Scoring in compiled code: keys hashed, codes looked up, the network's products. Built by saec/build_kernel.py and
  * called by saec/serving/compiled.py, which hands over numpy's memory; numpy's own way gives the same and is the
- * reference (docs/format.md says what is computed). Building an index is here too (saec/compress/peeling.py).
+ * reference (docs/format.md says what is computed). Building an index is here too (saec/compression/peeling.py).
  *
  * Decisions:
  * - Nothing is allocated or kept here, so there is nothing to free and any number of threads may call.
@@ -402,7 +402,7 @@ ALWAYS void cells_of(uint64_t hash, uint64_t segments, uint64_t length, int64_t 
     cells[3] = (int64_t)((first + 3 * length) ^ (((hash * GOLDEN) >> 30) & low));
 }
 
-/* Peel the keys of an index (saec/compress/peeling.py has the same in numpy, in the same order).
+/* Peel the keys of an index (saec/compression/peeling.py has the same in numpy, in the same order).
  *
  * states [C]: zeros; claims [N] and alone [max(C, 4N)]: working memory; order, own [N]: numbers of the keys as they
  * left and the cell each was alone in. Returns 0, or 1 if some keys never leave.

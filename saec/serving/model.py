@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saec.compress.index import RetrievalIndex
-from saec.compress.places import CLUSTERS, DEFAULT, places
+from saec.compression.index import RetrievalIndex
+from saec.compression.places import CLUSTERS, DEFAULT, places
 from saec.data.features import FeatureEncoder
 from saec.data.hashing import Keys
 from saec.data.schema import Schema, parse_schema

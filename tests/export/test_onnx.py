@@ -6,8 +6,8 @@ import onnxruntime as ort
 import pytest
 from safetensors.numpy import save_file
 
-from saec.compress import index as indexes
-from saec.compress.index import RetrievalIndex
+from saec.compression import index as indexes
+from saec.compression.index import RetrievalIndex
 from saec.export.onnx import export_onnx
 from saec.serving import Model
 from saec.serving.files import INDEX, SCHEMA

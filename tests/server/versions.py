@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from saec.compress.index import RetrievalIndex
-from saec.compress.places import CLUSTERS
+from saec.compression.index import RetrievalIndex
+from saec.compression.places import CLUSTERS
 from saec.data.features import FeatureEncoder
 from saec.data.schema import parse_schema
 from saec.hours import Hour

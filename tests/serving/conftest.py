@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from saec.compress.artifact import write_artifact, write_recorded
-from saec.compress.challenger import Challenger
-from saec.compress.codebooks import Centroids, Codebooks
+from saec.compression.artifact import write_artifact, write_recorded
+from saec.compression.challenger import Challenger
+from saec.compression.codebooks import Centroids, Codebooks
 from saec.config import Config
 from saec.data.columns import encoder_columns, times_ms
 from saec.data.features import FeatureEncoder

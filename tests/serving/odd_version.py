@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from saec.compress.artifact import write_artifact
-from saec.compress.challenger import Challenger
-from saec.compress.codebooks import Centroids, Codebooks
+from saec.compression.artifact import write_artifact
+from saec.compression.challenger import Challenger
+from saec.compression.codebooks import Centroids, Codebooks
 from saec.config import Config
 from saec.data.columns import encoder_columns
 from saec.data.features import FeatureEncoder

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import save
 
 from saec import build_kernel
-from saec.compress import index as index_module
-from saec.compress import peeling
-from saec.compress.index import RetrievalIndex
+from saec.compression import index as index_module
+from saec.compression import peeling
+from saec.compression.index import RetrievalIndex
 from saec.errors import ConfigError, InputError
 from saec.serving import Model, compiled, kernel
 from saec.serving import model as model_module

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from saec.compress import index as indexes
-from saec.compress.index import RetrievalIndex
+from saec.compression import index as indexes
+from saec.compression.index import RetrievalIndex
 from saec.serving import Model
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA
 from tests.serving.odd_version import odd_config, odd_rows, write_odd_version

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from saec.compress.places import places
+from saec.compression.places import places
 from saec.errors import IntegrityError
 from saec.model.networks import build_network
 from saec.serving import Model

@@ -5,9 +5,9 @@ import copy
 import numpy as np
 import pytest
 
-from saec.compress.challenger import Challenger
-from saec.compress.codes import HourPast, code
-from saec.compress.dial import Allowance
+from saec.compression.challenger import Challenger
+from saec.compression.codes import HourPast, code
+from saec.compression.dial import Allowance
 from saec.train.original import Original
 
 CUT = 105

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from saec.compress import clustering
+from saec.compression import clustering
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def cluster(
     seed: int = 0,
     field: str = "",
 ) -> NDArray[np.float32]:
-    """Centroids of the head of one field, as from `saec.compress.clustering.cluster`; arguments and errors are its."""
+    """Centroids of the head of one field; arguments and errors as in `saec.compression.clustering.cluster`."""
     if len(np.unique(vectors_ND, axis=0)) <= codewords:
         return clustering.cluster(vectors_ND, frequency_N, codewords, start_KD=start_KD, guess_N=guess_N, seed=seed,
                                   field=field)

@@ -3,9 +3,9 @@
 import pytest
 
 from saec import steps
-from saec.compress.artifact import write_artifact
-from saec.compress.challenger import Challenger
-from saec.compress.codes import HourPast
+from saec.compression.artifact import write_artifact
+from saec.compression.challenger import Challenger
+from saec.compression.codes import HourPast
 from saec.train.original import Original
 
 CUT = 105

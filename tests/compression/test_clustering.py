@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 
-from saec.compress.clustering import LARGEST, _swapped, assign, cluster, means
-from saec.compress.nearest import squared_distances
+from saec.compression.clustering import LARGEST, _swapped, assign, cluster, means
+from saec.compression.nearest import squared_distances
 from saec.errors import TrainingError
 from tests.properties import examples
 

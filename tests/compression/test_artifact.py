@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from saec.compress.artifact import compression_figures, write_artifact
-from saec.compress.challenger import Challenger
-from saec.compress.codebooks import Centroids, Codebooks
+from saec.compression.artifact import compression_figures, write_artifact
+from saec.compression.challenger import Challenger
+from saec.compression.codebooks import Centroids, Codebooks
 from saec.errors import IntegrityError, TrainingError
 from saec.serving import Model
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA, map_file, tensors

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from saec.compress import clustering, reference
-from saec.compress.clustering import assign
-from saec.compress.codebooks import Centroids
-from saec.compress.places import CLUSTERS
+from saec.compression import clustering, reference
+from saec.compression.clustering import assign
+from saec.compression.codebooks import Centroids
+from saec.compression.places import CLUSTERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saec.compress import clustering
-from saec.compress.clustering import assign, cluster
-from saec.compress.two_level import coarse_to_fine, shared_out
+from saec.compression import clustering
+from saec.compression.clustering import assign, cluster
+from saec.compression.two_level import coarse_to_fine, shared_out
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 50)), min_size=1, max_size=30), st.integers(1, 300))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from saec.compress import nearest
-from saec.compress.nearest import BLOCK, assign, nearest_other
+from saec.compression import nearest
+from saec.compression.nearest import BLOCK, assign, nearest_other
 from tests.properties import examples
 
 CENTRES_KD = np.array([[0, 0, 0], [10, 0, 0], [0, 10, 0], [0, 0, 10], [-10, -10, 0]], np.float32)

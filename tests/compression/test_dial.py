@@ -5,12 +5,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from saec.compress.artifact import compression_figures, write_artifact
-from saec.compress.challenger import Challenger
-from saec.compress.codebooks import Centroids, Codebooks
-from saec.compress.codes import Standards
-from saec.compress.dial import FIRST_RATIO, SMALLEST, Allowance, features_within, original_bytes, warmed
-from saec.compress.index import RetrievalIndex
+from saec.compression.artifact import compression_figures, write_artifact
+from saec.compression.challenger import Challenger
+from saec.compression.codebooks import Centroids, Codebooks
+from saec.compression.codes import Standards
+from saec.compression.dial import FIRST_RATIO, SMALLEST, Allowance, features_within, original_bytes, warmed
+from saec.compression.index import RetrievalIndex
 from saec.config import CompressionConfig
 
 ROWS = 100_000

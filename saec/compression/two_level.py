@@ -2,7 +2,7 @@
 
 Flat k-means with K codewords costs N * K an iteration. Here the head is first split into about sqrt(K) coarse clusters,
 each gets its share of the codewords by its weighted error, and is clustered on its own: N * sqrt(K). A few iterations
-over the whole head follow in `saec.compress.clustering`.
+over the whole head follow in `saec.compression.clustering`.
 
 Shapes: N head features, K codewords, G coarse clusters, D width.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compress.nearest import assign
+from saec.compression.nearest import assign
 
 if TYPE_CHECKING:
     from collections.abc import Callable

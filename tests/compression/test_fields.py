@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from saec.compress import fields as fields_module
-from saec.compress.codebooks import Centroids
-from saec.compress.fields import REBUILD, cluster_fields
-from saec.compress.places import CLUSTERS, DEFAULT
+from saec.compression import fields as fields_module
+from saec.compression.codebooks import Centroids
+from saec.compression.fields import REBUILD, cluster_fields
+from saec.compression.places import CLUSTERS, DEFAULT
 
 NEVER = np.full(3, np.inf)
 

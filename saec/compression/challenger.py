@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from saec.compress.auto import Auto
-from saec.compress.carried import carried_challenger
-from saec.compress.codebooks import Codebooks
-from saec.compress.codes import Standards
-from saec.compress.dial import warmed
-from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER, places
+from saec.compression.auto import Auto
+from saec.compression.carried import carried_challenger
+from saec.compression.codebooks import Codebooks
+from saec.compression.codes import Standards
+from saec.compression.dial import warmed
+from saec.compression.places import CLUSTERS, DEFAULT, NEWCOMER, places
 from saec.gate.metrics import auc, row_losses
 from saec.model.networks import build_network
 from saec.model.table import WorkingSet, first_values, shared_keys
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from saec.compress.codes import Coding, HourPast
-    from saec.compress.heads import Worth
+    from saec.compression.codes import Coding, HourPast
+    from saec.compression.heads import Worth
     from saec.config import Config
     from saec.data.hashing import Keys
 

@@ -3,9 +3,9 @@
 The paper clusters the features of each field into one codebook and is fast because feature frequency is heavy-tailed.
 Our reading: only the head, the features frequent enough to be worth a code, is clustered, each weighted by its
 frequency; the tail shares the default codeword. Decisions:
-- A cold start first runs on a sample of eight features a codeword, drawn by frequency (`saec.compress.seeding`), then
-  on the whole head, where two or three iterations are left to do. With thousands of codewords it starts in two levels
-  (`saec.compress.two_level`).
+- A cold start first runs on a sample of eight features a codeword, drawn by frequency (`saec.compression.seeding`),
+  then on the whole head, where two or three iterations are left to do. With thousands of codewords it starts in two
+  levels (`saec.compression.two_level`).
 - After each iteration codewords are swapped: one whose features lose little by going to a neighbour moves to where it
   gains more. That finds what a better choice of starts would, and places codewords that nobody uses.
 - Iterations end when the last one was worth less than half a percent. Started from last hour's centroids, one is
@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compress.nearest import assign, nearest_other, squared_distances
-from saec.compress.seeding import drawn, thinned
-from saec.compress.two_level import coarse_to_fine
+from saec.compression.nearest import assign, nearest_other, squared_distances
+from saec.compression.seeding import drawn, thinned
+from saec.compression.two_level import coarse_to_fine
 from saec.errors import TrainingError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from saec.compress.auto import AHEAD, ENOUGH_ROWS, KEPT, LADDER, START, Auto
+from saec.compression.auto import AHEAD, ENOUGH_ROWS, KEPT, LADDER, START, Auto
 
 MANY = ENOUGH_ROWS + 500
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save, save_file
 
-from saec.compress.codebooks import Centroids
-from saec.compress.dial import KEY_BYTES
-from saec.compress.index import RetrievalIndex
+from saec.compression.codebooks import Centroids
+from saec.compression.dial import KEY_BYTES
+from saec.compression.index import RetrievalIndex
 from saec.data.schema import schema_text
 from saec.errors import TrainingError
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from saec.compress.challenger import Challenger
+    from saec.compression.challenger import Challenger
 
 MOST_RECORDED = 8
 """Rows of the gate that a version brings along, with their scores, to be checked by whoever serves it."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compress.codebooks import Centroids, Codebooks
-from saec.compress.codes import Standards
-from saec.compress.places import CLUSTERS
+from saec.compression.codebooks import Centroids, Codebooks
+from saec.compression.codes import Standards
+from saec.compression.places import CLUSTERS
 from saec.model.table import first_values, shared_keys
 from saec.train.carried import carried_learner
 from saec.train.tensors import Arrays, section

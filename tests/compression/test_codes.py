@@ -7,15 +7,15 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-import saec.compress.auto
-import saec.compress.challenger
+import saec.compression.auto
+import saec.compression.challenger
 import saec.model.table
 from saec import steps
-from saec.compress.challenger import Challenger
-from saec.compress.codes import Coding, HourPast, Standards, code
-from saec.compress.dial import Allowance
-from saec.compress.heads import Candidates, Returns, Worth
-from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER
+from saec.compression.challenger import Challenger
+from saec.compression.codes import Coding, HourPast, Standards, code
+from saec.compression.dial import Allowance
+from saec.compression.heads import Candidates, Returns, Worth
+from saec.compression.places import CLUSTERS, DEFAULT, NEWCOMER
 from saec.data.rows import EncodedRows
 from saec.data.vocabulary import NEVER
 from saec.met import challenger_of
@@ -59,7 +59,7 @@ def config(click_hours, kind, monkeypatch):
         roomy(monkeypatch, 24)
     elif kind.name == "auto":
         compression["ratio"] = "auto"
-        monkeypatch.setattr(saec.compress.auto, "ENOUGH_ROWS", 100)
+        monkeypatch.setattr(saec.compression.auto, "ENOUGH_ROWS", 100)
         roomy(monkeypatch, 24 * 25 / 4)
     config = click_hours.config(training=QUICK, compression=compression, workspace=kind.workspace)
     if kind.plain is None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saec.compress.seeding import drawn, thinned
+from saec.compression.seeding import drawn, thinned
 
 NONE_KD = np.zeros((0, 2), np.float32)
 

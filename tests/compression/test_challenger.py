@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from saec.compress.auto import Auto
-from saec.compress.challenger import MEASURED_ROWS, Challenger
-from saec.compress.codebooks import Centroids, Codebooks
-from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER
+from saec.compression.auto import Auto
+from saec.compression.challenger import MEASURED_ROWS, Challenger
+from saec.compression.codebooks import Centroids, Codebooks
+from saec.compression.places import CLUSTERS, DEFAULT, NEWCOMER
 from saec.gate.metrics import auc, row_losses
 from saec.serving import Model
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
@@ -306,7 +306,7 @@ AUTO = {"codewords": 2, "ratio": "auto", "fingerprint_bits": 16}
 def auto_hour(click_hours, hourly, monkeypatch, done=4):
     """Both models in an hour whose version had room for 30 features, and trials for 20 and 10."""
     rooms = iter([30, 20, 10] * 40)
-    monkeypatch.setattr("saec.compress.dial.features_within", lambda index_bytes, cell_bits: next(rooms))
+    monkeypatch.setattr("saec.compression.dial.features_within", lambda index_bytes, cell_bits: next(rooms))
     made = hourly(click_hours.config(compression=AUTO), done)
     (hour, rows), = hours(click_hours, 1, done)
     moment = made.past.moment(end=True) if done else None

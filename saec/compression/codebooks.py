@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compress.clustering import assign, means
-from saec.compress.places import CLUSTERS, DEFAULT, NEWCOMER, starts
+from saec.compression.clustering import assign, means
+from saec.compression.places import CLUSTERS, DEFAULT, NEWCOMER, starts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compress.codebooks import Centroids, Succession
-from saec.compress.fields import cluster_fields
-from saec.compress.heads import Candidates, Returns, Worth, limit, scores
-from saec.compress.places import DEFAULT, NEWCOMER
+from saec.compression.codebooks import Centroids, Succession
+from saec.compression.fields import cluster_fields
+from saec.compression.heads import Candidates, Returns, Worth, limit, scores
+from saec.compression.places import DEFAULT, NEWCOMER
 from saec.data.paged import CHUNK
 from saec.data.vocabulary import HourFeatures
 from saec.train.tensors import section
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from saec.compress.dial import Allowance
+    from saec.compression.dial import Allowance
     from saec.data.hashing import Keys
     from saec.data.vocabulary import Known
     from saec.hours import Hour

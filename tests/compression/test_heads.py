@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saec.compress.heads import KEPT, LEAST_WORTH, Candidates, Returns, Worth, limit, scores
+from saec.compression.heads import KEPT, LEAST_WORTH, Candidates, Returns, Worth, limit, scores
 
 
 def features(*told):

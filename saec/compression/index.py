@@ -32,8 +32,8 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saec.compress import peeling
-from saec.compress.peeling import Peeled
+from saec.compression import peeling
+from saec.compression.peeling import Peeled
 from saec.errors import ConfigError, IntegrityError, TrainingError
 
 Keys: TypeAlias = NDArray[np.uint64]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from saec.compress import index as index_module
-from saec.compress import peeling
-from saec.compress.index import RetrievalIndex
+from saec.compression import index as index_module
+from saec.compression import peeling
+from saec.compression.index import RetrievalIndex
 from saec.errors import ConfigError, IntegrityError, TrainingError
 from tests.properties import examples
 

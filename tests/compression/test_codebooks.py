@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from saec.compress.codebooks import Centroids, Codebooks, Succession
-from saec.compress.places import places
+from saec.compression.codebooks import Centroids, Codebooks, Succession
+from saec.compression.places import places
 
 
 def points(*values):

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compress.dial import FIRST_RATIO
-from saec.compress.heads import KEPT
+from saec.compression.dial import FIRST_RATIO
+from saec.compression.heads import KEPT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
