@@ -40,8 +40,8 @@ run: $(INSTALLED) $(KERNEL) ## simulate a day's first hours, run the hourly loop
 test: ## lint, types and tests, side by side
 	@$(MAKE) --no-print-directory --jobs lint types unit
 
-lint: $(INSTALLED) ## ruff
-	$(BIN)/ruff check .
+lint: $(INSTALLED) ## ruff: rules and formatting
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: $(INSTALLED) ## mypy --strict
 	$(BIN)/mypy

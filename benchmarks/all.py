@@ -29,11 +29,18 @@ from rich.console import Console
 from benchmarks.record import RESULTS, RESULTS_VARIABLE, ROOT
 
 SHORT: dict[str, tuple[str, ...]] = {
-    "hours": (), "training": ("--batches", "8", "--rounds", "3"), "clustering": ("--quick",), "index": (),
-    "vocabulary": (), "serving": ("--features", "1000000", "--rounds", "3"),
-    "http_path": ("--rounds", "3", "--requests", "100"), "scale": ("--features", "1000000"),
+    "hours": (),
+    "training": ("--batches", "8", "--rounds", "3"),
+    "clustering": ("--quick",),
+    "index": (),
+    "vocabulary": (),
+    "serving": ("--features", "1000000", "--rounds", "3"),
+    "http_path": ("--rounds", "3", "--requests", "100"),
+    "scale": ("--features", "1000000"),
     "ranks": ("--batches", "4096", "--rounds", "1"),
-    "gate": ("--challengers", "100", "--sites", "50"), "orchestration": (), "first_day": ("--logs", "2"),
+    "gate": ("--challengers", "100", "--sites", "50"),
+    "orchestration": (),
+    "first_day": ("--logs", "2"),
 }
 """Arguments of each benchmark's short form."""
 MEASURED = ("s", "ms", "CPU s", "ns/key", "samples/s", "rows/s", "requests/s", "million keys/s", "bytes", "bytes/key")
@@ -54,20 +61,26 @@ def moved(found: list[dict[str, Any]], kept: list[dict[str, Any]]) -> Iterator[s
     for now, then in pairs:
         if then["holds"] and now["holds"] is False:
             yield f"{now['name']}: its target held and does not now"
-    ratios = {now["name"]: now["value"] / then["value"] for now, then in pairs if now["unit"] in MEASURED
-              and now["unit"] == then["unit"] and then["value"] and now["value"]}
+    ratios = {
+        now["name"]: now["value"] / then["value"]
+        for now, then in pairs
+        if now["unit"] in MEASURED and now["unit"] == then["unit"] and then["value"] and now["value"]
+    }
     median = statistics.median(ratios.values()) if ratios else 1.0
     for name, ratio in ratios.items():
         if not 1 / APART < ratio / median < APART:
             then = before[name]
-            yield (f"{name}: {ratio:.2f} times the kept {then['value']:.4g} {then['unit']}, where the median of all is "
-                   f"{median:.2f}")
+            yield (
+                f"{name}: {ratio:.2f} times the kept {then['value']:.4g} {then['unit']}, where the median of all is "
+                f"{median:.2f}"
+            )
 
 
 def main() -> int:
     """Run them one after the other; 1 when one fails or a target no longer holds."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.all", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.all", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help=f"of {', '.join(SHORT)}; all when left out")
     names = parser.parse_args().names or list(SHORT)
     if unknown := set(names) - set(SHORT):
@@ -83,8 +96,14 @@ def _run(name: str, folder: Path) -> bool:
     """One benchmark; whether it failed."""
     console = Console()
     started = time.perf_counter()
-    ended = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *SHORT[name]], cwd=ROOT, capture_output=True,
-                           text=True, check=False, env=os.environ | {RESULTS_VARIABLE: str(folder)})
+    ended = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *SHORT[name]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {RESULTS_VARIABLE: str(folder)},
+    )
     seconds = time.perf_counter() - started
     if ended.returncode or not (folder / f"{name}.json").exists():
         console.print(f"{name}: failed after {seconds:.0f} s\n{ended.stderr[-2000:]}", style="red", markup=False)
@@ -92,8 +111,9 @@ def _run(name: str, folder: Path) -> bool:
     record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     kept = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     told = list(moved(record["figures"], kept["figures"]))
-    console.print(f"{name}: {seconds:.0f} s, {len(record['figures'])} figures, kept ones of {kept['commit']}",
-                  style="bold")
+    console.print(
+        f"{name}: {seconds:.0f} s, {len(record['figures'])} figures, kept ones of {kept['commit']}", style="bold"
+    )
     for line in told:
         console.print(f"  {line}", markup=False)
     return any("target held" in line for line in told)

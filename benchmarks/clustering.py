@@ -108,27 +108,39 @@ def relative_error(vectors_ND: Vectors, frequency_N: Vectors, centroids_KD: Vect
 
 def by_scikit_learn(model: KMeans | MiniBatchKMeans) -> Fit:
     """Ask scikit-learn, weighted."""
+
     def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
         model.fit(vectors_ND, sample_weight=frequency_N)
         return model.cluster_centers_, model.predict
+
     return fit
 
 
 def by_faiss(codewords: int) -> Fit:
     """Ask faiss, weighted, with no feature left out."""
+
     def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
-        model = faiss.Kmeans(WIDTH, codewords, niter=ITERATIONS, seed=1, min_points_per_centroid=1,
-                             max_points_per_centroid=len(vectors_ND))
+        model = faiss.Kmeans(
+            WIDTH,
+            codewords,
+            niter=ITERATIONS,
+            seed=1,
+            min_points_per_centroid=1,
+            max_points_per_centroid=len(vectors_ND),
+        )
         model.train(vectors_ND, weights=frequency_N)
         return model.centroids, lambda vectors_ND: model.index.search(vectors_ND, 1)[1][:, 0]
+
     return fit
 
 
 def by_saec(codewords: int, start_KD: Vectors | None = None, guess_N: Codes | None = None) -> Fit:
     """Ask our own, cold, or warm from the centroids and codes of the hour before."""
+
     def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
         centroids_KD = cluster(vectors_ND, frequency_N, codewords, start_KD=start_KD, guess_N=guess_N, seed=1)
         return centroids_KD, lambda vectors_ND: assign(vectors_ND, centroids_KD, guess_N)[0]
+
     return fit
 
 
@@ -174,16 +186,25 @@ def ours(features: Features, codewords: int) -> tuple[list[Measured], Method, Me
     codes_N, _ = assign(features.vectors_ND, cold.centroids_KD)
     all_s = time.process_time() - start
     everything = (features.vectors_ND, features.frequency_N, cold.centroids_KD, codes_N)
-    return [
-        *cold.figures("saec cold"), *warm.figures("saec warm"), *blind.figures("saec warm without last hour's codes"),
-        ("saec cold: relative error, head", relative_error(vectors_MD, weight_M, *cold[2:]), "share"),
-        ("saec warm: relative error, head", relative_error(later_MD, weight_M, *warm[2:]), "share"),
-        ("saec anew in the next hour: relative error, head",
-         relative_error(later_MD, weight_M, *Method.measured(by_saec(codewords), later_MD, weight_M)[2:]), "share"),
-        ("saec cold: relative error, all, tail on its default codeword", _with_default(features, cold), "share"),
-        ("saec cold, coding all rows too: coding", all_s, "s"),
-        ("saec cold, coding all rows too: relative error, all", relative_error(*everything), "share"),
-    ], cold, warm
+    return (
+        [
+            *cold.figures("saec cold"),
+            *warm.figures("saec warm"),
+            *blind.figures("saec warm without last hour's codes"),
+            ("saec cold: relative error, head", relative_error(vectors_MD, weight_M, *cold[2:]), "share"),
+            ("saec warm: relative error, head", relative_error(later_MD, weight_M, *warm[2:]), "share"),
+            (
+                "saec anew in the next hour: relative error, head",
+                relative_error(later_MD, weight_M, *Method.measured(by_saec(codewords), later_MD, weight_M)[2:]),
+                "share",
+            ),
+            ("saec cold: relative error, all, tail on its default codeword", _with_default(features, cold), "share"),
+            ("saec cold, coding all rows too: coding", all_s, "s"),
+            ("saec cold, coding all rows too: relative error, all", relative_error(*everything), "share"),
+        ],
+        cold,
+        warm,
+    )
 
 
 def _with_default(features: Features, cold: Method) -> float:
@@ -198,8 +219,9 @@ def _with_default(features: Features, cold: Method) -> float:
     return relative_error(features.vectors_ND, features.frequency_N, codebook_KD, codes_N)
 
 
-def peers(features: Features, codewords: int, before: dict[str, float], limit_s: float
-          ) -> tuple[list[Measured], dict[str, float]]:
+def peers(
+    features: Features, codewords: int, before: dict[str, float], limit_s: float
+) -> tuple[list[Measured], dict[str, float]]:
     """All peers; returns their figures, and the seconds of each for a feature and codeword.
 
     Args:
@@ -234,15 +256,17 @@ def peers(features: Features, codewords: int, before: dict[str, float], limit_s:
             error = relative_error(features.vectors_ND, features.frequency_N, *method[2:])
             figures.append((f"{name}: relative error, all", error, "share"))
         of_head = method.codes_N if rows is not EVERYTHING else method.codes_N[features.head]
-        error = relative_error(features.vectors_ND[features.head], features.frequency_N[features.head],
-                               method.centroids_KD, of_head)
+        error = relative_error(
+            features.vectors_ND[features.head], features.frequency_N[features.head], method.centroids_KD, of_head
+        )
         figures.append((f"{name}: relative error, head", error, "share"))
         print(f"  {name}: {method.seconds:.2f} s, {error:.5f}", flush=True)
     return figures, cost
 
 
-def compare(count: int, codewords: int, before: dict[str, float], limit_s: float = PEER_LIMIT_S
-            ) -> tuple[list[Measured], dict[str, float]]:
+def compare(
+    count: int, codewords: int, before: dict[str, float], limit_s: float = PEER_LIMIT_S
+) -> tuple[list[Measured], dict[str, float]]:
     """All methods at one size, in a process of its own: figures, and the peers' seconds a feature and codeword."""
     _one_thread()
     features = Features.planted(count, codewords)
@@ -269,8 +293,12 @@ def indexed(count: int, codewords: int) -> list[Measured]:
     marks, cpu = [time.perf_counter()], time.process_time()
     centroids_KD = cluster(features.vectors_ND[features.head], features.frequency_N[features.head], codewords, seed=1)
     marks.append(time.perf_counter())
-    codes_N = np.concatenate([assign(features.vectors_ND[start : start + _BLOCK], centroids_KD)[0].astype(np.uint8) + 1
-                              for start in range(0, count, _BLOCK)])
+    codes_N = np.concatenate(
+        [
+            assign(features.vectors_ND[start : start + _BLOCK], centroids_KD)[0].astype(np.uint8) + 1
+            for start in range(0, count, _BLOCK)
+        ]
+    )
     marks.append(time.perf_counter())
     index = RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=8)
     marks.append(time.perf_counter())
@@ -301,16 +329,22 @@ def targets(figures: list[Measured], size: int) -> dict[str, tuple[str, bool]]:
     value = {name: figure for name, figure, _ in figures}
     found = {}
     if size == TARGETS_AT:
-        found = {f"saec cold over {name}": (f">= {least}", value[f"saec cold over {name}"] >= least)
-                 for name, least in (("faiss on all", 20), ("scikit-learn Lloyd on all", 100))}
+        found = {
+            f"saec cold over {name}": (f">= {least}", value[f"saec cold over {name}"] >= least)
+            for name, least in (("faiss on all", 20), ("scikit-learn Lloyd on all", 100))
+        }
         found["saec warm over saec cold"] = (">= 5", value["saec warm over saec cold"] >= 5)
         error = "relative error, head"
         best = min(value[f"{name}: {error}"] for name in ("faiss on all", "scikit-learn Lloyd on all"))
-        found[f"saec cold: {error}"] = (f"<= {best:.4f}, the better of faiss and Lloyd on all",
-                                        value[f"saec cold: {error}"] <= best)
-    for name, most in (("clustered and indexed: wall", 300.0),
-                       ("clustered and indexed: peak memory, features and keys included", 12.0),
-                       ("index: look-up of known keys", 100.0)):
+        found[f"saec cold: {error}"] = (
+            f"<= {best:.4f}, the better of faiss and Lloyd on all",
+            value[f"saec cold: {error}"] <= best,
+        )
+    for name, most in (
+        ("clustered and indexed: wall", 300.0),
+        ("clustered and indexed: peak memory, features and keys included", 12.0),
+        ("index: look-up of known keys", 100.0),
+    ):
         if name in value:
             found[name] = (f"<= {most:g}", value[name] <= most)
     return found
@@ -336,8 +370,9 @@ def main() -> None:
                 figures = [*process.submit(indexed, count, SIZES[count]).result(), *figures]
         wanted = targets(figures, count)
         for name, value, unit in figures:
-            record.add(f"{count:,} features, {SIZES[count]} codewords: {name}", value, unit,
-                       *wanted.get(name, (None, None)))
+            record.add(
+                f"{count:,} features, {SIZES[count]} codewords: {name}", value, unit, *wanted.get(name, (None, None))
+            )
     record.finish()
 
 

@@ -50,8 +50,14 @@ Clusterer = Callable[[Vectors, Vectors, int, int], Vectors]
 def by_faiss(vectors_ND: Vectors, _frequency_N: Vectors, codewords: int, seed: int) -> Vectors:
     """Unweighted k-means on every feature it is given."""
     faiss.omp_set_num_threads(1)  # holds for the thread that calls, and fields are clustered in threads of their own
-    model = faiss.Kmeans(vectors_ND.shape[1], codewords, niter=20, seed=1 + seed, min_points_per_centroid=1,
-                         max_points_per_centroid=len(vectors_ND))
+    model = faiss.Kmeans(
+        vectors_ND.shape[1],
+        codewords,
+        niter=20,
+        seed=1 + seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(vectors_ND),
+    )
     model.train(np.ascontiguousarray(vectors_ND))
     return model.centroids
 
@@ -68,7 +74,9 @@ def by_saec(vectors_ND: Vectors, frequency_N: Vectors, codewords: int, seed: int
 
 
 PEERS: dict[str, Clusterer] = {
-    "saec anew every hour": by_saec, "faiss, unweighted": by_faiss, "scikit-learn Lloyd, weighted": by_scikit_learn,
+    "saec anew every hour": by_saec,
+    "faiss, unweighted": by_faiss,
+    "scikit-learn Lloyd, weighted": by_scikit_learn,
 }
 
 
@@ -97,12 +105,13 @@ def run(config: Config, clusterer: Clusterer | None) -> tuple[dict[str, NDArray[
     pipeline = Pipeline(config)
     with patch.dict(fields.CLUSTERERS, {"saec": exchanged}):
         _, rows = run_backfill(pipeline, ask(FIRST, LAST, "benchmark", promote=True, stop_on_failure=False))
-    judged = [row for row in rows if (config.workspace / "hours" / Hour.parse(str(row.hour)).compact
-                                      / SERVED_SCORES).exists()][-JUDGED_HOURS:]
-    files = [load_file(config.workspace / "hours" / Hour.parse(str(row.hour)).compact / SERVED_SCORES)
-             for row in judged]
-    scores = {name: np.concatenate([file[f"{name}_B"] for file in files])
-              for name in ("labels", "original", "version")}
+    judged = [
+        row for row in rows if (config.workspace / "hours" / Hour.parse(str(row.hour)).compact / SERVED_SCORES).exists()
+    ][-JUDGED_HOURS:]
+    files = [
+        load_file(config.workspace / "hours" / Hour.parse(str(row.hour)).compact / SERVED_SCORES) for row in judged
+    ]
+    scores = {name: np.concatenate([file[f"{name}_B"] for file in files]) for name in ("labels", "original", "version")}
     churn = statistics.fmean(row.record["code_churn"] for row in judged)
     return scores, exchanged.seconds / len(rows), churn
 
@@ -131,8 +140,11 @@ def main() -> None:
     figures.add("rows", len(labels_B), "rows")
     against = {"original": found["saec"]["original"], **{name: found[name]["version"] for name in PEERS}}
     for metric in ("auc", "logloss"):
-        figures.add(f"saec: {metric}", getattr(compare(own, own, auc_margin=0, logloss_margin=0,
-                                                       confidence=CONFIDENCE), metric).challenger, metric)
+        figures.add(
+            f"saec: {metric}",
+            getattr(compare(own, own, auc_margin=0, logloss_margin=0, confidence=CONFIDENCE), metric).challenger,
+            metric,
+        )
     for name, scores_B in against.items():
         if name in found and not np.array_equal(found[name]["labels"], labels_B):
             raise RuntimeError(f"{name} was judged on other rows than saec")
@@ -141,8 +153,12 @@ def main() -> None:
             figures.add(f"{name}: {difference.metric}", difference.reference, difference.metric)
             interval = f"95%: {difference.lower:+.5f} to {difference.upper:+.5f}"
             target = ("no worse", difference.loss_at_least <= 0.0) if name in PEERS else (None, None)
-            figures.add(f"saec minus {name}: {difference.metric} ({interval})", difference.difference,
-                        difference.metric, *target)
+            figures.add(
+                f"saec minus {name}: {difference.metric} ({interval})",
+                difference.difference,
+                difference.metric,
+                *target,
+            )
     figures.finish()
 
 

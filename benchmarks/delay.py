@@ -148,8 +148,13 @@ def report(figures: Figures, found: Study) -> None:
 
 
 @click.command()
-@click.option("--config", "settings", required=True, type=click.Path(exists=True, path_type=Path),
-              help="Settings of a finished workspace.")
+@click.option(
+    "--config",
+    "settings",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Settings of a finished workspace.",
+)
 def main(settings: Path) -> None:
     """Measure what a delay of the release costs."""
     config = load_config(settings)

@@ -46,9 +46,17 @@ GLOBO_SCORED, GLOBO_WITHIN = Hour.parse("2017-10-09T03"), 0.005
 Hours = dict[Hour, pa.Table]
 LISTS = ("item_tags",)
 FIELDS: dict[str, dict[str, Any]] = {
-    "user_id": {}, "item_id": {}, "item_tags": {"kind": "list", "max_values": 4}, "site_domain": {"type": "string"},
-    "device": {}, "price": {"kind": "numeric", "type": "float",
-                            "boundaries": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0]}}
+    "user_id": {},
+    "item_id": {},
+    "item_tags": {"kind": "list", "max_values": 4},
+    "site_domain": {"type": "string"},
+    "device": {},
+    "price": {
+        "kind": "numeric",
+        "type": "float",
+        "boundaries": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0],
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -250,7 +258,8 @@ def _beside(folder: Path, source: str, by_hand: Callable[[dict[str, Any]], dict[
     (folder / "hand.yaml").write_text(yaml.safe_dump(by_hand(yaml.safe_load((folder / "saec.yaml").read_text()))))
     _saec(folder, "run", "--config", "hand.yaml", codes=(0, 3))
     (auc, published, ratio), (auc_by_hand, published_by_hand, ratio_by_hand) = (
-        _served(folder, config, later) for config in ("saec.yaml", "hand.yaml"))
+        _served(folder, config, later) for config in ("saec.yaml", "hand.yaml")
+    )
     return Day(auc, auc_by_hand, published, published_by_hand, ratio, ratio_by_hand, init_seconds, run_seconds)
 
 
@@ -268,8 +277,14 @@ def by_hand(settings: dict[str, Any]) -> dict[str, Any]:
     fields = [{"name": there[name], **field} for name, field in FIELDS.items() if name in there]
     fields.append({"name": "hour_of_day", "kind": "hour_of_day"})
     data = settings["data"] | {"ignore_extra_columns": True}
-    return {"workspace": "by-hand", "data": data, "fields": fields, "crosses": [["site_domain", "device"]],
-            "model": {"hidden": [64, 32]}, "training": {"batch_rows": 256}}
+    return {
+        "workspace": "by-hand",
+        "data": data,
+        "fields": fields,
+        "crosses": [["site_domain", "device"]],
+        "model": {"hidden": [64, 32]},
+        "training": {"batch_rows": 256},
+    }
 
 
 def _served(folder: Path, config: str, first: Hour) -> tuple[float, int, float]:
@@ -278,14 +293,23 @@ def _served(folder: Path, config: str, first: Hour) -> tuple[float, int, float]:
     whole = json.loads(_saec(folder, "report", "--summary", "--json", "--config", config))
     hours = json.loads(_saec(folder, "report", "--json", "--from", str(first), "--config", config))
     ratios = [hour["ratio_total"] for hour in hours if hour.get("ratio_total")]
-    return (float(summary["served"]["all"]["version-original"]["auc_version"]), int(whole["outcomes"]["PUBLISHED"]),
-            float(ratios[-1]))
+    return (
+        float(summary["served"]["all"]["version-original"]["auc_version"]),
+        int(whole["outcomes"]["PUBLISHED"]),
+        float(ratios[-1]),
+    )
 
 
 def _saec(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> str:
     """Type a command in a folder; what it said."""
-    ended = subprocess.run([sys.executable, "-m", "saec.cli.main", *words], cwd=folder, capture_output=True, text=True,
-                           check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    ended = subprocess.run(
+        [sys.executable, "-m", "saec.cli.main", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     if ended.returncode not in codes:
         raise RuntimeError(f"saec {' '.join(words)} left with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
     return ended.stdout
@@ -302,14 +326,24 @@ def main() -> None:
     for kind in [None] if given.globo else LOGS[: given.logs]:
         with tempfile.TemporaryDirectory() as folder:
             day = first_day(kind, Path(folder), given.seed) if kind else real_log(Path(folder))
-        _keep(figures, kind.name if kind else "the news log", kind.hours if kind else 233, day,
-              WITHIN if kind else GLOBO_WITHIN)
+        _keep(
+            figures,
+            kind.name if kind else "the news log",
+            kind.hours if kind else 233,
+            day,
+            WITHIN if kind else GLOBO_WITHIN,
+        )
     figures.finish()
 
 
 def _keep(figures: Figures, name: str, hours: int, day: Day, within: float) -> None:
-    figures.add(f"{name}: AUC by saec init", round(day.auc, 4), "AUC", f">= {day.auc_by_hand - within:.4f}",
-                day.auc >= day.auc_by_hand - within)
+    figures.add(
+        f"{name}: AUC by saec init",
+        round(day.auc, 4),
+        "AUC",
+        f">= {day.auc_by_hand - within:.4f}",
+        day.auc >= day.auc_by_hand - within,
+    )
     figures.add(f"{name}: AUC by hand", round(day.auc_by_hand, 4), "AUC")
     figures.add(f"{name}: hours published", day.published, f"of {hours}", ">= 1", day.published >= 1)
     figures.add(f"{name}: hours published by hand", day.published_by_hand, f"of {hours}")

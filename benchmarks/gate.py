@@ -64,10 +64,12 @@ class Model:
 
     def logloss(self) -> float:
         """Its exact log loss, by quadrature over the two score densities."""
+
         def of_class(mean: float, sign: int) -> float:
             scores = np.linspace(mean - 9, mean + 9, 4001)
             density = np.exp(-((scores - mean) ** 2) / 2) / math.sqrt(2 * math.pi)
             return float(np.trapezoid(density * np.logaddexp(0.0, -sign * self.logits(scores)), scores))
+
         return self.ctr * of_class(self.distance, 1) + (1 - self.ctr) * of_class(0.0, -1)
 
 
@@ -77,8 +79,9 @@ def worse_by(loss: float, fault: Callable[[float], Model], start: float, stop: f
     return fault(float(brentq(lambda size: fault(size).logloss() - base - loss, start, stop)))
 
 
-def simulate(random: np.random.Generator, rows: int, models: list[Model],
-             correlation: float = CORRELATION) -> tuple[NDArray[np.uint8], list[Floats]]:
+def simulate(
+    random: np.random.Generator, rows: int, models: list[Model], correlation: float = CORRELATION
+) -> tuple[NDArray[np.uint8], list[Floats]]:
     """Labels [B] and each model's probabilities [B] on the same rows."""
     labels_B = (random.random(rows) < models[0].ctr).astype(np.uint8)
     shared_B = math.sqrt(correlation) * random.standard_normal(rows)
@@ -91,8 +94,9 @@ def simulate(random: np.random.Generator, rows: int, models: list[Model],
     return labels_B, [predict(model) for model in models]
 
 
-def verdicts(challengers: int, rows: int, challenger: Model, references: int, seed: int,
-             *, broken: bool = False) -> list[Verdict]:
+def verdicts(
+    challengers: int, rows: int, challenger: Model, references: int, seed: int, *, broken: bool = False
+) -> list[Verdict]:
     """The verdicts on so many challengers, each against fresh references, on fresh rows."""
     random = np.random.default_rng(seed)
     found = []
@@ -137,9 +141,11 @@ def point_gate(found: list[Verdict]) -> float:
 def faults(ctr: float = CTR) -> dict[str, Model]:
     """Challengers that are worse by exactly the margin, each in a way of its own."""
     nats = entropy_margin(1_000_000, round(1_000_000 * ctr), CONFIG.entropy_margin)
-    return {"AUC": Model(auc=AUC - CONFIG.auc_margin, ctr=ctr),
-            "log loss (shifted)": worse_by(nats, lambda size: Model(shift=size, ctr=ctr), 0.0, 3.0),
-            "log loss (overconfident)": worse_by(nats, lambda size: Model(scale=size, ctr=ctr), 1.0, 5.0)}
+    return {
+        "AUC": Model(auc=AUC - CONFIG.auc_margin, ctr=ctr),
+        "log loss (shifted)": worse_by(nats, lambda size: Model(shift=size, ctr=ctr), 0.0, 3.0),
+        "log loss (overconfident)": worse_by(nats, lambda size: Model(scale=size, ctr=ctr), 1.0, 5.0),
+    }
 
 
 @click.command()
@@ -175,8 +181,13 @@ def single_hours(figures: Figures, challengers: int, seed: int) -> None:
         both = accepted(verdicts(challengers, rows, model, 2, seed))
         alone = accepted(verdicts(challengers, rows_alone, model, 1, seed))
         figures.add(f"worse by the margin in {name}, accepted", both, "share", "<= 0.05", both <= 0.05)
-        figures.add(f"worse by the margin in {name}, one reference, accepted", alone, "share",
-                    f"<= {scatter:g} (0.05 and sampling)", alone <= scatter)
+        figures.add(
+            f"worse by the margin in {name}, one reference, accepted",
+            alone,
+            "share",
+            f"<= {scatter:g} (0.05 and sampling)",
+            alone <= scatter,
+        )
     broken = accepted(verdicts(challengers, rows, Model(auc=0.9), 2, seed, broken=True))
     figures.add("far better but for one NaN, accepted", broken, "share", "= 0", broken == 0.0)
     seconds = delong_seconds()

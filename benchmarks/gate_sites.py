@@ -57,8 +57,9 @@ def published(random: np.random.Generator, site: Site, line: Model, *, to_the_en
     return accepted
 
 
-def _champion(random: np.random.Generator, line: Model, labels_B: NDArray[np.uint8], line_B: Floats, cut: int, *,
-              released: bool) -> Floats:
+def _champion(
+    random: np.random.Generator, line: Model, labels_B: NDArray[np.uint8], line_B: Floats, cut: int, *, released: bool
+) -> Floats:
     """The scores of the version before: the line's own before the cut, if that was the one released."""
     spread = line.scale * line.distance * math.sqrt(2 * (1 - SUCCESSIVE))
     apart_B = logit(np.clip(line_B, 1e-12, 1 - 1e-12)) + spread * random.standard_normal(labels_B.size)
@@ -83,8 +84,13 @@ def sparse_sites(figures: Figures, sites: int, seed: int) -> None:
     figures.add(f"{small}: better by 0.01 of AUC, published within {HOURS} hours", len(better) / sites, "share")
     for name, line in faults(small.ctr).items():
         share = len(first_hours(sites, small, line, seed)) / sites
-        figures.add(f"{small}: worse by the margin in {name}, ever published in {HOURS} hours", share, "share",
-                    "<= 0.05", share <= 1 - CONFIG.confidence)
+        figures.add(
+            f"{small}: worse by the margin in {name}, ever published in {HOURS} hours",
+            share,
+            "share",
+            "<= 0.05",
+            share <= 1 - CONFIG.confidence,
+        )
     fewer = max(1, sites // 5)
     for other in (Site(correlation=0.97), Site(correlation=0.94), Site(ctr=0.002)):
         _soon(figures, fewer, other, seed)
@@ -93,8 +99,13 @@ def sparse_sites(figures: Figures, sites: int, seed: int) -> None:
     large, random = Site(rows=5_800, ctr=0.35, correlation=0.94), np.random.default_rng(seed)
     runs = np.array([published(random, large, Model(ctr=large.ctr), to_the_end=True) for _ in range(-(-sites // 25))])
     figures.add(f"{large}: equal, first published, median", float(np.median(runs.argmax(axis=1) + 1)), "hour")
-    figures.add(f"{large}: equal, hours published of the last 24", float(runs[:, 24:].mean()), "share", ">= 0.9",
-                bool(runs[:, 24:].mean() >= 0.9))
+    figures.add(
+        f"{large}: equal, hours published of the last 24",
+        float(runs[:, 24:].mean()),
+        "share",
+        ">= 0.9",
+        bool(runs[:, 24:].mean() >= 0.9),
+    )
 
 
 def _soon(figures: Figures, sites: int, site: Site, seed: int, wanted: float | None = None) -> None:

@@ -30,9 +30,17 @@ from saec.schedule.progress import ask
 GOLDEN = ROOT / "tests" / "golden.json"
 STRETCH = Hour.parse("2017-10-04T10"), Hour.parse("2017-10-05T17")
 QUICKSTART = Hour.parse("2026-01-01T00"), Hour.parse("2026-01-01T05")
-WEIGHTED = {"rows": ("auc_original_served", "auc_version_served", "auc_served", "logloss_original_served",
-                     "logloss_version_served", "logloss_served"),
-            "rows_gate": ("auc_original", "auc_compressed", "logloss_original", "logloss_compressed")}
+WEIGHTED = {
+    "rows": (
+        "auc_original_served",
+        "auc_version_served",
+        "auc_served",
+        "logloss_original_served",
+        "logloss_version_served",
+        "logloss_served",
+    ),
+    "rows_gate": ("auc_original", "auc_compressed", "logloss_original", "logloss_compressed"),
+}
 """Figures of a day, in the mean of its hours weighted by these rows."""
 RATIOS = ("ratio_total", "ratio_version", "ratio_vectors")
 """Of the day's newest hour."""
@@ -105,8 +113,9 @@ def _figures(hours: list[HourRow]) -> dict[str, Any]:
 
 def main() -> int:
     """Compare, or renew."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.golden", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.golden", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--renew", action="store_true", help="write the record in place of comparing with it")
     renew = parser.parse_args().renew
     with tempfile.TemporaryDirectory() as folder:

@@ -85,8 +85,13 @@ def told(figures: Figures, what: str, hours: Timed, target: float | None = None)
     seconds = statistics.median(sum(spent.values()) for _, spent in hours)
     total = sum(sum(spent.values()) for _, spent in hours)
     figures.add(f"{what}, rows", statistics.fmean((row.record or {})["rows"] for row, _ in hours), "rows")
-    figures.add(f"{what}, an hour", seconds, "CPU s", None if target is None else f"<= {target}",
-                None if target is None else seconds <= target)
+    figures.add(
+        f"{what}, an hour",
+        seconds,
+        "CPU s",
+        None if target is None else f"<= {target}",
+        None if target is None else seconds <= target,
+    )
     for step in hours[-1][1]:
         figures.add(f"{what}, {step}", sum(spent[step] for _, spent in hours) / total, "share")
 

@@ -41,8 +41,9 @@ BEFORE_NUMPY = "before, numpy"
 class Server:
     """A server's processes, and the connection on which it is asked."""
 
-    def __init__(self, command: list[str], where: Path, engine: str = "", *, arrow: bool = False,
-                 callers: int = 1) -> None:
+    def __init__(
+        self, command: list[str], where: Path, engine: str = "", *, arrow: bool = False, callers: int = 1
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
@@ -50,8 +51,11 @@ class Server:
         known = {name: value for name, value in os.environ.items() if not name.startswith("SAEC_")}
         engines = {"SAEC_ENGINE": engine} if engine else {}
         self._process = subprocess.Popen(
-            [sys.executable, *(word.replace("PORT", str(self._port)) for word in command)], cwd=where,
-            env=known | threads | engines | {"PYTHONPATH": str(where)}, stderr=subprocess.DEVNULL)
+            [sys.executable, *(word.replace("PORT", str(self._port)) for word in command)],
+            cwd=where,
+            env=known | threads | engines | {"PYTHONPATH": str(where)},
+            stderr=subprocess.DEVNULL,
+        )
         self._kind = ARROW if arrow else "application/json"
         self.spent: list[float] = []
         """CPU seconds a request, of each round."""
@@ -82,8 +86,12 @@ class Server:
         cpu, began = self._cpu(), time.monotonic()
         share = count // len(self._callers)
         with ThreadPoolExecutor(len(self._callers)) as pool:
-            taken = list(pool.map(lambda caller: [self._ask(caller, bodies[number % len(bodies)])
-                                                  for number in range(share)], self._callers))
+            taken = list(
+                pool.map(
+                    lambda caller: [self._ask(caller, bodies[number % len(bodies)]) for number in range(share)],
+                    self._callers,
+                )
+            )
         asked = share * len(self._callers)
         self.spent.append((self._cpu() - cpu) / asked)
         self.rates.append(asked / (time.monotonic() - began))
@@ -91,8 +99,12 @@ class Server:
 
     def memory(self) -> float:
         """Bytes of all processes, shared pages counted once among them."""
-        lines = [line for pid in self._pids() for line in
-                 Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines() if line.startswith("Pss:")]
+        lines = [
+            line
+            for pid in self._pids()
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+            if line.startswith("Pss:")
+        ]
         return 1024.0 * sum(int(line.split()[1]) for line in lines)
 
     def end(self) -> None:
@@ -121,8 +133,11 @@ class Server:
 
     def _cpu(self) -> float:
         """CPU seconds that all its threads have run."""
-        return sum(int(path.read_text(encoding="ascii").split()[0]) / 1e9
-                   for pid in self._pids() for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+        return sum(
+            int(path.read_text(encoding="ascii").split()[0]) / 1e9
+            for pid in self._pids()
+            for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
+        )
 
 
 def in_json(request: Request) -> bytes:
@@ -144,10 +159,19 @@ def in_arrow(request: Request) -> bytes:
 def earlier(commit: str, folder: Path) -> Path:
     """A worktree of a commit, with its kernel."""
     if not folder.exists():
-        subprocess.run(["git", "worktree", "add", "--detach", str(folder), commit], cwd=ROOT, check=True,  # noqa: S607
-                       capture_output=True)
-    subprocess.run([sys.executable, "-m", "saec.build_kernel", "--if-possible"], cwd=folder, check=True,
-                   env=os.environ | {"PYTHONPATH": str(folder)}, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["git", "worktree", "add", "--detach", str(folder), commit],  # noqa: S607
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
+    subprocess.run(
+        [sys.executable, "-m", "saec.build_kernel", "--if-possible"],
+        cwd=folder,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        stdout=subprocess.DEVNULL,
+    )
     return folder
 
 
@@ -183,8 +207,12 @@ def measure(figures: Figures, work: Path, options: argparse.Namespace) -> None:
     finally:
         for server in servers.values():
             server.end()
-        subprocess.run(["git", "worktree", "remove", "--force", str(before)], cwd=ROOT, check=True,  # noqa: S607
-                       capture_output=True)
+        subprocess.run(
+            ["git", "worktree", "remove", "--force", str(before)],  # noqa: S607
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
         shutil.rmtree(world)
 
 
@@ -202,18 +230,29 @@ def report(figures: Figures, servers: dict[str, Server], candidates: int) -> Non
     for name, rate in rates.items():
         if name not in (NOW, ONE, TWO):
             ratio, wanted = rates[NOW] / rate, name == BEFORE_NUMPY
-            figures.add(f"requests a CPU second, {NOW} over {name}", ratio, "x", ">= 2" if wanted else None,
-                        ratio >= 2 if wanted else None)
-    figures.add("requests a CPU second, two workers over one, four callers each", rates[TWO] / rates[ONE], "x",
-                ">= 0.85 (two cores of their own then give 1.7 times one)", rates[TWO] / rates[ONE] >= 0.85)
+            figures.add(
+                f"requests a CPU second, {NOW} over {name}",
+                ratio,
+                "x",
+                ">= 2" if wanted else None,
+                ratio >= 2 if wanted else None,
+            )
+    figures.add(
+        "requests a CPU second, two workers over one, four callers each",
+        rates[TWO] / rates[ONE],
+        "x",
+        ">= 0.85 (two cores of their own then give 1.7 times one)",
+        rates[TWO] / rates[ONE] >= 0.85,
+    )
     wall = {name: statistics.median(servers[name].rates) for name in (ONE, TWO)}
     figures.add("requests a second, callers on the same cores: two workers over one", wall[TWO] / wall[ONE], "x")
 
 
 def main() -> None:
     """Measure, and keep the record."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.http_path", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.http_path", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--before", default=BEFORE)
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=9)

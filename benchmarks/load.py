@@ -58,9 +58,15 @@ class Traffic:
             raise click.ClickException(f"{self.url} answers {answer.status}: {document['error']['message']}")
         asked = document["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["examples"]
         example = asked["candidates"]["value"]
-        return [json.dumps({"user": _drawn(example["user"], rng),
-                            "candidates": [_drawn(example["candidates"][0], rng) for _ in range(self.candidates)]}
-                           ).encode() for _ in range(20)]
+        return [
+            json.dumps(
+                {
+                    "user": _drawn(example["user"], rng),
+                    "candidates": [_drawn(example["candidates"][0], rng) for _ in range(self.candidates)],
+                }
+            ).encode()
+            for _ in range(20)
+        ]
 
 
 def _drawn(columns: dict[str, Any], rng: random.Random) -> dict[str, Any]:
@@ -110,12 +116,20 @@ def main(callers: int, **wanted: Any) -> None:
     taken = [1000 * seconds for caller, _ in answers for seconds in caller]
     failed = sum(failures for _, failures in answers)
     percent = statistics.quantiles(taken, n=100, method="inclusive")
-    print(json.dumps({
-        "requests": len(taken), "failed": failed, "candidates": traffic.candidates, "callers": callers,
-        "requests_per_second": round(len(taken) / traffic.seconds, 1),
-        "rows_per_second": round(len(taken) * traffic.candidates / traffic.seconds),
-        "p50_ms": round(percent[49], 2), "p99_ms": round(percent[98], 2),
-    }))
+    print(
+        json.dumps(
+            {
+                "requests": len(taken),
+                "failed": failed,
+                "candidates": traffic.candidates,
+                "callers": callers,
+                "requests_per_second": round(len(taken) / traffic.seconds, 1),
+                "rows_per_second": round(len(taken) * traffic.candidates / traffic.seconds),
+                "p50_ms": round(percent[49], 2),
+                "p99_ms": round(percent[98], 2),
+            }
+        )
+    )
     raise SystemExit(1 if failed else 0)
 
 

@@ -29,8 +29,10 @@ def main(folder: Path, port: int) -> None:
     async def answer(request: Request) -> Response:
         asked = orjson.loads(await request.body())
         scores_B = score((asked["user"], asked["candidates"]))
-        return Response(orjson.dumps({"version": "uncompressed", "scores": scores_B.ravel()},
-                                     option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+        return Response(
+            orjson.dumps({"version": "uncompressed", "scores": scores_B.ravel()}, option=orjson.OPT_SERIALIZE_NUMPY),
+            media_type="application/json",
+        )
 
     app = Starlette(routes=[Route("/v1/score", answer, methods=["POST"])])
     uvicorn.run(app, port=port, log_config=None, access_log=False, lifespan="off")

@@ -43,8 +43,9 @@ def measure(rows: int, batches: tuple[int, ...], precision: str, rounds: int) ->
 
 
 def _learner(batch_rows: int, precision: str) -> Learner:
-    setting = Setting(Hour(np.zeros(0, np.int64), np.zeros((0, FIELDS), np.int64), np.zeros(0, np.uint8)),
-                      batch_rows, FIELDS, HIDDEN)
+    setting = Setting(
+        Hour(np.zeros(0, np.int64), np.zeros((0, FIELDS), np.int64), np.zeros(0, np.uint8)), batch_rows, FIELDS, HIDDEN
+    )
     config = TrainingConfig.model_validate({"batch_rows": batch_rows, "precision": precision})
     return Learner(setting.model("deepfm"), Pooling.of(range(FIELDS)), config)
 

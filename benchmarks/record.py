@@ -39,8 +39,9 @@ class Figures:
         self._results = results or Path(os.environ.get(RESULTS_VARIABLE) or RESULTS)
         self._figures: list[dict[str, Any]] = []
 
-    def add(self, name: str, value: float | str, unit: str, target: str | None = None,
-            holds: bool | None = None) -> None:
+    def add(
+        self, name: str, value: float | str, unit: str, target: str | None = None, holds: bool | None = None
+    ) -> None:
         """Add one figure.
 
         Args:
@@ -57,8 +58,15 @@ class Figures:
             raise ValueError(f"figure {name!r}: target and holds come together, got {target!r} and {holds!r}")
         # A numpy bool or float is not JSON; a target met is a plain bool.
         plain = value if isinstance(value, str | int) else float(value)
-        self._figures.append({"name": name, "value": plain, "unit": unit, "target": target,
-                              "holds": None if holds is None else bool(holds)})
+        self._figures.append(
+            {
+                "name": name,
+                "value": plain,
+                "unit": unit,
+                "target": target,
+                "holds": None if holds is None else bool(holds),
+            }
+        )
 
     def record(self) -> dict[str, Any]:
         """The run so far as one JSON object: command, commit, hardware, figures."""
@@ -83,8 +91,13 @@ class Figures:
         for figure in self._figures:
             value = figure["value"]
             holds = {None: "", True: "yes", False: "NO"}[figure["holds"]]
-            table.add_row(figure["name"], f"{value:,.6g}" if isinstance(value, float) else str(value),
-                          figure["unit"], figure["target"] or "", holds)
+            table.add_row(
+                figure["name"],
+                f"{value:,.6g}" if isinstance(value, float) else str(value),
+                figure["unit"],
+                figure["target"] or "",
+                holds,
+            )
         return table
 
 
@@ -102,16 +115,23 @@ def commit() -> str:
 
 def _git(*arguments: str) -> str:
     """What git answers in the checkout."""
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True,  # noqa: S607
-                          check=True).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments],  # noqa: S607
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def hardware() -> str:
     """Processor, usable cores, memory, system and Python, in one line."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (f"{_processor()}, {cores} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, "
-            f"Python {platform.python_version()}")
+    return (
+        f"{_processor()}, {cores} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, "
+        f"Python {platform.python_version()}"
+    )
 
 
 def _processor() -> str:

@@ -38,8 +38,11 @@ FIRST = Hour.parse("2026-03-01T00")
 SCORED = 10
 """Of so many rows of the full traffic one is scored."""
 FIELDS = (
-    {"name": "user_id"}, {"name": "item_id"}, {"name": "item_tags", "kind": "list", "max_values": 4},
-    {"name": "site_domain", "type": "string"}, {"name": "device"},
+    {"name": "user_id"},
+    {"name": "item_id"},
+    {"name": "item_tags", "kind": "list", "max_values": 4},
+    {"name": "site_domain", "type": "string"},
+    {"name": "device"},
     {"name": "price", "kind": "numeric", "type": "float"},
 )
 
@@ -66,12 +69,23 @@ def sampled_site(folder: Path, keep: float, hours: int, rows: int, rate: float) 
         rows: of an hour's full traffic, on average.
         rate: its share of clicks.
     """
-    simulation = Simulation(seed=5, rows_per_hour=rows, users=20_000, items=500, base_rate=rate, drift=0.0,
-                            new_share=0.0)
-    config = Config.model_validate({
-        "workspace": folder / "workspace", "fields": FIELDS, "crosses": [["site_domain", "device"]],
-        "data": {"source": str(folder / "data"), "time_column": "event_time", "label_column": "clicked",
-                 "row_id_columns": ["impression_id"], "negative_sampling": keep}})
+    simulation = Simulation(
+        seed=5, rows_per_hour=rows, users=20_000, items=500, base_rate=rate, drift=0.0, new_share=0.0
+    )
+    config = Config.model_validate(
+        {
+            "workspace": folder / "workspace",
+            "fields": FIELDS,
+            "crosses": [["site_domain", "device"]],
+            "data": {
+                "source": str(folder / "data"),
+                "time_column": "event_time",
+                "label_column": "clicked",
+                "row_id_columns": ["impression_id"],
+                "negative_sampling": keep,
+            },
+        }
+    )
     pipeline, draw = Pipeline(config), np.random.default_rng(1)
     for hour in (FIRST + offset for offset in range(hours)):
         table, _ = simulate_hour(simulation, hour)
@@ -99,11 +113,12 @@ def main(keep: float, hours: int, rows: int, rate: float) -> None:
     """Measure calibration on the full traffic under down-sampling."""
     with tempfile.TemporaryDirectory() as folder:
         met = list(sampled_site(Path(folder), keep, hours, rows, rate))
-    late = met[hours // 2:]
+    late = met[hours // 2 :]
     figures = Figures("sampling")
     ratio = sum(hour.promised for hour in late) / sum(hour.true for hour in late)
-    figures.add("clicks promised / true ones, second half", ratio, "", target="1.00 ± 0.01",
-                holds=abs(ratio - 1.0) <= 0.01)
+    figures.add(
+        "clicks promised / true ones, second half", ratio, "", target="1.00 ± 0.01", holds=abs(ratio - 1.0) <= 0.01
+    )
     figures.add("AUC on the last hour, all rows", late[-1].auc, "")
     figures.add("hours published", sum(hour.published for hour in met), f"of {hours}")
     figures.finish()

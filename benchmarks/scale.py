@@ -73,12 +73,16 @@ class Made:
 
 def settings(folder: Path) -> Config:
     """Four plain fields under a small network."""
-    return Config.model_validate({
-        "workspace": str(folder), "threads": 1,
-        "data": {"source": "nowhere", "time_column": "time", "label_column": "clicked"},
-        "fields": [{"name": f"field{number}"} for number in range(FIELDS)],
-        "model": {"width": WIDTH, "hidden": [64, 32]}, "vocabulary": {"admit_after": 1},
-    })
+    return Config.model_validate(
+        {
+            "workspace": str(folder),
+            "threads": 1,
+            "data": {"source": "nowhere", "time_column": "time", "label_column": "clicked"},
+            "fields": [{"name": f"field{number}"} for number in range(FIELDS)],
+            "model": {"width": WIDTH, "hidden": [64, 32]},
+            "vocabulary": {"admit_after": 1},
+        }
+    )
 
 
 def key_of(ids_N: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -109,7 +113,9 @@ def build(workspace: Workspace, features: int) -> str:
         "vocabulary.row_V": Made(np.int64, (features,), lambda ids_N: shared + ids_N),
         "table.vectors_VD": Made(np.float32, (shared + features, WIDTH), vectors),
         "table.squares_V": Made(np.float32, (shared + features,), lambda rows_N: 1 / (1.0 + rows_N)),
-        "run.keys_V": run.keys_V, "run.ids_V": run.ids_V, "run_starts.starts": run.starts,
+        "run.keys_V": run.keys_V,
+        "run.ids_V": run.ids_V,
+        "run_starts.starts": run.starts,
     }
     return workspace.checkpoints.save(FIRST, "original", Snapshot(arrays | learner_state(original.learner)))
 
@@ -184,8 +190,13 @@ def measure(figures: Figures, features: int) -> float:
     for what, value in took.items():
         unit = {"head": "features", "delta": "bytes", "peak": "bytes"}.get(what.split()[1], "s")
         wanted = what == "first peak" and features == 100_000_000
-        figures.add(f"{features:,} features, {what}", value, unit, f"<= {MOST_BYTES}" if wanted else None,
-                    value <= MOST_BYTES if wanted else None)
+        figures.add(
+            f"{features:,} features, {what}",
+            value,
+            unit,
+            f"<= {MOST_BYTES}" if wanted else None,
+            value <= MOST_BYTES if wanted else None,
+        )
     return sum(took[f"first {stage}"] for stage in ("open", "train", "save", "choose"))
 
 
@@ -202,8 +213,13 @@ def main(features: tuple[int, ...], hours_of: tuple[Path, str, int] | None) -> N
         seconds[count] = measure(figures, count)
         times, most = seconds[count] / next(iter(seconds.values())), count == 100_000_000 and len(seconds) > 1
         figures.add(f"{count:,} features, first hour", seconds[count], "s")
-        figures.add(f"{count:,} features, first hour over that of the first size", times, "times",
-                    f"<= {MOST_TIMES}" if most else None, times <= MOST_TIMES if most else None)
+        figures.add(
+            f"{count:,} features, first hour over that of the first size",
+            times,
+            "times",
+            f"<= {MOST_TIMES}" if most else None,
+            times <= MOST_TIMES if most else None,
+        )
     figures.finish()
 
 

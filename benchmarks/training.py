@@ -136,14 +136,16 @@ def saec(setting: Setting, network: str, *, bfloat16: bool) -> Run:
     return run
 
 
-def embedding_layer(setting: Setting, network: str, *, bfloat16: bool = False, sparse: bool = False,
-                    fused: bool | None = None) -> Run:
+def embedding_layer(
+    setting: Setting, network: str, *, bfloat16: bool = False, sparse: bool = False, fused: bool | None = None
+) -> Run:
     """The same network over `nn.Embedding`: Adam on everything, or SparseAdam on the rows of a batch."""
     model, batches = setting.model(network), setting.batches(None if sparse else DENSE_BATCHES)
     layer = nn.Embedding(TABLE_ROWS + setting.fields, WIDTH, sparse=sparse)
     optimisers: list[Optimizer] = [torch.optim.Adam(model.parameters(), fused=fused)]
-    optimisers += [torch.optim.SparseAdam(layer.parameters()) if sparse
-                   else torch.optim.Adam(layer.parameters(), fused=fused)]
+    optimisers += [
+        torch.optim.SparseAdam(layer.parameters()) if sparse else torch.optim.Adam(layer.parameters(), fused=fused)
+    ]
 
     def run() -> int:
         for rows_BS, labels_B in batches:

@@ -51,8 +51,12 @@ def maps(keys_V: Keys) -> dict[str, Callable[[Keys], Ids]]:
     def by_dict(keys_N: Keys) -> Ids:
         return np.fromiter((id_of.get(key, -1) for key in keys_N.tolist()), np.int64, len(keys_N))
 
-    return {"KeyMap.find": keymap.find, "pandas Index.get_indexer": by_pandas,
-            "numpy searchsorted": by_searchsorted, "dict": by_dict}
+    return {
+        "KeyMap.find": keymap.find,
+        "pandas Index.get_indexer": by_pandas,
+        "numpy searchsorted": by_searchsorted,
+        "dict": by_dict,
+    }
 
 
 def time_maps(figures: Figures, count: int) -> None:

@@ -77,9 +77,13 @@ def automations(config: Config, notification: Any = None) -> list[AutomationCore
         "worse": "The hours that the live version served show it to be worse: see saec status, then saec rollback.",
         "disk": f"Less than {alarms.disk_free_gb:g} GB free where the workspace is.",
     }
-    return [_zombie(notification),
-            *(_automation(f"saec {pipeline_name(config)}: {ALARMS[name]}", described[name], trigger, notification)
-              for name, trigger in triggers.items())]
+    return [
+        _zombie(notification),
+        *(
+            _automation(f"saec {pipeline_name(config)}: {ALARMS[name]}", described[name], trigger, notification)
+            for name, trigger in triggers.items()
+        ),
+    ]
 
 
 def _zombie(notification: Any) -> AutomationCore:
@@ -93,16 +97,23 @@ def _zombie(notification: Any) -> AutomationCore:
         posture=Posture.Proactive,
         within=timedelta(seconds=ZOMBIE_SECONDS),
     )
-    crash = ChangeFlowRunState(name=None, state=StateType.CRASHED, force=False,
-                               message=f"No sign of life for {ZOMBIE_SECONDS} seconds.")
+    crash = ChangeFlowRunState(
+        name=None, state=StateType.CRASHED, force=False, message=f"No sign of life for {ZOMBIE_SECONDS} seconds."
+    )
     described = "Its process or machine is gone; the next run takes its hour over."
     return _automation(f"saec: {ZOMBIE}", described, trigger, notification, crash)
 
 
 def _silence(config: Config, expected: set[str], started_by: set[str], within: timedelta) -> EventTrigger:
     """Fires once when so long has passed since the last of the expected events."""
-    return EventTrigger(after=expected | started_by, expect=expected, match=_of(config),
-                        for_each={"prefect.resource.id"}, posture=Posture.Proactive, within=within)
+    return EventTrigger(
+        after=expected | started_by,
+        expect=expected,
+        match=_of(config),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        within=within,
+    )
 
 
 def _event(config: Config, expected: str) -> EventTrigger:
@@ -121,10 +132,14 @@ def _automation(
     """An automation that does something first, if anything, and then notifies whom the user named."""
     actions: list[ActionTypes] = list(first)
     if notification:
-        actions.append(SendNotification(block_document_id=notification, subject=name,
-                                        body=described + "\n\n{{ event.payload.message }}"))
-    return AutomationCore(name=name, description=described, tags=["saec"], trigger=trigger,
-                          actions=actions or [DoNothing()])
+        actions.append(
+            SendNotification(
+                block_document_id=notification, subject=name, body=described + "\n\n{{ event.payload.message }}"
+            )
+        )
+    return AutomationCore(
+        name=name, description=described, tags=["saec"], trigger=trigger, actions=actions or [DoNothing()]
+    )
 
 
 def _install(client: SyncPrefectClient, wanted: AutomationCore) -> None:
@@ -146,5 +161,7 @@ def _notification(client: SyncPrefectClient, name: str) -> Any:
     try:
         return client.read_block_document_by_name(block, kind, include_secrets=False).id
     except ObjectNotFound:
-        raise ConfigError(f"alarms.notify names the block {name!r}, which this Prefect server does not have; make it "
-                          "in its UI under Blocks, or leave alarms.notify empty") from None
+        raise ConfigError(
+            f"alarms.notify names the block {name!r}, which this Prefect server does not have; make it "
+            "in its UI under Blocks, or leave alarms.notify empty"
+        ) from None

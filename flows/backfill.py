@@ -130,14 +130,28 @@ def _shown(config: Config, plan: list[PlannedHour]) -> State[Any]:
 @config_option
 @click.option("--from", "first", default="", help="First hour, UTC, as 2017-10-01T03.")
 @click.option("--to", "last", default="", help="Last hour, included.")
-@click.option("--only", type=click.Choice(get_args(Only)), default="missing", show_default=True,
-              help="Which hours: never done, failed, changed since, or all.")
+@click.option(
+    "--only",
+    type=click.Choice(get_args(Only)),
+    default="missing",
+    show_default=True,
+    help="Which hours: never done, failed, changed since, or all.",
+)
 @click.option("--promote", is_flag=True, help="Let versions that pass the gate go live.")
-@click.option("--stop-on-failure/--keep-going", default=True, show_default=True,
-              help="Whether an hour that fails or is quarantined stops the backfill.")
+@click.option(
+    "--stop-on-failure/--keep-going",
+    default=True,
+    show_default=True,
+    help="Whether an hour that fails or is quarantined stops the backfill.",
+)
 @click.option("--replace", is_flag=True, help="Do frozen hours too.")
-@click.option("--action", type=click.Choice(get_args(Action)), default="start", show_default=True,
-              help="Start one, show what it would do, or turn to the open one.")
+@click.option(
+    "--action",
+    type=click.Choice(get_args(Action)),
+    default="start",
+    show_default=True,
+    help="Start one, show what it would do, or turn to the open one.",
+)
 def command(config: Path, first: str, last: str, **how: Any) -> None:
     """Do the hours of a range as Prefect runs, then print them."""
     settings = settled(config)

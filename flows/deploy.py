@@ -75,8 +75,10 @@ def deployments(
 def _described(flow: Flow[..., Any], settings: Config) -> str:
     """What a deployment's page says, the way to the overview first."""
     overview = f"/artifacts/key/{page_key(settings, OVERVIEW)}"
-    return (f"**[Where the pipeline stands]({overview})**: what is live, alarms, the last hours; after the first "
-            f"run.\n\n{flow.description}\n\n{_OF}{pipeline_name(settings)}")
+    return (
+        f"**[Where the pipeline stands]({overview})**: what is live, alarms, the last hours; after the first "
+        f"run.\n\n{flow.description}\n\n{_OF}{pipeline_name(settings)}"
+    )
 
 
 def require_own(name: str, settings: Config) -> None:
@@ -92,10 +94,12 @@ def require_own(name: str, settings: Config) -> None:
             return
     _, told, owner = (found.description or "").partition(_OF)
     if told and owner != pipeline_name(settings):
-        raise click.ClickException(f"{hourly.name}/{name} is the deployment of another pipeline on this server, "
-                                   f"{owner}, with settings {found.parameters.get('config')}; this one is "
-                                   f"{pipeline_name(settings)}: give it a name of its own with --name, or delete that "
-                                   f"deployment if it is gone: prefect deployment delete {hourly.name}/{name}")
+        raise click.ClickException(
+            f"{hourly.name}/{name} is the deployment of another pipeline on this server, "
+            f"{owner}, with settings {found.parameters.get('config')}; this one is "
+            f"{pipeline_name(settings)}: give it a name of its own with --name, or delete that "
+            f"deployment if it is gone: prefect deployment delete {hourly.name}/{name}"
+        )
 
 
 def paused(name: str) -> bool:
@@ -120,8 +124,10 @@ def ensure_process_pool(name: str) -> None:
         except ObjectNotFound:
             pool = client.create_work_pool(WorkPoolCreate(name=name, type="process"))
     if pool.type != "process":
-        raise click.ClickException(f"work pool {name} is of type {pool.type}, and saec's runs are processes of "
-                                   "a worker; give another name to --work-pool")
+        raise click.ClickException(
+            f"work pool {name} is of type {pool.type}, and saec's runs are processes of "
+            "a worker; give another name to --work-pool"
+        )
 
 
 def _scheduled(cron: str, timezone: str) -> Schedule:

@@ -27,8 +27,12 @@ from saec.report.records import explanation
 HOUR_ENDED = "saec.hour."
 PUBLISHED, FAILED = f"{HOUR_ENDED}published", f"{HOUR_ENDED}failed"
 DEPLOYED = "saec.pipeline.deployed"
-OF_ALARMS = {"lost": "saec.pipeline.lost", "held": "saec.publishing.stalled", "worse": "saec.live.worse",
-             "disk": "saec.disk.low"}
+OF_ALARMS = {
+    "lost": "saec.pipeline.lost",
+    "held": "saec.publishing.stalled",
+    "worse": "saec.live.worse",
+    "disk": "saec.disk.low",
+}
 """Events of the alarms that Prefect could not tell from the hours' events alone."""
 log = logging.getLogger("saec.events")
 
@@ -40,8 +44,10 @@ def pipeline_name(config: Config) -> str:
 
 def resource(config: Config) -> dict[str, str]:
     """The pipeline as the subject of events."""
-    return {"prefect.resource.id": f"saec.pipeline.{_id(config.ledger_url)}",
-            "prefect.resource.name": pipeline_name(config)}
+    return {
+        "prefect.resource.id": f"saec.pipeline.{_id(config.ledger_url)}",
+        "prefect.resource.name": pipeline_name(config),
+    }
 
 
 @functools.lru_cache
@@ -57,10 +63,20 @@ def _id(ledger_url: str) -> str:
 def tell_hour(config: Config, row: HourRow) -> None:
     """Tell how an hour ended."""
     why = text.plain(explanation(report_record(row)))
-    _tell(f"{HOUR_ENDED}{row.state.lower()}", config, row.hour, {
-        "message": f"hour {row.hour} {row.ending}: {why}", "hour": str(row.hour), "outcome": row.state,
-        "reason": row.reason, "version": row.version, "attempts": row.attempts, "seconds": row.seconds,
-    })
+    _tell(
+        f"{HOUR_ENDED}{row.state.lower()}",
+        config,
+        row.hour,
+        {
+            "message": f"hour {row.hour} {row.ending}: {why}",
+            "hour": str(row.hour),
+            "outcome": row.state,
+            "reason": row.reason,
+            "version": row.version,
+            "attempts": row.attempts,
+            "seconds": row.seconds,
+        },
+    )
 
 
 def tell_alarms(config: Config, fired: Iterable[Alarm]) -> None:
@@ -78,8 +94,17 @@ def tell_deployed(config: Config) -> None:
 
 def _tell(event: str, config: Config, hour: Hour | None, payload: dict[str, Any]) -> None:
     """Send an event."""
-    related = [{"prefect.resource.id": f"saec.hour.{hour.compact}", "prefect.resource.role": "hour",
-                "prefect.resource.name": str(hour)}] if hour else []
+    related = (
+        [
+            {
+                "prefect.resource.id": f"saec.hour.{hour.compact}",
+                "prefect.resource.role": "hour",
+                "prefect.resource.name": str(hour),
+            }
+        ]
+        if hour
+        else []
+    )
     try:
         emit_event(event, resource=resource(config), related=related, payload=payload)
     except Exception:

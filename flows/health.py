@@ -74,9 +74,16 @@ class Server:
     def scheduled(self, pipeline: dict[str, Any], **due: datetime) -> list[dict[str, Any]]:
         """The first run of a pipeline that is still to start, due before or after a moment."""
         when = {f"{side}_": moment.isoformat() for side, moment in due.items()}
-        return self.found("flow_runs", limit=1, sort="EXPECTED_START_TIME_ASC", flow_runs={
-            "deployment_id": {"any_": [pipeline["id"]]}, "state": {"type": {"any_": ["SCHEDULED"]}},
-            "expected_start_time": when})
+        return self.found(
+            "flow_runs",
+            limit=1,
+            sort="EXPECTED_START_TIME_ASC",
+            flow_runs={
+                "deployment_id": {"any_": [pipeline["id"]]},
+                "state": {"type": {"any_": ["SCHEDULED"]}},
+                "expected_start_time": when,
+            },
+        )
 
 
 def check(server: Server, name: str | None, late: timedelta, now: datetime) -> Iterator[str]:
@@ -96,21 +103,34 @@ def check(server: Server, name: str | None, late: timedelta, now: datetime) -> I
         if pipeline["paused"] or not any(schedule["active"] for schedule in pipeline["schedules"]):
             raise Unhealthy(f"{said} has no active schedule; resume it in the UI, or deploy it again if it has none")
         if name and (waiting := server.scheduled(pipeline, before=now - late)):
-            raise Unhealthy(f"{said} was due at {waiting[0]['expected_start_time']} and nobody took it; look at the "
-                            f"worker of {pipeline['work_pool_name'] or 'saec deploy'}")
+            raise Unhealthy(
+                f"{said} was due at {waiting[0]['expected_start_time']} and nobody took it; look at the "
+                f"worker of {pipeline['work_pool_name'] or 'saec deploy'}"
+            )
         ahead = server.scheduled(pipeline, after=now)
         if not ahead:
-            raise Unhealthy(f"{said} has an active schedule and no run ahead: the server's scheduler is not at work; "
-                            "read the server's log and start it again")
+            raise Unhealthy(
+                f"{said} has an active schedule and no run ahead: the server's scheduler is not at work; "
+                "read the server's log and start it again"
+            )
         yield f"{said} runs next at {ahead[0]['expected_start_time']}"
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="The pipeline whose runs must also be picked "
-              "up, by its settings; without it, every pipeline must be scheduled.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The pipeline whose runs must also be picked "
+    "up, by its settings; without it, every pipeline must be scheduled.",
+)
 @click.option("--name", help="The same by the deployment's name.")
-@click.option("--url", envvar="PREFECT_API_URL", default=f"http://{HOST}:4200/api", show_default=True,
-              help="The server's API, by default $PREFECT_API_URL.")
+@click.option(
+    "--url",
+    envvar="PREFECT_API_URL",
+    default=f"http://{HOST}:4200/api",
+    show_default=True,
+    help="The server's API, by default $PREFECT_API_URL.",
+)
 @click.option("--late", default=300, show_default=True, help="Seconds that a run may wait for a worker.")
 @click.option("--auth", envvar="PREFECT_API_AUTH_STRING", hidden=True)
 def command(config: Path | None, name: str | None, url: str, late: int, auth: str | None) -> None:

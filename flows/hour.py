@@ -155,4 +155,3 @@ def run_state(rows: Iterable[HourRow]) -> State[Any]:
     if worst == "FAILED":
         return Failed(message=said)
     return Completed(name=worst or "Completed", message=said or "no hour was due")
-

@@ -54,8 +54,11 @@ def show_hour(config: Config, row: HourRow, history: Sequence[HourRow]) -> None:
             description=f"Hour {row.hour}: {row.state}",
         )
         if models := models_table(record):
-            create_table_artifact(key=f"{page_key(config, row.hour)}-models", table=models,
-                                  description=f"Hour {row.hour}: original, challenger and champion")
+            create_table_artifact(
+                key=f"{page_key(config, row.hour)}-models",
+                table=models,
+                description=f"Hour {row.hour}: original, challenger and champion",
+            )
 
 
 def tag_hour(row: HourRow, run: UUID) -> None:
@@ -98,20 +101,29 @@ def show_progress(config: Config, done: int, left: int, seconds: float | None) -
     """Show how far a backfill has come, as a further version of the one progress bar."""
     with _tried("progress of the backfill"):
         estimate = f", about {text.duration(seconds)} left" if seconds else ""
-        create_progress_artifact(key=page_key(config, PROGRESS), progress=100.0 * done / max(done + left, 1),
-                                 description=f"{done} of {text.plural(done + left, 'hour')} done{estimate}")
+        create_progress_artifact(
+            key=page_key(config, PROGRESS),
+            progress=100.0 * done / max(done + left, 1),
+            description=f"{done} of {text.plural(done + left, 'hour')} done{estimate}",
+        )
 
 
 def show_plan(config: Config, plan: Sequence[Span]) -> None:
     """Show what a backfill would do, as a table that stays small however long the range is."""
     with _tried("plan of the backfill"):
         table: list[dict[str, Any]] = [
-            {"hours (UTC)": str(span), "action": span.action, "why": span.why,
-             "estimate": text.duration(span.seconds)} for span in plan[:MOST_SPANS]
+            {"hours (UTC)": str(span), "action": span.action, "why": span.why, "estimate": text.duration(span.seconds)}
+            for span in plan[:MOST_SPANS]
         ]
         if len(plan) > MOST_SPANS:
-            table.append({"hours (UTC)": "…", "action": "", "estimate": "",
-                          "why": f"and {len(plan) - MOST_SPANS:,} further lines: saec backfill --dry-run --json"})
+            table.append(
+                {
+                    "hours (UTC)": "…",
+                    "action": "",
+                    "estimate": "",
+                    "why": f"and {len(plan) - MOST_SPANS:,} further lines: saec backfill --dry-run --json",
+                }
+            )
         create_table_artifact(key=page_key(config, PLAN), table=table, description="What the backfill would do")
 
 

@@ -36,8 +36,10 @@ def server(port: int = PORT, *, start: bool = True) -> Iterator[str]:
         yield url
         return
     if not start:
-        raise click.ClickException(f"no Prefect server answers at {url}, and a work pool needs one that stays; "
-                                   "start it (prefect server start) or name another in PREFECT_API_URL")
+        raise click.ClickException(
+            f"no Prefect server answers at {url}, and a work pool needs one that stays; "
+            "start it (prefect server start) or name another in PREFECT_API_URL"
+        )
     arguments = ["server", "start", "--host", HOST, "--port", str(port)]
     process = subprocess.Popen(  # noqa: S603 - this interpreter's own Prefect
         [sys.executable, "-m", "prefect", *arguments], env=_server_environment(url), start_new_session=True
@@ -51,8 +53,11 @@ def server(port: int = PORT, *, start: bool = True) -> Iterator[str]:
 
 def _server_environment(url: str) -> dict[str, str]:
     """The server's settings: the UI must be told its API's address, or it stays blank on any port but 4200."""
-    return {"PREFECT_SERVER_UI_API_URL": url, "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": url.removesuffix("/api"),
-            **os.environ}
+    return {
+        "PREFECT_SERVER_UI_API_URL": url,
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": url.removesuffix("/api"),
+        **os.environ,
+    }
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:

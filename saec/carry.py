@@ -86,8 +86,10 @@ def refusal(found: Comparison, after: Hour) -> str:
     told = [*found.differences[:_TOLD]]
     if more := len(found.differences) - len(told):
         told.append(f"and {more} more")
-    said = (f"the settings mean something else than the training state after hour {after} was trained for: "
-            f"{'; '.join(told)}. Nothing was learnt. Put the settings back as they were")
+    said = (
+        f"the settings mean something else than the training state after hour {after} was trained for: "
+        f"{'; '.join(told)}. Nothing was learnt. Put the settings back as they were"
+    )
     if found.lasting:
         return f"{said}, or begin a new workspace: that cannot be carried over"
     return f"{said}, or carry the state over from this hour on: saec migrate --dry-run says how, saec migrate does it"
@@ -102,8 +104,14 @@ def permit(workspace: Workspace, found: Comparison, keep: Collection[str], actor
         keep: fields whose column was only renamed.
         actor: who permits it.
     """
-    wanted = {"old": fingerprint(found.old), "new": fingerprint(found.new), "keep": sorted(keep), "actor": actor,
-              "at": datetime.now(UTC).isoformat(timespec="seconds"), "differences": list(found.differences)}
+    wanted = {
+        "old": fingerprint(found.old),
+        "new": fingerprint(found.new),
+        "keep": sorted(keep),
+        "actor": actor,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "differences": list(found.differences),
+    }
     others = [known for known in _read(workspace) if (known["old"], known["new"]) != (wanted["old"], wanted["new"])]
     text = json.dumps([*others, wanted], indent=1)
     write_file(workspace.checkpoints.folder / PERMITS, f"{text}\n".encode())

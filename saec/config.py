@@ -33,9 +33,15 @@ _WHERE = ("source", "version", "layout", "format")
 _SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
 """Settings of `data` that say when an hour is done, not what comes of it."""
 _LATER: tuple[tuple[str, str, Any], ...] = (
-    ("data", "delimiter", None), ("data", "header", []), ("data", "duplicates", "click-wins"),
-    ("data", "click_delay", 0), ("data", "weight_column", None), ("data", "negative_sampling", None),
-    ("data", "time_unit", None), ("compression", "clusterer", "saec"))
+    ("data", "delimiter", None),
+    ("data", "header", []),
+    ("data", "duplicates", "click-wins"),
+    ("data", "click_delay", 0),
+    ("data", "weight_column", None),
+    ("data", "negative_sampling", None),
+    ("data", "time_unit", None),
+    ("compression", "clusterer", "saec"),
+)
 """Settings that came later, with what they are where nobody sets them."""
 
 
@@ -118,8 +124,9 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _clicks_can_be_joined(self) -> Self:
         if self.click_delay and (not self.row_id_columns or self.duplicates != "click-wins"):
-            raise ValueError("click_delay joins clicks by row_id_columns, which must name columns, and wants "
-                             "duplicates: click-wins")
+            raise ValueError(
+                "click_delay joins clicks by row_id_columns, which must name columns, and wants duplicates: click-wins"
+            )
         return self
 
     @field_validator("layout")
@@ -167,8 +174,10 @@ class FieldConfig(Section):
         if self.boundaries != sorted(set(self.boundaries)):
             raise ValueError(f"boundaries of field {self.name!r} must ascend without repeats")
         if self.type == "float" and len(set(map(layout.single, self.boundaries))) < len(self.boundaries):
-            raise ValueError(f"boundaries of field {self.name!r} are alike as 32-bit floats, as which numbers of a "
-                             "field of floats are compared; leave one out, or use type int")
+            raise ValueError(
+                f"boundaries of field {self.name!r} are alike as 32-bit floats, as which numbers of a "
+                "field of floats are compared; leave one out, or use type int"
+            )
         if self.cap is not None and self.type != "int":
             raise ValueError(f"cap of field {self.name!r} needs type int, got {self.type}")
         return self
@@ -268,8 +277,10 @@ class GateConfig(Section):
     @classmethod
     def _no_margin_in_nats(cls, given: Any) -> Any:
         if isinstance(given, dict) and "logloss_margin" in given:
-            raise ValueError("logloss_margin, nats a row, is now entropy_margin, a share of the base rate's entropy: "
-                             "0.01 nats at 20% clicks (entropy 0.5) are an entropy_margin of 0.02")
+            raise ValueError(
+                "logloss_margin, nats a row, is now entropy_margin, a share of the base rate's entropy: "
+                "0.01 nats at 20% clicks (entropy 0.5) are an entropy_margin of 0.02"
+            )
         return given
 
 
@@ -397,16 +408,20 @@ class Config(Section):
             if name not in fields:
                 raise ValueError(f"report.slices names no field {name!r}{nearest(name, fields)}")
             if fields[name].kind == "list" or fields[name].source_column is None:
-                raise ValueError(f"report.slices names {name!r}, of kind {fields[name].kind}; wanted fields that read "
-                                 "one value of a column")
+                raise ValueError(
+                    f"report.slices names {name!r}, of kind {fields[name].kind}; wanted fields that read "
+                    "one value of a column"
+                )
         return self
 
     @model_validator(mode="after")
     def _time_is_no_field(self) -> Self:
         for field in self.fields:
             if field.source_column == self.data.time_column:
-                raise ValueError(f"field {field.name!r} reads the time column {self.data.time_column!r}; give it kind "
-                                 "hour_of_day or day_of_week, which read the time by themselves")
+                raise ValueError(
+                    f"field {field.name!r} reads the time column {self.data.time_column!r}; give it kind "
+                    "hour_of_day or day_of_week, which read the time by themselves"
+                )
         return self
 
     @model_validator(mode="after")
@@ -443,9 +458,19 @@ class Config(Section):
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of the settings that change the bytes of a version."""
-        settings = self.model_dump(mode="json", exclude={
-            "workspace": True, "store": True, "ledger": True, "retention": True, "alarms": True, "serving": True,
-            "report": True, "data": {*_WHERE, *_SCHEDULING}})
+        settings = self.model_dump(
+            mode="json",
+            exclude={
+                "workspace": True,
+                "store": True,
+                "ledger": True,
+                "retention": True,
+                "alarms": True,
+                "serving": True,
+                "report": True,
+                "data": {*_WHERE, *_SCHEDULING},
+            },
+        )
         for section, name, default in _LATER:  # so that settings of before they were there keep their digest
             if settings[section][name] == default:
                 del settings[section][name]
@@ -491,9 +516,16 @@ def _describe(problem: ErrorDetails) -> str:
 
 def _known_keys(location: tuple[object, ...]) -> list[str]:
     """Names of the settings of the section at a location."""
-    sections: dict[str, type[Section]] = {"data": DataConfig, "fields": FieldConfig, "vocabulary": VocabularyConfig,
-                                          "model": ModelConfig, "training": TrainingConfig,
-                                          "compression": CompressionConfig, "gate": GateConfig,
-                                          "retention": RetentionConfig, "alarms": AlarmsConfig,
-                                          "serving": ServingConfig}
+    sections: dict[str, type[Section]] = {
+        "data": DataConfig,
+        "fields": FieldConfig,
+        "vocabulary": VocabularyConfig,
+        "model": ModelConfig,
+        "training": TrainingConfig,
+        "compression": CompressionConfig,
+        "gate": GateConfig,
+        "retention": RetentionConfig,
+        "alarms": AlarmsConfig,
+        "serving": ServingConfig,
+    }
     return list((sections[str(location[0])] if location else Config).model_fields)

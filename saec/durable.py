@@ -24,9 +24,16 @@ FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 _PART = 1 << 16
 """Most bytes a call of write is given."""
-REASONS = {errno.ENOSPC: "disk-full", errno.EDQUOT: "disk-full", errno.EACCES: "permission", errno.EPERM: "permission",
-           errno.EROFS: "permission", errno.EIO: "io", errno.EXDEV: "other-file-system",
-           errno.ENOMEM: "oom"}
+REASONS = {
+    errno.ENOSPC: "disk-full",
+    errno.EDQUOT: "disk-full",
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+    errno.EROFS: "permission",
+    errno.EIO: "io",
+    errno.EXDEV: "other-file-system",
+    errno.ENOMEM: "oom",
+}
 """What an operating system's error is called in the ledger."""
 
 
@@ -105,7 +112,7 @@ def _temporary(path: Path, parts: Iterable[bytes | memoryview], mode: int, folde
             for part in parts:
                 remaining = memoryview(part)
                 while remaining:
-                    remaining = remaining[os.write(descriptor, remaining[:_PART]):]
+                    remaining = remaining[os.write(descriptor, remaining[:_PART]) :]
                     reached("durable.part-written")
             os.fchmod(descriptor, mode)
             reached("durable.written")
@@ -185,5 +192,6 @@ def storage_errors(doing: str, *, absent_passes: bool = False) -> Iterator[None]
         if absent_passes and isinstance(error, FileNotFoundError):
             raise
         where = f" at {error.filename}" if error.filename else ""
-        raise StoreError(f"cannot {doing}: {error.strerror or error}{where}",
-                         reason=REASONS.get(error.errno or 0, "store")) from error
+        raise StoreError(
+            f"cannot {doing}: {error.strerror or error}{where}", reason=REASONS.get(error.errno or 0, "store")
+        ) from error

@@ -41,8 +41,9 @@ def fault(spec: str) -> Callable[[str], None]:
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise ConfigError(f"{VARIABLE} must be PLACE:kill, PLACE:exit or PLACE:sleep, with @N for the Nth time, "
-                          f"got {spec!r}")
+        raise ConfigError(
+            f"{VARIABLE} must be PLACE:kill, PLACE:exit or PLACE:sleep, with @N for the Nth time, got {spec!r}"
+        )
     left = int(match["time"] or 1)
 
     def reach(name: str) -> None:

@@ -54,8 +54,10 @@ class HourLayout:
         if odd := letters - _DIGITS.keys():
             raise ValueError(f"knows %Y, %m, %d, %H and %%, not %{min(odd)}")
         if missing := [f"%{letter}" for letter in _DIGITS if letter not in letters]:
-            raise ValueError(f"must tell the hour by %Y, %m, %d and %H, and lacks {', '.join(missing)}; "
-                             f"the default is {DEFAULT_LAYOUT!r}")
+            raise ValueError(
+                f"must tell the hour by %Y, %m, %d and %H, and lacks {', '.join(missing)}; "
+                f"the default is {DEFAULT_LAYOUT!r}"
+            )
         if any(part in ("", ".", "..") for part in self.parts):
             raise ValueError("must be names with single slashes between them, below data.source")
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 ASIDE = "set-aside"
 _OURS = re.compile(
-    rf"versions/\d{{8}}T\d{{2}}-[0-9a-f]{{12}}/[^/]+|releases/\d{{8}}\.json|(\.staging|{ASIDE})/.+", re.ASCII)
+    rf"versions/\d{{8}}T\d{{2}}-[0-9a-f]{{12}}/[^/]+|releases/\d{{8}}\.json|(\.staging|{ASIDE})/.+", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ def _stray(store: ModelStore) -> Iterator[Finding]:
     names = store.objects.list("")
     yield from (Finding("orphan", name, "is no part of a model store") for name in names if not _OURS.fullmatch(name))
     folders = {name.rpartition("/")[0] for name in names if name.startswith("versions/") and _OURS.fullmatch(name)}
-    yield from (Finding("orphan", folder, f"has no {MANIFEST}: the next run removes what a killed one left")
-                for folder in sorted(folders) if f"{folder}/{MANIFEST}" not in names)
+    yield from (
+        Finding("orphan", folder, f"has no {MANIFEST}: the next run removes what a killed one left")
+        for folder in sorted(folders)
+        if f"{folder}/{MANIFEST}" not in names
+    )
 
 
 def _unnamed(store: ModelStore, ledger: Ledger) -> Iterator[Finding]:
@@ -82,8 +86,11 @@ def _unnamed(store: ModelStore, ledger: Ledger) -> Iterator[Finding]:
     named = {row.version for row in (*ledger.rows(), *ledger.backfills.aside())}
     if not store.release_problems():
         named |= {release.version for release in store.releases()}
-    yield from (Finding("unreachable", version, "is named by no hour of the ledger and no release")
-                for version in store.versions() if version not in named)
+    yield from (
+        Finding("unreachable", version, "is named by no hour of the ledger and no release")
+        for version in store.versions()
+        if version not in named
+    )
 
 
 def _hours(workspace: Workspace, ledger: Ledger, store: ModelStore) -> Iterator[Finding]:

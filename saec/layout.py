@@ -12,7 +12,7 @@ from typing import Protocol
 CLOCKS = {"hour_of_day": 24, "day_of_week": 7}
 """Kinds of fields that are derived from the event's time and read no column, and how many values each has."""
 
-_LARGEST = 3.4028234663852886e+38  # of the 32-bit floats
+_LARGEST = 3.4028234663852886e38  # of the 32-bit floats
 
 
 class FieldLike(Protocol):

@@ -104,8 +104,12 @@ def ended(row: HourRow) -> HourRow:
     token = _subject.set(subject)
     if row.record is not None:  # it ran through, so its last step did
         _step_finished(subject)
-    log.info("hour %s ended %s", row.hour, row.ending,
-             extra={"outcome": row.state, "reason": row.reason, "seconds": row.seconds})
+    log.info(
+        "hour %s ended %s",
+        row.hour,
+        row.ending,
+        extra={"outcome": row.state, "reason": row.reason, "seconds": row.seconds},
+    )
     _subject.reset(token)
     return row
 
@@ -122,8 +126,11 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self, form: str) -> None:
         super().__init__()
-        self.setFormatter(_json_formatter() if form == "json" else logging.Formatter(
-            "%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(
+            _json_formatter()
+            if form == "json"
+            else logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
@@ -138,5 +145,8 @@ def _json_formatter() -> logging.Formatter:
     """Timestamp, level, logger, message, hour and version, then what else a line knows (step, seconds, outcome)."""
     from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only who asked for JSON pays for it
 
-    return JsonFormatter(["levelname", "name", "message", "hour", "version"], timestamp=True,
-                         rename_fields={"levelname": "level", "name": "logger"})
+    return JsonFormatter(
+        ["levelname", "name", "message", "hour", "version"],
+        timestamp=True,
+        rename_fields={"levelname": "level", "name": "logger"},
+    )

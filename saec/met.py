@@ -69,8 +69,11 @@ def other_schemas(plan: HourPlan, workspace: Workspace) -> dict[str, Schema]:
     """
     own = schema_text(plan.config).encode()
     store, sha256 = workspace.store(), hashlib.sha256(own).hexdigest()
-    others = [name for name in (plan.champion, plan.before_live)
-              if name and entries(store.manifest(name))[SCHEMA].sha256 != sha256]
+    others = [
+        name
+        for name in (plan.champion, plan.before_live)
+        if name and entries(store.manifest(name))[SCHEMA].sha256 != sha256
+    ]
     schemas = [parse_schema((store.open(name) / SCHEMA).read_bytes()) for name in others]
     if plan.challenger is not None:
         schemas.append(parse_schema(challenger_of(plan, workspace).files[SCHEMA]))
@@ -118,8 +121,15 @@ class Met:
             before = self._score(self._opened(plan.before_live), chosen)
             if before is not None:
                 references[BEFORE] = before
-        return watched(plan.champion, plan.watch, labels_B[chosen], scores["live"][chosen], references,
-                       plan.config.gate, weights_of(weights_B, chosen))
+        return watched(
+            plan.champion,
+            plan.watch,
+            labels_B[chosen],
+            scores["live"][chosen],
+            references,
+            plan.config.gate,
+            weights_of(weights_B, chosen),
+        )
 
     def _opened(self, version: str, *, verify: bool = True) -> Model:
         """A version, for numpy to score with: what is recorded does not depend on what is installed."""

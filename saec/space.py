@@ -52,7 +52,9 @@ def require_space(workspace: Workspace, hour: Hour, champion: str | None) -> Non
             raise StoreError(
                 f"hour {hour} is not begun: {free:,} bytes are free at {folder}, and it may need {wanted[device]:,} "
                 "(three times the last version, and a checkpoint); make room, or lower retention.versions and "
-                f"retention.checkpoints, then saec run --hour {hour}", reason="disk-full")
+                f"retention.checkpoints, then saec run --hour {hour}",
+                reason="disk-full",
+            )
 
 
 def free_bytes(folder: Path) -> int:

@@ -240,7 +240,11 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Re
     workspace.write(plan.hour, GATE_SCORES, _score_arrays(labels_G, scores))
     candidate, version = workspace.describe(plan.hour, CANDIDATE), workspace.describe(plan.hour, VERSION)
     return Judged(
-        verdict, metrics, candidate, candidate if problem else version, problem,
+        verdict,
+        metrics,
+        candidate,
+        candidate if problem else version,
+        problem,
         tuple((candidate_G if problem else version_G)[recorded_R].tolist()),
     )
 
@@ -345,8 +349,10 @@ def _metrics(
 
 def _served(rows: EncodedRows, scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
     """Figures of the served hour: `auc_served` of what was live, `auc_version_served`, …, and paired differences."""
-    figures = {f"{name.removesuffix('_live')}_served": value for name, value in
-               _metrics(rows.labels_B, scores, rows.weights_B).items()}
+    figures = {
+        f"{name.removesuffix('_live')}_served": value
+        for name, value in _metrics(rows.labels_B, scores, rows.weights_B).items()
+    }
     return {**figures, "served_pairs": served_pairs(rows.labels_B, scores, rows.weights_B)}
 
 

@@ -119,8 +119,10 @@ STEPS = ("ingest", "train", "cluster", "retrain", "gate", "publish")
 
 def wrapped(by: Callable[..., Callable[..., Any]]) -> Run:
     """Run each step as what `by(name, step)` makes of it."""
+
     def run_step(step, /, *args):
         return by(step.__name__, step)(*args)
+
     return run_step
 
 
@@ -171,7 +173,13 @@ class Site:
             return advance(pipeline, last + 1, **options)
 
     def backfill(
-        self, first: Hour, last: Hour, only: Only, *, config: Config | None = None, run_step: Run = tried_again,
+        self,
+        first: Hour,
+        last: Hour,
+        only: Only,
+        *,
+        config: Config | None = None,
+        run_step: Run = tried_again,
         **wanted,
     ) -> list[HourRow]:
         """What a backfill of a range does, long after it; the hours it did, as they stand then."""
@@ -320,21 +328,39 @@ def ended_hour(index: int, state: str = "PUBLISHED", **known) -> HourRow:
 
 def last_release(**known) -> Release:
     """A release."""
-    given = {"sequence": 3, "action": "publish", "version": "20171001T11-abc", "held": False, "actor": "saec run",
-             "reason": "PASS", "at": "2017-10-01T12:06:00+00:00", "previous": None, "fence": 1}
+    given = {
+        "sequence": 3,
+        "action": "publish",
+        "version": "20171001T11-abc",
+        "held": False,
+        "actor": "saec run",
+        "reason": "PASS",
+        "at": "2017-10-01T12:06:00+00:00",
+        "previous": None,
+        "fence": 1,
+    }
     return Release(**given | known)
 
 
 @pytest.fixture
 def outlook() -> Callable[..., Outlook]:
     """Makes an outlook: twelve hours published, the last of them live, nothing due; some of it changed."""
+
     def make(**changed) -> Outlook:
         known = {
-            "now": OUTLOOK_NOW, "rows": [ended_hour(index) for index in range(12)], "due": [], "waiting": None,
-            "has_data": True, "lease": None, "backfill": None, "live": last_release(),
-            "live_since": OUTLOOK_NOW - timedelta(minutes=24), "disk_free": 50_000_000_000,
+            "now": OUTLOOK_NOW,
+            "rows": [ended_hour(index) for index in range(12)],
+            "due": [],
+            "waiting": None,
+            "has_data": True,
+            "lease": None,
+            "backfill": None,
+            "live": last_release(),
+            "live_since": OUTLOOK_NOW - timedelta(minutes=24),
+            "disk_free": 50_000_000_000,
         }
         return Outlook(**known | changed)
+
     return make
 
 
@@ -348,10 +374,12 @@ def troubled(outlook) -> Outlook:
     rows += [ended_hour(5, "HELD", reason="worse", record={"watch": watch})]
     rows += [ended_hour(6, "FAILED", reason="oom", message="no memory left")]
     return outlook(
-        rows=rows, due=[PlannedHour(OUTLOOK_FIRST + index, "do", "is due", 60.0) for index in range(7, 10)],
+        rows=rows,
+        due=[PlannedHour(OUTLOOK_FIRST + index, "do", "is due", 60.0) for index in range(7, 10)],
         waiting=PlannedHour(OUTLOOK_FIRST + 10, "wait", "its partition is absent; waited for until 2017-10-01T13"),
         lease=Lease("hourly flow on host, process 7", 4, OUTLOOK_NOW + timedelta(seconds=90)),
         live=last_release(version="20171001T00-abc", held=True, action="hold", actor="ann", reason="launch day"),
-        live_since=OUTLOOK_NOW - timedelta(hours=13), disk_free=2_500_000_000,
+        live_since=OUTLOOK_NOW - timedelta(hours=13),
+        disk_free=2_500_000_000,
         lost=[Lost("20171001T00-abc is live, and the store does not hold it", "verify")],
     )

@@ -10,19 +10,55 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("saec/**/*.py"), *ROOT.glob("flows/**/*.py")])
 
 LAYERS = (  # from the ground up; a module imports from its own layer and those below
-    ("saec.errors", "saec.hours", "saec.layout", "saec.hour_layout", "saec.config", "saec.durable", "saec.failpoints",
-     "saec.plain_json", "saec.build_kernel"),
-    ("saec.data",), ("saec.gate.metrics",), ("saec.discover",),
-    ("saec.compression.index", "saec.compression.peeling", "saec.compression.places", "saec.serving.kernel",
-     "saec.store.manifest", "saec.store.objects", "saec.store.staging"),
-    ("saec.serving",), ("saec.export",),
-    ("saec.model",), ("saec.train",), ("saec.compression",), ("saec.gate",), ("saec.store",),
-    ("saec.ledger",), ("saec.workspace",), ("saec.space", "saec.carry"), ("saec.records",), ("saec.met",),
+    (
+        "saec.errors",
+        "saec.hours",
+        "saec.layout",
+        "saec.hour_layout",
+        "saec.config",
+        "saec.durable",
+        "saec.failpoints",
+        "saec.plain_json",
+        "saec.build_kernel",
+    ),
+    ("saec.data",),
+    ("saec.gate.metrics",),
+    ("saec.discover",),
+    (
+        "saec.compression.index",
+        "saec.compression.peeling",
+        "saec.compression.places",
+        "saec.serving.kernel",
+        "saec.store.manifest",
+        "saec.store.objects",
+        "saec.store.staging",
+    ),
+    ("saec.serving",),
+    ("saec.export",),
+    ("saec.model",),
+    ("saec.train",),
+    ("saec.compression",),
+    ("saec.gate",),
+    ("saec.store",),
+    ("saec.ledger",),
+    ("saec.workspace",),
+    ("saec.space", "saec.carry"),
+    ("saec.records",),
+    ("saec.met",),
     ("saec.steps",),
-    ("saec.schedule.planner", "saec.logs"), ("saec.server",), ("saec.schedule.retries",),
+    ("saec.schedule.planner", "saec.logs"),
+    ("saec.server",),
+    ("saec.schedule.retries",),
     ("saec.schedule.late", "saec.schedule.tidy"),
-    ("saec.schedule.progress",), ("saec.schedule.lease",), ("saec.integrity",), ("saec.monitoring",),
-    ("saec.schedule.pipeline",), ("saec.schedule.backfill",), ("saec.schedule",), ("saec.report",), ("saec.cli",),
+    ("saec.schedule.progress",),
+    ("saec.schedule.lease",),
+    ("saec.integrity",),
+    ("saec.monitoring",),
+    ("saec.schedule.pipeline",),
+    ("saec.schedule.backfill",),
+    ("saec.schedule",),
+    ("saec.report",),
+    ("saec.cli",),
     ("flows",),
 )
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -67,8 +103,9 @@ def trees() -> dict[str, ast.Module]:
 def imports(trees) -> dict[str, set[str]]:
     """What each module imports."""
     packages = {module_name(path): path.name == "__init__.py" for path in SOURCES}
-    return {name: set(imported(tree, name if packages[name] else name.rpartition(".")[0]))
-            for name, tree in trees.items()}
+    return {
+        name: set(imported(tree, name if packages[name] else name.rpartition(".")[0])) for name, tree in trees.items()
+    }
 
 
 def roots(names: set[str]) -> set[str]:
@@ -91,8 +128,11 @@ def test_arrows_go_one_way(imports):
     """A module imports from its own layer and those below it, never from above."""
     homeless = [name for name in imports if layer_of(name) is None]
     assert homeless == [], "these have no place in LAYERS of this test: give them one"
-    above = {name: found for name, names in imports.items()
-             if (found := {other for other in names if (layer_of(other) or 0) > layer_of(name)})}
+    above = {
+        name: found
+        for name, names in imports.items()
+        if (found := {other for other in names if (layer_of(other) or 0) > layer_of(name)})
+    }
     assert above == {}, "these import from a layer above them"
 
 
@@ -100,17 +140,22 @@ def test_arrows_go_one_way(imports):
 def test_nothing_is_pickled(trees, imports):
     """No module imports a pickler or calls a loader that unpickles."""
     assert {name: found for name, names in imports.items() if (found := roots(names) & PICKLERS)} == {}
-    calls = {name: {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-             for name, tree in trees.items()}
+    calls = {
+        name: {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        for name, tree in trees.items()
+    }
     assert {name: found for name, made in calls.items() if (found := made & PICKLING_CALLS)} == {}
 
 
-@pytest.mark.parametrize(("text", "package", "expected"), [
-    ("import prefect.flows", "saec.data", {"prefect.flows"}),
-    ("def f():\n    from flows import hourly", "saec.data", {"flows.hourly"}),
-    ("from ..store import versions", "saec.data", {"saec.store.versions"}),
-    ("from . import batches", "saec.data", {"saec.data.batches"}),
-])
+@pytest.mark.parametrize(
+    ("text", "package", "expected"),
+    [
+        ("import prefect.flows", "saec.data", {"prefect.flows"}),
+        ("def f():\n    from flows import hourly", "saec.data", {"flows.hourly"}),
+        ("from ..store import versions", "saec.data", {"saec.store.versions"}),
+        ("from . import batches", "saec.data", {"saec.data.batches"}),
+    ],
+)
 def test_imports_are_found_wherever_they_stand(text, package, expected):
     """Imports inside functions and relative ones are seen too, so the tests above cannot pass by not looking."""
     assert set(imported(ast.parse(text), package)) == expected

@@ -113,16 +113,37 @@ FAULTS = [
     quarantined("37 fewer rows than promised", lambda d: d.promise(rows=10**6), "corrupt", "part-0", "rows"),
     held("38 no rows", lambda d: d.write(d.table.slice(0, 0)), "empty"),
     quarantined("39 column missing", lambda d: d.write(d.table.drop_columns("device")), "schema", "device"),
-    quarantined("39 column renamed", lambda d: d.write(d.table.rename_columns({"device": "devices"})), "schema",
-                "'device' is missing", "did you mean 'devices'"),
-    quarantined("39 column too many", lambda d: d.write(d.table.append_column("extra", d.table["device"])), "schema",
-                "extra", "ignore_extra_columns"),
-    quarantined("40 ids as floats", lambda d: d.column("user_id", d.table["user_id"].cast(pa.float64())), "dtype",
-                "user_id", "double"),
-    quarantined("40 labels as text", lambda d: d.column("clicked", d.table["clicked"].cast(pa.string())), "dtype",
-                "clicked"),
-    quarantined("40 days for times", lambda d: d.column("event_time", d.table["event_time"].cast(pa.date32())),
-                "dtype", "event_time", "no hour"),
+    quarantined(
+        "39 column renamed",
+        lambda d: d.write(d.table.rename_columns({"device": "devices"})),
+        "schema",
+        "'device' is missing",
+        "did you mean 'devices'",
+    ),
+    quarantined(
+        "39 column too many",
+        lambda d: d.write(d.table.append_column("extra", d.table["device"])),
+        "schema",
+        "extra",
+        "ignore_extra_columns",
+    ),
+    quarantined(
+        "40 ids as floats",
+        lambda d: d.column("user_id", d.table["user_id"].cast(pa.float64())),
+        "dtype",
+        "user_id",
+        "double",
+    ),
+    quarantined(
+        "40 labels as text", lambda d: d.column("clicked", d.table["clicked"].cast(pa.string())), "dtype", "clicked"
+    ),
+    quarantined(
+        "40 days for times",
+        lambda d: d.column("event_time", d.table["event_time"].cast(pa.date32())),
+        "dtype",
+        "event_time",
+        "no hour",
+    ),
     quarantined("41 nulls where none may be", lambda d: d.some("user_id", None, 20), "nulls", "user_id"),
     quarantined("41 mostly nulls", lambda d: d.some("site_domain", None, 1), "nulls", "site_domain"),
     quarantined("42 NaN", lambda d: d.some("price", float("nan"), 20), "non-finite", "price"),
@@ -140,6 +161,7 @@ def test_bad_delivery(site, fault):
     """The hour ends as it should and says why, nothing of the live model changes, and the next hour goes on."""
     fault.damage(Delivery(site))
     serving, seen = site.serving(), []
+
     class Ear(type(NOBODY)):
         def on_hour(self, row):
             seen.append(site.serving())
@@ -249,8 +271,20 @@ def test_burst_of_new_features_is_capped(site):
     assert users(after) - users(bad) < limit / 10
 
 
-ODD = ["nul\0inside", "\u202eright to left\u202c", "caf\u00e9", "cafe\u0301", "", " ", "\U0001f600", "x" * 2**20,
-       "../../etc/passwd", "'; DROP TABLE hours;--", "\ufeffbom", "a\nb"]
+ODD = [
+    "nul\0inside",
+    "\u202eright to left\u202c",
+    "caf\u00e9",
+    "cafe\u0301",
+    "",
+    " ",
+    "\U0001f600",
+    "x" * 2**20,
+    "../../etc/passwd",
+    "'; DROP TABLE hours;--",
+    "\ufeffbom",
+    "a\nb",
+]
 
 
 @pytest.mark.fault(52)

@@ -38,7 +38,10 @@ def test_an_unjoined_hour_is_learnt_as_the_joined_one(site, undisturbed):
     (row,) = site.advance(site.hours[NEXT])
     wanted = undisturbed.rows()[NEXT]
     assert (row.record["clicks"], row.record["rows"], row.record["contradicting"]) == (
-        clicks, wanted.record["rows"], clicks)
+        clicks,
+        wanted.record["rows"],
+        clicks,
+    )
     assert row.record["auc_served"] == wanted.record["auc_served"]
     assert row.record["auc_compressed"] == wanted.record["auc_compressed"]
     record = IngestRecord.load(site.folder / "workspace" / "hours" / row.hour.compact)

@@ -150,12 +150,15 @@ def test_files_that_hold_no_settings(refused, text, said):
 
 
 @pytest.mark.fault(73)
-@pytest.mark.parametrize("settings", [
-    changed("ledger", ["postgresql+psycopg://saec:canary@postgres/ledger"]),
-    changed("store", {"url": "s3://saec:canary@models/x"}),
-    "ledger: postgresql://x:can ary: canary@postgres/ledger\n",
-    "ledger: [postgresql://saec:canary@postgres/ledger\n",
-])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        changed("ledger", ["postgresql+psycopg://saec:canary@postgres/ledger"]),
+        changed("store", {"url": "s3://saec:canary@models/x"}),
+        "ledger: postgresql://x:can ary: canary@postgres/ledger\n",
+        "ledger: [postgresql://saec:canary@postgres/ledger\n",
+    ],
+)
 def test_no_message_shows_a_password(refused, settings):
     """A URL in the wrong place, or a line that is no YAML, is complained of without what it holds."""
     assert "canary" not in refused(settings)
@@ -179,21 +182,61 @@ def test_settings_are_frozen():
         config.seed = 2
 
 
-WITHOUT_EFFECT = {"workspace", "store", "ledger", "data.source", "data.version", "data.layout", "data.format",
-                  "data.absent_after", "data.due_after", "data.late", "data.frozen_after",
-                  "retention.versions", "retention.checkpoints", "alarms.notify", "alarms.quiet_minutes",
-                  "alarms.held_hours", "alarms.live_hours", "alarms.disk_free_gb", "report.slices",
-                  *(f"serving.{name}" for name in ServingConfig.model_fields)}
+WITHOUT_EFFECT = {
+    "workspace",
+    "store",
+    "ledger",
+    "data.source",
+    "data.version",
+    "data.layout",
+    "data.format",
+    "data.absent_after",
+    "data.due_after",
+    "data.late",
+    "data.frozen_after",
+    "retention.versions",
+    "retention.checkpoints",
+    "alarms.notify",
+    "alarms.quiet_minutes",
+    "alarms.held_hours",
+    "alarms.live_hours",
+    "alarms.disk_free_gb",
+    "report.slices",
+    *(f"serving.{name}" for name in ServingConfig.model_fields),
+}
 OTHER = {
-    "data.time_column": "t", "data.label_column": "c", "data.row_id_columns": ["row"], "data.hash_key": "k",
-    "data.source": "elsewhere", "fields": GOOD["fields"][:1] + GOOD["fields"][2:], "crosses": [],
-    "model.network": "deepfm", "model.hidden": [8], "training.precision": "bfloat16", "workspace": "w2",
-    "compression.codebook_precision": "float16", "compression.ratio": "auto", "store": "s", "ledger": "sqlite://",
-    "data.late": "fold", "compression.clusterer": "scikit-learn", "data.layout": "%Y/%m/%d/%H", "data.format": "csv",
-    "data.time_unit": "ms", "data.version": 3, "data.delimiter": ";", "data.header": ["c"],
-    "data.duplicates": "refuse", "data.weight_column": "w", "data.negative_sampling": 0.1,
-    "alarms.notify": "slack-webhook/on-call", "report.slices": [GOOD["fields"][0]["name"]],
-    "serving.host": "0.0.0.0", "serving.log": "l", "serving.cache": "c", "serving.api_key_file": "k",
+    "data.time_column": "t",
+    "data.label_column": "c",
+    "data.row_id_columns": ["row"],
+    "data.hash_key": "k",
+    "data.source": "elsewhere",
+    "fields": GOOD["fields"][:1] + GOOD["fields"][2:],
+    "crosses": [],
+    "model.network": "deepfm",
+    "model.hidden": [8],
+    "training.precision": "bfloat16",
+    "workspace": "w2",
+    "compression.codebook_precision": "float16",
+    "compression.ratio": "auto",
+    "store": "s",
+    "ledger": "sqlite://",
+    "data.late": "fold",
+    "compression.clusterer": "scikit-learn",
+    "data.layout": "%Y/%m/%d/%H",
+    "data.format": "csv",
+    "data.time_unit": "ms",
+    "data.version": 3,
+    "data.delimiter": ";",
+    "data.header": ["c"],
+    "data.duplicates": "refuse",
+    "data.weight_column": "w",
+    "data.negative_sampling": 0.1,
+    "alarms.notify": "slack-webhook/on-call",
+    "report.slices": [GOOD["fields"][0]["name"]],
+    "serving.host": "0.0.0.0",
+    "serving.log": "l",
+    "serving.cache": "c",
+    "serving.api_key_file": "k",
 }
 
 
@@ -231,8 +274,12 @@ def test_the_digest_covers_what_changes_a_version_and_nothing_else(path):
 
 def test_every_knob_is_described():
     """The line beneath a knob is its documentation."""
-    undescribed = [f"{section.__name__}.{name}" for section in [Config, *Section.__subclasses__()]
-                   for name, field in section.model_fields.items() if not field.description]
+    undescribed = [
+        f"{section.__name__}.{name}"
+        for section in [Config, *Section.__subclasses__()]
+        for name, field in section.model_fields.items()
+        if not field.description
+    ]
     assert [name for name in undescribed if name.partition(".")[2] not in ("fields", *SECTIONS)] == []
 
 

@@ -16,8 +16,12 @@ from saec.hours import Hour
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 HOUR = Hour.parse("2026-01-01T00")
-IS_OF_TYPE = {"int": pa.types.is_integer, "float": pa.types.is_floating, "string": pa.types.is_string,
-              "bool": pa.types.is_boolean}
+IS_OF_TYPE = {
+    "int": pa.types.is_integer,
+    "float": pa.types.is_floating,
+    "string": pa.types.is_string,
+    "bool": pa.types.is_boolean,
+}
 
 
 def written_columns(name: str) -> pa.Schema:
@@ -61,8 +65,11 @@ def test_every_fields_type_is_that_of_its_column(shipped):
     """An int field reads integers, a string field strings, a list field lists of them."""
     name, config = shipped
     columns = written_columns(name)
-    wrong = [field.name for field in config.fields
-             if field.source_column and not holds(field, columns.field(field.source_column).type)]
+    wrong = [
+        field.name
+        for field in config.fields
+        if field.source_column and not holds(field, columns.field(field.source_column).type)
+    ]
     assert wrong == []
 
 

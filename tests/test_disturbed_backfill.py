@@ -60,8 +60,14 @@ class Place:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Type a command."""
         command = [sys.executable, "-m", "saec.cli.main", *words, "--config", str(self.folder / "settings.yaml")]
-        return subprocess.Popen([*command, "--json"], cwd=self.root, env=os.environ | {"PYTHONPATH": str(self.root)},
-                                text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*command, "--json"],
+            cwd=self.root,
+            env=os.environ | {"PYTHONPATH": str(self.root)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
 
     def run(self, *words: str, code: int | None = None) -> Any:
         """Type a command and wait for its answer."""
@@ -122,8 +128,12 @@ def test_disturbed_backfill_ends_as_an_undisturbed_one(places):
     """Failed in the middle, paused, killed and resumed: the same bytes; and the dry run had told the truth."""
     undisturbed, disturbed = places
     plan = undisturbed.run("backfill", *REDO, "--dry-run")
-    told = {str(hour) for item in plan["plan"] if item["action"] == "do"
-            for hour in hour_range(Hour.parse(item["hour"]), Hour.parse(item["last"]))}
+    told = {
+        str(hour)
+        for item in plan["plan"]
+        if item["action"] == "do"
+        for hour in hour_range(Hour.parse(item["hour"]), Hour.parse(item["last"]))
+    }
     started = time.monotonic()
     done = undisturbed.run("backfill", *REDO)
     seconds = time.monotonic() - started
@@ -133,8 +143,10 @@ def test_disturbed_backfill_ends_as_an_undisturbed_one(places):
     stood, good = disturbed.rows(), hour_file(disturbed.data, BROKEN).read_bytes()
     hour_file(disturbed.data, BROKEN).write_bytes(good[:-1])
     assert "STOPPED" in disturbed.run("backfill", *REDO, code=3)["note"]
-    assert (disturbed.status()["state"], disturbed.status()["done"]) == ("STOPPED", len(
-        [hour for hour in told if hour < str(BROKEN)]))
+    assert (disturbed.status()["state"], disturbed.status()["done"]) == (
+        "STOPPED",
+        len([hour for hour in told if hour < str(BROKEN)]),
+    )
     assert disturbed.rows() == stood, "what stands is as it was"
     hour_file(disturbed.data, BROKEN).write_bytes(good)
 
@@ -152,8 +164,11 @@ def test_disturbed_backfill_ends_as_an_undisturbed_one(places):
     disturbed.run("backfill", "--resume")
     assert disturbed.status() == {}
     assert [(row.hour, row.state, row.version, row.learnt) for row in disturbed.rows()] == [
-        (row.hour, row.state, row.version, row.learnt) for row in undisturbed.rows()]
+        (row.hour, row.state, row.version, row.learnt) for row in undisturbed.rows()
+    ]
     assert disturbed.rows() != stood
     assert disturbed.left() == undisturbed.left()
-    print(f"\n{len(told)} hours: dry run {plan['total']['seconds']:.0f} s, took {seconds:.0f} s; equal bytes in "  # noqa: T201
-          f"{len(disturbed.left())} files")
+    print(  # noqa: T201
+        f"\n{len(told)} hours: dry run {plan['total']['seconds']:.0f} s, took {seconds:.0f} s; equal bytes in "
+        f"{len(disturbed.left())} files"
+    )

@@ -27,8 +27,22 @@ TELLTALES = (
 )
 """Paths of a machine, and package registries."""
 HOST = re.compile(r"\w+://(?:[^\s/@\"'`]*@)?([\w-]+(?:\.[\w-]+)*)")
-HOSTS = {"127.0.0.1", "0.0.0.0", "localhost", "server", "postgres", "store", "models", "host", "bucket", "x",
-         "www.apache.org", "db", "saec", "CATALOG"}
+HOSTS = {
+    "127.0.0.1",
+    "0.0.0.0",
+    "localhost",
+    "server",
+    "postgres",
+    "store",
+    "models",
+    "host",
+    "bucket",
+    "x",
+    "www.apache.org",
+    "db",
+    "saec",
+    "CATALOG",
+}
 
 
 def name_of(path: Path) -> str:
@@ -51,8 +65,13 @@ def files() -> list[Path]:
     """Every file of the project, also those not committed yet."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a checkout, so nobody knows which files are the project's")
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                            capture_output=True, check=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -138,8 +157,18 @@ def test_every_command_of_the_readme_exists(words):
     check_command(words)
 
 
-@pytest.mark.parametrize("words", [["saec", "rum"], ["saec", "run", "--hours"], ["saec", "import"], ["make", "runn"],
-                                   ["python", "-m", "flows.nightly"], ["curl", "x"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["saec", "rum"],
+        ["saec", "run", "--hours"],
+        ["saec", "import"],
+        ["make", "runn"],
+        ["python", "-m", "flows.nightly"],
+        ["curl", "x"],
+    ],
+    ids=" ".join,
+)
 def test_unknown_commands_are_found(words):
     """The test above cannot pass by not looking."""
     with pytest.raises(AssertionError):
@@ -162,11 +191,18 @@ def test_every_name_in_the_documents_exists(path):
     assert not [name for name in dotted if not exists(name)] + [name for name in files if not (ROOT / name).exists()]
 
 
-@pytest.mark.parametrize(("name", "there"), [
-    ("saec.hours.Hour.parse", True), ("saec.data", True), ("saec.errors.HourHeld", True),
-    ("saec.schedule.lease.LEASE_SECONDS", True),
-    ("saec.hours.Hour.guess", False), ("saec.nothing", False), ("saec.errors.Nothing", False),
-])
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("saec.hours.Hour.parse", True),
+        ("saec.data", True),
+        ("saec.errors.HourHeld", True),
+        ("saec.schedule.lease.LEASE_SECONDS", True),
+        ("saec.hours.Hour.guess", False),
+        ("saec.nothing", False),
+        ("saec.errors.Nothing", False),
+    ],
+)
 def test_names_are_looked_up(name, there):
     """Modules, classes, methods and constants are told from names that are none."""
     assert exists(name) is there
@@ -204,7 +240,9 @@ def test_nothing_tells_of_the_machine(files):
     assert not {name: found for name, found in told.items() if found and name != name_of(Path(__file__))}
 
 
-@pytest.mark.parametrize("text", ["cd /work/main", "'/home/ann/x'", "see https://pypi.org/simple", "http://10.0.0.7:80"])
+@pytest.mark.parametrize(
+    "text", ["cd /work/main", "'/home/ann/x'", "see https://pypi.org/simple", "http://10.0.0.7:80"]
+)
 def test_telltales_are_found(text):
     """The test above cannot pass by not looking."""
     assert telltales(text)

@@ -120,9 +120,16 @@ def test_sha256_of_a_file(tmp_path):
 
 
 @pytest.mark.fault(24, 25)
-@pytest.mark.parametrize(("code", "reason"), [(errno.ENOSPC, "disk-full"), (errno.EROFS, "permission"),
-                                              (errno.EIO, "io"), (errno.EXDEV, "other-file-system"),
-                                              (errno.ENOENT, "store")])
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (errno.ENOSPC, "disk-full"),
+        (errno.EROFS, "permission"),
+        (errno.EIO, "io"),
+        (errno.EXDEV, "other-file-system"),
+        (errno.ENOENT, "store"),
+    ],
+)
 def test_operating_system_errors_get_a_reason(code, reason):
     """An OSError becomes a StoreError that names the reason, the action and the path."""
     message = r"cannot write codes: .* at /x/codes"

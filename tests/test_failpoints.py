@@ -22,14 +22,22 @@ for turn in range(3):
 def run(**environment):
     """A process that reaches two places three times; its exit code and what it said before."""
     clean = {name: value for name, value in os.environ.items() if name != failpoints.VARIABLE}
-    ended = subprocess.run([sys.executable, "-c", SCRIPT], env=clean | environment, capture_output=True, text=True,
-                           check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=clean | environment, capture_output=True, text=True, check=False
+    )
     return ended.returncode, ended.stdout.split()
 
 
-@pytest.mark.parametrize(("spec", "code", "turns"), [
-    (None, 0, 3), ("a.b:kill", -signal.SIGKILL, 1), ("c:exit@2", 1, 2), ("a.b:kill@4", 0, 3), ("elsewhere:kill", 0, 3),
-])
+@pytest.mark.parametrize(
+    ("spec", "code", "turns"),
+    [
+        (None, 0, 3),
+        ("a.b:kill", -signal.SIGKILL, 1),
+        ("c:exit@2", 1, 2),
+        ("a.b:kill@4", 0, 3),
+        ("elsewhere:kill", 0, 3),
+    ],
+)
 def test_a_process_ends_where_it_is_told_to(spec, code, turns):
     """At the named place, the Nth time it is reached; without the variable, nowhere."""
     assert run(**({failpoints.VARIABLE: spec} if spec else {})) == (code, [*map(str, range(turns))])

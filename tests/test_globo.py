@@ -57,4 +57,5 @@ def test_compression_is_real(rows, pipeline):
     last = next(row for row in reversed(rows) if row.version)
     folder = open_store(pipeline.config.store_url).open(last.version)
     assert last.record["bytes_compressed"] == sum(
-        (folder / f"{name}.safetensors").stat().st_size for name in ("index", "codebooks"))
+        (folder / f"{name}.safetensors").stat().st_size for name in ("index", "codebooks")
+    )

@@ -20,10 +20,17 @@ def test_quickstart_comes_to_its_golden_figures(golden, tmp_path):
     assert moved(quickstart(tmp_path), golden["quickstart"]) == []
 
 
-@pytest.mark.parametrize(("name", "change", "told"), [
-    ("auc_version_served", -0.0061, True), ("auc_version_served", 0.0059, False), ("logloss_served", 0.021, True),
-    ("auc_compressed", -0.025, True), ("ratio_total", -5.0, True), ("ratio_total", 0.4, False),
-])
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("auc_version_served", -0.0061, True),
+        ("auc_version_served", 0.0059, False),
+        ("logloss_served", 0.021, True),
+        ("auc_compressed", -0.025, True),
+        ("ratio_total", -5.0, True),
+        ("ratio_total", 0.4, False),
+    ],
+)
 def test_what_moves_further_than_a_seed_is_told(golden, name, change, told):
     """A fall of the ratio from 32 to 27 or of 0.025 in AUC does not pass, one that a seed makes does."""
     found = copy.deepcopy(golden["quickstart"])

@@ -9,30 +9,44 @@ HOUR = Hour.parse("2026-01-02T05")
 
 
 @pytest.mark.case(6)
-@pytest.mark.parametrize(("pattern", "path"), [
-    ("date=%Y-%m-%d/hour=%H", "date=2026-01-02/hour=05/part-0.parquet"),
-    ("date=%Y-%m-%d/hour=%H", "date=2026-01-02/hour=5/part-0.parquet"),
-    ("date=%Y-%m-%d/hour=%H", "date=2026-1-2/hour=5/x"),
-    ("dt=%Y-%m-%d/hr=%H", "dt=2026-01-02/hr=05/a.csv"),
-    ("date=%Y%m%d/hour=%H", "date=20260102/hour=5/a.csv"),
-    ("year=%Y/month=%m/day=%d/hour=%H", "year=2026/month=1/day=2/hour=5/a.csv"),
-    ("%Y%m%d/%H", "20260102/05/a.csv"),
-    ("%Y%m%d%H/", "2026010205/a.csv"),
-    ("%Y.%m.%d.%H", "2026.01.02.05/a.csv"),
-    ("DATE=%Y-%m-%d/HOUR=%H/country=*/", "DATE=2026-01-02/HOUR=05/country=DE/a.csv"),
-    ("%Y-%m-%d/clicks-%Y%m%d-%H.jsonl.gz", "2026-01-02/clicks-20260102-05.jsonl.gz"),
-    ("clicks-%Y-%m-%dT%H*", "clicks-2026-01-02T05:00:00Z.parquet"),
-    ("%H/%d/%m/%Y", "05/02/01/2026/a.csv"),
-    ("100%%/%Y%m%d%H*", "100%/2026010205.csv"),
-])
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("date=%Y-%m-%d/hour=%H", "date=2026-01-02/hour=05/part-0.parquet"),
+        ("date=%Y-%m-%d/hour=%H", "date=2026-01-02/hour=5/part-0.parquet"),
+        ("date=%Y-%m-%d/hour=%H", "date=2026-1-2/hour=5/x"),
+        ("dt=%Y-%m-%d/hr=%H", "dt=2026-01-02/hr=05/a.csv"),
+        ("date=%Y%m%d/hour=%H", "date=20260102/hour=5/a.csv"),
+        ("year=%Y/month=%m/day=%d/hour=%H", "year=2026/month=1/day=2/hour=5/a.csv"),
+        ("%Y%m%d/%H", "20260102/05/a.csv"),
+        ("%Y%m%d%H/", "2026010205/a.csv"),
+        ("%Y.%m.%d.%H", "2026.01.02.05/a.csv"),
+        ("DATE=%Y-%m-%d/HOUR=%H/country=*/", "DATE=2026-01-02/HOUR=05/country=DE/a.csv"),
+        ("%Y-%m-%d/clicks-%Y%m%d-%H.jsonl.gz", "2026-01-02/clicks-20260102-05.jsonl.gz"),
+        ("clicks-%Y-%m-%dT%H*", "clicks-2026-01-02T05:00:00Z.parquet"),
+        ("%H/%d/%m/%Y", "05/02/01/2026/a.csv"),
+        ("100%%/%Y%m%d%H*", "100%/2026010205.csv"),
+    ],
+)
 def test_layouts_are_read(pattern, path):
     """Folders by other names, without leading zeros, nested otherwise, and files that say the hour themselves."""
     assert HourLayout(pattern).hour(path) == HOUR
 
 
-@pytest.mark.parametrize("path", [
-    "date=2026-02-30/hour=05/x", "date=2026-01-02/hour=24/x", "date=2026-01-02/hour=005/x", "date=2026-01-02/hour=05",
-    "date=2026-01-02/hour=05/more/x", "date=2026-01-02/hr=05/x", "date=2026-01-02/hour=٥/x", "x", ""])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "date=2026-02-30/hour=05/x",
+        "date=2026-01-02/hour=24/x",
+        "date=2026-01-02/hour=005/x",
+        "date=2026-01-02/hour=05",
+        "date=2026-01-02/hour=05/more/x",
+        "date=2026-01-02/hr=05/x",
+        "date=2026-01-02/hour=٥/x",
+        "x",
+        "",
+    ],
+)
 def test_look_alikes_are_not(path):
     """A day or hour that does not exist, another name, and another depth are no hour's place."""
     assert HourLayout("date=%Y-%m-%d/hour=%H").hour(path) is None
@@ -45,25 +59,43 @@ def test_numbers_said_twice_must_agree():
     assert layout.hour("2026-01-02/clicks-03-05.csv") is None
 
 
-@pytest.mark.parametrize(("pattern", "says"), [
-    ("date=%Y-%m-%d", "%H"), ("", "%Y"), ("%Y/%m/%d/%H%M", "not %M"), ("/%Y/%m/%d/%H", "single slashes"),
-    ("../%Y/%m/%d/%H", "below data.source"), ("%Y//%m-%d-%H", "single slashes")])
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("date=%Y-%m-%d", "%H"),
+        ("", "%Y"),
+        ("%Y/%m/%d/%H%M", "not %M"),
+        ("/%Y/%m/%d/%H", "single slashes"),
+        ("../%Y/%m/%d/%H", "below data.source"),
+        ("%Y//%m-%d-%H", "single slashes"),
+    ],
+)
 def test_patterns_that_tell_no_hour(pattern, says):
     """The message says what lacks, or what there is not."""
     with pytest.raises(ValueError, match=says):
         HourLayout(pattern)
 
 
-@pytest.mark.parametrize(("pattern", "files"), [
-    ("%Y/%m/%d/%H", False), ("%Y-%m-%d-%H.parquet", True), ("%Y-%m-%d-%H*", True), ("%Y-%m-%d-%H/*", True),
-    ("%Y-%m-%d-%H/country=*/", False), ("%Y.%m.%d.%H", False)])
+@pytest.mark.parametrize(
+    ("pattern", "files"),
+    [
+        ("%Y/%m/%d/%H", False),
+        ("%Y-%m-%d-%H.parquet", True),
+        ("%Y-%m-%d-%H*", True),
+        ("%Y-%m-%d-%H/*", True),
+        ("%Y-%m-%d-%H/country=*/", False),
+        ("%Y.%m.%d.%H", False),
+    ],
+)
 def test_whether_a_pattern_names_files(pattern, files):
     """A star or a file's ending in the last name makes it one of files; a slash after it one of folders."""
     assert HourLayout(pattern).names_files is files
 
 
-@pytest.mark.parametrize(("pattern", "level"), [
-    ("date=%Y-%m-%d/hour=%H", 1), ("%Y/%m/%d/%H", 3), ("%H/%Y%m%d", 2), ("x/%Y%m%d/%H/*", 2), ("%d/%Y/%H/%m", 4)])
+@pytest.mark.parametrize(
+    ("pattern", "level"),
+    [("date=%Y-%m-%d/hour=%H", 1), ("%Y/%m/%d/%H", 3), ("%H/%Y%m%d", 2), ("x/%Y%m%d/%H/*", 2), ("%d/%Y/%H/%m", 4)],
+)
 def test_where_a_day_ends(pattern, level):
     """Listing goes name by name until the day is known."""
     assert HourLayout(pattern).day_level == level
@@ -81,16 +113,32 @@ def test_span_of_numbers_known():
     february = {"Y": 2024, "m": 2}
     found = [span({"Y": 2024}), span(february), span(february | {"d": 29}), span({"Y": 2024, "d": 3})]
     assert [f"{first} {last}" for first, last in filter(None, found)] == [
-        "2024-01-01T00 2024-12-31T23", "2024-02-01T00 2024-02-29T23", "2024-02-29T00 2024-02-29T23",
-        "2024-01-01T00 2024-12-31T23"]
+        "2024-01-01T00 2024-12-31T23",
+        "2024-02-01T00 2024-02-29T23",
+        "2024-02-29T00 2024-02-29T23",
+        "2024-01-01T00 2024-12-31T23",
+    ]
     assert span({"Y": 2023, "m": 2, "d": 29}) is None
     assert span({"m": 3}) is not None
 
 
-@pytest.mark.parametrize(("name", "auto", "as_csv"), [
-    ("a.parquet", "parquet", None), ("a.PARQ", "parquet", None), ("a.pq", "parquet", None), ("a.csv", "csv", "csv"),
-    ("a.tsv.zst", "csv", "csv"), ("a.ndjson.gz", "jsonl", None), ("a.json", "jsonl", None), ("part-0", None, "csv"),
-    ("part-0.gz", None, "csv"), ("a.txt", None, "csv"), (".a.csv", None, None), ("_a.csv", None, None)])
+@pytest.mark.parametrize(
+    ("name", "auto", "as_csv"),
+    [
+        ("a.parquet", "parquet", None),
+        ("a.PARQ", "parquet", None),
+        ("a.pq", "parquet", None),
+        ("a.csv", "csv", "csv"),
+        ("a.tsv.zst", "csv", "csv"),
+        ("a.ndjson.gz", "jsonl", None),
+        ("a.json", "jsonl", None),
+        ("part-0", None, "csv"),
+        ("part-0.gz", None, "csv"),
+        ("a.txt", None, "csv"),
+        (".a.csv", None, None),
+        ("_a.csv", None, None),
+    ],
+)
 def test_formats_by_ending(name, auto, as_csv):
     """Endings tell the format; one that is set also takes names that tell none."""
     assert (data_format(name), data_format(name, "csv")) == (auto, as_csv)

@@ -34,10 +34,15 @@ def test_what_does_not_fit_is_told_by_kind(site):
         lease = pipeline.ledger.acquire("a run that died", 0)
         pipeline.ledger.begin(lease, site.hours[5], "config")
     assert found(site) == {
-        ("unreachable", unknown), ("orphan", "versions/20260301T12-0123456789ab"), ("orphan", "notes.txt"),
-        ("altered", "releases/00000001.json"), ("missing", "releases/00000002.json"),
-        ("missing", f"checkpoint {original}"), ("altered", f"checkpoint {challenger}"),
-        ("orphan", f"hour {site.hours[5]}")}
+        ("unreachable", unknown),
+        ("orphan", "versions/20260301T12-0123456789ab"),
+        ("orphan", "notes.txt"),
+        ("altered", "releases/00000001.json"),
+        ("missing", "releases/00000002.json"),
+        ("missing", f"checkpoint {original}"),
+        ("altered", f"checkpoint {challenger}"),
+        ("orphan", f"hour {site.hours[5]}"),
+    }
 
 
 def test_an_hour_that_was_never_released_is_told(site):
@@ -76,4 +81,5 @@ def test_a_version_set_aside_is_made_again(site, undisturbed):
     site.backfill(old.hour, old.hour, "all")
     assert site.store.verify(old.version) == []
     assert site.digests(of=old.version) == undisturbed.digests(of=old.version) | {
-        name: sha for name, sha in site.digests(of=old.version).items() if name.startswith("set-aside/")}
+        name: sha for name, sha in site.digests(of=old.version).items() if name.startswith("set-aside/")
+    }

@@ -51,6 +51,7 @@ def ledger(url, clock):
     yield ledger
     if "SAEC_TEST_LEDGER" in os.environ:
         from saec.ledger.tables import Table  # noqa: PLC0415
+
         Table.metadata.drop_all(ledger._engine)
     ledger.close()
 
@@ -70,16 +71,30 @@ def test_an_hour_from_beginning_to_end(ledger, lease, clock):
     """Every field that a run reports comes back, as a frozen value, after the ledger is opened again too."""
     assert ledger.get(HOUR) is None
     begun = ledger.begin(lease, HOUR, "config")
-    assert (begun.state, begun.attempts, begun.fence, begun.stage, begun.started_at) == (
-        "RUNNING", 1, 1, "", clock.now)
+    assert (begun.state, begun.attempts, begun.fence, begun.stage, begun.started_at) == ("RUNNING", 1, 1, "", clock.now)
     ledger.stage(lease, HOUR, "train")
     assert ledger.get(HOUR).stage == "train"
     clock.move(2.5)
-    row = ledger.finish(lease, HOUR, "PUBLISHED", "passed", message="better", input_digest="in", parent=HOUR - 1,
-                        checkpoint="after", version="v", record={"auc": 0.7})
+    row = ledger.finish(
+        lease,
+        HOUR,
+        "PUBLISHED",
+        "passed",
+        message="better",
+        input_digest="in",
+        parent=HOUR - 1,
+        checkpoint="after",
+        version="v",
+        record={"auc": 0.7},
+    )
     assert (row.hour, row.state, row.reason, row.message, row.stage) == (HOUR, "PUBLISHED", "passed", "better", "train")
     assert (row.input_digest, row.config_digest, row.parent, row.checkpoint, row.version) == (
-        "in", "config", HOUR - 1, "after", "v")
+        "in",
+        "config",
+        HOUR - 1,
+        "after",
+        "v",
+    )
     assert (row.finished_at, row.seconds, row.record) == (clock.now, 2.5, {"auc": 0.7})
     assert ledger.get(HOUR) == row
     assert row.started_at.tzinfo is not None
@@ -210,10 +225,16 @@ def test_a_run_that_was_replaced_cannot_write(ledger, clock):
     ledger.stage(old, HOUR, "publish")  # expired but not replaced: nobody else can have written
     new = ledger.acquire("run 2", seconds=60)
     rows = ledger.rows()
-    writes = [lambda: ledger.begin(old, HOUR, "config"), lambda: ledger.stage(old, HOUR, "train"),
-              lambda: ledger.finish(old, HOUR, "FAILED"), lambda: ledger.mark_stale(old, HOUR - 1, "late data"),
-              lambda: ledger.delivered(old, HOUR, "mark"), lambda: ledger.renew(old, 60), lambda: ledger.release(old),
-              lambda: ledger.check(old)]
+    writes = [
+        lambda: ledger.begin(old, HOUR, "config"),
+        lambda: ledger.stage(old, HOUR, "train"),
+        lambda: ledger.finish(old, HOUR, "FAILED"),
+        lambda: ledger.mark_stale(old, HOUR - 1, "late data"),
+        lambda: ledger.delivered(old, HOUR, "mark"),
+        lambda: ledger.renew(old, 60),
+        lambda: ledger.release(old),
+        lambda: ledger.check(old),
+    ]
     for write in writes:
         with pytest.raises(LeaseLost, match="run 1 no longer holds lease 1: the ledger is now held by run 2"):
             write()
@@ -267,8 +288,15 @@ while done < 10:
 def test_processes_take_turns(tmp_path):
     """Three processes that open a new ledger at once and fight for its lease: every fencing number is given once."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    processes = [subprocess.Popen([sys.executable, "-c", TAKE_TURNS, url, f"process {index}", str(HOUR)],
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for index in range(3)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TAKE_TURNS, url, f"process {index}", str(HOUR)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(3)
+    ]
     said = [process.communicate(timeout=60) for process in processes]
     assert [errors for _, errors in said] == [""] * 3
     assert sorted(int(fence) for output, _ in said for fence in output.split()) == list(range(1, 31))
@@ -279,9 +307,11 @@ def test_processes_take_turns(tmp_path):
 def test_a_killed_run_blocks_nobody_longer_than_its_lease(tmp_path):
     """A process killed in the middle of an hour leaves it RUNNING; when its lease expires the next run begins again."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    script = ("import os, signal, sys; from saec.hours import Hour; from saec.ledger import Ledger\n"
-              "ledger = Ledger(sys.argv[1]); lease = ledger.acquire('killed', seconds=0.01)\n"
-              "ledger.begin(lease, Hour.parse('2017-10-01T03'), 'config'); os.kill(os.getpid(), signal.SIGKILL)")
+    script = (
+        "import os, signal, sys; from saec.hours import Hour; from saec.ledger import Ledger\n"
+        "ledger = Ledger(sys.argv[1]); lease = ledger.acquire('killed', seconds=0.01)\n"
+        "ledger.begin(lease, Hour.parse('2017-10-01T03'), 'config'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
     subprocess.run([sys.executable, "-c", script, url], check=False)
     ledger = Ledger(url, clock=lambda: datetime.now(UTC) + timedelta(seconds=1))
     assert ledger.get(HOUR).state == "RUNNING"
@@ -299,9 +329,16 @@ def test_a_newer_ledger_is_refused(tmp_path):
     assert caught.value.reason == "schema-version"
 
 
-@pytest.mark.parametrize("url", ["postgres//ann:canary-secret@host/db", "postgresql://ann:canary-secret@host:port/db",
-                                 "nosuch://ann:canary-secret@host/db", "sqlite:////proc/no/such?password=canary-secret",
-                                 "postgresql+psycopg://ann:canary-secret@127.0.0.1:9/db?password=canary-secret"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres//ann:canary-secret@host/db",
+        "postgresql://ann:canary-secret@host:port/db",
+        "nosuch://ann:canary-secret@host/db",
+        "sqlite:////proc/no/such?password=canary-secret",
+        "postgresql+psycopg://ann:canary-secret@127.0.0.1:9/db?password=canary-secret",
+    ],
+)
 def test_no_password_is_ever_shown(url):
     """However a URL is unusable, neither the message nor its chained causes hold the password."""
     with pytest.raises(LedgerError) as caught:
@@ -338,9 +375,11 @@ def test_an_older_ledger_is_brought_up_to_date(tmp_path):
     trained(first, first.acquire("run 1", seconds=0), HOUR)
     first.close()
     with sqlite3.connect(path) as connection:
-        connection.executescript("alter table hours drop column delivery; alter table lease drop column wanted_until; "
-                                 "drop table hours_aside; drop table pipeline; "
-                                 "drop table backfills; update schema_version set version = 1")
+        connection.executescript(
+            "alter table hours drop column delivery; alter table lease drop column wanted_until; "
+            "drop table hours_aside; drop table pipeline; "
+            "drop table backfills; update schema_version set version = 1"
+        )
     ids = set()
     for _ in range(2):
         ledger = Ledger(f"sqlite:///{path}")

@@ -100,8 +100,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.state[hour] = "RUNNING"
         dead, self.lease = self.lease, self.ledger.acquire("next run", 3600, dead=self.lease.fence)
         assert self.lease.fence == dead.fence + 1
-        for late in (lambda: self.ledger.finish(dead, hour, "PUBLISHED"), lambda: self.ledger.begin(dead, hour, "x"),
-                     lambda: self.ledger.mark_stale(dead, FIRST, "x"), lambda: self.ledger.check(dead)):
+        for late in (
+            lambda: self.ledger.finish(dead, hour, "PUBLISHED"),
+            lambda: self.ledger.begin(dead, hour, "x"),
+            lambda: self.ledger.mark_stale(dead, FIRST, "x"),
+            lambda: self.ledger.check(dead),
+        ):
             with pytest.raises(LeaseLost):
                 late()
 
@@ -124,8 +128,12 @@ class LedgerMachine(RuleBasedStateMachine):
         """An hour of a backfill is one of those that were asked for, or goes on from one."""
         assert planned.hour in self.there
         state = self.state.get(planned.hour)
-        about = {"missing": state in (None, "RUNNING", "HELD"), "failed": state in ("FAILED", "QUARANTINED", "RUNNING"),
-                 "stale": planned.hour in self.stale, "all": True}
+        about = {
+            "missing": state in (None, "RUNNING", "HELD"),
+            "failed": state in ("FAILED", "QUARANTINED", "RUNNING"),
+            "stale": planned.hour in self.stale,
+            "all": True,
+        }
         assert about[only] or planned.chained
 
     @invariant()
@@ -138,7 +146,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {row.hour: row.state for row in rows} == self.state
         assert {row.hour: row.attempts for row in rows} == self.begun
         assert {row.hour for row in rows if row.stale_because} >= self.stale - {
-            hour for hour, state in self.state.items() if state == "RUNNING"}
+            hour for hour, state in self.state.items() if state == "RUNNING"
+        }
         fences = [row.fence for row in rows if row.state == "RUNNING"]
         assert all(fence <= self.lease.fence for fence in fences)
 
@@ -147,5 +156,9 @@ class LedgerMachine(RuleBasedStateMachine):
 @pytest.mark.fault(35, 46)
 def test_the_ledger_is_as_a_model_says():
     """Ticks, late data, deaths, failures and backfills, in any order."""
-    run_state_machine_as_test(LedgerMachine, settings=settings(
-        max_examples=examples(60), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)))
+    run_state_machine_as_test(
+        LedgerMachine,
+        settings=settings(
+            max_examples=examples(60), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -48,10 +48,12 @@ def test_an_hour_is_told_step_by_step(written, fresh):
 
 def test_the_version_is_said_once_it_is_known(written):
     """Lines before a version know none; the step that made it and the end of the hour name it; later lines do not."""
+
     @hour_logged
     def do(hour: Hour) -> HourRow:
         step_begun("publish")
         return row("PUBLISHED", version="v-1", record={}, seconds=3.0)
+
     do(HOUR)
     logging.getLogger("saec.other").warning("between hours")
     told = written()
@@ -106,7 +108,13 @@ def test_another_form_is_refused(monkeypatch):
 
 def test_a_command_says_so_in_one_line(root):
     """To the command line a wrong value is wrong usage, not a traceback."""
-    said = subprocess.run([sys.executable, "-m", "saec.cli.main", "status"], cwd=root, text=True,
-                          env=os.environ | {"SAEC_LOG": "loud"}, capture_output=True, check=False)
+    said = subprocess.run(
+        [sys.executable, "-m", "saec.cli.main", "status"],
+        cwd=root,
+        text=True,
+        env=os.environ | {"SAEC_LOG": "loud"},
+        capture_output=True,
+        check=False,
+    )
     assert said.returncode == 2
     assert said.stderr.startswith("saec: SAEC_LOG must be")

@@ -65,13 +65,16 @@ def shell(site):
 
 
 @pytest.mark.case(1)
-@pytest.mark.parametrize(("field", "what", "said"), [
-    ("price", {"boundaries": EDGES}, "field 'price' is changed: boundaries were none, are [1.0, 2.0, 3.0, 5.0]"),
-    ("user_id", {"cap": 40}, "field 'user_id' is changed: cap was none, is 40"),
-    ("device", {"kind": "numeric"}, "field 'device' is changed: kind was categorical, is numeric"),
-    ("device", {"column": "item_id"}, "field 'device' is changed: column was device, is item_id"),
-    ("item_tags", {"max_values": 2}, "field 'item_tags': max_values was 4, is 2"),
-])
+@pytest.mark.parametrize(
+    ("field", "what", "said"),
+    [
+        ("price", {"boundaries": EDGES}, "field 'price' is changed: boundaries were none, are [1.0, 2.0, 3.0, 5.0]"),
+        ("user_id", {"cap": 40}, "field 'user_id' is changed: cap was none, is 40"),
+        ("device", {"kind": "numeric"}, "field 'device' is changed: kind was categorical, is numeric"),
+        ("device", {"column": "item_id"}, "field 'device' is changed: column was device, is item_id"),
+        ("item_tags", {"max_values": 2}, "field 'item_tags': max_values was 4, is 2"),
+    ],
+)
 def test_a_changed_definition_is_refused(site, undisturbed, field, what, said):
     """Nothing is learnt, the message has field, old, new and the way on; with the old settings it goes on."""
     config, serving = changed(site, field, **what), site.serving()
@@ -87,16 +90,28 @@ def test_a_changed_definition_is_refused(site, undisturbed, field, what, said):
 
 
 @pytest.mark.case(11)
-@pytest.mark.parametrize(("fields", "sections", "said"), [
-    (lambda fields: fields[1:], {}, "field 'user_id' is removed"),
-    (lambda fields: [*fields, {"name": "hour_of_day", "kind": "hour_of_day"}], {}, "field 'hour_of_day' is added"),
-    (lambda fields: [fields[1], fields[0], *fields[2:]], {}, "field 'item_id' is moved"),
-    (lambda fields: fields, {"crosses": []}, "field 'site_domain&device' is removed"),
-    (lambda fields: fields, {"data": {"hash_key": "x"}}, "field 'user_id' is changed: data.hash_key is another one"),
-    (lambda fields: fields, {"model": {"width": 8}}, "model.width was 4, is 8"),
-    (lambda fields: fields, {"model": {"network": "deepfm"}}, "model.network was dcnv2, is deepfm"),
-    (lambda fields: fields, {"data": {"label_column": "impression_id", "row_id_columns": []}}, "data.label_column was"),
-], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("fields", "sections", "said"),
+    [
+        (lambda fields: fields[1:], {}, "field 'user_id' is removed"),
+        (lambda fields: [*fields, {"name": "hour_of_day", "kind": "hour_of_day"}], {}, "field 'hour_of_day' is added"),
+        (lambda fields: [fields[1], fields[0], *fields[2:]], {}, "field 'item_id' is moved"),
+        (lambda fields: fields, {"crosses": []}, "field 'site_domain&device' is removed"),
+        (
+            lambda fields: fields,
+            {"data": {"hash_key": "x"}},
+            "field 'user_id' is changed: data.hash_key is another one",
+        ),
+        (lambda fields: fields, {"model": {"width": 8}}, "model.width was 4, is 8"),
+        (lambda fields: fields, {"model": {"network": "deepfm"}}, "model.network was dcnv2, is deepfm"),
+        (
+            lambda fields: fields,
+            {"data": {"label_column": "impression_id", "row_id_columns": []}},
+            "data.label_column was",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_what_differs_is_named_by_its_section(site, fields, sections, said):
     """Fields that come, go or move are told apart from sizes of the network, which nothing carries over."""
     message = refused(site, with_fields(site, fields(fields_of(site)), **sections))
@@ -104,13 +119,23 @@ def test_what_differs_is_named_by_its_section(site, fields, sections, said):
     assert ("begin a new workspace" in message) == (said.startswith(("model.", "data.label")))
 
 
-@pytest.mark.parametrize("sections", [
-    {"fields": "nullable"}, {"model": {"logit_cap": 4.0}}, {"training": {"batch_rows": 128}}, {"seed": 2},
-], ids=str)
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"fields": "nullable"},
+        {"model": {"logit_cap": 4.0}},
+        {"training": {"batch_rows": 128}},
+        {"seed": 2},
+    ],
+    ids=str,
+)
 def test_what_changes_no_meaning_goes_on(site, sections):
     """Contracts and knobs of training may change from hour to hour."""
-    config = changed(site, "user_id", nullable=True) if "fields" in sections else with_fields(
-        site, fields_of(site), **sections)
+    config = (
+        changed(site, "user_id", nullable=True)
+        if "fields" in sections
+        else with_fields(site, fields_of(site), **sections)
+    )
     (row,) = site.advance(site.hours[NEXT], config=config)
     assert row.state == "PUBLISHED"
 
@@ -136,13 +161,29 @@ def test_fields_come_go_change_and_move(site, shell):
     """One migration for all of it: the hour is learnt, kept features keep their rows, and the state then fits."""
     tags, price = (field for field in fields_of(site) if field["name"] in ("item_tags", "price"))
     others = [field for field in fields_of(site) if field["name"] in ("item_id", "device", "user_id")]
-    config = with_fields(site, [{"name": "day_of_week", "kind": "day_of_week"}, {**price, "boundaries": EDGES},
-                                {**tags, "max_values": 2}, *others[::-1]],
-                         crosses=[["device", "price"]], data={"ignore_extra_columns": True})
+    config = with_fields(
+        site,
+        [
+            {"name": "day_of_week", "kind": "day_of_week"},
+            {**price, "boundaries": EDGES},
+            {**tags, "max_values": 2},
+            *others[::-1],
+        ],
+        crosses=[["device", "price"]],
+        data={"ignore_extra_columns": True},
+    )
     told = migrate(shell, config)
     assert {name: change["what"] for name, change in told.items()} == {
-        "day_of_week": "added", "price": "changed", "item_tags": "moved", "device": "moved", "item_id": "moved",
-        "user_id": "moved", "device&price": "added", "site_domain": "removed", "site_domain&device": "removed"}
+        "day_of_week": "added",
+        "price": "changed",
+        "item_tags": "moved",
+        "device": "moved",
+        "item_id": "moved",
+        "user_id": "moved",
+        "device&price": "added",
+        "site_domain": "removed",
+        "site_domain&device": "removed",
+    }
     live, before = site.live, site.rows()[LAST].record
     row, after = site.advance(site.hours[-1], config=config)
     assert row.record["auc_served"] == answers(site, live, row)
@@ -166,16 +207,20 @@ def test_a_pure_change_of_order_changes_no_score(site, shell):
 def with_workspace(site: Site, config: Config) -> Config:
     """The same settings over another site's folders."""
     own = site.config()
-    return config.model_copy(update={"workspace": own.workspace,
-                                     "data": config.data.model_copy(update={"source": own.data.source})})
+    return config.model_copy(
+        update={"workspace": own.workspace, "data": config.data.model_copy(update={"source": own.data.source})}
+    )
 
 
 def test_a_renamed_column_may_be_kept(site, shell):
     """With --keep, a field whose column has another name goes on; a field of other buckets cannot be kept."""
     hour = site.hours[NEXT]
     table = pq.read_table(site.file(hour), partitioning=None)
-    write_hour(site.folder / "data", hour, table.rename_columns(
-        ["device_kind" if name == "device" else name for name in table.column_names]))
+    write_hour(
+        site.folder / "data",
+        hour,
+        table.rename_columns(["device_kind" if name == "device" else name for name in table.column_names]),
+    )
     config = changed(site, "device", column="device_kind")
     assert migrate(shell, config)["device"]["what"] == "changed"
     kept = migrate(shell, config, "--keep", "device")
@@ -228,7 +273,7 @@ def test_backfill_over_the_border_and_rollback(site, shell):
     migrate(shell, config)
     site.advance(site.hours[NEXT], config=config)
     redone = site.backfill(site.hours[3], site.hours[NEXT], "all", config=config, replace=True, promote=True)
-    assert [row.hour for row in redone] == site.hours[3:NEXT + 1]
+    assert [row.hour for row in redone] == site.hours[3 : NEXT + 1]
     assert all(row.checkpoint for row in redone)
     site.store.rollback(old, actor="a test", reason="better")
     (row,) = site.advance(site.hours[-1], config=config)

@@ -66,8 +66,15 @@ class Shop:
             Workspace._resident = None
             result = CliRunner().invoke(cli, words[1:], env=variables, catch_exceptions=False)
             return result.exit_code, result.output
-        done = subprocess.run(line, shell=True, env=environment(self.folder), text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            line,
+            shell=True,
+            env=environment(self.folder),
+            text=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         return done.returncode, done.stdout
 
     def all(self, *typed: str) -> None:
@@ -237,8 +244,12 @@ ELSEWHERE = {
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": "the tests of a server",
 }
 SERVED = {
-    "prefect server start", "saec deploy", 'saec deploy --cron "20 * * * *"', "saec deploy --config configs/shop.yaml",
-    "prefect deployment run hourly/shop", "python -m flows.health --config configs/shop.yaml",
+    "prefect server start",
+    "saec deploy",
+    'saec deploy --cron "20 * * * *"',
+    "saec deploy --config configs/shop.yaml",
+    "prefect deployment run hourly/shop",
+    "python -m flows.health --config configs/shop.yaml",
 }
 """Tried by test_what_needs_a_server."""
 
@@ -248,9 +259,13 @@ def test_the_table_is_the_document():
     assert {*lines(DOCUMENT)} == {*COMMANDS, *ELSEWHERE, *SERVED}
 
 
-@pytest.mark.parametrize(("line", "case"), [
-    pytest.param(line, case, id=line, marks=pytest.mark.slow if case.state in LONG else [])
-    for line, case in COMMANDS.items()])
+@pytest.mark.parametrize(
+    ("line", "case"),
+    [
+        pytest.param(line, case, id=line, marks=pytest.mark.slow if case.state in LONG else [])
+        for line, case in COMMANDS.items()
+    ],
+)
 def test_every_command_works(shop, line, case):
     """Typed in the state that it is meant for, it leaves with the exit code and says the word that it should."""
     case.state(shop)
@@ -279,7 +294,7 @@ def test_the_crontab_line_runs(shop):
     (shop.folder / ".venv" / "bin").symlink_to(shop.folder / "bin")
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     subprocess.run(line.replace("cd shop", f"cd {shop.folder}"), shell=True, env=bare, check=True, cwd="/")
-    assert [state for state, _ in shop.states()[LAST + 1:]] == ["PUBLISHED"] * 2
+    assert [state for state, _ in shop.states()[LAST + 1 :]] == ["PUBLISHED"] * 2
     assert '"level": "INFO"' in (shop.folder / "saec.log").read_text()
 
 
@@ -306,8 +321,15 @@ def test_what_needs_a_server(shop, address):
     def until(line: str, word: str) -> None:
         deadline, said = time.monotonic() + 120, ""
         while time.monotonic() < deadline:
-            said = subprocess.run(line, shell=True, env=variables, text=True, check=False, stdout=subprocess.PIPE,
-                                  stderr=subprocess.STDOUT).stdout
+            said = subprocess.run(
+                line,
+                shell=True,
+                env=variables,
+                text=True,
+                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            ).stdout
             if word in said:
                 return
             time.sleep(1)
@@ -316,8 +338,11 @@ def test_what_needs_a_server(shop, address):
     try:
         begin(f"prefect server start --port {port}")
         until(f"python -m flows.health --url http://{address}/api", "healthy: no pipeline")
-        for line, minute in (("saec deploy", ":05:"), ('saec deploy --cron "20 * * * *"', ":20:"),
-                             ("saec deploy --config configs/shop.yaml", ":05:")):
+        for line, minute in (
+            ("saec deploy", ":05:"),
+            ('saec deploy --cron "20 * * * *"', ":20:"),
+            ("saec deploy --config configs/shop.yaml", ":05:"),
+        ):
             begin(line)
             until("python -m flows.health --config configs/shop.yaml", minute)
             if line != "saec deploy --config configs/shop.yaml":
@@ -347,7 +372,7 @@ def constants(tree: ast.AST) -> Iterator[str]:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             given += [word.value for word in node.keywords if word.arg == "reason"]
             place = {"Published": 1, "Verdict": 1, "finish": 3}.get(name)
-            given += node.args[place:place + 1] if place else []
+            given += node.args[place : place + 1] if place else []
         elif isinstance(node, ast.Assign):
             names = [target.id for target in node.targets if isinstance(target, ast.Name)]
             values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
@@ -372,8 +397,12 @@ def test_reasons_of_outcomes_are_in_the_architecture_too():
     """Its table of the four outcomes names no reason that this document does not know."""
     architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     outcomes = architecture.partition("## The four outcomes")[2].partition("## ")[0]
-    named = {name for line in outcomes.splitlines() if line.startswith("|")
-             for name in re.findall(r"`([a-z-]+)`", line.rpartition("|")[0].rpartition("|")[2])}
+    named = {
+        name
+        for line in outcomes.splitlines()
+        if line.startswith("|")
+        for name in re.findall(r"`([a-z-]+)`", line.rpartition("|")[0].rpartition("|")[2])
+    }
     assert len(named) > 25
     assert not {name for name in named if f"`{name}`" not in DOCUMENT}
 

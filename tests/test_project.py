@@ -41,8 +41,9 @@ def entries(root, name):
     """Requirement and hashes of each entry of a lock file."""
     text = re.sub(r"^\s*#.*\n", "", (root / "requirements" / name).read_text(), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
-    return {Requirement(line.partition("--hash")[0]): re.findall(r"--hash=sha256:([0-9a-f]{64})\b", line)
-            for line in lines}
+    return {
+        Requirement(line.partition("--hash")[0]): re.findall(r"--hash=sha256:([0-9a-f]{64})\b", line) for line in lines
+    }
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,11 @@ def test_a_lock_names_no_host_and_no_path(root, name):
 
 def test_the_lock_satisfies_every_direct_dependency(direct, locked):
     """Ranges of pyproject.toml and the lock agree, so `make lock` was not forgotten."""
-    assert {str(need): locked.get(canonicalize_name(need.name)) for need in direct
-            if not need.specifier.contains(locked.get(canonicalize_name(need.name), Version("0")))} == {}
+    assert {
+        str(need): locked.get(canonicalize_name(need.name))
+        for need in direct
+        if not need.specifier.contains(locked.get(canonicalize_name(need.name), Version("0")))
+    } == {}
 
 
 def test_the_serving_lock_is_the_locks_own_part(root, project, locked):
@@ -108,8 +112,18 @@ def test_every_direct_dependency_is_justified(root, direct):
 def test_compose_file_follows_its_specification(root):
     """Docker Compose would accept the file."""
     check = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec",
-         str(root / "docker-compose.yml")], capture_output=True, text=True, check=False)
+        [
+            sys.executable,
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.compose-spec",
+            str(root / "docker-compose.yml"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert check.returncode == 0, check.stdout + check.stderr
 
 
@@ -124,8 +138,13 @@ def test_read_only_services_are_given_files_only(root, compose):
         for kind in ("configs", "secrets"):
             for item in service.get(kind, []) if service["read_only"] else []:
                 assert given[kind, item if isinstance(item, str) else item["source"]] == {"file"}, name
-    mounted = [source for service in compose["services"].values() for volume in service.get("volumes", [])
-               for source in [volume.partition(":")[0]] if source.startswith(".")]
+    mounted = [
+        source
+        for service in compose["services"].values()
+        for volume in service.get("volumes", [])
+        for source in [volume.partition(":")[0]]
+        if source.startswith(".")
+    ]
     assert "./ledger-database.sql" in mounted
     assert all((root / source).exists() for source in mounted)
 
@@ -137,8 +156,10 @@ def test_the_database_check_asks_both_databases(root, compose):
     assert test[0] == "CMD-SHELL"
     assert "pg_isready" not in test[1]
     assert "SELECT 1" in test[1]
-    made = {compose["services"]["postgres"]["environment"]["POSTGRES_DB"],
-            *re.findall(r"^CREATE DATABASE (\w+);", (root / "ledger-database.sql").read_text(), flags=re.MULTILINE)}
+    made = {
+        compose["services"]["postgres"]["environment"]["POSTGRES_DB"],
+        *re.findall(r"^CREATE DATABASE (\w+);", (root / "ledger-database.sql").read_text(), flags=re.MULTILINE),
+    }
     assert set(re.search(r"for database in ([\w ]+);", test[1])[1].split()) == made
 
 
@@ -152,8 +173,15 @@ def test_make_clean_leaves_the_workspace(root, tmp_path):
     (tmp_path / "build").mkdir()
 
     def make(target: str, said: str = "") -> int:
-        return subprocess.run(["make", "--always-make", target, f"INSTALLED={tmp_path / 'none'}"], cwd=tmp_path,
-                              input=said, text=True, capture_output=True, check=False).returncode
+        return subprocess.run(
+            ["make", "--always-make", target, f"INSTALLED={tmp_path / 'none'}"],
+            cwd=tmp_path,
+            input=said,
+            text=True,
+            capture_output=True,
+            check=False,
+        ).returncode
+
     assert make("clean") == 0
     assert kept.exists()
     assert not (tmp_path / "build").exists()
@@ -176,8 +204,10 @@ def test_compose_listens_on_loopback_only(compose):
 def test_compose_services_are_confined(root, compose):
     """No root, no capabilities, a read-only root file system, and a check that each service does its work."""
     stages = re.split(r"^FROM .* AS (\w+)$", (root / "Dockerfile").read_text(), flags=re.MULTILINE)
-    users = {stage: (re.findall(r"^USER (\w+)", text, flags=re.MULTILINE) or ["root"])[-1]
-             for stage, text in zip(stages[1::2], stages[2::2], strict=True)}
+    users = {
+        stage: (re.findall(r"^USER (\w+)", text, flags=re.MULTILINE) or ["root"])[-1]
+        for stage, text in zip(stages[1::2], stages[2::2], strict=True)
+    }
     for name, service in compose["services"].items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
@@ -214,16 +244,22 @@ def test_health_checks_ask_whether_hours_are_scheduled(compose):
 def test_the_store_shows_other_containers_its_gateway_only(compose):
     """SeaweedFS's master, volume server and filer hand out objects without a key; nothing is reported to its makers."""
     arguments = set(compose["services"]["store"]["command"].split())
-    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.ip.bind=0.0.0.0", "-filer.disableHttp",
-            "-master.telemetry=false"} <= arguments
+    assert {
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-s3.ip.bind=0.0.0.0",
+        "-filer.disableHttp",
+        "-master.telemetry=false",
+    } <= arguments
 
 
 @pytest.mark.fault(73)
 def test_compose_passwords_come_from_files(compose):
     """No password stands in the file or in a container's settings."""
     assert all(set(secret) == {"file"} for secret in compose["secrets"].values())
-    settings = [(name, str(value)) for service in compose["services"].values()
-                for name, value in service["environment"].items()]
+    settings = [
+        (name, str(value)) for service in compose["services"].values() for name, value in service["environment"].items()
+    ]
     assert not [name for name, _ in settings if re.search("PASSWORD|AUTH|SECRET", name) and not name.endswith("_FILE")]
     assert not [value for _, value in settings if re.search(r"://[^/@]*:[^/@]*@", value)]
 
@@ -233,8 +269,13 @@ def test_secrets_are_read_from_files(root, tmp_path):
     (tmp_path / "key").write_text("two words\n")
     run = [root / "with-secrets.sh", "sh", "-c", 'echo "$AWS_SECRET_ACCESS_KEY"']
     for named, code, said in ((tmp_path / "key", 0, "two words\n"), (tmp_path / "nothing", 1, "")):
-        ended = subprocess.run(run, env={"PATH": "/usr/bin:/bin", "AWS_SECRET_ACCESS_KEY_FILE": str(named)},
-                               capture_output=True, text=True, check=False)
+        ended = subprocess.run(
+            run,
+            env={"PATH": "/usr/bin:/bin", "AWS_SECRET_ACCESS_KEY_FILE": str(named)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (ended.returncode, ended.stdout) == (code, said)
 
 
@@ -242,8 +283,11 @@ def test_the_model_server_may_only_read(root, compose, tmp_path):
     """The store's identities: the pipeline's, and the server's, which cannot write; their file is the store's alone."""
     path = tmp_path / "identities.json"
     keys = {"AWS_ACCESS_KEY_ID": "saec", "AWS_SECRET_ACCESS_KEY": "w" * 48, "STORE_READER_KEY": "r" * 48}
-    subprocess.run([root / "store-identities.sh", "true"], check=True,
-                   env={"PATH": "/usr/bin:/bin", "STORE_IDENTITIES": str(path), **keys})
+    subprocess.run(
+        [root / "store-identities.sh", "true"],
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "STORE_IDENTITIES": str(path), **keys},
+    )
     assert path.stat().st_mode & 0o777 == 0o600
     pipeline, serving = json.loads(path.read_text())["identities"]
     assert pipeline["credentials"] == [{"accessKey": "saec", "secretKey": "w" * 48}]
@@ -259,8 +303,10 @@ def test_the_model_server_may_only_read(root, compose, tmp_path):
 def test_the_model_server_answers_from_the_standard_pipeline(root, compose):
     """Its store, row ids and log are those of configs/standard.yaml."""
     settings = yaml.safe_load((root / "configs" / "standard.yaml").read_text())
-    model = {name: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", str(value))
-             for name, value in compose["services"]["model"]["environment"].items()}
+    model = {
+        name: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", str(value))
+        for name, value in compose["services"]["model"]["environment"].items()
+    }
     assert model["SAEC_SERVER_STORE"] == settings["store"]
     assert model["SAEC_SERVER_ROW_IDS"].split() == settings["data"]["row_id_columns"]
     assert model["SAEC_SERVER_LOG"] == f"/app/{settings['serving']['log']}"

@@ -29,16 +29,29 @@ from saec.server.request_log import RequestLog
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 SERVE = "saec serve --config configs/shop.yaml --log workspace/scored --cache workspace/cache"
-SERVE_ALONE = ("python -m saec.server --store workspace/shop/store --row-id impression_id --log workspace/scored "
-               "--cache workspace/cache")
+SERVE_ALONE = (
+    "python -m saec.server --store workspace/shop/store --row-id impression_id --log workspace/scored "
+    "--cache workspace/cache"
+)
 SERVE_TOGETHER = "saec serve --workers 4 --config configs/shop.yaml --cache workspace/cache"
 ELSEWHERE = {
     "python -m pip install --require-hashes --no-deps --requirement requirements/serving.txt": "the image's recipe",
-    SERVE: "what the other lines ask", SERVE_ALONE: "the same", SERVE_TOGETHER: "the same",
+    SERVE: "what the other lines ask",
+    SERVE_ALONE: "the same",
+    SERVE_TOGETHER: "the same",
     "python -m saec.build_kernel": "it would build into the checkout; tests/serving/test_compiled.py builds elsewhere",
 }
-ANSWERS = ('"ready":true', r'"scores":\[0\.\d+\]', r'"scores":\[0\.\d+,0\.\d+\]', "did you mean 'user_id'",
-           "held: nothing is published", "fixed in the app", "report.html", '"failed": 0', "as ONNX")
+ANSWERS = (
+    '"ready":true',
+    r'"scores":\[0\.\d+\]',
+    r'"scores":\[0\.\d+,0\.\d+\]',
+    "did you mean 'user_id'",
+    "held: nothing is published",
+    "fixed in the app",
+    "report.html",
+    '"failed": 0',
+    "as ONNX",
+)
 """What each line answers, in the document's order."""
 
 
@@ -106,8 +119,9 @@ def environment(shop: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def served(line: str, port: int, variables: dict[str, str]) -> Iterator[None]:
     """The server, started by a line of the document, until it is ready."""
-    process = subprocess.Popen(f"exec {line} --port {port}", shell=True, env=variables, start_new_session=True,
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        f"exec {line} --port {port}", shell=True, env=variables, start_new_session=True, stderr=subprocess.DEVNULL
+    )
     ready = f"curl --silent --fail http://127.0.0.1:{port}/readyz"
     try:
         deadline = time.monotonic() + 30
@@ -138,8 +152,15 @@ def test_every_command_answers(shop):
             typed = line.replace("8080", str(port)).replace("VERSION", before).replace("NEXT", live)
             if "benchmarks.load" in typed:
                 typed = typed.replace("--seconds 5", f"--seconds 0.5 --url http://127.0.0.1:{port}")
-            ended = subprocess.run(typed, shell=True, env=variables, text=True, check=False, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT)
+            ended = subprocess.run(
+                typed,
+                shell=True,
+                env=variables,
+                text=True,
+                check=False,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
             said = " ".join(ended.stdout.split())
             assert ended.returncode == 0, f"{typed}: {said}"
             assert re.search(wanted, said), f"{typed}: {said}"
@@ -161,8 +182,12 @@ def refusals() -> Iterator[tuple[int, str]]:
 def test_every_refusal_is_in_the_table():
     """Whatever the server refuses with, the document says what to do."""
     rows = re.findall(r"^\| (\d{3}(?:, \d{3})*) \| ([^|]*) \|", DOCUMENT, flags=re.MULTILINE)
-    told = {(int(status), reason) for statuses, reasons in rows for status in statuses.split(", ")
-            for reason in re.findall(r"`([\w-]+)`", reasons)}
+    told = {
+        (int(status), reason)
+        for statuses, reasons in rows
+        for status in statuses.split(", ")
+        for reason in re.findall(r"`([\w-]+)`", reasons)
+    }
     assert len({*refusals()}) > 8
     assert {*refusals()} <= told
     limits = ServingConfig()
@@ -180,12 +205,13 @@ def test_every_metric_is_in_the_table(tmp_path):
     section = DOCUMENT.partition("## Metrics")[2].partition("## ")[0]
     rows = re.findall(r"^\| (saec_[^|]*)\|", section, flags=re.MULTILINE)
     told = {name for row in rows for name in row.strip().split(", ")}
-    while_live = {"saec_server_live_version_" + name for name in ("info", "since_timestamp_seconds", "age_seconds",
-                                                                  "from_cache", "held")}
+    while_live = {
+        "saec_server_live_version_" + name
+        for name in ("info", "since_timestamp_seconds", "age_seconds", "from_cache", "held")
+    }
     assert told == given | while_live | {"saec_server_last_poll_timestamp_seconds"}
     monitoring = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     (rules,) = yaml.safe_load(blocks("yaml")[0])["groups"]
     for rule in rules["rules"]:
         for name in re.findall(r"saec_\w+", rule["expr"]):
             assert name.removesuffix("_bucket") in told or f"{name}" in monitoring, name
-

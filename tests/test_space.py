@@ -103,6 +103,7 @@ def on_small_disk(done, tmp_path, monkeypatch):
             serving = site.serving()
             (row,) = site.advance(site.hours[NEXT], config=config)
             yield site, row, serving
+
     return prepared
 
 

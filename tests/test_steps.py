@@ -31,9 +31,11 @@ class Killed(BaseException):
 
 def in_own_process(_, step):
     """The step as a fresh process would do it: nothing is in memory but its arguments."""
+
     def run(*args):
         Workspace._resident = None
         return step(*args)
+
     return run
 
 
@@ -45,8 +47,10 @@ def left(site) -> dict[str, str]:
 
 def outcomes(site) -> list[tuple]:
     """What the ledger says of each hour that must not depend on how often or where it was run."""
-    return [(row.hour, row.state, row.reason, row.version, row.checkpoint, row.parent, row.input_digest)
-            for row in site.rows()]
+    return [
+        (row.hour, row.state, row.reason, row.version, row.checkpoint, row.parent, row.input_digest)
+        for row in site.rows()
+    ]
 
 
 def assert_as_undisturbed(site, undisturbed) -> None:
@@ -59,6 +63,7 @@ def assert_as_undisturbed(site, undisturbed) -> None:
 def test_six_steps_in_order(site):
     """Every hour goes through the six steps in order; each is announced, timed, and noted in the ledger."""
     told = []
+
     class Ear(type(NOBODY)):
         def on_step(self, hour, step):
             told.append((hour, step))
@@ -97,8 +102,13 @@ def test_another_process_gives_the_same_bytes(site, undisturbed, root):
         "with pipeline.leased() as lease: pipeline.run(lease, pipeline.due(Hour.parse(sys.argv[2]) + 1))\n"
     )
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
-    subprocess.run([sys.executable, "-c", script, str(settings), str(site.hours[-1])], check=True, cwd=root,
-                   env={**os.environ, "PYTHONHASHSEED": seed}, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", script, str(settings), str(site.hours[-1])],
+        check=True,
+        cwd=root,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        timeout=60,
+    )
     assert outcomes(site) == outcomes(undisturbed)
     assert left(site) == left(undisturbed)
 
@@ -118,11 +128,18 @@ def test_each_step_runs_in_a_process_of_its_own(site, undisturbed):
     assert left(site) == left(undisturbed)
 
 
-@pytest.mark.parametrize("killed_after", [
-    None, "train", "publish",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("ingest", "cluster", "retrain", "gate"))])
+@pytest.mark.parametrize(
+    "killed_after",
+    [
+        None,
+        "train",
+        "publish",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ingest", "cluster", "retrain", "gate")),
+    ],
+)
 def test_killed_between_steps_converges(site, undisturbed, killed_after):
     """A run that dies before the first step, or right after any, is taken up by the next: same version, same state."""
+
     def deadly(name, step):
         def run(*args):
             if killed_after is None:
@@ -131,6 +148,7 @@ def test_killed_between_steps_converges(site, undisturbed, killed_after):
             if name == killed_after:
                 raise Killed
             return result
+
         return run
 
     serving = site.serving()
@@ -164,13 +182,21 @@ def test_hour_folder_is_cleared(undisturbed):
         assert {"ingest.json", steps.SERVED_SCORES, steps.GATE_SCORES} <= names <= set(KEPT_FILES)
 
 
-@pytest.mark.parametrize(("after", "file", "damage"), [
-    ("ingest", "rows.safetensors", "altered"), ("train", "rows.safetensors", "gone"),
-    ("train", "at_cut.safetensors", "altered"), ("train", "served.safetensors", "gone"),
-    ("cluster", "codes.safetensors", "altered"),
-    ("gate", "version/network.safetensors", "altered"), ("gate", "version/index.safetensors", "gone")])
+@pytest.mark.parametrize(
+    ("after", "file", "damage"),
+    [
+        ("ingest", "rows.safetensors", "altered"),
+        ("train", "rows.safetensors", "gone"),
+        ("train", "at_cut.safetensors", "altered"),
+        ("train", "served.safetensors", "gone"),
+        ("cluster", "codes.safetensors", "altered"),
+        ("gate", "version/network.safetensors", "altered"),
+        ("gate", "version/index.safetensors", "gone"),
+    ],
+)
 def test_altered_file_between_steps_fails_the_hour(site, undisturbed, after, file, damage):
     """A file that is not what the step before wrote FAILs the hour and nothing goes live; the next run heals it."""
+
     def spoiling(name, step):
         def run(*args):
             result = step(*args)
@@ -180,6 +206,7 @@ def test_altered_file_between_steps_fails_the_hour(site, undisturbed, after, fil
                 data[-1] ^= 1
                 path.write_bytes(data) if damage == "altered" else path.unlink()
             return result
+
         return run
 
     serving = site.serving()
@@ -247,6 +274,7 @@ class Spy:
 
     def run_step(self) -> Run:
         """The steps, the first of which makes the hour's labels known."""
+
         def ingest(plan):
             record = steps.ingest(plan)
             rows = record.load_rows(Workspace(plan.config).folder(plan.hour))
@@ -254,6 +282,7 @@ class Spy:
             self.cuts.append(len(self.stream) + rows.cut(plan.config.training.gate_share))
             self.stream += rows.labels_B.tobytes()
             return record
+
         return instead(ingest=ingest)
 
 
@@ -284,8 +313,11 @@ def flipped(site, hour, first: int, last: int | None = None) -> None:
     table = pq.read_table(site.file(hour), partitioning=None)
     clicked_B = table["clicked"].to_numpy().copy()
     clicked_B[first:last] ^= 1
-    write_hour(site.folder / "data", hour, table.set_column(
-        table.column_names.index("clicked"), "clicked", pa.array(clicked_B)))
+    write_hour(
+        site.folder / "data",
+        hour,
+        table.set_column(table.column_names.index("clicked"), "clicked", pa.array(clicked_B)),
+    )
 
 
 def handed_on(site, hour, config=None) -> tuple[dict[str, str], np.ndarray, int]:

@@ -48,10 +48,22 @@ class Server:
         log = folder / "server.log"
         with log.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", AT_THEN.format(start=hour.start.timestamp() + 1800),
-                 "serve", "--config", str(settings), "--port", "0"],
-                stdout=file, stderr=file, start_new_session=True, cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)})
+                [
+                    sys.executable,
+                    "-c",
+                    AT_THEN.format(start=hour.start.timestamp() + 1800),
+                    "serve",
+                    "--config",
+                    str(settings),
+                    "--port",
+                    "0",
+                ],
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+            )
         self.address = until(lambda: re.search(r"serving on (\S+)", log.read_text()))[1]
         until(self.version)
 
@@ -71,7 +83,7 @@ class Server:
         """Scores over HTTP: all but the last hundred as plain rows, those as one user's candidates each."""
         scores: list[float] = []
         for start in range(0, len(rows) - 100, 100):
-            part = rows[start:min(start + 100, len(rows) - 100)]
+            part = rows[start : min(start + 100, len(rows) - 100)]
             scores += self.ask("/v1/score", {"rows": part})["scores"]
         for row in rows[-100:]:
             user = {name: row[name] for name in ("user_id", "device")}
@@ -112,10 +124,12 @@ def settings(site) -> Path:
 def serve(settings) -> Iterator[Callable[[Hour], Server]]:
     """Starts the server, and stops it at the end."""
     with contextlib.ExitStack() as stack:
+
         def start(hour: Hour) -> Server:
             server = Server(settings, settings.parent, hour)
             stack.callback(server.stop)
             return server
+
         yield start
 
 

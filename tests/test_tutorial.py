@@ -18,8 +18,15 @@ def test_the_tutorial_works(root, tmp_path):
     python = f"'{sys.executable}' - <<'END'\n"
     script = ["set -e", *(text if language == "bash" else f"{python}{text}END" for language, text in blocks)]
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(root)}
-    walk = subprocess.run(["bash", "-c", "\n".join(script)], cwd=tmp_path, env=environment, capture_output=True,
-                          text=True, check=False, timeout=280)
+    walk = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
     assert walk.returncode == 0, walk.stdout + walk.stderr
     assert "36,000 rows" in walk.stdout
     assert "left out: dwell_ms" in walk.stdout

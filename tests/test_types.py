@@ -31,42 +31,90 @@ from tests.server.conftest import Client
 
 HOUR = Hour(0)
 """The first hour of 1970, so that small numbers are times in it."""
-FIELDS = {"i": {"type": "int"}, "f": {"type": "float", "kind": "numeric", "boundaries": [0.7, 1.0]},
-          "b": {"type": "bool"}, "s": {"type": "string"}, "li": {"type": "int", "kind": "list"},
-          "lb": {"type": "bool", "kind": "list"}, "ls": {"type": "string", "kind": "list"}}
+FIELDS = {
+    "i": {"type": "int"},
+    "f": {"type": "float", "kind": "numeric", "boundaries": [0.7, 1.0]},
+    "b": {"type": "bool"},
+    "s": {"type": "string"},
+    "li": {"type": "int", "kind": "list"},
+    "lb": {"type": "bool", "kind": "list"},
+    "ls": {"type": "string", "kind": "list"},
+}
 KINDS = {"i": "int", "f": "float", "b": "bool", "s": "string", "at": "time"}
 """What the columns of the test want."""
 TEXTS = ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.001Z", "1970-01-01T01:00:00.001+01:00"]
-PLAIN = {"integer": [0, 1, 1], "float": [0.0, 1.0, 1.0], "boolean": [False, True, True], "text": TEXTS,
-         "decimal": [Decimal(0), Decimal(1), Decimal(1)], "null": [None] * 3, "instant": [0, 1, 1], "date": [0, 0, 0]}
+PLAIN = {
+    "integer": [0, 1, 1],
+    "float": [0.0, 1.0, 1.0],
+    "boolean": [False, True, True],
+    "text": TEXTS,
+    "decimal": [Decimal(0), Decimal(1), Decimal(1)],
+    "null": [None] * 3,
+    "instant": [0, 1, 1],
+    "date": [0, 0, 0],
+}
 """Three values of each source; as times they are 0, 1 and 1 milliseconds after 1970."""
 TYPES = {
-    "integer": [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
-                pa.dictionary(pa.int8(), pa.int32()), pa.run_end_encoded(pa.int32(), pa.int64())],
+    "integer": [
+        pa.int8(),
+        pa.int16(),
+        pa.int32(),
+        pa.int64(),
+        pa.uint8(),
+        pa.uint16(),
+        pa.uint32(),
+        pa.uint64(),
+        pa.dictionary(pa.int8(), pa.int32()),
+        pa.run_end_encoded(pa.int32(), pa.int64()),
+    ],
     "float": [pa.float16(), pa.float32(), pa.float64()],
     "decimal": [pa.decimal32(5, 0), pa.decimal64(9, 0), pa.decimal128(20, 0), pa.decimal256(40, 0)],
     "boolean": [pa.bool_()],
-    "text": [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view(),
-             pa.dictionary(pa.uint8(), pa.string()), pa.dictionary(pa.int64(), pa.large_string()),
-             pa.dictionary(pa.int32(), pa.string(), ordered=True), pa.run_end_encoded(pa.int32(), pa.string())],
-    "instant": [*(pa.timestamp("us", zone) for zone in ("Europe/Berlin", "+02:00", "GMT", "Etc/UTC", "UTC")),
-                *(pa.timestamp(unit) for unit in ("ms", "us", "ns"))],
+    "text": [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+        pa.dictionary(pa.uint8(), pa.string()),
+        pa.dictionary(pa.int64(), pa.large_string()),
+        pa.dictionary(pa.int32(), pa.string(), ordered=True),
+        pa.run_end_encoded(pa.int32(), pa.string()),
+    ],
+    "instant": [
+        *(pa.timestamp("us", zone) for zone in ("Europe/Berlin", "+02:00", "GMT", "Etc/UTC", "UTC")),
+        *(pa.timestamp(unit) for unit in ("ms", "us", "ns")),
+    ],
     "date": [pa.date32(), pa.date64()],
     "null": [pa.null()],
 }
 LISTS = [pa.list_, pa.large_list, pa.list_view, pa.large_list_view, lambda kind: pa.list_(kind, 1)]
-IN_LISTS = {"integer": pa.int16(), "float": pa.float64(), "boolean": pa.bool_(), "text": pa.large_string(),
-            "decimal": pa.decimal128(9, 0), "null": pa.null(), "date": pa.date32()}
-ODD = [pa.array([time(1)] * 3), pa.array([timedelta(1)] * 3), pa.array([{"a": 1}] * 3),
-       pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64())), pa.array([[[1]], [[1]], [[1]]])]
+IN_LISTS = {
+    "integer": pa.int16(),
+    "float": pa.float64(),
+    "boolean": pa.bool_(),
+    "text": pa.large_string(),
+    "decimal": pa.decimal128(9, 0),
+    "null": pa.null(),
+    "date": pa.date32(),
+}
+ODD = [
+    pa.array([time(1)] * 3),
+    pa.array([timedelta(1)] * 3),
+    pa.array([{"a": 1}] * 3),
+    pa.array([[("a", 1)]] * 3, pa.map_(pa.string(), pa.int64())),
+    pa.array([[[1]], [[1]], [[1]]]),
+]
 
 
 def array(values: list, kind: pa.DataType) -> pa.Array:
     """An array of a type, by way of a plain one where Arrow makes none at once."""
     if pa.types.is_dictionary(kind):
         encoded = array(values, kind.value_type).dictionary_encode()
-        return pa.DictionaryArray.from_arrays(encoded.indices.cast(kind.index_type), encoded.dictionary,
-                                              ordered=kind.ordered)
+        return pa.DictionaryArray.from_arrays(
+            encoded.indices.cast(kind.index_type), encoded.dictionary, ordered=kind.ordered
+        )
     if pa.types.is_run_end_encoded(kind):
         return pa.compute.run_end_encode(pa.array(values, kind.value_type), kind.run_end_type)
     if pa.types.is_timestamp(kind):
@@ -76,17 +124,41 @@ def array(values: list, kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-QUICK = {pa.int8(), pa.uint64(), pa.float32(), pa.float64(), pa.decimal128(20, 0), pa.bool_(), pa.string(),
-         pa.string_view(), pa.binary(), pa.dictionary(pa.uint8(), pa.string()), pa.timestamp("us", "Europe/Berlin"),
-         pa.timestamp("ns"), pa.date32(), pa.null(), pa.list_(pa.int16()), pa.list_(pa.large_string()),
-         pa.list_view(pa.int16()), pa.list_(pa.int16(), 1), pa.list_(pa.float64()), ODD[2].type}
+QUICK = {
+    pa.int8(),
+    pa.uint64(),
+    pa.float32(),
+    pa.float64(),
+    pa.decimal128(20, 0),
+    pa.bool_(),
+    pa.string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.dictionary(pa.uint8(), pa.string()),
+    pa.timestamp("us", "Europe/Berlin"),
+    pa.timestamp("ns"),
+    pa.date32(),
+    pa.null(),
+    pa.list_(pa.int16()),
+    pa.list_(pa.large_string()),
+    pa.list_view(pa.int16()),
+    pa.list_(pa.int16(), 1),
+    pa.list_(pa.float64()),
+    ODD[2].type,
+}
 """One or two of each source; the others are looked at in the slow suite."""
-COLUMNS = [pytest.param(source, column, id=f"{source}-{column.type}",
-                        marks=[] if column.type in QUICK else pytest.mark.slow) for source, column in [
-    *((source, array(PLAIN[source], kind)) for source, kinds in TYPES.items() for kind in kinds),
-    *(("list", pa.array([[value] for value in PLAIN[source]], make(kind)))
-      for make in LISTS for source, kind in IN_LISTS.items()),
-    *(("other" if place < 4 else "list", column) for place, column in enumerate(ODD))]]
+COLUMNS = [
+    pytest.param(source, column, id=f"{source}-{column.type}", marks=[] if column.type in QUICK else pytest.mark.slow)
+    for source, column in [
+        *((source, array(PLAIN[source], kind)) for source, kinds in TYPES.items() for kind in kinds),
+        *(
+            ("list", pa.array([[value] for value in PLAIN[source]], make(kind)))
+            for make in LISTS
+            for source, kind in IN_LISTS.items()
+        ),
+        *(("other" if place < 4 else "list", column) for place, column in enumerate(ODD)),
+    ]
+]
 
 TAKEN = """
          i f b s at li lb ls
@@ -117,12 +189,25 @@ def wanted(column: pa.Array, name: str) -> bool:
 
 
 def config_of(source: Path, fields: dict, **data: object) -> Config:
-    return Config.model_validate({
-        "data": {"source": str(source), "time_column": "at", "label_column": "y", "row_id_columns": ["row"],
-                 "max_null_share": 1.0, "max_bad_share": 0.0, "time_unit": "ms", **data},
-        "fields": [*({"name": name, "nullable": True, "max_values": 2, **field} for name, field in fields.items()),
-                   {"name": "hour", "kind": "hour_of_day"}],
-        "model": {"width": 4, "hidden": [4], "cross_layers": 1, "cross_rank": 2}})
+    return Config.model_validate(
+        {
+            "data": {
+                "source": str(source),
+                "time_column": "at",
+                "label_column": "y",
+                "row_id_columns": ["row"],
+                "max_null_share": 1.0,
+                "max_bad_share": 0.0,
+                "time_unit": "ms",
+                **data,
+            },
+            "fields": [
+                *({"name": name, "nullable": True, "max_values": 2, **field} for name, field in fields.items()),
+                {"name": "hour", "kind": "hour_of_day"},
+            ],
+            "model": {"width": 4, "hidden": [4], "cross_layers": 1, "cross_rank": 2},
+        }
+    )
 
 
 def version_of(config: Config, folder: Path) -> Model:
@@ -143,9 +228,16 @@ def place(tmp_path_factory) -> SimpleNamespace:
     return SimpleNamespace(config=config, model=model, client=client)
 
 
-GOOD = {"i": pa.array([1, 2, 3]), "f": pa.array([0.5, 0.7, 1.5]), "b": pa.array([True, False, True]),
-        "s": pa.array(["a", "b", "c"]), "li": pa.array([[1], [2], [3]]), "lb": pa.array([[True], [False], [True]]),
-        "ls": pa.array([["a"], ["b"], ["c"]]), "at": pa.array([0, 1, 1], pa.timestamp("ms", "UTC"))}
+GOOD = {
+    "i": pa.array([1, 2, 3]),
+    "f": pa.array([0.5, 0.7, 1.5]),
+    "b": pa.array([True, False, True]),
+    "s": pa.array(["a", "b", "c"]),
+    "li": pa.array([[1], [2], [3]]),
+    "lb": pa.array([[True], [False], [True]]),
+    "ls": pa.array([["a"], ["b"], ["c"]]),
+    "at": pa.array([0, 1, 1], pa.timestamp("ms", "UTC")),
+}
 
 
 def rows_with(name: str, column: pa.Array) -> pa.Table:
@@ -185,14 +277,20 @@ def as_json(column: pa.Array, name: str) -> list | None:
         return None
     if source == "instant":
         return TEXTS
-    return [int(value) if isinstance(value, Decimal) else value.decode() if isinstance(value, bytes) else value
-            for value in values]
+    return [
+        int(value) if isinstance(value, Decimal) else value.decode() if isinstance(value, bytes) else value
+        for value in values
+    ]
 
 
 def asked(place, table: pa.Table, name: str, values: list) -> object:
     """What the server answers, checked against the model: that it refuses, or the keys of the same rows as dicts."""
-    rows = [row | {"at": text} for row, text in zip(table.drop_columns("at").to_pylist() if name != "at" else
-            table.to_pylist(), TEXTS, strict=True)]
+    rows = [
+        row | {"at": text}
+        for row, text in zip(
+            table.drop_columns("at").to_pylist() if name != "at" else table.to_pylist(), TEXTS, strict=True
+        )
+    ]
     for row, value in zip(rows, values, strict=True):
         row[name] = value
     answer = place.client.post("/v1/score", json={"rows": rows})
@@ -207,12 +305,17 @@ def asked(place, table: pa.Table, name: str, values: list) -> object:
 def entrances(place, name: str, column: pa.Array, folder: Path) -> dict[str, object]:
     """What each entrance says of a column."""
     table = rows_with(name, column)
-    said: dict[str, object] = {"arrow": outcome(lambda: encoded(place, table)),
-                               "list of dicts": outcome(lambda: encoded(place, table.to_pylist()))}
+    said: dict[str, object] = {
+        "arrow": outcome(lambda: encoded(place, table)),
+        "list of dicts": outcome(lambda: encoded(place, table.to_pylist())),
+    }
     if found_arrow(column.type).source == "date":
         del said["list of dicts"]  # Arrow's 64-bit dates come as datetimes
-        said["list of dates"] = outcome(lambda: encoded(place, table.set_column(
-            table.column_names.index(name), name, column.cast(pa.date32())).to_pylist()))
+        said["list of dates"] = outcome(
+            lambda: encoded(
+                place, table.set_column(table.column_names.index(name), name, column.cast(pa.date32())).to_pylist()
+            )
+        )
     else:
         values = {each: table[each].combine_chunks().to_numpy(zero_copy_only=False) for each in table.column_names}
         said["numpy"] = outcome(lambda: encoded(place, values))
@@ -287,6 +390,7 @@ def test_the_table_says_no_more(place):
 
 # --- one width of numbers ---------------------------------------------------------------------------------------------
 
+
 @pytest.mark.case(2)
 @pytest.mark.parametrize("edges", [[0.7, 1.1, 3.3], []])
 def test_a_number_is_on_one_side_of_a_boundary(place, tmp_path, edges):
@@ -294,15 +398,18 @@ def test_a_number_is_on_one_side_of_a_boundary(place, tmp_path, edges):
     prices = [0.5, 0.7, 1.1, 2.0, 3.3, 5.0, 0.1 + 0.2, 0.70710678118, 1e300, 1e-320, -0.7]
     config = config_of(tmp_path, {"f": FIELDS["f"] | {"boundaries": edges}})
     model = version_of(config, tmp_path / "version")
-    forms = {"double": pa.array(prices), "decimal": pa.array([Decimal(repr(price)) for price in prices[:6]]),
-             "float": pa.array([np.float32(min(price, 3.4e38)) for price in prices], pa.float32())}
+    forms = {
+        "double": pa.array(prices),
+        "decimal": pa.array([Decimal(repr(price)) for price in prices[:6]]),
+        "float": pa.array([np.float32(min(price, 3.4e38)) for price in prices], pa.float32()),
+    }
     wanted = model.encode([{"f": price, "at": 0} for price in prices])
     for form, column in forms.items():
         at = pa.array([0] * len(column))
-        assert model.encode(pa.table({"f": column, "at": at})).tolist() == wanted[:len(column)].tolist(), form
+        assert model.encode(pa.table({"f": column, "at": at})).tolist() == wanted[: len(column)].tolist(), form
         table = pa.table({"f": column, "at": at, "y": at, "row": pa.array(range(len(column)))})
         write_hour(tmp_path, HOUR, table)
-        assert read_rows(config, HOUR).keys_BS.tolist() == wanted[:len(column)].tolist(), form
+        assert read_rows(config, HOUR).keys_BS.tolist() == wanted[: len(column)].tolist(), form
     if edges:
         assert len(set(wanted[:6, 0].tolist())) == 4
         assert wanted[1, 0] == wanted[1, 0] != wanted[0, 0], "a boundary belongs to the bucket above it"
@@ -321,6 +428,7 @@ def test_integers_are_compared_as_they_are(tmp_path):
 
 # --- labels, times and ids of an hour ---------------------------------------------------------------------------------
 
+
 def rows_of(place, folder: Path, config: Config | None = None, **columns: pa.Array):
     """The good rows of an hour with these columns in place of the good ones."""
     config = config or place.config
@@ -330,21 +438,39 @@ def rows_of(place, folder: Path, config: Config | None = None, **columns: pa.Arr
 
 
 @pytest.mark.case(12)
-@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.bool_(), pa.float16(), pa.float32(), pa.float64(),
-                                  pa.decimal128(5, 2), pa.dictionary(pa.int8(), pa.int32())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.int8(),
+        pa.uint64(),
+        pa.bool_(),
+        pa.float16(),
+        pa.float32(),
+        pa.float64(),
+        pa.decimal128(5, 2),
+        pa.dictionary(pa.int8(), pa.int32()),
+    ],
+)
 def test_labels_are_0_and_1_however_they_are_written(place, tmp_path, kind):
     """As integers, booleans, floats or decimals."""
-    labels = array([Decimal(label) if pa.types.is_decimal(kind) else label for label in (0, 1, 1)], kind) \
-        if kind != pa.bool_() else pa.array([False, True, True])
+    labels = (
+        array([Decimal(label) if pa.types.is_decimal(kind) else label for label in (0, 1, 1)], kind)
+        if kind != pa.bool_()
+        else pa.array([False, True, True])
+    )
     assert rows_of(place, tmp_path, y=labels).labels_B.tolist() == [0, 1, 1]
 
 
 @pytest.mark.case(12)
-@pytest.mark.parametrize(("labels", "reason", "says"), [
-    (pa.array([0.0, 0.5, 1.0]), "labels", "'y'"), (pa.array([0, 2, 1]), "labels", "'y'"),
-    (pa.array(["0", "1", "1"]), "dtype", "write 0 and 1 as integers, booleans or floats"),
-    (pa.array([0, 1, 1], pa.timestamp("ms")), "dtype", "data.label_column"),
-])
+@pytest.mark.parametrize(
+    ("labels", "reason", "says"),
+    [
+        (pa.array([0.0, 0.5, 1.0]), "labels", "'y'"),
+        (pa.array([0, 2, 1]), "labels", "'y'"),
+        (pa.array(["0", "1", "1"]), "dtype", "write 0 and 1 as integers, booleans or floats"),
+        (pa.array([0, 1, 1], pa.timestamp("ms")), "dtype", "data.label_column"),
+    ],
+)
 def test_other_labels_are_refused(place, tmp_path, labels, reason, says):
     """By value where the type will do, else by type, with advice that is about the label."""
     with pytest.raises(InputError, match=says) as caught:
@@ -353,16 +479,28 @@ def test_other_labels_are_refused(place, tmp_path, labels, reason, says):
 
 
 @pytest.mark.case(12)
-@pytest.mark.parametrize(("unit", "times"), [
-    ("s", pa.array([0, 1, 1])), ("ms", pa.array([0, 1000, 1000], pa.uint32())), ("us", pa.array([0, 10**6, 10**6])),
-    ("ns", pa.array([0, 10**9, 10**9])), ("s", pa.array([0.0, 1.0, 1.0])), ("s", pa.array([0, 1, 1.0004999])),
-    ("ms", pa.array([0, 1000.2, 1000.7])), ("s", pa.array([Decimal("0.0"), Decimal("1.0"), Decimal("1.0")])),
-])
+@pytest.mark.parametrize(
+    ("unit", "times"),
+    [
+        ("s", pa.array([0, 1, 1])),
+        ("ms", pa.array([0, 1000, 1000], pa.uint32())),
+        ("us", pa.array([0, 10**6, 10**6])),
+        ("ns", pa.array([0, 10**9, 10**9])),
+        ("s", pa.array([0.0, 1.0, 1.0])),
+        ("s", pa.array([0, 1, 1.0004999])),
+        ("ms", pa.array([0, 1000.2, 1000.7])),
+        ("s", pa.array([Decimal("0.0"), Decimal("1.0"), Decimal("1.0")])),
+    ],
+)
 def test_times_as_numbers_have_a_unit(tmp_path, unit, times):
     """`data.time_unit` says what they count, in files and, by the version's schema, in requests."""
     config = config_of(tmp_path, {"i": FIELDS["i"]}, time_unit=unit)
-    rows = rows_of(None, tmp_path / "source", config.model_copy(update={"data": config.data.model_copy(
-        update={"ignore_extra_columns": True})}), at=times)
+    rows = rows_of(
+        None,
+        tmp_path / "source",
+        config.model_copy(update={"data": config.data.model_copy(update={"ignore_extra_columns": True})}),
+        at=times,
+    )
     assert rows.times_B.tolist() == [0, 1000, 1000]
     model = version_of(config, tmp_path / "version")
     assert model.schema.time_unit == unit
@@ -398,10 +536,16 @@ def test_a_text_that_is_no_time_costs_its_row(place, tmp_path):
         rows_of(place, tmp_path, at=pa.array([0, 0, 0], pa.date32()))
 
 
-@pytest.mark.parametrize("ids", [pa.array(["a", "b", "b"]), pa.array([1, 2, 2], pa.uint64()),
-                                 pa.array([0, 1, 1], pa.date32()),
-                                 pa.array([Decimal("1.10"), Decimal("2.00"), Decimal("2.00")]),
-                                 pa.array([0, 1, 1], pa.timestamp("ms"))])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array(["a", "b", "b"]),
+        pa.array([1, 2, 2], pa.uint64()),
+        pa.array([0, 1, 1], pa.date32()),
+        pa.array([Decimal("1.10"), Decimal("2.00"), Decimal("2.00")]),
+        pa.array([0, 1, 1], pa.timestamp("ms")),
+    ],
+)
 def test_row_ids_of_any_plain_type(place, tmp_path, ids):
     """Equal ids are one row, also where they are decimals or dates; structs are refused with what to do."""
     assert len(rows_of(place, tmp_path, row=ids)) == 2
@@ -417,10 +561,17 @@ def test_a_field_cannot_read_the_time(tmp_path):
 
 # --- what people hold ---------------------------------------------------------------------------------------------
 
+
 def test_pandas_missing_values_are_nulls(place):
     """NaN of a column of objects, NA of a nullable one and NaT of times are what None is, in a frame and its series."""
-    frame = pd.DataFrame({"i": pd.array([1, None], "Int64"), "s": pd.Series(["a", np.nan], dtype=object),
-                          "f": [0.7, np.nan], "at": pd.to_datetime([0, 1], unit="ms", utc=True)})
+    frame = pd.DataFrame(
+        {
+            "i": pd.array([1, None], "Int64"),
+            "s": pd.Series(["a", np.nan], dtype=object),
+            "f": [0.7, np.nan],
+            "at": pd.to_datetime([0, 1], unit="ms", utc=True),
+        }
+    )
     wanted = place.model.encode([{"i": 1, "s": "a", "f": 0.7, "at": 0}, {"at": 1}]).tolist()
     assert place.model.encode(frame).tolist() == wanted
     assert place.model.encode({name: frame[name] for name in frame}).tolist() == wanted

@@ -64,7 +64,8 @@ def test_evidence_has_the_means_of_n_rows_and_the_spread_of_one(rows):
     assert weighted.alone.loss_gap.mean == pytest.approx(whole.alone.loss_gap.mean)
     plain = Evidence().with_stratum(labels_B, first_B, {"original": second_B}).pairs["original"]
     for found, more, fewer in (
-        (ours.loss, theirs.loss, plain.loss), (ours.ranks, theirs.ranks, plain.ranks),
+        (ours.loss, theirs.loss, plain.loss),
+        (ours.ranks, theirs.ranks, plain.ranks),
         (weighted.alone.loss_gap, whole.alone.loss_gap, weighted.alone.loss_gap),
     ):
         assert found.standard_error > 1.4 * more.standard_error
@@ -83,8 +84,16 @@ def test_the_spread_of_weighted_rows_is_that_of_chance():
         weights_B = np.where(labels_B == 1, 1.0, 10.0)[kept_B]
         evidence = Evidence().with_stratum(labels_B[kept_B], scores_B[kept_B], {"o": other_B[kept_B]}, weights_B)
         pair, gap = evidence.pairs["o"], evidence.alone.loss_gap
-        found.append((pair.loss.mean, pair.loss.standard_error, pair.ranks.positive.mean, pair.ranks.standard_error,
-                      gap.mean, gap.standard_error))
+        found.append(
+            (
+                pair.loss.mean,
+                pair.loss.standard_error,
+                pair.ranks.positive.mean,
+                pair.ranks.standard_error,
+                gap.mean,
+                gap.standard_error,
+            )
+        )
     mean = np.array(found)
     for column in (0, 2, 4):
         assert np.median(mean[:, column + 1]) == pytest.approx(mean[:, column].std(), rel=0.2)
@@ -150,7 +159,8 @@ def test_what_a_row_stands_for():
 
     assert of() == ((), None)
     for settings, columns, wanted in (
-        ({"weight_column": "w"}, ("w",), [2, 3, 4]), ({"negative_sampling": 0.25}, (), [4, 1, 4]),
+        ({"weight_column": "w"}, ("w",), [2, 3, 4]),
+        ({"negative_sampling": 0.25}, (), [4, 1, 4]),
         ({"negative_sampling": "rate"}, ("rate",), [2, 1, 1]),
         ({"weight_column": "w", "negative_sampling": "rate"}, ("w", "rate"), [4, 3, 4]),
     ):
@@ -161,12 +171,17 @@ def test_what_a_row_stands_for():
         of(negative_sampling=0.0)
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("weight_column", 0.0), ("weight_column", -1.0), ("negative_sampling", 1.5)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("weight_column", 0.0), ("weight_column", -1.0), ("negative_sampling", 1.5)]
+)
 def test_weights_that_cannot_be_are_set_aside(name, value):
     """Rows that stand for nothing, or were kept more than once, are bad rows under a rule of their own."""
-    config = Config.model_validate({"data": {"source": "x", "time_column": "t", "label_column": "y", name: "w",
-                                             "max_bad_share": 0.01}, "fields": [{"name": "u"}]})
+    config = Config.model_validate(
+        {
+            "data": {"source": "x", "time_column": "t", "label_column": "y", name: "w", "max_bad_share": 0.01},
+            "fields": [{"name": "u"}],
+        }
+    )
     times = pa.array([1_506_826_800_000_000] * 200, pa.timestamp("us", "UTC"))
     table = pa.table({"t": times, "y": [0, 1] * 100, "u": list(range(200)), "w": [value] + [0.5] * 199})
     hour = Hour.parse("2017-10-01T03")

@@ -104,6 +104,7 @@ def test_challenger_taken_to_be_trained_leaves_the_memory(undisturbed):
 
 def test_hours_in_one_process_read_no_training_state(fresh, monkeypatch):
     """What an hour leaves in memory is what the next one goes on from."""
+
     def unwanted(*_):
         raise AssertionError("read from a checkpoint")
 

@@ -78,8 +78,11 @@ def _description(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compression", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compression",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--name", default="compression", help="of the kept results")
     parser.add_argument("--config", default="configs/globo.yaml")
     parser.add_argument("--data", help="folder of the hours, if not the configuration's")
@@ -91,15 +94,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tune-scored", type=int, default=14)
     parser.add_argument("--choices-of", metavar="NAME", help="results from which to take how peers were tuned")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--methods", nargs="*", choices=list(AXES), default=list(AXES),
-                        help="peers with a pass of their own; what shares the original's pass is always there")
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        choices=list(AXES),
+        default=list(AXES),
+        help="peers with a pass of their own; what shares the original's pass is always there",
+    )
     parser.add_argument("--ratios", type=int, nargs="+", choices=RATIOS, default=list(RATIOS), help="1/30 is 30")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--work", default="workspace/compression", help="folder for encoded rows and scores")
-    parser.add_argument("--redo", nargs="+", choices=["original", *AXES], default=[],
-                        help="passes to make again; Saec is in the original's")
-    parser.add_argument("--after", action="append", default=[], metavar="COMMAND",
-                        help="the command that made the data, to be shown before this one")
+    parser.add_argument(
+        "--redo",
+        nargs="+",
+        choices=["original", *AXES],
+        default=[],
+        help="passes to make again; Saec is in the original's",
+    )
+    parser.add_argument(
+        "--after",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help="the command that made the data, to be shown before this one",
+    )
     parser.add_argument("--render-only", action="store_true", help="write docs and figures from what is kept")
     return parser
 

@@ -62,8 +62,9 @@ class Cafe(KeyDecoder):
             return fuse_cells(count) * (FINGERPRINT_BITS + bits_for(count)) / 8 + count * row
 
         if hot_share * room < bytes_of(1) or (1 - hot_share) * room < hashes * row:
-            raise stored.Unreachable(f"{self.fields * row:,} bytes are taken before the first feature, "
-                                     f"{budget:,.0f} wanted")
+            raise stored.Unreachable(
+                f"{self.fields * row:,} bytes are taken before the first feature, {budget:,.0f} wanted"
+            )
         self.hot = most(bytes_of, hot_share * room)
         self.cold = max(int((room - bytes_of(self.hot)) / row), hashes)
         self.sketch = HotSketch(-(-self.hot * SLOTS_PER_ROW // SLOTS), self.hot)

@@ -109,8 +109,12 @@ class CCE(Coder):
             part = slice(column * self.count, (column + 1) * self.count)
             sums_NW = (tables[self.pointers_VC[rows_N, column]] + helpers[hashes_NC[:, column]]).numpy()
             kmeans: Any = faiss.Kmeans(
-                sums_NW.shape[1], self.count, niter=ROUNDS, seed=self.config.seed + hours,
-                max_points_per_centroid=POINTS, min_points_per_centroid=1,
+                sums_NW.shape[1],
+                self.count,
+                niter=ROUNDS,
+                seed=self.config.seed + hours,
+                max_points_per_centroid=POINTS,
+                min_points_per_centroid=1,
             )
             kmeans.train(np.ascontiguousarray(sums_NW))
             assigned_N = kmeans.index.search(np.ascontiguousarray(sums_NW), 1)[1][:, 0]
@@ -129,8 +133,13 @@ class CCE(Coder):
         return restored_ND
 
     def _take(
-        self, column: int, part: slice, rows_N: NDArray[np.int64], assigned_N: NDArray[np.int64],
-        centroids_KW: Tensor, squares_M: Tensor,
+        self,
+        column: int,
+        part: slice,
+        rows_N: NDArray[np.int64],
+        assigned_N: NDArray[np.int64],
+        centroids_KW: Tensor,
+        squares_M: Tensor,
     ) -> None:
         """Centroids as table, with the mean of the Adagrad sums of the rows that their features came from."""
         assigned = torch.from_numpy(assigned_N)

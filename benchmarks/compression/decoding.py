@@ -21,7 +21,6 @@ from saec.model.table import INITIAL_SCALE, WorkingSet
 from saec.train.learner import Learner
 
 if TYPE_CHECKING:
-
     from saec.config import TrainingConfig
     from saec.model.networks import CtrNetwork
     from saec.train.batches import Pooling
@@ -59,9 +58,7 @@ class Rows:
         adagrad(self.values_MW, self.squares_M, rows_N, gradient_NW, self.config)
 
 
-def adagrad(
-    values_MW: Tensor, squares_M: Tensor, rows_N: Tensor, gradient_NW: Tensor, config: TrainingConfig
-) -> None:
+def adagrad(values_MW: Tensor, squares_M: Tensor, rows_N: Tensor, gradient_NW: Tensor, config: TrainingConfig) -> None:
     """The step of `Learner` on some rows, in place; a row that is there several times gets the sum of its gradients."""
     distinct, inverse = np.unique(rows_N.numpy(), return_inverse=True)
     rows_R = torch.from_numpy(distinct)

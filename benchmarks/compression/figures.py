@@ -48,8 +48,11 @@ DATA = {
 
 def render(results: Path, name: str) -> None:
     """Draw the figures, write the page, and end with the record of one of the results."""
-    found = {data: Kept(path, json.loads(path.read_text(encoding="utf-8")))
-             for data in DATA if (path := results / f"{data}-runs.json").exists()}
+    found = {
+        data: Kept(path, json.loads(path.read_text(encoding="utf-8")))
+        for data in DATA
+        if (path := results / f"{data}-runs.json").exists()
+    }
     for data, kept in found.items():
         draw(kept, ROOT / "docs" / "images" / f"{data}.png")
     page = Page({DATA[data]: (data, kept) for data, kept in found.items()})
@@ -76,12 +79,25 @@ def draw(kept: Kept, path: Path) -> None:
 def _panel(kept: Kept, axes: Axes, metric: str) -> None:
     axes.axhline(mean_of(kept, "original", metric), color="black", lw=1, ls="--", label="original, fp32", zorder=1)
     for method, title in METHODS.items():
-        points = sorted((mean_of(kept, name, "ratio"), mean_of(kept, name, metric), _spread(kept, name, metric))
-                        for name in names(kept) if name.partition("@")[0] == method)
+        points = sorted(
+            (mean_of(kept, name, "ratio"), mean_of(kept, name, metric), _spread(kept, name, metric))
+            for name in names(kept)
+            if name.partition("@")[0] == method
+        )
         if points:
             ratios, values, spreads = zip(*points, strict=True)
-            axes.errorbar(ratios, values, spreads, color=COLOURS[method], marker=MARKERS[method], ms=5, capsize=2,
-                          lw=2.2 if method == "saec" else 1.2, label=title, zorder=3 if method == "saec" else 2)
+            axes.errorbar(
+                ratios,
+                values,
+                spreads,
+                color=COLOURS[method],
+                marker=MARKERS[method],
+                ms=5,
+                capsize=2,
+                lw=2.2 if method == "saec" else 1.2,
+                label=title,
+                zorder=3 if method == "saec" else 2,
+            )
     axes.set_xscale("log")
     axes.set_xticks(TICKS, [f"1/{tick}" for tick in TICKS])
     axes.minorticks_off()
@@ -108,8 +124,11 @@ def _bytes(count: float) -> str:
 
 def record(name: str, kept: Kept, results: Path) -> dict[str, Any]:
     """The figures that the issue asks for, with their targets."""
-    made_by = {"command": kept.content["command"], "hardware": kept.content["hardware"],
-               "commit": ", ".join(sorted({run["commit"] for run in kept.content["runs"]}))}
+    made_by = {
+        "command": kept.content["command"],
+        "hardware": kept.content["hardware"],
+        "commit": ", ".join(sorted({run["commit"] for run in kept.content["runs"]})),
+    }
     figures = _Figures(name, results=results, made_by=made_by)
     for run in names(kept):
         for figure in ("ratio", "auc", "logloss"):

@@ -144,7 +144,8 @@ def vectors_at(original: Original, hour: Hour) -> NDArray[np.float32]:
     vocabulary, vectors_VD = original.vocabulary, original.table.vectors_VD.copy()
     own = np.flatnonzero(vocabulary.row_V >= 0)
     classes_N = vocabulary.class_rows(
-        vocabulary.fields_V[own].astype(np.int64), vocabulary.frequency(hour, own),
+        vocabulary.fields_V[own].astype(np.int64),
+        vocabulary.frequency(hour, own),
         hour.index - vocabulary.last_seen_V[own].astype(np.int64),
     )
     vectors_VD[vocabulary.row_V[own]] += vectors_VD[classes_N]
@@ -191,7 +192,10 @@ def _decoded(vectors_ND: NDArray[np.float32], quantiser: Quantiser) -> NDArray[n
     """Fit on all vectors alike, code and decode them; codebooks are stored as int8."""
     product: Any = faiss.ProductQuantizer(vectors_ND.shape[1], quantiser.parts, quantiser.code_bits)
     product.cp.niter, product.cp.max_points_per_centroid, product.cp.min_points_per_centroid = (
-        FIT_ROUNDS, FITTED_POINTS, 1)
+        FIT_ROUNDS,
+        FITTED_POINTS,
+        1,
+    )
     product.train(vectors_ND)
     shape = (quantiser.parts * product.ksub, product.dsub)
     centroids = faiss.vector_to_array(product.centroids).reshape(shape)

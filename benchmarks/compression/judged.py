@@ -80,8 +80,9 @@ def saec_no_larger(kept: Kept, name: str) -> str | None:
 
 def gap(kept: Kept, first: str, second: str, metric: str) -> Gap | None:
     """The first minus the second in `auc` or `logloss`, over seeds; None where they were not compared."""
-    pair = [record for record in kept.content.get("compared", [])
-            if (record["first"], record["second"]) == (first, second)]
+    pair = [
+        record for record in kept.content.get("compared", []) if (record["first"], record["second"]) == (first, second)
+    ]
     return Gap.over_seeds(record[metric] for record in pair) if pair else None
 
 

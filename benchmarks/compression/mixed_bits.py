@@ -105,8 +105,10 @@ class MixedBits(Coder):
         offset_NJ = self.offsets_FJ.values[fields_N]
         zero_ND = self.unknown_FD[fields_N]
         if self.searching:
-            forms = [zero_ND, *(_through(vectors_ND, step_NJ[:, [bits]], offset_NJ[:, [bits]], bits)
-                                for bits in WIDTHS[1:])]
+            forms = [
+                zero_ND,
+                *(_through(vectors_ND, step_NJ[:, [bits]], offset_NJ[:, [bits]], bits) for bits in WIDTHS[1:]),
+            ]
             share_NJ = self.logits_GJ.values.softmax(1)[torch.from_numpy(self.groups(rows_N))]
             return (torch.stack(forms, 2) * share_NJ[:, None, :]).sum(2)
         width_N1 = torch.from_numpy(self.widths_V[rows_N])[:, None]

@@ -116,23 +116,43 @@ class Page:
 
     def _table(self, kept: Kept) -> Iterator[str]:
         known = kept.content["truth"]
-        columns = ["method", "bytes", "ratio", "ratio without keys", "AUC", "log loss", *(["kept"] if known else []),
-                   "AUC over the original", "log loss over the original", "Saec's AUC over it",
-                   "Saec's log loss over it"]
+        columns = [
+            "method",
+            "bytes",
+            "ratio",
+            "ratio without keys",
+            "AUC",
+            "log loss",
+            *(["kept"] if known else []),
+            "AUC over the original",
+            "log loss over the original",
+            "Saec's AUC over it",
+            "Saec's log loss over it",
+        ]
         if known:
-            yield (f"The truth has AUC {known['auc']:.4f}, log loss {known['logloss']:.4f}; the constant 0.5 and "
-                   f"{known['constant']:.4f}. \"Kept\" is the share of the AUC between them.\n")
+            yield (
+                f"The truth has AUC {known['auc']:.4f}, log loss {known['logloss']:.4f}; the constant 0.5 and "
+                f'{known["constant"]:.4f}. "Kept" is the share of the AUC between them.\n'
+            )
         yield f"| {' | '.join(columns)} |"
         yield "|" + "---|" * len(columns)
         for name in names(kept):
             paper = mean_of(kept, name, "ratio_embedding")
             auc = mean_of(kept, name, "auc")
             saec = saec_no_larger(kept, name) if name != "original" and not name.startswith("saec@") else None
-            cells = [_title(name), f"{mean_of(kept, name, 'bytes'):,.0f}", f"{mean_of(kept, name, 'ratio'):.1f}",
-                     f"{paper:.0f}" if paper else "", f"{auc:.4f}", f"{mean_of(kept, name, 'logloss'):.4f}",
-                     *([f"{(auc - 0.5) / (known['auc'] - 0.5):.1%}"] if known else []),
-                     _shown(gap(kept, name, "original", "auc")), _shown(gap(kept, name, "original", "logloss")),
-                     _shown(saec and gap(kept, saec, name, "auc")), _shown(saec and gap(kept, saec, name, "logloss"))]
+            cells = [
+                _title(name),
+                f"{mean_of(kept, name, 'bytes'):,.0f}",
+                f"{mean_of(kept, name, 'ratio'):.1f}",
+                f"{paper:.0f}" if paper else "",
+                f"{auc:.4f}",
+                f"{mean_of(kept, name, 'logloss'):.4f}",
+                *([f"{(auc - 0.5) / (known['auc'] - 0.5):.1%}"] if known else []),
+                _shown(gap(kept, name, "original", "auc")),
+                _shown(gap(kept, name, "original", "logloss")),
+                _shown(saec and gap(kept, saec, name, "auc")),
+                _shown(saec and gap(kept, saec, name, "logloss")),
+            ]
             yield f"| {' | '.join(cells)} |"
 
     def _settings(self, kept: Kept) -> Iterator[str]:
@@ -154,8 +174,10 @@ class Page:
             if not auc or not logloss:
                 lines.append(f"- {where}: no Saec was measured at so few bytes.")
             elif auc.lower <= 0 or logloss.upper >= 0:
-                lines.append(f"- {where}: AUC {_standing(auc.lower, auc.upper)}, "
-                             f"log loss {_standing(-logloss.upper, -logloss.lower)}.")
+                lines.append(
+                    f"- {where}: AUC {_standing(auc.lower, auc.upper)}, "
+                    f"log loss {_standing(-logloss.upper, -logloss.lower)}."
+                )
         return lines or ["Nowhere: at every size both intervals are on Saec's side."]
 
 
@@ -173,8 +195,9 @@ def _title(name: str) -> str:
 
 
 def _listed(setting: dict[str, object]) -> str:
-    return ", ".join(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
-                     for name, value in setting.items())
+    return ", ".join(
+        f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}" for name, value in setting.items()
+    )
 
 
 def _standing(lower: float, upper: float) -> str:
@@ -191,15 +214,19 @@ def _shown(found: Gap | str | None) -> str:
 def _costs(kept: Kept) -> Iterator[str]:
     """Seconds of learning and microseconds of scoring beside bytes; runs of before these were taken have none."""
     hours = kept.content["stretch"]["hours"]
-    yield (f"Processor's seconds of one thread to learn the {hours} hours, Saec's with the original's beside it, and "
-           "microseconds to score a row from distinct features on.\n")
+    yield (
+        f"Processor's seconds of one thread to learn the {hours} hours, Saec's with the original's beside it, and "
+        "microseconds to score a row from distinct features on.\n"
+    )
     yield "| method | bytes | learning, s | scoring, µs a row |\n|---|---|---|---|"
     runs = kept.content["runs"]
     timed = {run["name"] for run in runs} - {run["name"] for run in runs if "scoring_us" not in run}
     for name in names(kept):
         if name in timed:
-            yield (f"| {_title(name)} | {mean_of(kept, name, 'bytes'):,.0f} | "
-                   f"{mean_of(kept, name, 'learning_seconds'):,.0f} | {mean_of(kept, name, 'scoring_us'):.1f} |")
+            yield (
+                f"| {_title(name)} | {mean_of(kept, name, 'bytes'):,.0f} | "
+                f"{mean_of(kept, name, 'learning_seconds'):,.0f} | {mean_of(kept, name, 'scoring_us'):.1f} |"
+            )
 
 
 def _left_out(kept: Kept) -> Iterator[str]:

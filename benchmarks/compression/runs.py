@@ -108,9 +108,13 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, scores_B.astype(np.float32))
         setting = settings[name].model_dump(exclude_defaults=True) if name in settings else {}
-        figures = {**_sizes(hours, stretch), **_metrics(scores_B, stretch), "seconds": round(seconds, 1),
-                   "learning_seconds": round(_learning(taking_part, name, learning), 1),
-                   "scoring_us": sum(hour.scoring_seconds for hour in hours) / len(scores_B) * 1e6}
+        figures = {
+            **_sizes(hours, stretch),
+            **_metrics(scores_B, stretch),
+            "seconds": round(seconds, 1),
+            "learning_seconds": round(_learning(taking_part, name, learning), 1),
+            "scoring_us": sum(hour.scoring_seconds for hour in hours) / len(scores_B) * 1e6,
+        }
         records.append({**asked, "name": name, "setting": setting, **figures, "commit": commit()})
     return records
 
@@ -138,9 +142,7 @@ def run_all(
                 Console(stderr=True).print(_line(record))
 
 
-def tune(
-    kept: Kept, methods: Iterable[str], stretch: Stretch, ratios: tuple[int, ...], processes: int
-) -> None:
+def tune(kept: Kept, methods: Iterable[str], stretch: Stretch, ratios: tuple[int, ...], processes: int) -> None:
     """Choose the settings of each peer that has some, one after the other, on an earlier stretch."""
     for method in [method for method in methods if method in AXES]:
         for anchor in sorted({TUNED_AT[ratio] for ratio in ratios}):

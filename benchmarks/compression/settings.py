@@ -147,8 +147,12 @@ def _coder(method: str, config: Config, choice: Choice) -> Coder:
     if method == "cce":
         return CCE(config, parts, bits, choice["every"])
     return TrainedPQ(
-        config, parts, bits, by_field=choice["codebooks"] == "by field",
-        short_tail=choice["tail"] == "fewer codewords", each_hour=choice["fitted"] == "each hour",
+        config,
+        parts,
+        bits,
+        by_field=choice["codebooks"] == "by field",
+        short_tail=choice["tail"] == "fewer codewords",
+        each_hour=choice["fitted"] == "each hour",
     )
 
 
@@ -177,7 +181,12 @@ def _hashed(job: Job, config: Config, stretch: Stretch, budget: float, choice: C
 
 
 _MAKERS: dict[str, Callable[[Job, Config, Stretch, float, Choice], Contestant]] = {
-    "hashing": _hashed, "quotient-remainder": _hashed, "filtered": _filtered,
-    "mpe": _mixed_bits, "cafe": _by_key, "robe": _by_key, "ftrl": _linear,
+    "hashing": _hashed,
+    "quotient-remainder": _hashed,
+    "filtered": _filtered,
+    "mpe": _mixed_bits,
+    "cafe": _by_key,
+    "robe": _by_key,
+    "ftrl": _linear,
 }
 """Those of the peers that are not a `CodedPeer`."""

@@ -27,8 +27,11 @@ def figures(stretch: Stretch) -> dict[str, float] | None:
         if scored:
             probability_B = pq.read_table(hour_file(root, hour))["probability"].to_numpy()
             if len(probability_B) != len(rows):
-                raise InputError(f"truth of hour {hour} has {len(probability_B)} rows, the hour {len(rows)}; "
-                                 "simulate the hours again", reason="layout")
+                raise InputError(
+                    f"truth of hour {hour} has {len(probability_B)} rows, the hour {len(rows)}; "
+                    "simulate the hours again",
+                    reason="layout",
+                )
             parts.append(probability_B)
     labels_B, probability_B = stretch.labels_B, np.concatenate(parts)
     return {

@@ -34,6 +34,13 @@ class Shell:
     def __call__(self, *words: object, module: str = "saec.cli.main", before: tuple[str, ...] = ()) -> str:
         """What `saec WORDS` says on both streams; `before` goes before the words, `module` may be another command."""
         command = [sys.executable, "-m", module, *before, *map(str, words), "--config", str(self.settings)]
-        ended = subprocess.run(command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, check=False)
+        ended = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         return ended.stdout

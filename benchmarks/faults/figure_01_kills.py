@@ -40,11 +40,17 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
             recovered += not differs
             if differs:
                 print(f"  kill {number} of {scenario.name} at {place}: {differs}", flush=True)
-    figures.add("1. kills after which the bytes are the same", recovered, "kills", f"{wanted} of {wanted}",
-                recovered == wanted)
+    figures.add(
+        "1. kills after which the bytes are the same", recovered, "kills", f"{wanted} of {wanted}", recovered == wanted
+    )
     named = len(hit.keys() - {"instant"})
-    figures.add("1. fail points killed at", named, "fail points", None if short else f">= {PLACES}",
-                None if short else named >= PLACES)
+    figures.add(
+        "1. fail points killed at",
+        named,
+        "fail points",
+        None if short else f">= {PLACES}",
+        None if short else named >= PLACES,
+    )
     figures.add("1. of these kills, at random instants", hit["instant"], "kills")
 
 
@@ -116,9 +122,7 @@ def _scenarios(folder: Path) -> list[_Scenario]:
     return scenarios
 
 
-def _kills(
-    scenarios: list[_Scenario], count: int, draw: random.Random
-) -> Iterator[tuple[_Scenario, str | float]]:
+def _kills(scenarios: list[_Scenario], count: int, draw: random.Random) -> Iterator[tuple[_Scenario, str | float]]:
     """Where to kill what."""
     places = [(scenario, name) for scenario in scenarios for name in scenario.places]
     draw.shuffle(places)
@@ -134,7 +138,11 @@ def _state(site: Site) -> dict[str, Any]:
     """Everything that must come out the same."""
     files = {name: sha for name, sha in site.digests("workspace").items() if not name.startswith(_PASSING)}
     rows = {f"row {row.hour}": (row.state, row.reason, row.version, row.learnt) for row in site.rows()}
-    return files | rows | {
-        "released": [release.version for release in site.store.releases() if release.action == "publish"],
-        "live": site.live,
-    }
+    return (
+        files
+        | rows
+        | {
+            "released": [release.version for release in site.store.releases() if release.action == "publish"],
+            "live": site.live,
+        }
+    )

@@ -88,11 +88,13 @@ def _killed(root: Path, places: int, seconds: float, draw: random.Random) -> boo
 
 def _nth(left: int) -> Callable[[str], None]:
     """Kills this process at the Nth fail point, whichever that is."""
+
     def reach(_: str) -> None:
         nonlocal left
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
+
     return reach
 
 

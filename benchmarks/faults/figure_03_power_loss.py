@@ -32,14 +32,24 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     violations = [problems for problems in wrong if problems]
     for problems in violations[:10]:
         print(f"  {problems}", flush=True)
-    figures.add("3. disks that a power loss may leave", len(wrong), "disks", None if short else f">= {STATES:,}",
-                None if short else len(wrong) >= STATES)
+    figures.add(
+        "3. disks that a power loss may leave",
+        len(wrong),
+        "disks",
+        None if short else f">= {STATES:,}",
+        None if short else len(wrong) >= STATES,
+    )
     figures.add("3. of these, not sound", len(violations), "disks", "0", not violations)
     clean = all(_tested("", tests) == 0 for tests in {tests for _, tests in PLANTS.values()})
     caught = [name for name, (_, tests) in PLANTS.items() if _tested(name, tests) == _TESTS_FAILED]
     print(f"  not noticed: {sorted(PLANTS.keys() - set(caught)) or 'nothing'}; without mistakes: {clean}", flush=True)
-    figures.add("3. planted mistakes noticed by the tests", len(caught), "mistakes", f"{len(PLANTS)} of {len(PLANTS)}",
-                clean and len(caught) == len(PLANTS))
+    figures.add(
+        "3. planted mistakes noticed by the tests",
+        len(caught),
+        "mistakes",
+        f"{len(PLANTS)} of {len(PLANTS)}",
+        clean and len(caught) == len(PLANTS),
+    )
 
 
 def _disks(seed: int, every: int) -> Iterator[list[str]]:
@@ -56,14 +66,29 @@ def _disks(seed: int, every: int) -> Iterator[list[str]]:
 
 def _tested(planted: str, tests: str) -> int:
     """How pytest ends on one mistake, without what needs S3; in a child, which need not import all of it again."""
+
     def run() -> None:
         os.environ[VARIABLE] = planted
         logging.disable(logging.NOTSET)
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        os._exit(pytest.main([
-            "-q", "-x", "-k", "not s3", "-p", "no:cacheprovider", "-p", "benchmarks.faults.mutants",
-            f"--basetemp={folder}/tests", f"--rootdir={ROOT}", str(ROOT / tests)]))
+        os._exit(
+            pytest.main(
+                [
+                    "-q",
+                    "-x",
+                    "-k",
+                    "not s3",
+                    "-p",
+                    "no:cacheprovider",
+                    "-p",
+                    "benchmarks.faults.mutants",
+                    f"--basetemp={folder}/tests",
+                    f"--rootdir={ROOT}",
+                    str(ROOT / tests),
+                ]
+            )
+        )
 
     with scratch() as folder:
         return children.end(children.fork(run))

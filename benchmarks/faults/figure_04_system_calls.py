@@ -34,8 +34,12 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
         publish(open_store(folder / "before"), HOUR, b"first hour")
         trace = _publication(folder / "undisturbed", folder / "before", 0, 0, patch)[1]
         calls = range(1, len(trace) + 1, SHORT_EVERY if short else 1)
-        harm = {(trace[at - 1][0], at, errno.errorcode[error]): wrong for error in ERRORS for at in calls
-                if (wrong := [*_harm(folder, at, error, patch)])}
+        harm = {
+            (trace[at - 1][0], at, errno.errorcode[error]): wrong
+            for error in ERRORS
+            for at in calls
+            if (wrong := [*_harm(folder, at, error, patch)])
+        }
     for case, wrong in harm.items():
         print(f"  {case}: {wrong}", flush=True)
     tried = len(ERRORS) * len(calls)

@@ -47,8 +47,9 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
 
 
 def _add(figures: Figures, where: str, won: int, races: int) -> None:
-    figures.add(f"5. races of {WRITERS} writers in {where} with one winner", won, "races", f"{races} of {races}",
-                won == races)
+    figures.add(
+        f"5. races of {WRITERS} writers in {where} with one winner", won, "races", f"{races} of {races}", won == races
+    )
 
 
 def _race_of_processes(folder: Path, turns: int) -> int:
@@ -58,7 +59,8 @@ def _race_of_processes(folder: Path, turns: int) -> int:
     versions, barrier, told = _versions(store), context.Barrier(WRITERS), context.SimpleQueue()
     processes = [
         context.Process(target=_write, args=(open_store(folder), writer, versions, turns, barrier, told.put))
-        for writer in range(WRITERS)]
+        for writer in range(WRITERS)
+    ]
     for process in processes:
         process.start()
     winners = [winner for _ in processes for winner in told.get()]
@@ -70,8 +72,10 @@ def _race_of_processes(folder: Path, turns: int) -> int:
 def _race_of_threads(store: ModelStore, turns: int) -> int:
     """Races in one object store; how many had one winner."""
     versions, barrier, told = _versions(store), threading.Barrier(WRITERS), []
-    threads = [threading.Thread(target=_write, args=(store, writer, versions, turns, barrier, told.append))
-               for writer in range(WRITERS)]
+    threads = [
+        threading.Thread(target=_write, args=(store, writer, versions, turns, barrier, told.append))
+        for writer in range(WRITERS)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -84,8 +88,14 @@ def _versions(store: ModelStore) -> list[list[str]]:
     return [[commit_version(store, writer=writer, set=which) for writer in range(WRITERS)] for which in range(2)]
 
 
-def _write(store: ModelStore, writer: int, versions: list[list[str]], turns: int, barrier: Any,
-           tell: Callable[[list[tuple[int, str]]], object]) -> None:
+def _write(
+    store: ModelStore,
+    writer: int,
+    versions: list[list[str]],
+    turns: int,
+    barrier: Any,
+    tell: Callable[[list[tuple[int, str]]], object],
+) -> None:
     """What one writer does; it tells the turns it has won and with which version."""
     won = []
     try:
@@ -102,5 +112,8 @@ def _write(store: ModelStore, writer: int, versions: list[list[str]], turns: int
 def _single_winners(store: ModelStore, winners: list[tuple[int, str]]) -> int:
     """How many turns were won by one writer, which is the one that readers see."""
     seen = {release.sequence: release.version for release in store.releases()}
-    return sum(winners.count((sequence, version)) == 1 and [number for number, _ in winners].count(sequence) == 1
-               for sequence, version in seen.items() if version)
+    return sum(
+        winners.count((sequence, version)) == 1 and [number for number, _ in winners].count(sequence) == 1
+        for sequence, version in seen.items()
+        if version
+    )

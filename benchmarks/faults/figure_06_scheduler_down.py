@@ -32,14 +32,21 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
         after = _tick(site, stopped + timedelta(hours=down))
         again = _tick(site, stopped + timedelta(hours=down))
         rows = site.rows()
-    alone = all(row.finished_at <= later.started_at for row, later in pairwise(rows)
-                if row.finished_at and later.started_at)
+    alone = all(
+        row.finished_at <= later.started_at for row, later in pairwise(rows) if row.finished_at and later.started_at
+    )
     ordered = [row.hour for row in rows] == site.hours == before + after and alone and not again
     done = sum(row.hour in after and row.state in ("PUBLISHED", "HELD") and row.checkpoint is not None for row in rows)
-    figures.add(f"6. hours done by one run after {down} without a scheduler", done, "hours", f"= {down}",
-                holds=done == down)
-    figures.add("6. oldest first, one at a time, each once", str(ordered), "", "True",
-                holds=ordered and all(row.attempts == 1 for row in rows))
+    figures.add(
+        f"6. hours done by one run after {down} without a scheduler", done, "hours", f"= {down}", holds=done == down
+    )
+    figures.add(
+        "6. oldest first, one at a time, each once",
+        str(ordered),
+        "",
+        "True",
+        holds=ordered and all(row.attempts == 1 for row in rows),
+    )
 
 
 def _tick(site: Site, moment: datetime) -> list[Hour]:

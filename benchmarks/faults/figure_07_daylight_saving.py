@@ -69,6 +69,11 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
         plain += len(set(hours) ^ set(by_ticks)) + len(by_ticks) - len(set(by_ticks))
         wrong += found != hours
         print(f"  {name}: {len(hours)} hours, {len(moments)} ticks, {len(found)} done")
-    figures.add(f"7. switches with an hour missing, doubled or out of order, of {len(SWITCHES)}", wrong, "switches",
-                "= 0", holds=wrong == 0)
+    figures.add(
+        f"7. switches with an hour missing, doubled or out of order, of {len(SWITCHES)}",
+        wrong,
+        "switches",
+        "= 0",
+        holds=wrong == 0,
+    )
     figures.add("7. hours that one hour a tick would have missed or doubled", plain, "hours")

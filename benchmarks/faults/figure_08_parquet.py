@@ -41,11 +41,21 @@ HOUR = Hour.parse("2026-03-01T12")
 MEMORY, SECONDS = 4 << 30, 30
 """What a child may use, and how long it may take over one file."""
 SETTINGS = {
-    "data": {"time_column": "event_time", "label_column": "clicked", "row_id_columns": ["impression_id"],
-             "max_rows": 5_000, "max_bytes": 4 << 20},
-    "fields": [{"name": "user_id"}, {"name": "item_id"}, {"name": "item_tags", "kind": "list", "max_values": 4},
-               {"name": "site_domain", "type": "string", "nullable": True}, {"name": "device"},
-               {"name": "price", "kind": "numeric", "type": "float"}],
+    "data": {
+        "time_column": "event_time",
+        "label_column": "clicked",
+        "row_id_columns": ["impression_id"],
+        "max_rows": 5_000,
+        "max_bytes": 4 << 20,
+    },
+    "fields": [
+        {"name": "user_id"},
+        {"name": "item_id"},
+        {"name": "item_tags", "kind": "list", "max_values": 4},
+        {"name": "site_domain", "type": "string", "nullable": True},
+        {"name": "device"},
+        {"name": "price", "kind": "numeric", "type": "float"},
+    ],
 }
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -66,14 +76,14 @@ def double_page(data: bytearray, draw: Draw) -> None:
     """A page written twice."""
     found = pages(data)
     page = found[int(draw.integers(len(found)))]
-    data[page.stop:page.stop] = data[page]
+    data[page.stop : page.stop] = data[page]
 
 
 def exchange_pages(data: bytearray, draw: Draw) -> None:
     """Two pages, each whole, in the place of one another."""
     one, other = sorted(draw.choice(len(pages(data)), 2, replace=False))
     first, second = pages(data)[one], pages(data)[other]
-    data[first.start:second.stop] = data[second] + data[first.stop:second.start] + data[first]
+    data[first.start : second.stop] = data[second] + data[first.stop : second.start] + data[first]
 
 
 def footer(data: bytes | bytearray) -> slice:
@@ -103,7 +113,8 @@ class Delivery:
 
     def __init__(self, folder: Path) -> None:
         self.config = Config.model_validate(
-            SETTINGS | {"data": {**SETTINGS["data"], "source": str(folder / "data")}, "workspace": folder})
+            SETTINGS | {"data": {**SETTINGS["data"], "source": str(folder / "data")}, "workspace": folder}
+        )
         self.path = hour_file(folder / "data", HOUR)
         self.sound = (folder / "sound.parquet").read_bytes()
         self.other = (folder / "other.parquet").read_bytes()
@@ -124,7 +135,7 @@ class Delivery:
 
     def _other_footer(self) -> bytes:
         """The pages of this hour under the footer of another."""
-        return self.sound[:footer(self.sound).start] + self.other[footer(self.other).start:]
+        return self.sound[: footer(self.sound).start] + self.other[footer(self.other).start :]
 
     def outcome(self, data: bytes, *, promised: bool) -> str:
         """What becomes of the hour with this file."""
@@ -171,8 +182,9 @@ def outcomes(folder: Path, seed: int, mutations: int) -> Iterator[str]:
     done = 0
     while done < mutations:
         arguments = [str(folder), str(seed), str(done), str(mutations)]
-        ended = subprocess.run([sys.executable, "-m", __spec__.name, *arguments], cwd=ROOT, stdout=subprocess.PIPE,
-                               text=True, check=False)
+        ended = subprocess.run(
+            [sys.executable, "-m", __spec__.name, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+        )
         lines = ended.stdout.splitlines()
         yield from lines
         done += len(lines)
@@ -191,12 +203,20 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     same = sum(outcome.endswith("the same rows") for outcome in found)
     for outcome, count in Counter(outcome for outcome in found if "QUARANTINED" not in outcome).most_common():
         print(f"  {count} {outcome}")
-    for name, sign in (("read as other rows", "SILENT"), ("ended the reader", "SIGNAL"),
-                       ("ended in another error", "unclean")):
+    for name, sign in (
+        ("read as other rows", "SILENT"),
+        ("ended the reader", "SIGNAL"),
+        ("ended in another error", "unclean"),
+    ):
         bad = sum(sign in outcome for outcome in found)
         figures.add(f"8. Parquet mutations that {name}, of {mutations:,}", bad, "mutations", "= 0", holds=bad == 0)
-    figures.add("8. Parquet mutations refused", refused, "mutations", "the others are the same rows",
-                holds=refused + same == mutations and refused > same)
+    figures.add(
+        "8. Parquet mutations refused",
+        refused,
+        "mutations",
+        "the others are the same rows",
+        holds=refused + same == mutations and refused > same,
+    )
 
 
 if __name__ == "__main__":

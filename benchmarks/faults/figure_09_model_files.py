@@ -78,8 +78,10 @@ def damage(version: Path, sound: dict[str, bytes], seed: int, number: int) -> st
 
 def accepted(store: ModelStore, version: str) -> list[str]:
     """Which of the two ways to a version's files let it through; any error but the store's own is one too."""
-    ways: dict[str, Callable[[], object]] = {"verify": lambda: store.verify(version),
-                                             "open": lambda: store.open(version)}
+    ways: dict[str, Callable[[], object]] = {
+        "verify": lambda: store.verify(version),
+        "open": lambda: store.open(version),
+    }
     found = []
     for name, way in ways.items():
         try:
@@ -239,5 +241,6 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     }
     for name, count in counted.items():
         figures.add(name, count, "accepted", "= 0", holds=count == 0)
-    figures.add("9. code run by them", len(called), "calls", "= 0, and a payload that runs is seen",
-                holds=seen and not called)
+    figures.add(
+        "9. code run by them", len(called), "calls", "= 0, and a payload that runs is seen", holds=seen and not called
+    )

@@ -23,16 +23,32 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     rows_alone, _ = minimum_rows(seed, references=1)
     for name, model in faults().items():
         share = accepted(verdicts(challengers, rows, model, 2, seed))
-        figures.add(f"10. worse by the margin in {name}, accepted, of {challengers:,} on {rows:,} rows", share, "share",
-                    f"<= {allowed}", holds=share <= allowed)
+        figures.add(
+            f"10. worse by the margin in {name}, accepted, of {challengers:,} on {rows:,} rows",
+            share,
+            "share",
+            f"<= {allowed}",
+            holds=share <= allowed,
+        )
     twice = Model(auc=AUC - 2 * CONFIG.auc_margin)
     share = accepted(verdicts(challengers, rows_alone, twice, 1, seed))
-    figures.add(f"10. worse by twice the margin in AUC, one reference, accepted, of {challengers:,}", share, "share",
-                "<= 0.05", holds=share <= 0.05)
+    figures.add(
+        f"10. worse by twice the margin in AUC, one reference, accepted, of {challengers:,}",
+        share,
+        "share",
+        "<= 0.05",
+        holds=share <= 0.05,
+    )
     for words, references, count in (("both references", 2, rows), ("its only reference", 1, rows_alone)):
         share = accepted(verdicts(challengers, count, Model(), references, seed))
-        figures.add(f"10. equal to {words}, accepted, of {challengers:,} on {count:,} rows", share, "share",
-                    f">= {wanted}", holds=share >= wanted)
+        figures.add(
+            f"10. equal to {words}, accepted, of {challengers:,} on {count:,} rows",
+            share,
+            "share",
+            f">= {wanted}",
+            holds=share >= wanted,
+        )
     broken = accepted(verdicts(challengers, rows, Model(auc=0.9), 2, seed, broken=True))
-    figures.add(f"10. far better but for one NaN, accepted, of {challengers:,}", broken, "share", "= 0",
-                holds=broken == 0.0)
+    figures.add(
+        f"10. far better but for one NaN, accepted, of {challengers:,}", broken, "share", "= 0", holds=broken == 0.0
+    )

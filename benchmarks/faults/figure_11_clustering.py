@@ -104,10 +104,20 @@ def not_finite(seed: int) -> Iterator[Case]:
     for value, places in ((np.nan, 1), (np.nan, 50), (np.inf, 1), (-np.inf, 3), (1e30, 1), (-1e30, 50), (3e38, 2)):
         yield Case(f"{places} numbers of {value}", spoilt(seed, value, places), 5, refused=True)
     yield Case("NaN, warm", spoilt(seed, np.nan, 1), 5, refused=True, start_KD=normal(seed, 5))
-    yield Case("NaN in a weight", normal(seed, 50), 5, refused=True,
-               weights_N=np.where(np.arange(50) == 7, np.nan, 1).astype(np.float32))
-    yield Case("a weight below nothing", normal(seed, 50), 5, refused=True,
-               weights_N=np.where(np.arange(50) == 7, -1, 1).astype(np.float32))
+    yield Case(
+        "NaN in a weight",
+        normal(seed, 50),
+        5,
+        refused=True,
+        weights_N=np.where(np.arange(50) == 7, np.nan, 1).astype(np.float32),
+    )
+    yield Case(
+        "a weight below nothing",
+        normal(seed, 50),
+        5,
+        refused=True,
+        weights_N=np.where(np.arange(50) == 7, -1, 1).astype(np.float32),
+    )
     yield Case("as large as may be", (normal(seed, 50).clip(-1, 1) * LARGEST).astype(np.float32), 5)
     yield Case("as small as float32 can square", normal(seed, 50) * np.float32(1e-15), 5)
 
@@ -127,11 +137,16 @@ def emptied(seed: int) -> Iterator[Case]:
 def out_of_range() -> Iterator[tuple[str, Callable[[], Any]]]:
     """60: codes that no codebook has, or that do not fit their bits."""
     keys_N = np.arange(1, 11, dtype=np.uint64)
-    for name, codes_N in (("below nothing", np.full(10, -1)), ("over its bits", np.full(10, 16)),
-                          ("overflowed", np.full(10, 300).astype(np.int16)),
-                          ("not whole", np.full(10, 0.5))):
-        yield f"codes {name}", lambda codes_N=codes_N: RetrievalIndex.build(keys_N, codes_N, code_bits=4,
-                                                                            fingerprint_bits=8)
+    for name, codes_N in (
+        ("below nothing", np.full(10, -1)),
+        ("over its bits", np.full(10, 16)),
+        ("overflowed", np.full(10, 300).astype(np.int16)),
+        ("not whole", np.full(10, 0.5)),
+    ):
+        yield (
+            f"codes {name}",
+            lambda codes_N=codes_N: RetrievalIndex.build(keys_N, codes_N, code_bits=4, fingerprint_bits=8),
+        )
 
 
 def refused(build: Callable[[], Any]) -> bool:
@@ -150,5 +165,10 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     ended |= {name: refused(build) for name, build in out_of_range()}
     for name in (name for name, well in ended.items() if not well):
         print(f"  not as it must: {name}")
-    figures.add(f"11. degenerate clustering inputs that end as they must, of {len(ended)}", sum(ended.values()),
-    "inputs", "= 40", holds=sum(ended.values()) == len(ended) == 40)
+    figures.add(
+        f"11. degenerate clustering inputs that end as they must, of {len(ended)}",
+        sum(ended.values()),
+        "inputs",
+        "= 40",
+        holds=sum(ended.values()) == len(ended) == 40,
+    )

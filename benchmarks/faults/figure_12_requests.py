@@ -61,15 +61,33 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
             generated = answers.statuses.total()
             deserved = sum(_ask_nasty(server, answers) for _ in range(1 if short else 10)) // (1 if short else 10)
             alive, grown = server.version() == version, server.memory() - before
-    figures.add(f"12. answers 5xx to {generated:,} generated and {len(REQUESTS)} nasty requests", answers.broken,
-                "answers", "0", answers.broken == 0 and alive and generated >= count)
-    figures.add("12. nasty requests with the status they deserve", deserved, "requests",
-                f"{len(REQUESTS)} of {len(REQUESTS)}", deserved == len(REQUESTS))
-    figures.add("12. largest body of a refusal", answers.largest_refusal, "bytes", f"<= {BODY_BYTES}",
-                answers.largest_refusal <= BODY_BYTES)
+    figures.add(
+        f"12. answers 5xx to {generated:,} generated and {len(REQUESTS)} nasty requests",
+        answers.broken,
+        "answers",
+        "0",
+        answers.broken == 0 and alive and generated >= count,
+    )
+    figures.add(
+        "12. nasty requests with the status they deserve",
+        deserved,
+        "requests",
+        f"{len(REQUESTS)} of {len(REQUESTS)}",
+        deserved == len(REQUESTS),
+    )
+    figures.add(
+        "12. largest body of a refusal",
+        answers.largest_refusal,
+        "bytes",
+        f"<= {BODY_BYTES}",
+        answers.largest_refusal <= BODY_BYTES,
+    )
     figures.add("12. what the server's memory grew by", grown / 1e6, "MB", "<= 50", grown <= GROWN_BYTES)
-    figures.add("12. answers by status", " ".join(f"{status}:{number}" for status, number in
-                                                  sorted(answers.statuses.items())), "answers")
+    figures.add(
+        "12. answers by status",
+        " ".join(f"{status}:{number}" for status, number in sorted(answers.statuses.items())),
+        "answers",
+    )
 
 
 def _ask_generated(server: Server, mode: GenerationMode, seed: int, count: int, answers: Answers) -> None:
@@ -78,8 +96,13 @@ def _ask_generated(server: Server, mode: GenerationMode, seed: int, count: int, 
     operation, session = schemathesis.openapi.from_dict(document)["/v1/score"]["POST"], requests.Session()
 
     @seeded(seed)
-    @settings(max_examples=count, database=None, deadline=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         answer = case.call(base_url=f"http://127.0.0.1:{server.port}", session=session)

@@ -22,12 +22,23 @@ def figure(_seed: int, short: bool, figures: Figures) -> None:
         drill = swapped_under_load(folder, swaps, rollbacks)
     load, within = drill.load, sum(taken <= SECONDS for taken in drill.rollback_seconds)
     seconds = sorted(load.seconds)
-    figures.add(f"13. answers that failed over {swaps:,} swaps and {rollbacks} rollbacks", len(load.failed), "answers",
-                f"0 of {len(seconds):,}", not load.failed and bool(seconds))
-    figures.add("13. answers of two versions, or of another than they name", len(load.mixed), "answers", "0",
-                not load.mixed)
-    figures.add("13. rollbacks that the server obeyed within a second", within, "rollbacks",
-                f"{rollbacks} of {rollbacks}", within == rollbacks)
+    figures.add(
+        f"13. answers that failed over {swaps:,} swaps and {rollbacks} rollbacks",
+        len(load.failed),
+        "answers",
+        f"0 of {len(seconds):,}",
+        not load.failed and bool(seconds),
+    )
+    figures.add(
+        "13. answers of two versions, or of another than they name", len(load.mixed), "answers", "0", not load.mixed
+    )
+    figures.add(
+        "13. rollbacks that the server obeyed within a second",
+        within,
+        "rollbacks",
+        f"{rollbacks} of {rollbacks}",
+        within == rollbacks,
+    )
     figures.add("13. versions that answered some request", len(load.answers), "versions")
     figures.add("13. slowest 1 % of answers while versions are swapped", 1e3 * seconds[int(0.99 * len(seconds))], "ms")
     figures.add("13. what the server's memory grew by", drill.grown / 1e6, "MB")

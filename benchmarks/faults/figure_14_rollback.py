@@ -31,8 +31,13 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
             store.publish(version, actor="run", reason="passed", fence=1)
         seconds = [_roll_back(store, draw.choice(store.versions())) for _ in range(count)]
     within = sum(taken <= SECONDS for taken in seconds)
-    figures.add(f"14. rollbacks live within a second, of {VERSIONS} versions", within, "rollbacks",
-                f"{count} of {count}", within == count)
+    figures.add(
+        f"14. rollbacks live within a second, of {VERSIONS} versions",
+        within,
+        "rollbacks",
+        f"{count} of {count}",
+        within == count,
+    )
     figures.add("14. slowest rollback", max(seconds), "s")
 
 

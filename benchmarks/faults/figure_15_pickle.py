@@ -38,7 +38,11 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
         shell = Shell(site)
         scored = ("score", "--in", site.file(site.hours[1]), "--out", site.folder / "scored.parquet")
         commands: list[tuple[object, ...]] = [
-            ("run",), ("report", "--out", site.folder / "report.html"), scored, ("verify",), ("status",),
+            ("run",),
+            ("report", "--out", site.folder / "report.html"),
+            scored,
+            ("verify",),
+            ("status",),
             ("backfill", "--from", site.hours[1], "--to", site.hours[2], "--only", "all"),
         ]
         found = {str(words[0]): unpickled(shell, *words) for words in commands}
@@ -47,9 +51,20 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     for name, events in found.items():
         print(f"  saec {name}: {len(events)} {events[:3]}")
     count = sum(map(len, found.values()))
-    figures.add(f"15. pickles read by {', '.join(found)}", count, "pickles", "= 0, and a planted one is heard",
-                holds=count == 0 and bool(seen) and whole)
-    checked = subprocess.run([sys.executable, "-m", "pytest", "-q", *AST_CHECK], cwd=ROOT, capture_output=True,
-                             text=True, check=False)
-    figures.add("15. sources that import or call a pickler", "none" if checked.returncode == 0 else "some", "",
-                "none", holds=checked.returncode == 0)
+    figures.add(
+        f"15. pickles read by {', '.join(found)}",
+        count,
+        "pickles",
+        "= 0, and a planted one is heard",
+        holds=count == 0 and bool(seen) and whole,
+    )
+    checked = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *AST_CHECK], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    figures.add(
+        "15. sources that import or call a pickler",
+        "none" if checked.returncode == 0 else "some",
+        "",
+        "none",
+        holds=checked.returncode == 0,
+    )

@@ -35,8 +35,13 @@ def audit(pins: list[str]) -> tuple[int, int, str]:
         path = Path(folder) / "locked.py"
         path.write_text(script(pins), encoding="utf-8")
         command = [sys.executable, "-m", "uv", "audit", *PREVIEW, "--script", str(path), "--output-format", "json"]
-        ended = subprocess.run([*command, *(["--service-url", service] if service else [])], capture_output=True,
-                               text=True, check=False, timeout=600)
+        ended = subprocess.run(
+            [*command, *(["--service-url", service] if service else [])],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
     try:
         summary = json.loads(ended.stdout)["summary"]
     except (ValueError, KeyError):
@@ -49,7 +54,17 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     """Ask about every locked package."""
     packages = locked()
     audited, vulnerable, problem = audit([str(pin) for pin, _ in packages.values()])
-    figures.add("16. locked packages audited", audited or f"not audited: {problem}", "packages",
-                f"= {len(packages)}, those locked", holds=audited == len(packages))
-    figures.add("16. known vulnerabilities in them", vulnerable if audited else "not known", "vulnerabilities", "= 0",
-                holds=audited == len(packages) and vulnerable == 0)
+    figures.add(
+        "16. locked packages audited",
+        audited or f"not audited: {problem}",
+        "packages",
+        f"= {len(packages)}, those locked",
+        holds=audited == len(packages),
+    )
+    figures.add(
+        "16. known vulnerabilities in them",
+        vulnerable if audited else "not known",
+        "vulnerabilities",
+        "= 0",
+        holds=audited == len(packages) and vulnerable == 0,
+    )

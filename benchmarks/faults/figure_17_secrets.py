@@ -20,9 +20,19 @@ from benchmarks.faults.commands import Shell
 from benchmarks.record import ROOT, Figures
 from tests.conftest import Site
 
-CANARIES = {name: f"canary-{name.lower().replace('_', '-')}-7f3a+/=x" for name in (
-    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD", "PREFECT_API_AUTH_STRING", "SHOP_TOKEN", "LEDGER_URL",
-    "STORE_URL", "SOURCE_URL")}
+CANARIES = {
+    name: f"canary-{name.lower().replace('_', '-')}-7f3a+/=x"
+    for name in (
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "PGPASSWORD",
+        "PREFECT_API_AUTH_STRING",
+        "SHOP_TOKEN",
+        "LEDGER_URL",
+        "STORE_URL",
+        "SOURCE_URL",
+    )
+}
 NOWHERE = "127.0.0.1:9"
 """An address on this machine where nothing listens."""
 
@@ -42,9 +52,17 @@ def _environment() -> dict[str, str]:
     """What a service that is set up well, and talks a lot, has in its environment."""
     secrets = {name: value for name, value in CANARIES.items() if not name.endswith("_URL")}
     login = f"admin:{CANARIES['PREFECT_API_AUTH_STRING']}"
-    return secrets | {"PREFECT_API_AUTH_STRING": login, "PREFECT_SERVER_API_AUTH_STRING": login, "SAEC_LOG": "json",
-                      "PREFECT_LOGGING_LEVEL": "DEBUG", "AWS_ACCESS_KEY_ID": "saec", "AWS_REGION": "us-east-1",
-                      "AWS_MAX_ATTEMPTS": "1", "AWS_ENDPOINT_URL": f"http://{NOWHERE}", "AWS_ALLOW_HTTP": "true"}
+    return secrets | {
+        "PREFECT_API_AUTH_STRING": login,
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        "SAEC_LOG": "json",
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "AWS_ACCESS_KEY_ID": "saec",
+        "AWS_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_ENDPOINT_URL": f"http://{NOWHERE}",
+        "AWS_ALLOW_HTTP": "true",
+    }
 
 
 def _broken() -> dict[str, dict[str, object]]:
@@ -67,8 +85,13 @@ def said(shell: Shell, *, prefect: bool) -> dict[str, str]:
     """What the commands say, by what was tried."""
     site = shell.site
     words: dict[str, tuple[object, ...]] = {
-        "run": ("run", "--debug"), "status": ("status",), "metrics": ("metrics",), "versions": ("versions",),
-        "report": ("report", "--out", site.folder / "report.html"), "verify": ("verify",)}
+        "run": ("run", "--debug"),
+        "status": ("status",),
+        "metrics": ("metrics",),
+        "versions": ("versions",),
+        "report": ("report", "--out", site.folder / "report.html"),
+        "verify": ("verify",),
+    }
     answers = {name: shell(*typed) for name, typed in words.items()}
     if site.live is None:
         raise RuntimeError(f"nothing was published, so nothing is proved: {answers['run'][-500:]}")
@@ -106,5 +129,10 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     places = sum(map(bool, found.values())) + len(images())
     heard = all(leaks(f"log: {canary} …".encode()) == {name} for name, canary in CANARIES.items())
     what = "outputs and files" if short else "outputs and files, Prefect's among them"
-    figures.add(f"17. places where one of {len(CANARIES)} canary secrets is, of {len(found):,} {what}", places,
-    "places", "= 0, and a planted one is found", holds=places == 0 and heard)
+    figures.add(
+        f"17. places where one of {len(CANARIES)} canary secrets is, of {len(found):,} {what}",
+        places,
+        "places",
+        "= 0, and a planted one is found",
+        holds=places == 0 and heard,
+    )

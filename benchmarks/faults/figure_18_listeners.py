@@ -61,8 +61,9 @@ def listening() -> Iterator[tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Add
             _, local, _, state, *_, inode = line.split()[:10]
             if state == _LISTENS:
                 words = bytes.fromhex(local.partition(":")[0])
-                packed = b"".join(struct.pack(">I", *struct.unpack("<I", words[at:at + 4]))
-                                  for at in range(0, len(words), 4))
+                packed = b"".join(
+                    struct.pack(">I", *struct.unpack("<I", words[at : at + 4])) for at in range(0, len(words), 4)
+                )
                 yield inode, ipaddress.ip_address(packed)
 
 
@@ -83,8 +84,14 @@ def deployed(shell: Shell) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "flows.deploy", "--config", str(shell.settings), "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env=shell.environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=shell.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         _wait(f"http://127.0.0.1:{port}/api/ready")
         time.sleep(5)
@@ -111,18 +118,25 @@ def _wait(url: str) -> None:
 
 def exposed(compose: dict[str, Any]) -> list[str]:
     """Services of a compose file that others than this machine reach."""
-    return [name for name, service in compose["services"].items()
-            if service.get("network_mode") == "host"
-            or any(not str(port).startswith("127.0.0.1:") for port in service.get("ports", []))]
+    return [
+        name
+        for name, service in compose["services"].items()
+        if service.get("network_mode") == "host"
+        or any(not str(port).startswith("127.0.0.1:") for port in service.get("ports", []))
+    ]
 
 
 def root_services(compose: dict[str, Any], dockerfile: str) -> list[str]:
     """Services of a compose file that run as root."""
     stages = re.split(r"^FROM .* AS (\w+)$", dockerfile, flags=re.MULTILINE)
-    users = {stage: (re.findall(r"^USER (\w+)", text, flags=re.MULTILINE) or ["root"])[-1]
-             for stage, text in zip(stages[1::2], stages[2::2], strict=True)}
-    user = {name: service.get("user") or users.get(service.get("build", {}).get("target", ""), "root")
-            for name, service in compose["services"].items()}
+    users = {
+        stage: (re.findall(r"^USER (\w+)", text, flags=re.MULTILINE) or ["root"])[-1]
+        for stage, text in zip(stages[1::2], stages[2::2], strict=True)
+    }
+    user = {
+        name: service.get("user") or users.get(service.get("build", {}).get("target", ""), "root")
+        for name, service in compose["services"].items()
+    }
     return [name for name, who in user.items() if str(who).partition(":")[0] in ("root", "0")]
 
 
@@ -131,10 +145,20 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     rooted = root_services(compose, (ROOT / "Dockerfile").read_text(encoding="utf-8"))
     services = len(compose["services"])
-    figures.add(f"18. services of the compose file that run as root, of {services}", len(rooted), "services", "= 0",
-                holds=not rooted)
-    figures.add(f"18. services of the compose file reached from elsewhere, of {services}", len(exposed(compose)),
-                "services", "= 0", holds=not exposed(compose))
+    figures.add(
+        f"18. services of the compose file that run as root, of {services}",
+        len(rooted),
+        "services",
+        "= 0",
+        holds=not rooted,
+    )
+    figures.add(
+        f"18. services of the compose file reached from elsewhere, of {services}",
+        len(exposed(compose)),
+        "services",
+        "= 0",
+        holds=not exposed(compose),
+    )
     if short:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -143,5 +167,10 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
         found = deployed(Shell(site))
     away = [str(address) for address in found if beyond(address)]
     print(f"  listeners: {sorted(map(str, found))}")
-    figures.add(f"18. listeners of saec deploy beyond loopback, of {len(found)}", len(away), "listeners",
-                "= 0, of one at least", holds=bool(found) and not away)
+    figures.add(
+        f"18. listeners of saec deploy beyond loopback, of {len(found)}",
+        len(away),
+        "listeners",
+        "= 0, of one at least",
+        holds=bool(found) and not away,
+    )

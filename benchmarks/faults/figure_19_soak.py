@@ -41,8 +41,11 @@ from saec.store.manifest import version_hour
 from tests.conftest import FIRST, STEPS, Site, instead
 
 ROWS = Simulation(seed=3, rows_per_hour=400, users=50, items=30, clusters=4, base_rate=0.3, new_share=0.02)
-SETTINGS = {"retention": {"versions": 4, "checkpoints": 6}, "vocabulary": {"evict_after": 12, "evict_floor": 1e9},
-            "data": {"late": "fold", "absent_after": 1, "frozen_after": 6}}
+SETTINGS = {
+    "retention": {"versions": 4, "checkpoints": 6},
+    "vocabulary": {"evict_after": 12, "evict_floor": 1e9},
+    "data": {"late": "fold", "absent_after": 1, "frozen_after": 6},
+}
 AWAITED = 3
 """Newest hours of which one may wait for its data."""
 CALLS = ("open", "write", "fsync", "replace", "link", "mkdir")
@@ -94,7 +97,7 @@ class Soak:
         live = releases[-1].version if releases else None
         if live and (problems := store.verify(live)):
             yield f"the live version is not whole: {problems}"
-        back = any(release.action == "rollback" for release in releases[self.releases:])
+        back = any(release.action == "rollback" for release in releases[self.releases :])
         if self.live and not back and (live is None or version_hour(live) < version_hour(self.live)):
             yield f"the live version went back from {self.live} to {live}"
         self.live, self.releases = live, len(releases)
@@ -127,7 +130,7 @@ def cut_short(soak: Soak) -> None:
     """The file ends early."""
     soak.deliver()
     path = soak.site.file(soak.hour)
-    path.write_bytes(path.read_bytes()[:-soak.draw.randint(1, 2000)])
+    path.write_bytes(path.read_bytes()[: -soak.draw.randint(1, 2000)])
 
 
 def bit_rot(soak: Soak) -> None:
@@ -262,8 +265,27 @@ def orphan(soak: Soak) -> None:
 
 
 FAULTS: tuple[Callable[[Soak], None], ...] = (
-    calm, cut_short, bit_rot, no_rows, one_class, wrong_type, not_a_number, late_file, file_twice, run_twice,
-    delivered_again, killed, killed_backfill, backfilled, disk_full, lease_stolen, busy, rolled_back, held, orphan)
+    calm,
+    cut_short,
+    bit_rot,
+    no_rows,
+    one_class,
+    wrong_type,
+    not_a_number,
+    late_file,
+    file_twice,
+    run_twice,
+    delivered_again,
+    killed,
+    killed_backfill,
+    backfilled,
+    disk_full,
+    lease_stolen,
+    busy,
+    rolled_back,
+    held,
+    orphan,
+)
 
 
 @contextmanager
@@ -278,6 +300,7 @@ def full_disk(after: int) -> Iterator[None]:
             if left[0] < 0 and not reads:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
             return real[name](*arguments, **options)
+
         return call
 
     try:
@@ -307,15 +330,28 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
             files.append(len([*Path("/proc/self/fd").iterdir()]))
     logging.disable(logging.NOTSET)
     print(*broken, dict(soak.outcomes.most_common()), sep="\n  ")
-    figures.add(f"19. invariants broken in {hours} hours, {len(FAULTS)} kinds of fault", len(broken), "invariants",
-                "= 0", holds=not broken)
+    figures.add(
+        f"19. invariants broken in {hours} hours, {len(FAULTS)} kinds of fault",
+        len(broken),
+        "invariants",
+        "= 0",
+        holds=not broken,
+    )
     quarter = hours // 4
-    for name, values, growth in (("bytes of the workspace", disk, 1.25), ("bytes of memory", memory, 1.1),
-                                 ("files open", files, 1.0)):
-        before, after = max(values[quarter:2 * quarter]), max(values[-quarter:])
+    for name, values, growth in (
+        ("bytes of the workspace", disk, 1.25),
+        ("bytes of memory", memory, 1.1),
+        ("files open", files, 1.0),
+    ):
+        before, after = max(values[quarter : 2 * quarter]), max(values[-quarter:])
         told = short and values is disk  # retention has not begun to remove by then
-        figures.add(f"19. {name}, most in the last quarter (in the second: {before:,})", after, name.split()[0],
-                    None if told else f"<= {growth:g} times", holds=None if told else after <= growth * before)
+        figures.add(
+            f"19. {name}, most in the last quarter (in the second: {before:,})",
+            after,
+            name.split()[0],
+            None if told else f"<= {growth:g} times",
+            holds=None if told else after <= growth * before,
+        )
 
 
 def _resident() -> int:

@@ -40,8 +40,16 @@ def bill_of_materials() -> dict[str, Any]:
     for name, (pin, hashes) in locked().items():
         version = str(pin.specifier).removeprefix("==")
         purl = f"pkg:pypi/{name}@{version}"
-        components.append({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl,
-                           "hashes": [{"alg": "SHA-256", "content": content} for content in hashes]})
+        components.append(
+            {
+                "type": "library",
+                "bom-ref": purl,
+                "name": name,
+                "version": version,
+                "purl": purl,
+                "hashes": [{"alg": "SHA-256", "content": content} for content in hashes],
+            }
+        )
     about = {"component": {"type": "application", "bom-ref": "saec", "name": "saec", "version": __version__}}
     return {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "metadata": about, "components": components}
 

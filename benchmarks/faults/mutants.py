@@ -74,8 +74,9 @@ def _release_before_manifest() -> None:
         version = manifests.compose(hour, manifest, _describe(staged))["version"]
         last = self.live()
         if not last or last.version != version:
-            self._log.append(last, action="publish", version=version, held=False, actor="run", reason="early", fence=1,
-                             previous=None)
+            self._log.append(
+                last, action="publish", version=version, held=False, actor="run", reason="early", fence=1, previous=None
+            )
         return really(self, staged, hour, manifest)
 
     ModelStore.commit = commit

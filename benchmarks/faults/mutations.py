@@ -48,7 +48,7 @@ def swap_bytes(data: bytearray, draw: Draw) -> None:
 
 def truncate(data: bytearray, draw: Draw) -> None:
     """The end cut off."""
-    del data[place(data, draw):]
+    del data[place(data, draw) :]
 
 
 def cut(data: bytearray, draw: Draw) -> None:
@@ -78,13 +78,13 @@ def copy_part(data: bytearray, draw: Draw) -> None:
     """A part replaced by another part of the file, as a misdirected write does."""
     part = stretch(data, draw)
     start = int(draw.integers(0, len(data) - (part.stop - part.start) + 1))
-    data[part] = data[start:start + part.stop - part.start]
+    data[part] = data[start : start + part.stop - part.start]
 
 
 def repeat(data: bytearray, draw: Draw) -> None:
     """A part written twice."""
     part = stretch(data, draw)
-    data[part.stop:part.stop] = data[part]
+    data[part.stop : part.stop] = data[part]
 
 
 def extend(data: bytearray, draw: Draw) -> None:
@@ -93,7 +93,18 @@ def extend(data: bytearray, draw: Draw) -> None:
 
 
 BLIND: tuple[Mutation, ...] = (
-    flip_bit, flip_bits, swap_bytes, truncate, cut, insert, blank, overwrite, copy_part, repeat, extend)
+    flip_bit,
+    flip_bits,
+    swap_bytes,
+    truncate,
+    cut,
+    insert,
+    blank,
+    overwrite,
+    copy_part,
+    repeat,
+    extend,
+)
 """Kinds of damage that know nothing of the file's format."""
 
 

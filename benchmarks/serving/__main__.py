@@ -43,7 +43,12 @@ class Engine:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         core = min(os.sched_getaffinity(0))
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            command,
+            cwd=ROOT,
+            env=os.environ | threads,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509 - nothing here has threads yet
         )
         self.loaded = self._answer()
@@ -105,25 +110,37 @@ def report(figures: Figures, engines: dict[str, Engine], title: str, *, final: b
             wanted = name == OURS and candidates == 100
             figures.add(f"{where}, p99", p99, "ms", "< 0.5" if wanted else None, p99 < 0.5 if wanted else None)
         for keys, least in (("", WANTED[candidates]), (KEYS, WANTED_WITH_KEYS)):
-            best = max(rate for name, rate in rates.items()
-                       if not name.startswith(OURS) and name.endswith(KEYS) == bool(keys))
+            best = max(
+                rate for name, rate in rates.items() if not name.startswith(OURS) and name.endswith(KEYS) == bool(keys)
+            )
             ratio = rates[OURS] / best
-            figures.add(f"{title}, {candidates} candidates: ours over the best uncompressed{keys}", ratio, "x",
-                        f">= {least:g}" if final else None, ratio >= least if final else None)
+            figures.add(
+                f"{title}, {candidates} candidates: ours over the best uncompressed{keys}",
+                ratio,
+                "x",
+                f">= {least:g}" if final else None,
+                ratio >= least if final else None,
+            )
     for name, engine in engines.items():
         figures.add(f"{title}: {name}, loaded and first answer", engine.loaded["load_s"], "s")
         figures.add(f"{title}: {name}, memory beyond imports", engine.loaded["bytes"], "bytes")
         figures.add(f"{title}: {name}, memory after imports", engine.loaded["before"], "bytes")
     least = min(engine.loaded["bytes"] for name, engine in engines.items() if not name.startswith(OURS))
     ratio = least / engines[OURS].loaded["bytes"]
-    figures.add(f"{title}: memory beyond imports, least uncompressed over ours", ratio, "x",
-                ">= 100" if final else None, ratio >= 100 if final else None)
+    figures.add(
+        f"{title}: memory beyond imports, least uncompressed over ours",
+        ratio,
+        "x",
+        ">= 100" if final else None,
+        ratio >= 100 if final else None,
+    )
 
 
 def main() -> None:
     """Measure each number of features."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--features", type=int, nargs="+", default=list(FEATURES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--work", type=Path, default=Path("workspace/serving"))

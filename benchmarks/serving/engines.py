@@ -135,8 +135,9 @@ def _places(folder: Path, keys_V: NDArray[np.uint64], engine: str) -> Callable[[
     def places(request: Request) -> NDArray[np.int64]:
         user, candidates = request
         columns = columns_of(candidates, version.schema, shared=user)
-        of_fields = (compiled.encode_fields(*columns, len(candidates)) if compiled
-                     else version.encoder.encode_fields(*columns))
+        of_fields = (
+            compiled.encode_fields(*columns, len(candidates)) if compiled else version.encoder.encode_fields(*columns)
+        )
         assert of_fields is not None
         keys_BS = np.concatenate([np.broadcast_to(keys_B1, (len(candidates), 1)) for keys_B1 in of_fields], axis=1)
         found_BS = keymap.find(keys_BS.ravel()).reshape(keys_BS.shape)

@@ -8,11 +8,26 @@ import numpy as np
 
 Request = tuple[dict[str, Any], list[dict[str, Any]]]
 """What is said once of the user, and each candidate's own values."""
-SMALL = {"environment": 4, "device_group": 5, "os": 20, "country": 60, "region": 300, "referrer_type": 7,
-         "position": 50, "hour_of_day": 24}
+SMALL = {
+    "environment": 4,
+    "device_group": 5,
+    "os": 20,
+    "country": 60,
+    "region": 300,
+    "referrer_type": 7,
+    "position": 50,
+    "hour_of_day": 24,
+}
 """Values of the fields that do not grow."""
-SHARES = {"user_id": 0.28, "article_id": 0.02, "previous_article_id": 0.02, "article_id&region": 0.2,
-          "article_id&os": 0.03, "previous_article_id&article_id": 0.2, "user_id&hour_of_day": 0.25}
+SHARES = {
+    "user_id": 0.28,
+    "article_id": 0.02,
+    "previous_article_id": 0.02,
+    "article_id&region": 0.2,
+    "article_id&os": 0.03,
+    "previous_article_id&article_id": 0.2,
+    "user_id&hour_of_day": 0.25,
+}
 """Share of all features that each field has which does grow."""
 USER = ("user_id", "previous_article_id", "environment", "device_group", "os", "country", "region", "referrer_type")
 
@@ -37,8 +52,10 @@ def requests(features: int, count: int, candidates: int, seed: int) -> list[Requ
     return [
         (
             {name: of_request[number] for name, of_request in users.items()},
-            [{"article_id": articles[place], "position": positions[place]}
-             for place in range(number * candidates, (number + 1) * candidates)],
+            [
+                {"article_id": articles[place], "position": positions[place]}
+                for place in range(number * candidates, (number + 1) * candidates)
+            ],
         )
         for number in range(count)
     ]

@@ -88,8 +88,10 @@ class _Keys:
         self._sizes = sizes(features)
 
     def by_field(self) -> list[NDArray[np.uint64]]:
-        return [self._crossed(*name.split("&")) if "&" in name else self._values(name, np.arange(self._sizes[name]))
-                for name in self._config.field_names]
+        return [
+            self._crossed(*name.split("&")) if "&" in name else self._values(name, np.arange(self._sizes[name]))
+            for name in self._config.field_names
+        ]
 
     def _values(self, name: str, values_N: NDArray[np.int64]) -> NDArray[np.uint64]:
         return hash_int64(values_N, field_key(self._config.data.hash_key, name))

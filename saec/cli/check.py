@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=example("saec check --config configs/shop.yaml"))
-@click.option("--hours", type=click.IntRange(min=1), default=8, show_default=True,
-              help="Hours to look at, evenly from all there are.")
+@click.option(
+    "--hours",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Hours to look at, evenly from all there are.",
+)
 @shared_options
 def check(session: Session, hours: int) -> int:
     """Hold the settings against a sample of hours, and say all that is wrong at once.
@@ -29,11 +34,16 @@ def check(session: Session, hours: int) -> int:
 
     checked = check_config(session.config, hours)
     code = exit_code(checked)
-    session.answer({
-        "hours": [str(hour) for hour in checked.hours], "available": checked.available,
-        "problems": [{**asdict(problem), "hours": [str(hour) for hour in problem.hours]}
-                     for problem in checked.problems],
-        "next": session.command("run") if code == DONE else None})
+    session.answer(
+        {
+            "hours": [str(hour) for hour in checked.hours],
+            "available": checked.available,
+            "problems": [
+                {**asdict(problem), "hours": [str(hour) for hour in problem.hours]} for problem in checked.problems
+            ],
+            "next": session.command("run") if code == DONE else None,
+        }
+    )
     _tell(session, checked)
     if code == DONE:
         session.say(f"next: {session.command('run')}", style="dim")

@@ -23,8 +23,15 @@ FIRST_HOUR = "2026-01-01T00"
 @click.command(epilog=example("saec simulate --hours 24 --rows-per-hour 50000"))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the hourly files; data.source when left out.")
 @click.option("--hours", type=click.IntRange(min=1), default=6, show_default=True, help="Hours to simulate.")
-@click.option("--from", "first", type=Hour.parse, metavar="HOUR", default=FIRST_HOUR, show_default=True,
-              help="The first hour (UTC).")
+@click.option(
+    "--from",
+    "first",
+    type=Hour.parse,
+    metavar="HOUR",
+    default=FIRST_HOUR,
+    show_default=True,
+    help="The first hour (UTC).",
+)
 @click.option("--seed", type=int, show_default="1", help="Seed of everything drawn at random, the truth included.")
 @click.option("--rows-per-hour", type=int, show_default="20000", help="Mean rows of an hour over a day.")
 @click.option("--users", type=int, show_default="20000", help="Standing population of users.")
@@ -47,8 +54,13 @@ def simulate(session: Session, out: Path | None, hours: int, first: Hour, **dial
     given: dict[str, Any] = {name: value for name, value in dials.items() if value is not None}
     folder = out or _data_folder(session)
     with Bar(session.notes, total=hours) as bar:
-        done = simulate_hours(Simulation(**given), first, hours, folder,
-                              lambda hour: bar.show(hour.hour.index - first.index + 1, str(hour.hour)))
+        done = simulate_hours(
+            Simulation(**given),
+            first,
+            hours,
+            folder,
+            lambda hour: bar.show(hour.hour.index - first.index + 1, str(hour.hour)),
+        )
     rows, clicks = sum(hour.rows for hour in done), sum(hour.clicks for hour in done)
     session.answer({"out": str(folder), "rows": rows, "clicks": clicks, "hours": [vars(hour) for hour in done]})
     session.say(f"{hours} hours from {first} in {folder}: {rows:,} rows, {clicks:,} clicks")
@@ -82,7 +94,8 @@ def avazu(session: Session, src: Path, out: Path, *, replace: bool) -> None:
 
 
 @import_group.command(
-    epilog=example("saec import criteo train.txt workspace/criteo/data --start 2014-01-01T00 --hours 168"))
+    epilog=example("saec import criteo train.txt workspace/criteo/data --start 2014-01-01T00 --hours 168")
+)
 @click.argument("src", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--start", type=Hour.parse, metavar="HOUR", required=True, help="The first hour (UTC).")

@@ -17,8 +17,9 @@ STDERR = 2
 """The descriptor that the flows' output goes to where standard output is for the answer."""
 
 
-@click.command(context_settings={"ignore_unknown_options": True},
-               epilog=example("saec deploy --config configs/globo.yaml"))
+@click.command(
+    context_settings={"ignore_unknown_options": True}, epilog=example("saec deploy --config configs/globo.yaml")
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @shared_options
 def deploy(session: Session, arguments: tuple[str, ...]) -> None:

@@ -89,8 +89,15 @@ def types_page() -> str:
     """Every source of values and every use: how it is taken, or that it is refused."""
     lines = ["# Types", "", _WRITTEN, "", _ON_TYPES, "", "| values | what counts as such |", "|---|---|"]
     lines += [f"| {source} | {words} |" for source, words in SOURCES.items()]
-    lines += ["", "## What is taken as what", "", _ON_RULES, "", f"| values | {' | '.join(WANTED.values())} |",
-              "|---" * (len(WANTED) + 1) + "|"]
+    lines += [
+        "",
+        "## What is taken as what",
+        "",
+        _ON_RULES,
+        "",
+        f"| values | {' | '.join(WANTED.values())} |",
+        "|---" * (len(WANTED) + 1) + "|",
+    ]
     for source, rules in RULES.items():
         if source != "list":
             lines.append(f"| {source} | {' | '.join(rules.get(want, '–') for want in WANTED)} |")
@@ -99,8 +106,11 @@ def types_page() -> str:
 
 def write(folder: Path = DOCS) -> list[Path]:
     """Write the pages and return their paths."""
-    pages = {folder / "commands.md": commands_page(), folder / "configuration.md": configuration_page(),
-             folder / "types.md": types_page()}
+    pages = {
+        folder / "commands.md": commands_page(),
+        folder / "configuration.md": configuration_page(),
+        folder / "types.md": types_page(),
+    }
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
     return list(pages)

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 @click.command(epilog=example("saec export --out model.onnx"))
 @click.option("--version", help="Version to export; the live one when left out.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="ONNX file to write.")
-@click.option("--inputs", type=click.Choice(["keys", "codes"]), default="keys", show_default=True,
-              help="Feature keys, or codes for engines that cannot look keys up.")
+@click.option(
+    "--inputs",
+    type=click.Choice(["keys", "codes"]),
+    default="keys",
+    show_default=True,
+    help="Feature keys, or codes for engines that cannot look keys up.",
+)
 @shared_options
 def export(session: Session, version: str | None, out: Path, inputs: Inputs) -> None:
     """Write a version as an ONNX graph.

@@ -45,8 +45,11 @@ class Ended:
 
 @click.command(epilog=example("saec run --hour 2026-01-01T05"))
 @click.option("--hour", type=Hour.parse, metavar="HOUR", help="Do this hour only; all that are due when left out.")
-@click.option("--replace", is_flag=True,
-              help="With --hour: do it again though it was done with the same rows, or with other ones.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="With --hour: do it again though it was done with the same rows, or with other ones.",
+)
 @shared_options
 @over_ranks
 def run(session: Session, hour: Hour | None, *, replace: bool) -> int:
@@ -64,12 +67,17 @@ def run(session: Session, hour: Hour | None, *, replace: bool) -> int:
 @click.command(epilog=example("saec backfill --from 2026-01-01T00 --to 2026-01-01T05 --dry-run"))
 @click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="The first hour (UTC).")
 @click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="The last hour, included.")
-@click.option("--only", type=click.Choice(get_args(Only)), default="missing", show_default=True,
-              help="Which hours of the range.")
+@click.option(
+    "--only", type=click.Choice(get_args(Only)), default="missing", show_default=True, help="Which hours of the range."
+)
 @click.option("--promote", is_flag=True, help="Release versions that pass; without it the live model never moves.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--stop-on-failure/--keep-going", default=True, show_default=True,
-              help="Whether an hour that is FAILED or QUARANTINED stops the backfill.")
+@click.option(
+    "--stop-on-failure/--keep-going",
+    default=True,
+    show_default=True,
+    help="Whether an hour that is FAILED or QUARANTINED stops the backfill.",
+)
 @click.option("--replace", is_flag=True, help="Do frozen hours too (data.frozen_after).")
 @click.option("--pause", "turn", flag_value="pause", help="Have the open backfill pause after the hour at work.")
 @click.option("--resume", "turn", flag_value="resume", help="Go on with the open backfill.")
@@ -158,8 +166,9 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
     if planned.action in ("wait", "skip"):
         raise HourHeld(f"nothing was done: hour {hour} {planned.why}")
     if not replace and (done := _unchanged(pipeline, hour)):
-        return Ended([], f"hour {hour} is {done.ending} already, with the same rows and settings; --replace does it "
-                         "again")
+        return Ended(
+            [], f"hour {hour} is {done.ending} already, with the same rows and settings; --replace does it again"
+        )
     with HourBar(session.notes, total=1) as bar:
         ended, rows = run_backfill(pipeline, asked, listener=bar)
     if ended.open:
@@ -181,9 +190,12 @@ def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
     if row is None or row.input_digest is None:
         return None
     if read_partition(pipeline.config, hour).sha256 != row.input_digest:
-        raise InputError(f"QUARANTINED(conflict): hour {hour} was done with other files than lie there now; it is "
-                         f"{row.state} and stays so unless they replace those: --replace, or saec backfill --only "
-                         "stale for all that went on from it too", reason="conflict")
+        raise InputError(
+            f"QUARANTINED(conflict): hour {hour} was done with other files than lie there now; it is "
+            f"{row.state} and stays so unless they replace those: --replace, or saec backfill --only "
+            "stale for all that went on from it too",
+            reason="conflict",
+        )
     return None if row.stale_because or row.config_digest != pipeline.config.digest else row
 
 
@@ -227,9 +239,16 @@ def _tell(session: Session, ended: Ended) -> int:
 
     records, outlook = [report_record(row) for row in ended.rows], look(session)
     words, gone = next_words(outlook), broken(alarms(outlook, session.config.alarms))
-    session.answer({"hours": report_rows(records), "outcomes": count_outcomes(records), "note": ended.note,
-                    "stale": list(map(str, outlook.stale)), "alarms": [alarm.message for alarm in gone],
-                    "next": session.command(words) if words else None})
+    session.answer(
+        {
+            "hours": report_rows(records),
+            "outcomes": count_outcomes(records),
+            "note": ended.note,
+            "stale": list(map(str, outlook.stale)),
+            "alarms": [alarm.message for alarm in gone],
+            "next": session.command(words) if words else None,
+        }
+    )
     if records:
         session.screen.print(hours_table(records, session.screen.width))
     if ended.note:

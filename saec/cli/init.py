@@ -20,12 +20,21 @@ if TYPE_CHECKING:
 
 @click.command(epilog=example("saec init clicks.csv.gz"))
 @click.argument("source")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=DEFAULT_CONFIG, show_default=True,
-              help="The settings file to write.")
-@click.option("--workspace", help="Folder of the pipeline; workspace/NAME, after the settings or the source, when "
-                                  "left out.")
-@click.option("--partition", type=click.Path(path_type=Path, file_okay=False),
-              help="Make hourly Parquet files in this folder; where the log needs it, they go to the workspace anyway.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The settings file to write.",
+)
+@click.option(
+    "--workspace", help="Folder of the pipeline; workspace/NAME, after the settings or the source, when left out."
+)
+@click.option(
+    "--partition",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Make hourly Parquet files in this folder; where the log needs it, they go to the workspace anyway.",
+)
 @click.option("--time", metavar="COLUMN", help="The column that tells when a row happened, if the choice was wrong.")
 @click.option("--label", metavar="COLUMN", help="The column that says whether it was clicked, if the choice was wrong.")
 @click.option("--zone", metavar="ZONE", help="Time zone of times that name none, as Europe/Berlin; UTC when left out.")
@@ -33,8 +42,17 @@ if TYPE_CHECKING:
 @click.option("--hours", type=click.IntRange(min=1), help="With --start: hours to spread rows over, in their order.")
 @click.option("--replace", is_flag=True, help="Replace the settings file and hourly files that are there already.")
 @shared_options
-def init(session: Session, source: str, out: Path, workspace: str | None, start: Hour | None, hours: int | None, *,
-         replace: bool, **named: Any) -> None:
+def init(
+    session: Session,
+    source: str,
+    out: Path,
+    workspace: str | None,
+    start: Hour | None,
+    hours: int | None,
+    *,
+    replace: bool,
+    **named: Any,
+) -> None:
     """Look at a click log and write the settings of a pipeline for it.
 
     SOURCE is a file, folder or URL of Parquet, CSV, TSV or JSON lines, plain, .gz or .zst; behind a web address, one
@@ -72,19 +90,29 @@ def init(session: Session, source: str, out: Path, workspace: str | None, start:
 def plain(made: Draft) -> dict[str, Any]:
     """A draft for JSON."""
     return {
-        "saw": str(made.log), "source": made.source, "time": made.time_name, "label": made.label_name,
-        "hours": made.hours, "rows": made.rows, "click_rate": made.clicks, "first": str(made.first),
-        "last": str(made.last), "columns": [asdict(column) for column in made.columns],
-        "crosses": [[one, other] for one, other, _ in made.crosses], "partitioned": made.partitioned is not None,
-        "notes": list(made.notes)}
+        "saw": str(made.log),
+        "source": made.source,
+        "time": made.time_name,
+        "label": made.label_name,
+        "hours": made.hours,
+        "rows": made.rows,
+        "click_rate": made.clicks,
+        "first": str(made.first),
+        "last": str(made.last),
+        "columns": [asdict(column) for column in made.columns],
+        "crosses": [[one, other] for one, other, _ in made.crosses],
+        "partitioned": made.partitioned is not None,
+        "notes": list(made.notes),
+    }
 
 
 def _tell(session: Session, made: Draft, out: Path) -> None:
     """What was seen, what was made of it, and what to type next."""
     from saec.discover.settings import hours_to_decide
 
-    session.say(f"{made.log}: {made.hours:,} hours, {made.first} to {made.last}, {made.rows:,} rows, "
-                f"{made.clicks:.2%} clicked")
+    session.say(
+        f"{made.log}: {made.hours:,} hours, {made.first} to {made.last}, {made.rows:,} rows, {made.clicks:.2%} clicked"
+    )
     for note in made.notes:
         session.say(f"note: {note}")
     session.say(f"time: {made.time_name}; label: {made.label_name}")
@@ -96,8 +124,10 @@ def _tell(session: Session, made: Draft, out: Path) -> None:
         if column.role in ("row id", "left out"):
             session.say(f"{column.role}: {column.name} {column.why}", style="yellow" if column.auc else "")
     if made.hours <= (needed := hours_to_decide(made) + 1):
-        session.say(f"note: the gate has rows enough to decide after about {needed} such hours; the log has "
-                    f"{made.hours}", style="yellow")
+        session.say(
+            f"note: the gate has rows enough to decide after about {needed} such hours; the log has {made.hours}",
+            style="yellow",
+        )
     session.say(f"settings: {out}")
     session.say(f"next: {_next(session)}", style="dim")
 
@@ -123,5 +153,6 @@ def _check_zone(zone: str | None) -> None:
         if zone:
             ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ConfigError(f"--zone: there is no time zone {zone!r}; name one as Europe/Berlin or America/New_York"
-                          ) from None
+        raise ConfigError(
+            f"--zone: there is no time zone {zone!r}; name one as Europe/Berlin or America/New_York"
+        ) from None

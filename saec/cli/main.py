@@ -57,8 +57,9 @@ class SaecGroup(click.Group):
         width = max(len(command.name or "") for commands in SECTIONS.values() for command in commands)
         for section, commands in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([((command.name or "").ljust(width), command.get_short_help_str(96))
-                                    for command in commands])
+                formatter.write_dl(
+                    [((command.name or "").ljust(width), command.get_short_help_str(96)) for command in commands]
+                )
 
     def invoke(self, ctx: click.Context) -> NoReturn:
         """Run the command and leave with the exit code it returns."""

@@ -24,14 +24,23 @@ if TYPE_CHECKING:
     from saec.workspace import Workspace
 
 _STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
-_BECOMES = {"kept": "goes on", "moved": "goes on", "added": "starts fresh", "removed": "is dropped",
-            "changed": "is dropped and starts fresh"}
+_BECOMES = {
+    "kept": "goes on",
+    "moved": "goes on",
+    "added": "starts fresh",
+    "removed": "is dropped",
+    "changed": "is dropped and starts fresh",
+}
 
 
 @click.command(epilog=example("saec migrate --dry-run"))
 @click.option("--dry-run", is_flag=True, help="Say what would become of each field, and permit nothing.")
-@click.option("--keep", multiple=True, metavar="FIELD",
-              help="A field whose column was only renamed: it goes on. Also label_column, of the label.")
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="FIELD",
+    help="A field whose column was only renamed: it goes on. Also label_column, of the label.",
+)
 @shared_options
 def migrate(session: Session, *, dry_run: bool, keep: tuple[str, ...]) -> int:
     """Have the next hour carry the training state over to the fields of the settings.
@@ -63,8 +72,14 @@ def migrate(session: Session, *, dry_run: bool, keep: tuple[str, ...]) -> int:
     told = [] if before.alike else _tried(workspace, trained[-1], challenger, found)
     if not before.alike and not dry_run:
         permit(workspace, before, keep, f"saec migrate by {whoami()}")
-    session.answer({"after": str(trained[-1].hour), "fits": before.alike, "permitted": permitted(workspace, before),
-                    "fields": told})
+    session.answer(
+        {
+            "after": str(trained[-1].hour),
+            "fits": before.alike,
+            "permitted": permitted(workspace, before),
+            "fields": told,
+        }
+    )
     _tell(session, trained[-1], told, dry_run=dry_run)
     return DONE
 
@@ -100,11 +115,16 @@ def _tell(session: Session, row: HourRow, told: list[dict[str, Any]], *, dry_run
     for heading in ("field", "", "what differs", "features"):
         table.add_column(heading, justify="right" if heading == "features" else "left")
     for change in told:
-        table.add_row(Text(change["name"]), Text(_BECOMES[change["what"]], style=_STYLES.get(change["what"], "")),
-                      Text(change["why"]), f"{change['features']:,}")
+        table.add_row(
+            Text(change["name"]),
+            Text(_BECOMES[change["what"]], style=_STYLES.get(change["what"], "")),
+            Text(change["why"]),
+            f"{change['features']:,}",
+        )
     session.screen.print(table)
     if dry_run:
         session.say("nothing was changed; do it with " + session.command("migrate"))
     else:
-        session.say(f"the next hour that goes on from hour {row.hour} is done with these fields: "
-                    + session.command("run"))
+        session.say(
+            f"the next hour that goes on from hour {row.hour} is done with these fields: " + session.command("run")
+        )

@@ -65,16 +65,24 @@ def verify(session: Session, version: str | None) -> int:
     bad = [name for name, problems in found.items() if problems]
     wrong = [finding for finding in others if finding.kind != "unreachable"]
     commands = [session.command(words) for words in _mend(session, bad, gone)]
-    session.answer({"whole": not bad and not wrong, "missing": sorted(gone), "next": commands,
-                    "versions": [{"version": name, "problems": problems} for name, problems in found.items()],
-                    "others": [vars(finding) for finding in others]})
+    session.answer(
+        {
+            "whole": not bad and not wrong,
+            "missing": sorted(gone),
+            "next": commands,
+            "versions": [{"version": name, "problems": problems} for name, problems in found.items()],
+            "others": [vars(finding) for finding in others],
+        }
+    )
     for name in bad:
         for problem in found[name]:
             session.say(f"{name}: {problem}", style="red")
     for finding in others:
         session.say(f"{finding.kind}: {finding.what} {finding.problem}", style="red" if finding in wrong else "dim")
-    session.say(f"{text.plural(len(found) - len(gone), 'version')} verified, {len(bad) - len(gone)} damaged, "
-                f"{len(gone)} missing" + (f"; {len(wrong)} other problems" if wrong else ""))
+    session.say(
+        f"{text.plural(len(found) - len(gone), 'version')} verified, {len(bad) - len(gone)} damaged, "
+        f"{len(gone)} missing" + (f"; {len(wrong)} other problems" if wrong else "")
+    )
     for command in commands:
         session.say(f"next: {command}", style="dim")
     return FAILED if bad or wrong else DONE
@@ -147,16 +155,24 @@ def _described(session: Session, version: str, live: Release | None) -> dict[str
     """A version, its marks and figures; one whose manifest is damaged says so in place of figures."""
     is_live = live is not None and live.version == version
     described: dict[str, Any] = {
-        "version": version, "live": is_live, "held": is_live and live is not None and live.held,
-        "previous": live is not None and live.previous == version, "problem": None,
+        "version": version,
+        "live": is_live,
+        "held": is_live and live is not None and live.held,
+        "previous": live is not None and live.previous == version,
+        "problem": None,
     }
     try:
         manifest = session.store.manifest(version)
     except SaecError as error:
         return {**described, "problem": str(error)}
     sizes = {name: entry["bytes"] for name, entry in manifest["files"].items()}
-    return {**described, "hour": manifest["hour"], "bytes": sum(sizes.values()), "files": sizes,
-            **{key: manifest.get(key) or {} for key in ("metrics", "compression", "verdict")}}
+    return {
+        **described,
+        "hour": manifest["hour"],
+        "bytes": sum(sizes.values()),
+        "files": sizes,
+        **{key: manifest.get(key) or {} for key in ("metrics", "compression", "verdict")},
+    }
 
 
 def _versions_table(found: list[dict[str, Any]]) -> Table:
@@ -170,9 +186,13 @@ def _versions_table(found: list[dict[str, Any]]) -> Table:
         metrics, compression = item.get("metrics", {}), item.get("compression", {})
         marks = [mark for mark in ("live", "held", "previous") if item[mark]] + ["damaged"] * bool(item["problem"])
         style = "red" if item["problem"] else "bold" if item["live"] else ""
-        cells = (text.decimal(metrics.get("auc_compressed")), text.decimal(metrics.get("logloss_compressed")),
-                 text.times(compression.get("ratio_vectors")), text.times(compression.get("ratio_total")),
-                 text.size(item.get("bytes")))
+        cells = (
+            text.decimal(metrics.get("auc_compressed")),
+            text.decimal(metrics.get("logloss_compressed")),
+            text.times(compression.get("ratio_vectors")),
+            text.times(compression.get("ratio_total")),
+            text.size(item.get("bytes")),
+        )
         table.add_row(*(Text(cell, style=style) for cell in (item["version"], ", ".join(marks), *cells)))
     return table
 

@@ -32,8 +32,12 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 def over_ranks(body: Callable[..., int]) -> Callable[..., int]:
     """Give a command the option --ranks; to be put under `shared_options`."""
 
-    @click.option("--ranks", type=click.IntRange(1), metavar="N",
-                  help="Train in N processes; 1 when left out, or as many as torchrun has started.")
+    @click.option(
+        "--ranks",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Train in N processes; 1 when left out, or as many as torchrun has started.",
+    )
     @functools.wraps(body)
     def run(session: Session, *, ranks: int | None, **given: Any) -> int:
         started = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
@@ -60,10 +64,15 @@ def start(size: int, entry: Callable[..., Any], *arguments: Any) -> dict[int, An
 
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     with tempfile.TemporaryDirectory(prefix="saec-ranks-") as folder:
-        shared = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
-                  "SAEC_RENDEZVOUS": (Path(folder) / "rendezvous").as_uri()}
+        shared = {
+            "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size),
+            "SAEC_RENDEZVOUS": (Path(folder) / "rendezvous").as_uri(),
+        }
         processes = start_processes(
-            name="saec", entrypoint=entry, args=dict.fromkeys(range(size), arguments),
+            name="saec",
+            entrypoint=entry,
+            args=dict.fromkeys(range(size), arguments),
             logs_specs=DefaultLogsSpecs(log_dir=folder),
             envs={rank: shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)},
             start_method="spawn",

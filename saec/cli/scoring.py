@@ -57,8 +57,10 @@ def score_file(source: Path, out: Path, model: Model, on_rows: Callable[[int], o
         schema = _scored_schema(file.schema_arrow)
         needed = [name for name in model.columns if name in schema.names]
         rows, total = 0, 0.0
-        with _emerging(out) as partial, pq.ParquetWriter(partial, schema, compression="zstd",
-                                                         write_page_checksum=True) as writer:
+        with (
+            _emerging(out) as partial,
+            pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer,
+        ):
             for batch in file.iter_batches(BATCH_ROWS):
                 scores_B = model.score(batch.select(needed))
                 added = [pa.array(scores_B), pa.array([model.version] * len(scores_B), pa.string())]
@@ -90,8 +92,11 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             raise  # the disk's fault, not the file's
         said = str(error)[:200]
         if not_implemented(error):
-            raise InputError(f"{path} is Parquet that pyarrow cannot read, though it need not be damaged: {said}; "
-                             "write it with plain or dictionary encoding", reason="unsupported") from None
+            raise InputError(
+                f"{path} is Parquet that pyarrow cannot read, though it need not be damaged: {said}; "
+                "write it with plain or dictionary encoding",
+                reason="unsupported",
+            ) from None
         raise InputError(f"{path} cannot be read as Parquet: {said}; write it again", reason="corrupt") from None
 
 

@@ -121,9 +121,16 @@ def whoami() -> str:
 def shared_options(body: Callable[..., int | None]) -> Callable[..., int]:
     """Give a command the options that all have, and its session as first argument."""
 
-    @click.option("--config", "config_path", type=click.Path(path_type=Path), default=_default_config,
-                  envvar="SAEC_CONFIG", show_default=f"{DEFAULT_CONFIG} if it is here, else {_EXAMPLE}",
-                  show_envvar=True, help="Settings of the pipeline.")
+    @click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        default=_default_config,
+        envvar="SAEC_CONFIG",
+        show_default=f"{DEFAULT_CONFIG} if it is here, else {_EXAMPLE}",
+        show_envvar=True,
+        help="Settings of the pipeline.",
+    )
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON on standard output, errors too.")
     @click.option("--debug", is_flag=True, help="Log what happens, and show tracebacks.")
     @functools.wraps(body)

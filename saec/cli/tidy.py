@@ -9,8 +9,12 @@ from saec.cli.session import Session, example, shared_options, whoami
 
 
 @click.command(epilog=example("saec tidy --keep 2"))
-@click.option("--keep", type=click.IntRange(min=2), metavar="HOURS",
-              help="Keep versions and training state of the latest so many hours, instead of what retention says.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=2),
+    metavar="HOURS",
+    help="Keep versions and training state of the latest so many hours, instead of what retention says.",
+)
 @shared_options
 def tidy(session: Session, keep: int | None) -> None:
     """Free disk: remove old versions, training state and hours' files, and say what takes the room.

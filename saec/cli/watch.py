@@ -60,8 +60,11 @@ def metrics(session: Session) -> None:
 @click.command(epilog=example("saec report --from 2026-01-01T00 --out workspace/report.html"))
 @click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="The first hour; the oldest when left out.")
 @click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="The last hour; the newest when left out.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False),
-              help="Also write it: as one HTML page, or as a table if the name ends in .csv or .parquet.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write it: as one HTML page, or as a table if the name ends in .csv or .parquet.",
+)
 @click.option("--summary", is_flag=True, help="Only the summary: differences with intervals over the hours asked for.")
 @shared_options
 def report(session: Session, first: Hour | None, last: Hour | None, out: Path | None, *, summary: bool) -> None:
@@ -96,26 +99,49 @@ def _standing(outlook: Outlook, fired: list[Alarm]) -> dict[str, Any]:
     newest = outlook.rows[-1] if outlook.rows else None
     reasons = {row.hour: row.reason for row in outlook.rows}
     return {
-        "live": {**live.model_dump(include={"version", "previous", "action", "actor", "reason", "at"}),
-                 "age_seconds": round(outlook.live_seconds or 0.0)} if live and live.version else None,
+        "live": {
+            **live.model_dump(include={"version", "previous", "action", "actor", "reason", "at"}),
+            "age_seconds": round(outlook.live_seconds or 0.0),
+        }
+        if live and live.version
+        else None,
         "served": _served(outlook),
         "held": {"actor": live.actor, "reason": live.reason, "at": live.at} if live and live.held else None,
-        "running": {"owner": lease.owner, "expires_at": lease.expires_at.isoformat(),
-                    "hour": str(unfinished.hour) if unfinished else None,
-                    "step": unfinished.stage if unfinished else None} if lease else None,
+        "running": {
+            "owner": lease.owner,
+            "expires_at": lease.expires_at.isoformat(),
+            "hour": str(unfinished.hour) if unfinished else None,
+            "step": unfinished.stage if unfinished else None,
+        }
+        if lease
+        else None,
         "next_hour": outlook.next_hour,
         "backlog": {"hours": [str(planned.hour) for planned in outlook.due], "seconds": outlook.backlog_seconds},
         "waiting": {"hour": str(outlook.waiting.hour), "why": outlook.waiting.why} if outlook.waiting else None,
-        "backfill": {"asked": str(outlook.backfill.backfill), "state": outlook.backfill.backfill.state,
-                     "message": outlook.backfill.backfill.message, "done": outlook.backfill.done,
-                     "left": len(outlook.backfill.left), "seconds_left": outlook.backfill.seconds_left}
-        if outlook.backfill else None,
+        "backfill": {
+            "asked": str(outlook.backfill.backfill),
+            "state": outlook.backfill.backfill.state,
+            "message": outlook.backfill.backfill.message,
+            "done": outlook.backfill.done,
+            "left": len(outlook.backfill.left),
+            "seconds_left": outlook.backfill.seconds_left,
+        }
+        if outlook.backfill
+        else None,
         "stale": [str(hour) for hour in outlook.stale],
         "unpublished": [str(row.hour) for row in outlook.unpublished],
-        "newest": {"hour": str(newest.hour), "outcome": newest.state, "reason": newest.reason,
-                   "message": newest.message} if newest else None,
-        "last_hours": [{"hour": str(hour), "outcome": outcome, "reason": reasons.get(hour)}
-                       for hour, outcome in last_outcomes(outlook).items()],
+        "newest": {
+            "hour": str(newest.hour),
+            "outcome": newest.state,
+            "reason": newest.reason,
+            "message": newest.message,
+        }
+        if newest
+        else None,
+        "last_hours": [
+            {"hour": str(hour), "outcome": outcome, "reason": reasons.get(hour)}
+            for hour, outcome in last_outcomes(outlook).items()
+        ],
         "disk_free_bytes": outlook.disk_free,
         "alarms": [asdict(alarm) for alarm in fired],
     }
@@ -131,10 +157,21 @@ def _served(outlook: Outlook) -> dict[str, Any] | None:
     newest = newest_headline([report_record(row) for row in outlook.rows])
     if newest is None:
         return None
-    keys = ("hour", *(f"{metric}_{key}" for key in MODELS.values() for metric in METRICS),
-            "ratio_total", "ratio_version")
-    return dict(plain_json({**{key: newest.get(key) for key in keys}, "last_hours": SERVED_HOURS,
-                            "differences": plain_pairs(outlook.served)}))
+    keys = (
+        "hour",
+        *(f"{metric}_{key}" for key in MODELS.values() for metric in METRICS),
+        "ratio_total",
+        "ratio_version",
+    )
+    return dict(
+        plain_json(
+            {
+                **{key: newest.get(key) for key in keys},
+                "last_hours": SERVED_HOURS,
+                "differences": plain_pairs(outlook.served),
+            }
+        )
+    )
 
 
 def _write(session: Session, records: list[dict[str, Any]], out: Path) -> None:

@@ -60,8 +60,9 @@ def write_artifact(
     codebooks["counts_F"] = challenger.standards.centroids.counts_F.astype(np.uint16)
     save_file(index.tensors(), folder / INDEX)
     save_file(codebooks, folder / CODEBOOKS)
-    save_file(rounded(_finite(network_arrays(challenger.learner.network)), compression.network_precision),
-              folder / NETWORK)
+    save_file(
+        rounded(_finite(network_arrays(challenger.learner.network)), compression.network_precision), folder / NETWORK
+    )
     (folder / SCHEMA).write_text(schema_text(challenger.config), encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
 

@@ -63,8 +63,15 @@ def _carried_codebooks(config: Config, old: Codebooks, clusters: Centroids, sour
     fields, width = len(sources_F), config.model.width
     defaults_FD = first_values(shared_keys(config.field_names, 1), width, config.seed)
     fresh = Codebooks.start(defaults_FD, Centroids.empty(fields, width))
-    parts = [(fresh, field * CLUSTERS, CLUSTERS) if source < 0 else
-             (old, int(clusters.starts_F[source]), int(clusters.counts_F[source]) + CLUSTERS)
-             for field, source in enumerate(sources_F)]
-    return Codebooks(*(np.concatenate([getattr(books, name)[start:start + count] for books, start, count in parts])
-                       for name in ("vectors_TD", "squares_T")))
+    parts = [
+        (fresh, field * CLUSTERS, CLUSTERS)
+        if source < 0
+        else (old, int(clusters.starts_F[source]), int(clusters.counts_F[source]) + CLUSTERS)
+        for field, source in enumerate(sources_F)
+    ]
+    return Codebooks(
+        *(
+            np.concatenate([getattr(books, name)[start : start + count] for books, start, count in parts])
+            for name in ("vectors_TD", "squares_T")
+        )
+    )

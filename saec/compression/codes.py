@@ -68,8 +68,13 @@ class Standards:
     def start(cls, fields: int, width: int) -> Standards:
         """Those before the first hour, by which no feature has a code."""
         return cls(
-            Centroids.empty(fields, width), np.full(fields, np.inf), Returns.start(fields), Worth.start(fields),
-            np.zeros(fields, bool), np.zeros(0), 0,
+            Centroids.empty(fields, width),
+            np.full(fields, np.inf),
+            Returns.start(fields),
+            Worth.start(fields),
+            np.zeros(fields, bool),
+            np.zeros(0),
+            0,
         )
 
     def arrays(self) -> Arrays:
@@ -255,8 +260,12 @@ class HourPast:
             sightings_M = np.zeros(len(own_M), np.int64)
             sightings_M[at] = sightings[seen]
             returns = returns.counted(
-                Candidates(part.fields_M[chosen], part.frequency_M[chosen],
-                           self.hour.index - part.last_seen_M[chosen], own_M[chosen]),
+                Candidates(
+                    part.fields_M[chosen],
+                    part.frequency_M[chosen],
+                    self.hour.index - part.last_seen_M[chosen],
+                    own_M[chosen],
+                ),
                 sightings_M[chosen],
             )
         return returns
@@ -315,7 +324,8 @@ class HourPast:
             newcomer_U = known & (seen_U > 0) & (rows_U < 0)
             yield Choice(
                 Candidates(features.fields_U, frequency_U, to_come.index - last_seen_U, rows_U >= 0),
-                features.keys_U, rows_U,
+                features.keys_U,
+                rows_U,
             )[newcomer_U]
 
         own_F = self._own_F - np.bincount(features.fields_U[to_be_U], minlength=len(self._own_F))
@@ -327,8 +337,9 @@ class HourPast:
         return self.original.vocabulary.owned()
 
 
-def code(moment: Moment, before: Standards, codes_before: CodesBefore, allowance: Allowance,
-         trials: Sequence[Allowance] = ()) -> Coding:
+def code(
+    moment: Moment, before: Standards, codes_before: CodesBefore, allowance: Allowance, trials: Sequence[Allowance] = ()
+) -> Coding:
     """Choose the head of a moment, cluster it field by field, and say how codewords follow from those before.
 
     Args:
@@ -341,20 +352,31 @@ def code(moment: Moment, before: Standards, codes_before: CodesBefore, allowance
     config, direct_F = moment.original.config, moment.own_F <= allowance.codewords
     head, trials_T = moment.best(
         lambda candidates: _scores(candidates, before, direct_F),
-        allowance.features, [trial.features for trial in trials],
+        allowance.features,
+        [trial.features for trial in trials],
     )
     own, newcomers = head[head.candidates.own_N], head[~head.candidates.own_N]
     fields_H, weights_H = own.candidates.fields_N, own.candidates.frequency_N
     vectors_HD = moment.vectors(own)
     old_codes_H = codes_before(own.keys_N, fields_H).astype(np.int16)
     clusters = cluster_fields(
-        config, vectors_HD, fields_H, weights_H, before.centroids, before.drawn_errors_F, allowance.codewords,
+        config,
+        vectors_HD,
+        fields_H,
+        weights_H,
+        before.centroids,
+        before.drawn_errors_F,
+        allowance.codewords,
         old_codes_H,
     )
     return Coding(
         standards=replace(
-            before, centroids=clusters.centroids, drawn_errors_F=clusters.drawn_errors_F, direct_F=direct_F,
-            trials_T=np.array(trials_T), hours=before.hours + 1,
+            before,
+            centroids=clusters.centroids,
+            drawn_errors_F=clusters.drawn_errors_F,
+            direct_F=direct_F,
+            trials_T=np.array(trials_T),
+            hours=before.hours + 1,
         ),
         succession=Succession.of(
             before.centroids, clusters.centroids, old_codes_H, clusters.codes_H, fields_H, weights_H, vectors_HD

@@ -89,8 +89,14 @@ def cluster_fields(
     def of_field(field: int) -> FieldClusters:
         chosen = heads[field]
         return _cluster_field(
-            config, field, vectors_HD[chosen], weights_H[chosen], codewords, before.of(field),
-            float(drawn_errors_F[field]), guess_H=old_codes_H[chosen].astype(np.int64) - CLUSTERS,
+            config,
+            field,
+            vectors_HD[chosen],
+            weights_H[chosen],
+            codewords,
+            before.of(field),
+            float(drawn_errors_F[field]),
+            guess_H=old_codes_H[chosen].astype(np.int64) - CLUSTERS,
         )
 
     if config.threads == 1:
@@ -112,8 +118,12 @@ def cluster_fields(
             "head": np.array([len(chosen) for chosen in heads]),
             "clusters": centroids.counts_F,
             "used": np.array([len(np.unique(found.codes_H)) for found in by_field]),
-            "largest_share": np.array([_largest_share(found.codes_H, weights_H[chosen])
-                                       for chosen, found in zip(heads, by_field, strict=True)]),
+            "largest_share": np.array(
+                [
+                    _largest_share(found.codes_H, weights_H[chosen])
+                    for chosen, found in zip(heads, by_field, strict=True)
+                ]
+            ),
             "error": error_F,
             "drift": np.array([_drift(before.of(field), found.centroids_KD) for field, found in enumerate(by_field)]),
             "rebuilt": rebuilt_F,
@@ -122,8 +132,15 @@ def cluster_fields(
 
 
 def _cluster_field(
-    config: Config, field: int, vectors_HD: NDArray[np.float32], weights_H: NDArray[np.float32], codewords: int,
-    start_KD: NDArray[np.float32], drawn_error: float, *, guess_H: NDArray[np.int64],
+    config: Config,
+    field: int,
+    vectors_HD: NDArray[np.float32],
+    weights_H: NDArray[np.float32],
+    codewords: int,
+    start_KD: NDArray[np.float32],
+    drawn_error: float,
+    *,
+    guess_H: NDArray[np.int64],
 ) -> FieldClusters:
     """The clusters of one field: moved along, or drawn anew where there were none or they have aged."""
     if not len(vectors_HD):
@@ -131,7 +148,12 @@ def _cluster_field(
 
     def found(start_KD: NDArray[np.float32] | None, guess_H: NDArray[np.int64] | None) -> FieldClusters:
         centroids_KD = CLUSTERERS[config.compression.clusterer](
-            vectors_HD, weights_H, codewords, start_KD=start_KD, guess_N=guess_H, seed=config.seed + field,
+            vectors_HD,
+            weights_H,
+            codewords,
+            start_KD=start_KD,
+            guess_N=guess_H,
+            seed=config.seed + field,
             field=config.field_names[field],
         )
         guess_H = None if guess_H is None else np.where(guess_H < len(centroids_KD), guess_H, -1)

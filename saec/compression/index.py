@@ -90,8 +90,10 @@ class Layout:
 
     def __post_init__(self) -> None:
         if not (1 <= self.code_bits <= 16 and 0 <= self.fingerprint_bits <= 16):
-            raise ConfigError(f"a keyless index takes 1 to 16 code bits and 0 to 16 fingerprint bits, "
-                              f"got {self.code_bits} and {self.fingerprint_bits}")
+            raise ConfigError(
+                f"a keyless index takes 1 to 16 code bits and 0 to 16 fingerprint bits, "
+                f"got {self.code_bits} and {self.fingerprint_bits}"
+            )
 
     @property
     def width(self) -> int:
@@ -138,8 +140,9 @@ class RetrievalIndex:
     """The packed cells of all shards, one shard after the other."""
 
     @classmethod
-    def build(cls, keys_N: Keys, codes_N: ArrayLike, *, code_bits: int, fingerprint_bits: int,
-              hash_seed: int = 0) -> Self:
+    def build(
+        cls, keys_N: Keys, codes_N: ArrayLike, *, code_bits: int, fingerprint_bits: int, hash_seed: int = 0
+    ) -> Self:
         """Build the index of a set of keys, and look every key up before returning it.
 
         Args:
@@ -159,8 +162,11 @@ class RetrievalIndex:
         shards = [_shard(keys_M, codes_M, empty) for keys_M, codes_M in _sharded(keys_N, codes_N)]
         index = cls(tuple(layout for layout, _ in shards), np.concatenate([words for _, words in shards]))
         if any(not np.array_equal(index.lookup(keys_N[part]), codes_N[part]) for part in _parts(keys_N.size)):
-            raise TrainingError(f"index of {keys_N.size} keys does not give back the codes it was built from; "
-                                "the machine's memory may be faulty: run the hour again", reason="index")
+            raise TrainingError(
+                f"index of {keys_N.size} keys does not give back the codes it was built from; "
+                "the machine's memory may be faulty: run the hour again",
+                reason="index",
+            )
         return index
 
     @property
@@ -264,8 +270,9 @@ class RetrievalIndex:
         header, words = tensors["layout"], tensors["cells"]
         many = header.ndim == 2 and header.shape[0] > 1 and header.shape[1] == 6
         if header.dtype != np.uint64 or not (header.shape == (6,) or many):
-            raise _damaged(f"layout must be uint64 [6] or [H, 6] of two shards or more, "
-                           f"got {header.dtype} {list(header.shape)}")
+            raise _damaged(
+                f"layout must be uint64 [6] or [H, 6] of two shards or more, got {header.dtype} {list(header.shape)}"
+            )
         try:
             layouts = tuple(Layout(*row) for row in header.reshape(-1, 6).tolist())
         except ConfigError as error:
@@ -287,8 +294,12 @@ def _check_layouts(layouts: tuple[Layout, ...]) -> None:
         length, segments = layout.segment_length, layout.segments
         if layout.keys == 0 and (length, segments) != (0, 0):
             raise _damaged(f"no keys, yet {segments} segments of {length} cells")
-        if layout.keys and not (0 < length <= _MAX_SEGMENT and length.bit_count() == 1 and segments > 0
-                                and layout.keys <= layout.cells < 2**32):
+        if layout.keys and not (
+            0 < length <= _MAX_SEGMENT
+            and length.bit_count() == 1
+            and segments > 0
+            and layout.keys <= layout.cells < 2**32
+        ):
             raise _damaged(f"{layout.keys} keys cannot lie in {segments} segments of {length} cells")
     bits = {(layout.code_bits, layout.fingerprint_bits) for layout in layouts}
     if len(layouts) > 1 and (len(bits) > 1 or any(not layout.keys or layout.cells % 32 for layout in layouts)):
@@ -298,14 +309,21 @@ def _check_layouts(layouts: tuple[Layout, ...]) -> None:
 def _check_pairs(keys_N: Keys, codes_N: NDArray[Any], code_bits: int) -> None:
     """Refuse keys and codes that no index can hold."""
     if keys_N.dtype != np.uint64 or keys_N.ndim != 1 or keys_N.size > _MAX_KEYS:
-        raise TrainingError(f"keys of an index must be uint64 [N], N at most {_MAX_KEYS}, "
-                            f"got {keys_N.dtype} {list(keys_N.shape)}", reason="index")
+        raise TrainingError(
+            f"keys of an index must be uint64 [N], N at most {_MAX_KEYS}, got {keys_N.dtype} {list(keys_N.shape)}",
+            reason="index",
+        )
     if codes_N.shape != keys_N.shape or (codes_N.size and codes_N.dtype.kind not in "ui"):
-        raise TrainingError(f"codes of an index must be integers, one a key [{keys_N.size}], "
-                            f"got {codes_N.dtype} {list(codes_N.shape)}", reason="index")
+        raise TrainingError(
+            f"codes of an index must be integers, one a key [{keys_N.size}], got {codes_N.dtype} {list(codes_N.shape)}",
+            reason="index",
+        )
     if codes_N.size and not 0 <= int(codes_N.min()) <= int(codes_N.max()) < 2**code_bits:
-        raise TrainingError(f"codes of an index must lie in 0 to {2**code_bits - 1} ({code_bits} bits), "
-                            f"got {codes_N.min()} to {codes_N.max()}", reason="index")
+        raise TrainingError(
+            f"codes of an index must lie in 0 to {2**code_bits - 1} ({code_bits} bits), "
+            f"got {codes_N.min()} to {codes_N.max()}",
+            reason="index",
+        )
     if not keys_N.all():
         raise TrainingError("key 0 marks padding and cannot be indexed; drop it first", reason="index")
 
@@ -340,8 +358,10 @@ def _shard(keys_N: Keys, codes_N: NDArray[Any], empty: Layout) -> tuple[Layout, 
     sorted_N = np.sort(keys_N)
     repeats = int((sorted_N[1:] == sorted_N[:-1]).sum())
     if repeats:
-        raise TrainingError(f"keys of an index must be distinct, {repeats} of {keys_N.size} repeat another; "
-                            "drop repeated keys first", reason="index")
+        raise TrainingError(
+            f"keys of an index must be distinct, {repeats} of {keys_N.size} repeat another; drop repeated keys first",
+            reason="index",
+        )
     layout, peeled = _search(keys_N, empty)
     hash_N = layout.hash(keys_N)
     values_N = codes_N.astype(np.uint32) | (layout.fingerprints(hash_N) << np.uint64(empty.code_bits)).astype(np.uint32)
@@ -358,8 +378,9 @@ def _layout_of_attempt(attempt: int, keys: int, empty: Layout) -> Layout:
     first = max(1, math.ceil(keys * (1.025 + 1.15 * keys**-0.25) / length) - 3)
     seeds_a_size = min(16, 1 + 200_000 // keys)
     segments = first + (attempt // seeds_a_size) * (1 + first // 256)
-    return Layout((empty.seed + attempt * GOLDEN) % 2**64, keys, length, segments,
-                  empty.code_bits, empty.fingerprint_bits)
+    return Layout(
+        (empty.seed + attempt * GOLDEN) % 2**64, keys, length, segments, empty.code_bits, empty.fingerprint_bits
+    )
 
 
 def _search(keys_N: Keys, empty: Layout) -> tuple[Layout, Peeled]:
@@ -369,8 +390,9 @@ def _search(keys_N: Keys, empty: Layout) -> tuple[Layout, Peeled]:
         peeled = peeling.peel(layout.hash(keys_N), layout)
         if peeled is not None:
             return layout, peeled
-    raise TrainingError(f"no index of {keys_N.size} keys found in {_ATTEMPTS} attempts; use another hash_seed",
-                        reason="index")
+    raise TrainingError(
+        f"no index of {keys_N.size} keys found in {_ATTEMPTS} attempts; use another hash_seed", reason="index"
+    )
 
 
 def _pack(cells_C: NDArray[np.uint32], layout: Layout) -> Words:

@@ -54,8 +54,14 @@ def filled(peeled: Peeled, hash_N: Keys, values_N: NDArray[np.uint32], layout: L
             cells_C[peeled.cells_N[start:end]] = values_N[keys_P] ^ others_P
     elif (library := _kernel()) is not None:
         library.functions.saec_fill(
-            hash_N.ctypes.data, values_N.ctypes.data, hash_N.size, layout.segments, layout.segment_length,
-            peeled.keys_N.ctypes.data, peeled.cells_N.ctypes.data, cells_C.ctypes.data,
+            hash_N.ctypes.data,
+            values_N.ctypes.data,
+            hash_N.size,
+            layout.segments,
+            layout.segment_length,
+            peeled.keys_N.ctypes.data,
+            peeled.cells_N.ctypes.data,
+            cells_C.ctypes.data,
         )
     return cells_C
 
@@ -92,8 +98,16 @@ def _peeled_compiled(library: Library, hash_N: Keys, layout: Layout) -> Peeled |
     alone = np.empty(max(cells, 4 * count), np.int64)
     peeled = Peeled(np.empty(count, np.int64), np.empty(count, np.int64), [])
     refused = library.functions.saec_peel(
-        hash_N.ctypes.data, count, layout.segments, layout.segment_length, cells, state_C.ctypes.data,
-        claims_N.ctypes.data, alone.ctypes.data, peeled.keys_N.ctypes.data, peeled.cells_N.ctypes.data,
+        hash_N.ctypes.data,
+        count,
+        layout.segments,
+        layout.segment_length,
+        cells,
+        state_C.ctypes.data,
+        claims_N.ctypes.data,
+        alone.ctypes.data,
+        peeled.keys_N.ctypes.data,
+        peeled.cells_N.ctypes.data,
     )
     return None if refused else peeled
 

@@ -32,8 +32,9 @@ def cluster(
 ) -> NDArray[np.float32]:
     """Centroids of the head of one field; arguments and errors as in `saec.compression.clustering.cluster`."""
     if len(np.unique(vectors_ND, axis=0)) <= codewords:
-        return clustering.cluster(vectors_ND, frequency_N, codewords, start_KD=start_KD, guess_N=guess_N, seed=seed,
-                                  field=field)
+        return clustering.cluster(
+            vectors_ND, frequency_N, codewords, start_KD=start_KD, guess_N=guess_N, seed=seed, field=field
+        )
     from sklearn.cluster import KMeans  # noqa: PLC0415 - a second and 60 MB that a run with our own does not pay
 
     warm = start_KD is not None and len(start_KD) >= codewords

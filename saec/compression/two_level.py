@@ -41,11 +41,13 @@ def coarse_to_fine(
     error_G = np.bincount(group_N, weight_N * errors_N, len(coarse_GD)).astype(np.float64)
     shares_G = shared_out(error_G, sizes_G, codewords)
     places_by_group = np.split(np.argsort(group_N, kind="stable"), np.cumsum(sizes_G)[:-1])
-    return np.concatenate([
-        flat(vectors_ND[places], weight_N[places], share)
-        for places, share in zip(places_by_group, shares_G.tolist(), strict=True)
-        if share
-    ])
+    return np.concatenate(
+        [
+            flat(vectors_ND[places], weight_N[places], share)
+            for places, share in zip(places_by_group, shares_G.tolist(), strict=True)
+            if share
+        ]
+    )
 
 
 def shared_out(errors_G: NDArray[np.float64], sizes_G: NDArray[np.int64], codewords: int) -> NDArray[np.int64]:

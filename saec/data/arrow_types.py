@@ -26,10 +26,24 @@ NO_TIME = -(2**62)
 _PLAIN = (t.is_integer, t.is_float32, t.is_float64, t.is_boolean, t.is_timestamp)
 _ODD_TEXTS = (t.is_string_view, t.is_binary_view, t.is_fixed_size_binary)
 _LISTS = (t.is_list, t.is_large_list, t.is_fixed_size_list, t.is_list_view, t.is_large_list_view)
-_SOURCES = ((t.is_integer, "integer"), (t.is_floating, "float"), (t.is_decimal, "decimal"), (t.is_boolean, "boolean"),
-            (t.is_timestamp, "instant"), (t.is_date, "date"), (t.is_null, "null"))
-_NULLS = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "string": pa.string(), "label": pa.int8(),
-          "time": pa.timestamp("us", "UTC"), "id": pa.string()}
+_SOURCES = (
+    (t.is_integer, "integer"),
+    (t.is_floating, "float"),
+    (t.is_decimal, "decimal"),
+    (t.is_boolean, "boolean"),
+    (t.is_timestamp, "instant"),
+    (t.is_date, "date"),
+    (t.is_null, "null"),
+)
+_NULLS = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+    "label": pa.int8(),
+    "time": pa.timestamp("us", "UTC"),
+    "id": pa.string(),
+}
 
 
 @lru_cache(maxsize=256)
@@ -65,12 +79,16 @@ def refuse_unfit(name: str, kind: pa.DataType, wants: Sequence[Want], where: str
     found = found_arrow(kind)
     for want in wants:
         if not taken(found, want):
-            raise InputError(f"{where}column {name!r} wants {want}, found {found.shown}; nothing is cast: "
-                             f"{way_on(found, want, settings=settings)}", reason="dtype")
+            raise InputError(
+                f"{where}column {name!r} wants {want}, found {found.shown}; nothing is cast: "
+                f"{way_on(found, want, settings=settings)}",
+                reason="dtype",
+            )
 
 
-def as_wanted(name: str, column: pa.ChunkedArray, wants: Sequence[Want], where: str = "", *,
-              settings: bool) -> pa.ChunkedArray:
+def as_wanted(
+    name: str, column: pa.ChunkedArray, wants: Sequence[Want], where: str = "", *, settings: bool
+) -> pa.ChunkedArray:
     """A column in its own form, as times where it is the time's, its type settled where it holds nothing but nulls.
 
     Args:
@@ -95,8 +113,11 @@ def as_wanted(name: str, column: pa.ChunkedArray, wants: Sequence[Want], where: 
             return column
         return pa.chunked_array([own_form(column, kinds)])
     except (pa.ArrowInvalid, ValueError) as error:
-        raise InputError(f"{where}column {name!r} wants {wants[0]}, found {column.type} with a value that is none "
-                         f"({str(error)[:80]}); nothing is cast", reason="dtype") from None
+        raise InputError(
+            f"{where}column {name!r} wants {wants[0]}, found {column.type} with a value that is none "
+            f"({str(error)[:80]}); nothing is cast",
+            reason="dtype",
+        ) from None
 
 
 @lru_cache(maxsize=256)
@@ -181,9 +202,10 @@ def _instants(array: pa.Array, unit: str | None, *, lenient: bool) -> pa.Array:
         values_B = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         bad_B = ~np.isfinite(values_B)
         return pa.array(microseconds(np.where(bad_B, 0.0, values_B), str(unit)), mask=bad_B).cast(_NULLS["time"])
-    texts = (array if t.is_dictionary(kind) else array.dictionary_encode())
-    moments = pa.array([_text_us(text, lenient) for text in texts.dictionary.cast(pa.large_binary()).to_pylist()],
-                       pa.int64())
+    texts = array if t.is_dictionary(kind) else array.dictionary_encode()
+    moments = pa.array(
+        [_text_us(text, lenient) for text in texts.dictionary.cast(pa.large_binary()).to_pylist()], pa.int64()
+    )
     if lenient and len(moments) and pc.all(pc.equal(moments, NO_TIME)).as_py():
         raise ValueError("not one is ISO 8601, such as 2026-11-21T10:20:30Z")
     return moments.take(texts.indices).cast(_NULLS["time"])

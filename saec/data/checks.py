@@ -104,8 +104,16 @@ def check_hour(partition: Partition, config: Config, window: ClickWindow | None 
     good = _with_clicks(taken(table, rows_B), np.isin(rows_B, clicked), config)
     joined_B = _joined(good, window, config)
     duplicates = table.num_rows - len(kept_B) - sum(counts.values()) - int(earlier_B.sum())
-    return CheckedHour(_with_clicks(good, joined_B, config), rows_B, _set_aside(table, rule_B, hour), counts,
-                       duplicates, len(found.clicked), int(joined_B.sum()), int(earlier_B.sum()))
+    return CheckedHour(
+        _with_clicks(good, joined_B, config),
+        rows_B,
+        _set_aside(table, rule_B, hour),
+        counts,
+        duplicates,
+        len(found.clicked),
+        int(joined_B.sum()),
+        int(earlier_B.sum()),
+    )
 
 
 def taken(table: pa.Table, rows_B: NDArray[np.int64]) -> pa.Table:
@@ -134,10 +142,12 @@ def check_click_rate(hour: Hour, clicks: float, rows: int, rates: Sequence[float
     mean, rate = float(np.mean(rates)), clicks / rows
     spread = max(float(np.std(rates)), (mean * (1.0 - mean) / rows) ** 0.5)
     if abs(rate - mean) > limit * spread:
-        raise HourHeld(f"hour {hour}: {rate:.2%} of its {rows:,} rows are clicks, {abs(rate - mean) / spread:.0f} "
-                       f"standard deviations from the {mean:.2%} of the {len(rates)} hours before, over "
-                       f"data.max_click_shift {limit:g}; if the labels are right, raise it and do the hour again",
-                       reason="label-shift")
+        raise HourHeld(
+            f"hour {hour}: {rate:.2%} of its {rows:,} rows are clicks, {abs(rate - mean) / spread:.0f} "
+            f"standard deviations from the {mean:.2%} of the {len(rates)} hours before, over "
+            f"data.max_click_shift {limit:g}; if the labels are right, raise it and do the hour again",
+            reason="label-shift",
+        )
 
 
 def _check_null_shares(table: pa.Table, config: Config, hour: Hour) -> None:
@@ -146,8 +156,11 @@ def _check_null_shares(table: pa.Table, config: Config, hour: Hour) -> None:
         if field.nullable and field.source_column:
             share, limit = float(_null_rows(table[field.source_column]).mean()), config.data.max_null_share
             if share > limit:
-                raise InputError(f"hour {hour}: column {field.source_column!r} is null in {share:.1%} of its rows, "
-                                 f"over data.max_null_share {limit:.1%}; have it delivered again", reason="nulls")
+                raise InputError(
+                    f"hour {hour}: column {field.source_column!r} is null in {share:.1%} of its rows, "
+                    f"over data.max_null_share {limit:.1%}; have it delivered again",
+                    reason="nulls",
+                )
 
 
 def _distinct(table: pa.Table, rule_B: NDArray[np.int8], config: Config) -> Distinct:
@@ -205,15 +218,15 @@ def _check_contradictions(found: Distinct, table: pa.Table, config: Config, hour
     clicks = contradicting + int(_labels(table, config)[np.setdiff1d(found.rows_B, found.clicked)].sum())
     if data.duplicates == "refuse" or contradicting > max(1, data.max_bad_share * clicks):
         ids = ", ".join(data.row_id_columns)
-        raise InputError(f"hour {hour}: {contradicting:,} of the {clicks:,} ids ({ids}) with a click have rows of both "
-                         f"labels; data.duplicates is {data.duplicates}. If clicks come as rows of their own, set "
-                         "data.duplicates: click-wins, else have the hour delivered again",
-                         reason="duplicates")
+        raise InputError(
+            f"hour {hour}: {contradicting:,} of the {clicks:,} ids ({ids}) with a click have rows of both "
+            f"labels; data.duplicates is {data.duplicates}. If clicks come as rows of their own, set "
+            "data.duplicates: click-wins, else have the hour delivered again",
+            reason="duplicates",
+        )
 
 
-def _broken_rules(
-    table: pa.Table, config: Config, hour: Hour
-) -> tuple[NDArray[np.int8], dict[str, tuple[int, str]]]:
+def _broken_rules(table: pa.Table, config: Config, hour: Hour) -> tuple[NDArray[np.int8], dict[str, tuple[int, str]]]:
     """For each row the index of the first row rule it breaks, -1 for none; by rule, the column with most such rows."""
     rule_B = np.full(table.num_rows, _GOOD, np.int8)
     worst: dict[str, tuple[int, str]] = {}
@@ -224,9 +237,7 @@ def _broken_rules(
     return rule_B, worst
 
 
-def _check_bad_share(
-    rule_B: NDArray[np.int8], worst: dict[str, tuple[int, str]], config: Config, hour: Hour
-) -> None:
+def _check_bad_share(rule_B: NDArray[np.int8], worst: dict[str, tuple[int, str]], config: Config, hour: Hour) -> None:
     """Hour rule: few rows are bad.
 
     Raises:
@@ -236,9 +247,12 @@ def _check_bad_share(
     if share > config.data.max_bad_share:
         most = int(np.bincount(rule_B[rule_B >= 0]).argmax())
         rule, (count, column) = ROW_RULES[most], worst[ROW_RULES[most]]
-        raise InputError(f"hour {hour}: {share:.2%} of {len(rule_B):,} rows are bad, over data.max_bad_share "
-                         f"{config.data.max_bad_share:.2%}; most of them by the rule {rule!r}, in {count:,} rows of "
-                         f"column {column!r}. Have the hour delivered again", reason=rule)
+        raise InputError(
+            f"hour {hour}: {share:.2%} of {len(rule_B):,} rows are bad, over data.max_bad_share "
+            f"{config.data.max_bad_share:.2%}; most of them by the rule {rule!r}, in {count:,} rows of "
+            f"column {column!r}. Have the hour delivered again",
+            reason=rule,
+        )
 
 
 def _row_rules(table: pa.Table, config: Config, hour: Hour) -> Iterator[tuple[str, str, Mask]]:

@@ -70,8 +70,12 @@ def _ids(
     for hour in hours:
         try:
             partition = read_partition(bare, hour)
-            table = pa.table({name: as_wanted(name, partition.table[name], wants[name], settings=True)
-                              for name in (*config.data.row_id_columns, config.data.label_column)}).drop_null()
+            table = pa.table(
+                {
+                    name: as_wanted(name, partition.table[name], wants[name], settings=True)
+                    for name in (*config.data.row_id_columns, config.data.label_column)
+                }
+            ).drop_null()
         except HourAbsent:
             continue
         except (InputError, KeyError) as error:

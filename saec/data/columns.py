@@ -35,8 +35,11 @@ def encoder_columns(table: pa.Table) -> dict[str, Column]:
     >>> encoder_columns(pa.table({"os": [7, 7, None, 9]}))["os"].index.tolist()
     [0, 0, -1, 1]
     """
-    return {name: _column(table[name].combine_chunks()) for name in table.column_names
-            if not t.is_timestamp(table.schema.field(name).type)}
+    return {
+        name: _column(table[name].combine_chunks())
+        for name in table.column_names
+        if not t.is_timestamp(table.schema.field(name).type)
+    }
 
 
 def value_codes(array: pa.Array) -> tuple[pa.Array, NDArray[np.int32]]:

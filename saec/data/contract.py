@@ -28,16 +28,26 @@ def wanted_table(partition: Partition, config: Config) -> pa.Table:
     others = [*partition.extra_columns, *present]
     for name in wanted_columns(config):
         if name not in present:
-            raise InputError(f"hour {partition.hour}: column {name!r} is missing{nearest(name, others)}; found "
-                             f"{_some(others)}. Have the hour delivered again, or name the column under fields: in the "
-                             "configuration", reason="schema")
+            raise InputError(
+                f"hour {partition.hour}: column {name!r} is missing{nearest(name, others)}; found "
+                f"{_some(others)}. Have the hour delivered again, or name the column under fields: in the "
+                "configuration",
+                reason="schema",
+            )
     if partition.extra_columns and not config.data.ignore_extra_columns:
-        raise InputError(f"hour {partition.hour}: no setting names column {_some(partition.extra_columns)}; set "
-                         "data.ignore_extra_columns: true if that is as it should be", reason="schema")
+        raise InputError(
+            f"hour {partition.hour}: no setting names column {_some(partition.extra_columns)}; set "
+            "data.ignore_extra_columns: true if that is as it should be",
+            reason="schema",
+        )
     where = f"hour {partition.hour}: "
     _refuse_times_without_unit(partition, config)
-    return pa.table({name: as_wanted(name, partition.table[name], wants, where, settings=True)
-                     for name, wants in column_wants(config).items()})
+    return pa.table(
+        {
+            name: as_wanted(name, partition.table[name], wants, where, settings=True)
+            for name, wants in column_wants(config).items()
+        }
+    )
 
 
 def _refuse_times_without_unit(partition: Partition, config: Config) -> None:
@@ -48,9 +58,11 @@ def _refuse_times_without_unit(partition: Partition, config: Config) -> None:
     first, start = column.drop_null()[0].as_py(), partition.hour.start_ms
     for unit, ticks in TICKS.items():
         if start <= first * 1_000 // ticks < start + HOUR_MS:
-            raise InputError(f"hour {partition.hour}: column {name!r} wants a timestamp, found {column.type}; nothing "
-                             f"is cast: set data.time_unit: {unit}, which puts its first value into the hour",
-                             reason="dtype")
+            raise InputError(
+                f"hour {partition.hour}: column {name!r} wants a timestamp, found {column.type}; nothing "
+                f"is cast: set data.time_unit: {unit}, which puts its first value into the hour",
+                reason="dtype",
+            )
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

@@ -53,8 +53,10 @@ class DeltaLakeTable:
         """One file that the log names."""
         first, last = (action.get(f"{end}.{self._time}") for end in ("min", "max"))
         if first is None or last is None:
-            raise ConfigError(f"file {action['path']} of the Delta table has no statistics of column {self._time!r}, "
-                              "by which its hours are told; have them written (delta.dataSkippingStatsColumns)")
+            raise ConfigError(
+                f"file {action['path']} of the Delta table has no statistics of column {self._time!r}, "
+                "by which its hours are told; have them written (delta.dataSkippingStatsColumns)"
+            )
         late = last + timedelta(milliseconds=1) if isinstance(last, datetime) else last
         return TableFile(action["path"], action["size_bytes"], action["num_records"] or 0, first, late)
 

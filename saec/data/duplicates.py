@@ -46,8 +46,12 @@ class Distinct:
 
 
 def distinct_rows(
-    table: pa.Table, names: list[str], labels_B: NDArray[np.int64], good_B: NDArray[np.int64],
-    loose_B: NDArray[np.int64], time_column: str
+    table: pa.Table,
+    names: list[str],
+    labels_B: NDArray[np.int64],
+    good_B: NDArray[np.int64],
+    loose_B: NDArray[np.int64],
+    time_column: str,
 ) -> Distinct:
     """Find the rows of each id.
 
@@ -74,8 +78,13 @@ def distinct_rows(
 
 
 def _kept(
-    table: pa.Table, labels_B: NDArray[np.int64], rows_E: NDArray[np.int64], group_E: NDArray[np.int64],
-    first: NDArray[np.int64], good_B: NDArray[np.int64], time_column: str
+    table: pa.Table,
+    labels_B: NDArray[np.int64],
+    rows_E: NDArray[np.int64],
+    group_E: NDArray[np.int64],
+    first: NDArray[np.int64],
+    good_B: NDArray[np.int64],
+    time_column: str,
 ) -> Distinct:
     """Of ids that several rows have, the row that is kept."""
     good_E = np.isin(rows_E, good_B)
@@ -89,8 +98,12 @@ def _kept(
     both_G = own_G & (highest_G != lowest_G)
     lengths_G = np.diff(starts_G, append=len(rows_E))
     alone = np.setdiff1d(first[np.isin(first, good_B)], rows_E)
-    return Distinct(np.sort(np.concatenate([alone, rows_E[starts_G[own_G]]])), rows_E[starts_G[both_G]],
-                    rows_E[np.repeat(both_G, lengths_G)], rows_E[np.repeat(own_G, lengths_G) & ~good_E])
+    return Distinct(
+        np.sort(np.concatenate([alone, rows_E[starts_G[own_G]]])),
+        rows_E[starts_G[both_G]],
+        rows_E[np.repeat(both_G, lengths_G)],
+        rows_E[np.repeat(own_G, lengths_G) & ~good_E],
+    )
 
 
 def _columns(table: pa.Table, names: list[str], rows_N: NDArray[np.int64]) -> list[tuple[str, pa.ChunkedArray]]:
@@ -116,8 +129,10 @@ def _content(table: pa.Table) -> Keys:
     """A hash of all values of each row, which depends on nothing else."""
     plain = [column.cast(pa.string()) if t.is_decimal(column.type) else column for column in table.columns]
     columns = encoder_columns(pa.table(plain, table.column_names))
-    words = [_words(columns[name], _CONTENT) if name in columns else numbers(table[name]).view(np.uint64)
-             for name in sorted(table.column_names)]
+    words = [
+        _words(columns[name], _CONTENT) if name in columns else numbers(table[name]).view(np.uint64)
+        for name in sorted(table.column_names)
+    ]
     return hash_words(np.column_stack(words), _CONTENT)
 
 

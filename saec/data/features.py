@@ -77,8 +77,11 @@ class FeatureEncoder:
         self._keys = {name: np.array([[half] for half in field_key(secret, name)], np.uint64) for name in names}
         self._null = {name: np.uint64(reserved_feature(secret, name, "null")) for name in names}
         self._empty = {name: np.uint64(reserved_feature(secret, name, "empty")) for name in names}
-        self._clock = {field.name: hash_int64(np.arange(CLOCKS[field.kind]), self._keys[field.name])
-                       for field in rules.fields if field.kind in CLOCKS}
+        self._clock = {
+            field.name: hash_int64(np.arange(CLOCKS[field.kind]), self._keys[field.name])
+            for field in rules.fields
+            if field.kind in CLOCKS
+        }
 
     def encode(self, columns: Mapping[str, Column], times_B: NDArray[np.int64]) -> Keys:
         """The key matrix of some rows.
@@ -97,8 +100,9 @@ class FeatureEncoder:
 
     def encode_fields(self, columns: Mapping[str, Column], times_B: NDArray[np.int64]) -> list[Keys]:
         """Keys of each field and cross, [B, its slots]; [1, its slots] where all that it reads has a single row."""
-        keys_of = self._value_keys({field.name: columns[field.source_column] for field in self._fields
-                                    if field.source_column is not None})
+        keys_of = self._value_keys(
+            {field.name: columns[field.source_column] for field in self._fields if field.source_column is not None}
+        )
         keys: dict[str, Keys] = {}
         for field in self._fields:
             if field.source_column is None:
@@ -109,8 +113,11 @@ class FeatureEncoder:
 
     def truncated(self, columns: Mapping[str, Column]) -> int:
         """How many values of lists go unused, being beyond their field's `max_values`."""
-        lists = ((field.max_values, columns[field.source_column].lengths_B)
-                 for field in self._fields if field.source_column and field.kind == "list")
+        lists = (
+            (field.max_values, columns[field.source_column].lengths_B)
+            for field in self._fields
+            if field.source_column and field.kind == "list"
+        )
         return sum(int(np.maximum(lengths_B - limit, 0).sum()) for limit, lengths_B in lists if lengths_B is not None)
 
     def _value_keys(self, columns: dict[str, Column]) -> dict[str, Keys]:
@@ -130,13 +137,16 @@ class FeatureEncoder:
         found: dict[str, Keys] = {}
         rows = max(map(len, keys.values()))
         for names in self._alike if rows * len(self._crosses) <= _TOGETHER else ([name] for name in self._crosses):
-            parts = {name: np.concatenate(np.broadcast_arrays(*(keys[part] for part in self._crosses[name])), axis=1)
-                     for name in names}
+            parts = {
+                name: np.concatenate(np.broadcast_arrays(*(keys[part] for part in self._crosses[name])), axis=1)
+                for name in names
+            }
             found |= self._hashed(parts, hash_words, np.concatenate)
         return {name: found[name][:, None] for name in self._crosses}
 
-    def _hashed(self, values: dict[str, Values], rule: Callable[..., Keys],
-                joined: Callable[[list[Values]], object]) -> dict[str, Keys]:
+    def _hashed(
+        self, values: dict[str, Values], rule: Callable[..., Keys], joined: Callable[[list[Values]], object]
+    ) -> dict[str, Keys]:
         """Keys of the values of several fields: by one call for all of them where they are few."""
         counts = [len(messages) for messages in values.values()]
         if sum(counts) > _TOGETHER:
@@ -145,8 +155,9 @@ class FeatureEncoder:
             return {}
         key_2N = np.repeat(np.concatenate([self._keys[name] for name in values], axis=1), counts, axis=1)
         keys_N = rule(joined(list(values.values())), key_2N)
-        return {name: keys_N[end - count:end]
-                for name, count, end in zip(values, counts, accumulate(counts), strict=True)}
+        return {
+            name: keys_N[end - count : end] for name, count, end in zip(values, counts, accumulate(counts), strict=True)
+        }
 
     def _row_keys(self, field: FieldConfig | Field, column: Column, keys_U: Keys) -> Keys:
         """Keys of one field, [B, its slots]."""

@@ -65,22 +65,28 @@ def read_footer(data: memoryview) -> Footer:
     if length > len(data) - 12:
         raise ValueError(f"its footer would have {length:,} bytes, the file has {len(data):,}")
     try:
-        fields = _Compact(data[-8 - length:-8]).read_struct(0)
+        fields = _Compact(data[-8 - length : -8]).read_struct(0)
         groups = [[_chunk(column[_META_DATA]) for column in group[_COLUMNS]] for group in fields.get(_ROW_GROUPS, [])]
         rows = int(fields[_ROWS])
     except (IndexError, KeyError, TypeError, AttributeError, struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"its footer cannot be parsed ({type(error).__name__})") from None
     if rows < 0 or any(min(chunk.values, chunk.uncompressed_bytes) < 0 for group in groups for chunk in group):
         raise ValueError("its footer gives a negative size")
-    return Footer(rows, tuple(chunk for group in groups for chunk in group), max(map(len, groups), default=0),
-                  len(groups))
+    return Footer(
+        rows, tuple(chunk for group in groups for chunk in group), max(map(len, groups), default=0), len(groups)
+    )
 
 
 def _chunk(fields: dict[int, Any]) -> Chunk:
     """A column chunk from its ColumnMetaData."""
     path = ".".join(part.decode() for part in fields[_PATH])
-    return Chunk(path, int(fields[_VALUES]), int(fields[_UNCOMPRESSED]), fields[_TYPE] == _BYTE_ARRAY,
-                 frozenset(map(int, fields[_ENCODINGS])))
+    return Chunk(
+        path,
+        int(fields[_VALUES]),
+        int(fields[_UNCOMPRESSED]),
+        fields[_TYPE] == _BYTE_ARRAY,
+        frozenset(map(int, fields[_ENCODINGS])),
+    )
 
 
 class _Compact:
@@ -89,8 +95,11 @@ class _Compact:
     def __init__(self, data: memoryview) -> None:
         self._data, self._at = data, 0
         self._readers: dict[int, Callable[[], Any]] = {
-            _BYTE: self._byte, **dict.fromkeys(_VARINTS, self._zigzag), _BINARY: lambda: self._take(self._varint()),
-            _DOUBLE: lambda: struct.unpack("<d", self._take(8))[0]}
+            _BYTE: self._byte,
+            **dict.fromkeys(_VARINTS, self._zigzag),
+            _BINARY: lambda: self._take(self._varint()),
+            _DOUBLE: lambda: struct.unpack("<d", self._take(8))[0],
+        }
 
     def read_struct(self, depth: int) -> dict[int, Any]:
         """One struct, up to its stop byte."""
@@ -151,4 +160,4 @@ class _Compact:
         if size > len(self._data) - self._at:
             raise ValueError("its footer has a string longer than itself")
         self._at += size
-        return bytes(self._data[self._at - size:self._at])
+        return bytes(self._data[self._at - size : self._at])

@@ -110,8 +110,10 @@ def hash_bytes(messages: Sequence[bytes], key: HashKey) -> Keys:
         uint64 [N], never 0.
     """
     key_2N = _spread(key, len(messages))
-    messages = [message if len(message) <= LONG_BYTES else shortened(message, key_2N[:, number])
-                for number, message in enumerate(messages)]
+    messages = [
+        message if len(message) <= LONG_BYTES else shortened(message, key_2N[:, number])
+        for number, message in enumerate(messages)
+    ]
     lengths_N = np.fromiter(map(len, messages), np.int64, len(messages))
     words_N = lengths_N // 8
     keys_N = np.empty(len(messages), np.uint64)

@@ -67,8 +67,10 @@ class IcebergTable:
         file = task.file
         bounds = [(ends or {}).get(field.field_id) for ends in (file.lower_bounds, file.upper_bounds)]
         if None in bounds:
-            raise ConfigError(f"file {file.file_path} of the Iceberg table has no bounds of column {self._time!r}, by "
-                              "which its hours are told; have them written (write.metadata.metrics)")
+            raise ConfigError(
+                f"file {file.file_path} of the Iceberg table has no bounds of column {self._time!r}, by "
+                "which its hours are told; have them written (write.metadata.metrics)"
+            )
         first, last = (from_bytes(field.field_type, value) for value in bounds)
         if t.is_timestamp(self.schema.field(self._time).type):
             first, last = (Hour(value // 3_600_000_000).start for value in (first, last))

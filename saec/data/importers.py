@@ -31,8 +31,20 @@ Progress = Callable[[str, int], None]
 
 AVAZU_COLUMNS = pa.schema(
     {"id": pa.string(), "click": pa.int8(), "hour": pa.int32(), "C1": pa.int32(), "banner_pos": pa.int32()}
-    | {name: pa.string() for name in ("site_id", "site_domain", "site_category", "app_id", "app_domain",
-                                      "app_category", "device_id", "device_ip", "device_model")}
+    | {
+        name: pa.string()
+        for name in (
+            "site_id",
+            "site_domain",
+            "site_category",
+            "app_id",
+            "app_domain",
+            "app_category",
+            "device_id",
+            "device_ip",
+            "device_model",
+        )
+    }
     | {name: pa.int32() for name in ("device_type", "device_conn_type", *(f"C{n}" for n in range(14, 22)))}
 )
 """The contest's columns and our types; `id` stays text, since it may exceed any integer type of a reader."""
@@ -145,8 +157,11 @@ def _count_avazu_hours(source: SourceFile, on_progress: Progress | None) -> dict
         for value, length in zip(runs.values.to_pylist(), lengths.tolist(), strict=True):
             hour = _avazu_hour(value, source.place(row))
             if hour < latest:
-                raise InputError(f"{source.place(row)} goes back from hour {latest} to {hour}; rows must be in the "
-                                 "contest's order: sort the file by its hour column", reason="disorder")
+                raise InputError(
+                    f"{source.place(row)} goes back from hour {latest} to {hour}; rows must be in the "
+                    "contest's order: sort the file by its hour column",
+                    reason="disorder",
+                )
             counts[hour] = counts.get(hour, 0) + length
             row, latest = row + length, hour
     return counts

@@ -186,8 +186,10 @@ def _write_slices(config: Config, table: pa.Table, folder: Path) -> dict[str, An
     columns = {named.name: named.source_column for named in config.fields}
     found = {name: sliced(table[columns[name]]) for name in config.report.slices}
     codes = {name: own.codes_B for name, own in found.items()}
-    return {"slices": {name: own.names for name, own in found.items()},
-            "slices_sha256": _write_arrays(folder / SLICES_FILE, codes)}
+    return {
+        "slices": {name: own.names for name, own in found.items()},
+        "slices_sha256": _write_arrays(folder / SLICES_FILE, codes),
+    }
 
 
 def _write_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> str:
@@ -222,27 +224,28 @@ class _Encoded:
     others: dict[str, Keys]
 
 
-def _encode(
-    partition: Partition, checked: CheckedHour, config: Config, others: Mapping[str, Schema]
-) -> _Encoded:
+def _encode(partition: Partition, checked: CheckedHour, config: Config, others: Mapping[str, Schema]) -> _Encoded:
     """Encode the good rows of a delivery."""
     table, encoder = checked.table, FeatureEncoder(config)
-    columns = encoder_columns(table.select({own.source_column: None for own in config.fields
-                                            if own.source_column}))
+    columns = encoder_columns(table.select({own.source_column: None for own in config.fields if own.source_column}))
     times_B = times_ms(table[config.data.time_column])
     labels_B = table[config.data.label_column].cast(pa.uint8()).to_numpy()
     rows = EncodedRows(labels_B, times_B, encoder.encode(columns, times_B), row_weights(table, labels_B, config.data))
     if partition.others is not None:
-        for name, column in zip(partition.others.column_names, taken(partition.others, checked.rows_B).columns,
-                                strict=True):
+        for name, column in zip(
+            partition.others.column_names, taken(partition.others, checked.rows_B).columns, strict=True
+        ):
             table = table.append_column(name, column)
     found = {}
     for name, schema in others.items():
         try:
             found[name] = keys_by(schema, table, times_B, config.data.time_column)
         except InputError as error:
-            log.warning("hour %s: a model with another schema than the settings cannot answer its rows and is not "
-                        "compared: %s", partition.hour, error)
+            log.warning(
+                "hour %s: a model with another schema than the settings cannot answer its rows and is not compared: %s",
+                partition.hour,
+                error,
+            )
     return _Encoded(rows, encoder.truncated(columns), found)
 
 
@@ -256,8 +259,11 @@ def _late(config: Config, early: Hour, known_N: Keys, others: Mapping[str, Schem
 
 def _write_other_keys(folder: Path, names: list[str], parts: list[_Encoded]) -> str:
     """Write the key matrices of all rows by other schemas that can read them all; returns the file's sha256."""
-    keys = {name: np.concatenate([part.others[name] for part in parts]) for name in names
-            if all(name in part.others for part in parts)}
+    keys = {
+        name: np.concatenate([part.others[name] for part in parts])
+        for name in names
+        if all(name in part.others for part in parts)
+    }
     return _write_arrays(folder / OTHER_KEYS_FILE, keys)
 
 
@@ -276,11 +282,25 @@ def _record(
 ) -> IngestRecord:
     """The account of an hour."""
     return IngestRecord(
-        hour=str(partition.hour), input_sha256=partition.sha256, table_version=partition.version, files=partition.files,
-        duplicate_files=partition.duplicate_files, extra_columns=partition.extra_columns,
-        rows_read=partition.table.num_rows, rows=len(rows), duplicates=checked.duplicates,
-        contradicting=checked.contradicting, clicks_joined=checked.joined,
-        clicks_of_earlier=checked.of_earlier, quarantined=checked.counts,
+        hour=str(partition.hour),
+        input_sha256=partition.sha256,
+        table_version=partition.version,
+        files=partition.files,
+        duplicate_files=partition.duplicate_files,
+        extra_columns=partition.extra_columns,
+        rows_read=partition.table.num_rows,
+        rows=len(rows),
+        duplicates=checked.duplicates,
+        contradicting=checked.contradicting,
+        clicks_joined=checked.joined,
+        clicks_of_earlier=checked.of_earlier,
+        quarantined=checked.counts,
         stand_for=rows.stand_for,
-        clicks=int(np.sum(rows.labels_B, dtype=np.int64)), first_ms=int(rows.times_B[0]), last_ms=int(rows.times_B[-1]),
-        truncated_values=truncated, late=late, rows_file=ROWS_FILE, rows_sha256=sha256)
+        clicks=int(np.sum(rows.labels_B, dtype=np.int64)),
+        first_ms=int(rows.times_B[0]),
+        last_ms=int(rows.times_B[-1]),
+        truncated_values=truncated,
+        late=late,
+        rows_file=ROWS_FILE,
+        rows_sha256=sha256,
+    )

@@ -64,8 +64,10 @@ class Change:
         if not self.rows:
             return said
         share = (self.added + self.removed + self.relabelled) / self.rows
-        return (f"{said}; of the {self.rows:,} learnt {self.removed:,} are gone and {self.relabelled:,} have another "
-                f"label ({share:.1%} changed)")
+        return (
+            f"{said}; of the {self.rows:,} learnt {self.removed:,} are gone and {self.relabelled:,} have another "
+            f"label ({share:.1%} changed)"
+        )
 
 
 def identities(config: Config, rows: EncodedRows) -> Keys:

@@ -72,8 +72,11 @@ class Comparison:
     def sources_F(self) -> tuple[int, ...]:
         """For each field of the new schema its place in the old one, -1 for a new field."""
         places = {name: place for place, name in enumerate(self.old.field_names)}
-        return tuple(places[change.name] if change.what in ("kept", "moved") else -1
-                     for change in self.fields if change.what != "removed")
+        return tuple(
+            places[change.name] if change.what in ("kept", "moved") else -1
+            for change in self.fields
+            if change.what != "removed"
+        )
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -96,8 +99,9 @@ def compare(old: Schema, new: Schema, keep: Collection[str] = ()) -> Comparison:
     changes = [_change(old, new, name, before.get(name), frozenset(keep)) for name in new.field_names]
     kept = [change.name for change in changes if change.what == "kept"]
     if kept != [name for name in old.field_names if name in kept]:
-        changes = [FieldChange(change.name, "moved", change.why) if change.what == "kept" else change
-                   for change in changes]
+        changes = [
+            FieldChange(change.name, "moved", change.why) if change.what == "kept" else change for change in changes
+        ]
     removed = [FieldChange(name, "removed") for name in old.field_names if name not in new.field_names]
     return Comparison(old, new, (*changes, *removed), tuple(lasting))
 
@@ -174,8 +178,11 @@ def _was_and_is(what: str, was: Any, now: Any) -> str:
     >>> _was_and_is("cap", None, 3)
     'cap was none, is 3'
     """
-    return (f"{what} were {_shown(was)}, are {_shown(now)}" if what == "boundaries"
-            else f"{what} was {_shown(was)}, is {_shown(now)}")
+    return (
+        f"{what} were {_shown(was)}, are {_shown(now)}"
+        if what == "boundaries"
+        else f"{what} was {_shown(was)}, is {_shown(now)}"
+    )
 
 
 def _shown(value: Any) -> str:

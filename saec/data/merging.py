@@ -41,8 +41,11 @@ def merged_parts(parts: Parts, wants: Mapping[str, Sequence[Want]], hour: Hour) 
     names = parts[0][1].column_names
     for file, table in parts:
         for name in sorted({*names} ^ {*table.column_names}):
-            raise InputError(f"hour {hour}: only one of files {parts[0][0]} and {file} has column {name!r}; have them "
-                             "delivered again with the same columns", reason="schema")
+            raise InputError(
+                f"hour {hour}: only one of files {parts[0][0]} and {file} has column {name!r}; have them "
+                "delivered again with the same columns",
+                reason="schema",
+            )
     columns = {name: _merged(name, parts, wants[name], hour) for name in names}
     return pa.table(columns).unify_dictionaries().combine_chunks()
 
@@ -51,8 +54,10 @@ def _merged(name: str, parts: Parts, wants: Sequence[Want], hour: Hour) -> pa.Ch
     """One column of all files."""
     columns = [table[name] for _, table in parts]
     if any(column.type != columns[0].type for column in columns):
-        columns = [as_wanted(name, column, wants, f"hour {hour}: file {file}: ", settings=True)
-                   for (file, _), column in zip(parts, columns, strict=True)]
+        columns = [
+            as_wanted(name, column, wants, f"hour {hour}: file {file}: ", settings=True)
+            for (file, _), column in zip(parts, columns, strict=True)
+        ]
         arrays = [_whole(column) for column in columns]
         try:
             kind = _common(arrays)
@@ -117,8 +122,9 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(array), kind)
     if is_list(kind):
         offsets = np.concatenate([[0], np.cumsum(np.maximum(list_lengths(array), 0))])
-        return pa.LargeListArray.from_arrays(pa.array(offsets), _cast(pc.list_flatten(array), kind.value_type),
-                                             mask=array.is_null())
+        return pa.LargeListArray.from_arrays(
+            pa.array(offsets), _cast(pc.list_flatten(array), kind.value_type), mask=array.is_null()
+        )
     if t.is_dictionary(kind):
         codes = array if t.is_dictionary(array.type) else array.dictionary_encode()
         return pa.DictionaryArray.from_arrays(codes.indices, codes.dictionary.cast(kind.value_type))
@@ -147,5 +153,8 @@ def _no_type(name: str, parts: Parts, hour: Hour, why: str) -> InputError:
     """A column whose files have nothing in common; names two of them."""
     first, first_table = parts[0]
     other, table = next((part for part in parts if part[1][name].type != first_table[name].type), parts[-1])
-    return InputError(f"hour {hour}: column {name!r} is {first_table[name].type} in {first} and {table[name].type} in "
-                      f"{other}, and {why}; have them delivered with one type", reason="dtype")
+    return InputError(
+        f"hour {hour}: column {name!r} is {first_table[name].type} in {first} and {table[name].type} in "
+        f"{other}, and {why}; have them delivered with one type",
+        reason="dtype",
+    )

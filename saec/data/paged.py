@@ -165,10 +165,12 @@ class Paged:
             file.write(b"\0")  # no file of no bytes can be mapped
             file.flush()
             pages, like = pages_of(file), self.like
-            return Paged({
-                name: mapped(pages, like(name).dtype, (count, *like(name).shape[1:]), place)
-                for name, place in places.items()
-            })
+            return Paged(
+                {
+                    name: mapped(pages, like(name).dtype, (count, *like(name).shape[1:]), place)
+                    for name, place in places.items()
+                }
+            )
 
     def replaced(self, name: str, values_V: Values) -> Paged:
         """Columns with another array in the place of one, before anything was changed."""

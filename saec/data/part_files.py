@@ -86,11 +86,16 @@ class DeliveredFile:
         names = [name for name in wanted if name in self.names]
         for name in names:
             if self.names.count(name) > 1:
-                raise InputError(f"{self._where} has column {name!r} more than once; "
-                                 "have it delivered again with one", reason="schema")
+                raise InputError(
+                    f"{self._where} has column {name!r} more than once; have it delivered again with one",
+                    reason="schema",
+                )
         try:
-            columns = {name: column for part in self._decoded(names) for name, column in
-                       zip(part.column_names, part.columns, strict=True)}
+            columns = {
+                name: column
+                for part in self._decoded(names)
+                for name, column in zip(part.column_names, part.columns, strict=True)
+            }
             table = pa.table(columns).select(names) if names else self._opened([]).read(columns=[])
             table.validate()
             _check_codes(table)
@@ -109,8 +114,11 @@ class DeliveredFile:
             if chunk.is_string:
                 encodings.setdefault(chunk.path, set()).update(chunk.encodings)
         whole = [path for path, used in encodings.items() if used <= _DICTIONARY_ENCODINGS]
-        alone = {self._column(path) for path in encodings
-                 if path not in whole or (path not in self.names and self.footer.groups > 1)}
+        alone = {
+            self._column(path)
+            for path in encodings
+            if path not in whole or (path not in self.names and self.footer.groups > 1)
+        }
         at_once = [name for name in names if name not in alone]
         try:
             yield self._opened(whole).read(columns=at_once).select(at_once)
@@ -126,15 +134,18 @@ class DeliveredFile:
         if not any(path not in whole for path in self._paths(name)):
             try:
                 file = self._opened(whole)
-                parts = [file.read_row_group(group, columns=[name]).select([name])
-                         for group in range(self.footer.groups)]
+                parts = [
+                    file.read_row_group(group, columns=[name]).select([name]) for group in range(self.footer.groups)
+                ]
                 return pa.concat_tables(parts) if parts else file.schema_arrow.empty_table().select([name])
             except _UNREADABLE as error:
                 if not not_implemented(error):
                     raise
         file = self._opened([])
-        batches = [pa.table({name: _encoded(batch.column(name))})
-                   for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=[name])]
+        batches = [
+            pa.table({name: _encoded(batch.column(name))})
+            for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=[name])
+        ]
         empty = pa.table({name: _encoded(file.schema_arrow.empty_table()[name].combine_chunks())})
         return pa.concat_tables([empty, *batches]).unify_dictionaries().combine_chunks()
 
@@ -148,25 +159,31 @@ class DeliveredFile:
 
     def _paths(self, name: str) -> list[str]:
         """The columns of strings that a column is made of."""
-        return [chunk.path for chunk in self.footer.chunks
-                if chunk.is_string and f"{chunk.path}.".startswith(f"{name}.")]
+        return [
+            chunk.path for chunk in self.footer.chunks if chunk.is_string and f"{chunk.path}.".startswith(f"{name}.")
+        ]
 
     def decoded_bytes(self, wanted: Sequence[str]) -> int:
         """Memory that the wanted columns will take, by the footer: pages unpacked, and 8 bytes a value."""
         prefixes = tuple(f"{name}." for name in wanted)
-        return sum(chunk.uncompressed_bytes + 8 * chunk.values for chunk in self.footer.chunks
-                   if f"{chunk.path}.".startswith(prefixes))
+        return sum(
+            chunk.uncompressed_bytes + 8 * chunk.values
+            for chunk in self.footer.chunks
+            if f"{chunk.path}.".startswith(prefixes)
+        )
 
     def _corrupt(self, why: object) -> InputError:
         """A damaged file; what pyarrow says of it can be long, so its words are cut short."""
         return InputError(f"{self._where} is corrupt: {str(why)[:200]}; have it delivered again", reason="corrupt")
 
-
     def _unsupported(self, why: object) -> InputError:
         """A sound file of a form that pyarrow cannot read."""
-        return InputError(f"{self._where} cannot be read, though it need not be damaged: pyarrow says "
-                          f"{str(why).removeprefix('Not yet implemented: ')[:200]!r}. Have it written with plain or "
-                          "dictionary encoding and zstd, snappy or gzip", reason="unsupported")
+        return InputError(
+            f"{self._where} cannot be read, though it need not be damaged: pyarrow says "
+            f"{str(why).removeprefix('Not yet implemented: ')[:200]!r}. Have it written with plain or "
+            "dictionary encoding and zstd, snappy or gzip",
+            reason="unsupported",
+        )
 
 
 def not_implemented(error: Exception) -> bool:
@@ -203,10 +220,13 @@ def _check_frame(data: pa.Buffer, where: str) -> None:
         raise truncated(where, f"{data.size} bytes are too few for a Parquet file")
     head, tail = data[:4].to_pybytes(), data[-4:].to_pybytes()
     if head == tail == _ENCRYPTED:
-        raise InputError(f"{where} is encrypted Parquet, which is not read; have it delivered unencrypted",
-                         reason="unsupported")
+        raise InputError(
+            f"{where} is encrypted Parquet, which is not read; have it delivered unencrypted", reason="unsupported"
+        )
     if head != _MAGIC:
-        raise InputError(f"{where} is corrupt: it starts with {head!r}, wanted {_MAGIC!r}; "
-                         "have it delivered again as Parquet", reason="corrupt")
+        raise InputError(
+            f"{where} is corrupt: it starts with {head!r}, wanted {_MAGIC!r}; have it delivered again as Parquet",
+            reason="corrupt",
+        )
     if tail != _MAGIC:
         raise truncated(where, f"it ends with {tail!r}, wanted {_MAGIC!r}")

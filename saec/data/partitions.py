@@ -88,8 +88,9 @@ def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None
         unpacked = sum(part.decoded_bytes(()) for part in delivered)
         delivered.append(_fetch(filesystem, info, hour, reading, config.data.max_bytes - unpacked))
     for folder in sorted({posixpath.dirname(info.path) for info in infos}):
-        beside = [part.file for part, info in zip(delivered, infos, strict=True)
-                  if posixpath.dirname(info.path) == folder]
+        beside = [
+            part.file for part, info in zip(delivered, infos, strict=True) if posixpath.dirname(info.path) == folder
+        ]
         _check_manifest(filesystem, folder, layout, beside, hour)
     parts = list({part.file.sha256: part for part in reversed(delivered)}.values())[::-1]
     wanted = wanted_columns(config)
@@ -97,9 +98,15 @@ def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None
     present = dict.fromkeys(name for part in parts for name in part.names)
     digest = hashlib.sha256("\n".join(part.file.sha256 for part in parts).encode()).hexdigest()
     table = merged_parts([(part.file.name, part.read(wanted)) for part in parts], column_wants(config), hour)
-    return Partition(hour, table, tuple(part.file for part in parts),
-                     len(delivered) - len(parts), digest, tuple(name for name in present if name not in wanted),
-                     others=_read_others(parts, others, config, hour))
+    return Partition(
+        hour,
+        table,
+        tuple(part.file for part in parts),
+        len(delivered) - len(parts),
+        digest,
+        tuple(name for name in present if name not in wanted),
+        others=_read_others(parts, others, config, hour),
+    )
 
 
 def _table_partition(config: Config, hour: Hour, table: Table, others: Sequence[str]) -> Partition:
@@ -108,12 +115,21 @@ def _table_partition(config: Config, hour: Hour, table: Table, others: Sequence[
     there = [name for name in others if name in table.schema.names]
     rows, files = table_rows(table, config.data, hour, [*wanted, *there])
     if not files:
-        raise HourAbsent(f"hour {hour} has no rows in version {table.version} of the table of data.source; have it "
-                         "delivered")
+        raise HourAbsent(
+            f"hour {hour} has no rows in version {table.version} of the table of data.source; have it delivered"
+        )
     digest = hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
     extra = tuple(name for name in table.schema.names if name not in wanted)
-    return Partition(hour, rows.select([name for name in wanted if name in rows.column_names]), files, 0, digest, extra,
-                     table.version, rows.select(there) if others else None)
+    return Partition(
+        hour,
+        rows.select([name for name in wanted if name in rows.column_names]),
+        files,
+        0,
+        digest,
+        extra,
+        table.version,
+        rows.select(there) if others else None,
+    )
 
 
 def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
@@ -166,15 +182,21 @@ def in_place(
 def listed(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) -> list[fs.FileInfo]:
     """What lies in a folder; nothing where there is none."""
     infos: list[fs.FileInfo] = filesystem.get_file_info(
-        fs.FileSelector(folder, allow_not_found=True, recursive=recursive))
+        fs.FileSelector(folder, allow_not_found=True, recursive=recursive)
+    )
     return infos
 
 
 def wanted_columns(config: Config) -> tuple[str, ...]:
     """Columns that the settings name: the time's, the label's, the fields', the row id's; each once."""
     fields = (field.source_column for field in config.fields)
-    names = (config.data.time_column, config.data.label_column, *fields, *config.data.row_id_columns,
-             *config.data.weight_columns)
+    names = (
+        config.data.time_column,
+        config.data.label_column,
+        *fields,
+        *config.data.row_id_columns,
+        *config.data.weight_columns,
+    )
     return tuple(dict.fromkeys(name for name in names if name))
 
 
@@ -190,24 +212,29 @@ def open_source(source: str) -> tuple[fs.FileSystem, str]:
         filesystem, path = fs.FileSystem.from_uri(source)
     except (pa.ArrowException, OSError, ValueError) as error:
         scheme = source.partition("://")[0]
-        raise ConfigError(f"data.source, a URL of scheme {scheme!r}, cannot be opened ({type(error).__name__}); give a "
-                          "folder or a URL such as file:///data, s3://bucket/data or gs://bucket/data") from None
+        raise ConfigError(
+            f"data.source, a URL of scheme {scheme!r}, cannot be opened ({type(error).__name__}); give a "
+            "folder or a URL such as file:///data, s3://bucket/data or gs://bucket/data"
+        ) from None
     return filesystem, path.rstrip("/")
 
 
 def _part_files(filesystem: fs.FileSystem, root: str, data: DataConfig, hour: Hour) -> list[fs.FileInfo]:
     """The hour's files in name order, each an ordinary file."""
     layout = layout_of(data.layout)
-    infos = sorted((info for _, info in in_place(filesystem, root, data, hour, hour)),
-                   key=lambda info: (info.base_name, info.path))
+    infos = sorted(
+        (info for _, info in in_place(filesystem, root, data, hour, hour)), key=lambda info: (info.base_name, info.path)
+    )
     for info in infos:
         if info.path.removeprefix(root).strip("/").count("/") + 1 < layout.depth:
             raise _odd(hour, info.path, "is a file where a folder of files is wanted")
     infos = [info for info in infos if data_format(info.base_name, data.format)]
     if not infos:
         files = "" if layout.names_files else "/*.parquet" if data.format == "auto" else f"/*.{data.format}"
-        raise HourAbsent(f"hour {hour} has no file of rows: wanted {root}/{layout.place(hour)}{files}; have it "
-                         "delivered, or check data.source, data.layout and data.format in the configuration")
+        raise HourAbsent(
+            f"hour {hour} has no file of rows: wanted {root}/{layout.place(hour)}{files}; have it "
+            "delivered, or check data.source, data.layout and data.format in the configuration"
+        )
     for info in infos:
         if isinstance(filesystem, fs.LocalFileSystem) and Path(info.path).is_symlink():
             raise _odd(hour, info.path, "is a symbolic link; put the file itself there")
@@ -216,8 +243,12 @@ def _part_files(filesystem: fs.FileSystem, root: str, data: DataConfig, hour: Ho
     formats = {data_format(info.base_name, data.format): info.path for info in infos}
     if len(formats) > 1:
         one, other = sorted(formats.items(), key=str)[:2]
-        raise _odd(hour, one[1], f"is {one[0]} and {other[1]} is {other[0]}: the same rows may be there twice; remove "
-                                 "one kind, or name the one to read in data.format")
+        raise _odd(
+            hour,
+            one[1],
+            f"is {one[0]} and {other[1]} is {other[0]}: the same rows may be there twice; remove "
+            "one kind, or name the one to read in data.format",
+        )
     return infos
 
 
@@ -253,8 +284,11 @@ def _check_manifest(
         for what, found in (("sha256", file.sha256), ("rows", file.rows)):
             wanted = promised[file.name].get(what, found)
             if wanted != found:
-                raise InputError(f"hour {hour}: file {file.name} has {what} {found}, but {path} promises "
-                                 f"{str(wanted)[:80]}; have it delivered again", reason="corrupt")
+                raise InputError(
+                    f"hour {hour}: file {file.name} has {what} {found}, but {path} promises "
+                    f"{str(wanted)[:80]}; have it delivered again",
+                    reason="corrupt",
+                )
 
 
 def _promises(filesystem: fs.FileSystem, path: str, hour: Hour) -> dict[str, dict[str, object]]:
@@ -264,17 +298,22 @@ def _promises(filesystem: fs.FileSystem, path: str, hour: Hour) -> dict[str, dic
     try:
         return {str(name): dict(entry) for name, entry in json.loads(text)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f'hour {hour}: {path} ({type(error).__name__}) is not of the form {{"files": {{NAME: '
-                         '{"sha256": ..., "rows": ...}}}; have it delivered again', reason="corrupt") from None
+        raise InputError(
+            f'hour {hour}: {path} ({type(error).__name__}) is not of the form {{"files": {{NAME: '
+            '{"sha256": ..., "rows": ...}}}; have it delivered again',
+            reason="corrupt",
+        ) from None
 
 
 def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[str], config: Config, hour: Hour) -> None:
     """Refuse by the footers alone what is too large to decode."""
     columns = max(part.columns for part in parts)
     if columns > MAX_COLUMNS:
-        raise InputError(f"hour {hour} has {columns:,} columns, over the limit of {MAX_COLUMNS:,}, which no setting "
-                         "changes; no page was decoded. Have it delivered with the columns that the settings name",
-                         reason="too-large")
+        raise InputError(
+            f"hour {hour} has {columns:,} columns, over the limit of {MAX_COLUMNS:,}, which no setting "
+            "changes; no page was decoded. Have it delivered with the columns that the settings name",
+            reason="too-large",
+        )
     rows = sum(part.file.rows for part in parts)
     if rows > config.data.max_rows:
         raise _too_large(hour, f"{rows:,} rows", f"max_rows {config.data.max_rows:,}")
@@ -283,11 +322,14 @@ def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[st
         raise _too_large(hour, f"{decoded:,} decoded bytes", f"max_bytes {config.data.max_bytes:,}")
 
 
-def _read_others(parts: Sequence[DeliveredFile | TextFile], others: Mapping[str, Field | None], config: Config,
-                 hour: Hour) -> pa.Table | None:
+def _read_others(
+    parts: Sequence[DeliveredFile | TextFile], others: Mapping[str, Field | None], config: Config, hour: Hour
+) -> pa.Table | None:
     """Columns that nothing is learnt from, so that their faults are no faults of the hour."""
-    wants = {name: [field_want(field) if field else Want("time", unit=config.data.time_unit)]
-             for name, field in others.items()}
+    wants = {
+        name: [field_want(field) if field else Want("time", unit=config.data.time_unit)]
+        for name, field in others.items()
+    }
     try:
         return merged_parts([(part.file.name, part.read([*others])) for part in parts], wants, hour) if others else None
     except InputError:
@@ -301,5 +343,8 @@ def _odd(hour: Hour, path: str, what: str) -> InputError:
 
 def _too_large(hour: Hour, found: str, limit: str) -> InputError:
     """An hour over a limit."""
-    return InputError(f"hour {hour} is too large: {found}, over the {limit}; no page was decoded. Raise the limit "
-                      "under data: in the configuration if the hour is sound", reason="too-large")
+    return InputError(
+        f"hour {hour} is too large: {found}, over the {limit}; no page was decoded. Raise the limit "
+        "under data: in the configuration if the hour is sound",
+        reason="too-large",
+    )

@@ -174,8 +174,12 @@ def _chunks(file: BinaryIO, reading: _Reading) -> Iterator[_Lines]:
         reading.counts["lines"] += len(chunk)
         if read:
             messages, at, scores, versions = zip(*read, strict=True)
-            yield _Lines(hash_bytes(messages, key), np.array(at, np.int64), np.array(scores, np.float64),
-                         np.array(versions, np.int32))
+            yield _Lines(
+                hash_bytes(messages, key),
+                np.array(at, np.int64),
+                np.array(scores, np.float64),
+                np.array(versions, np.int32),
+            )
 
 
 def _read(piece: bytes, reading: _Reading) -> tuple[bytes, int, float, int] | None:

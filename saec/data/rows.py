@@ -134,5 +134,7 @@ def _check_shapes(tensors: dict[str, Any], path: Path) -> None:
     known = found in (_DTYPES, _DTYPES | _WEIGHTS)
     if not known or len(rows) != 1 or [tensors[name].ndim for name in _DTYPES] != [1, 1, 2]:
         shapes = {name: f"{tensor.dtype}{list(tensor.shape)}" for name, tensor in tensors.items()}
-        raise IntegrityError(f"{path} holds {shapes}, wanted labels_B uint8 [B], times_B int64 [B], keys_BS uint64 "
-                             "[B, S]; ingest the hour again")
+        raise IntegrityError(
+            f"{path} holds {shapes}, wanted labels_B uint8 [B], times_B int64 [B], keys_BS uint64 "
+            "[B, S]; ingest the hour again"
+        )

@@ -110,15 +110,20 @@ class Schema:
     @cached_property
     def wants(self) -> dict[str, Want]:
         """What is wanted of each of these columns."""
-        return {name: Want("time", unit=self.time_unit) if field is None else field_want(field)
-                for name, field in self.readers.items()}
+        return {
+            name: Want("time", unit=self.time_unit) if field is None else field_want(field)
+            for name, field in self.readers.items()
+        }
 
     @cached_property
     def columns(self) -> dict[str, str]:
         """The columns that a row is read from, and in words what is wanted of each."""
-        return {name: str(self.wants[name]) if field is None else
-                f"{'list of ' * (field.kind == 'list')}{field.type}{' or null' * field.nullable}"
-                for name, field in self.readers.items()}
+        return {
+            name: str(self.wants[name])
+            if field is None
+            else f"{'list of ' * (field.kind == 'list')}{field.type}{' or null' * field.nullable}"
+            for name, field in self.readers.items()
+        }
 
 
 def schema_text(config: Config) -> str:

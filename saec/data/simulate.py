@@ -144,8 +144,9 @@ def simulate_hours(
     for hour in (first + offset for offset in range(hours)):
         rows, probability_B = simulate_hour(simulation, hour)
         path = write_hour(out, hour, rows)
-        write_hour(out.parent / "truth", hour,
-                   pa.table({"impression_id": rows["impression_id"], "probability": probability_B}))
+        write_hour(
+            out.parent / "truth", hour, pa.table({"impression_id": rows["impression_id"], "probability": probability_B})
+        )
         clicked_B = rows["clicked"].to_numpy()
         record = SimulatedHour(hour, rows.num_rows, int(clicked_B.sum()), _log_loss(clicked_B, probability_B), path)
         written.append(record)
@@ -164,17 +165,19 @@ def simulate_hour(simulation: Simulation, hour: Hour) -> tuple[pa.Table, Floats]
     clicked_B = rng.random(rows) < probability_B
     times_B = hour.start_ms + np.sort(rng.integers(0, HOUR_MS, rows))
     offsets_B = np.concatenate(([0], np.cumsum(shown.tag_counts_B))).astype(np.int32)
-    return pa.table({
-        "impression_id": hour.index * BIRTH_STRIDE + np.arange(rows),
-        "event_time": pa.array(times_B).cast(EVENT_TIME),
-        "user_id": shown.users_B,
-        "item_id": shown.items_B,
-        "item_tags": pa.ListArray.from_arrays(offsets_B, shown.tags_T.astype(np.int32)),
-        "site_domain": _domains(shown.sites_B),
-        "device": shown.devices_B.astype(np.int32),
-        "price": shown.prices_B,
-        "clicked": clicked_B.astype(np.int8),
-    }), probability_B
+    return pa.table(
+        {
+            "impression_id": hour.index * BIRTH_STRIDE + np.arange(rows),
+            "event_time": pa.array(times_B).cast(EVENT_TIME),
+            "user_id": shown.users_B,
+            "item_id": shown.items_B,
+            "item_tags": pa.ListArray.from_arrays(offsets_B, shown.tags_T.astype(np.int32)),
+            "site_domain": _domains(shown.sites_B),
+            "device": shown.devices_B.astype(np.int32),
+            "price": shown.prices_B,
+            "clicked": clicked_B.astype(np.int8),
+        }
+    ), probability_B
 
 
 def _impressions(simulation: Simulation, hour: Hour, rows: int, rng: np.random.Generator) -> Impressions:

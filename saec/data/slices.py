@@ -61,4 +61,4 @@ def sliced(column: pa.ChunkedArray) -> Slices:
 def _name(value: object) -> str:
     """A value as people read it."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST - 1]}…"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -93,12 +93,17 @@ class SourceFile:
     def _open_text(self, names: list[str] | None) -> pa_csv.CSVStreamingReader:
         return pa_csv.open_csv(
             self.path,
-            pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES,
-                               column_names=None if self.header else self.schema.names),
-            pa_csv.ParseOptions(delimiter=self.delimiter, quote_char='"' if self.header else False,
-                                invalid_row_handler=self._refuse_line),
-            pa_csv.ConvertOptions(include_columns=names, column_types=self.schema, null_values=[""],
-                                  strings_can_be_null=True),
+            pa_csv.ReadOptions(
+                use_threads=False, block_size=_BLOCK_BYTES, column_names=None if self.header else self.schema.names
+            ),
+            pa_csv.ParseOptions(
+                delimiter=self.delimiter,
+                quote_char='"' if self.header else False,
+                invalid_row_handler=self._refuse_line,
+            ),
+            pa_csv.ConvertOptions(
+                include_columns=names, column_types=self.schema, null_values=[""], strings_can_be_null=True
+            ),
         )
 
     def _refuse_line(self, line: pa_csv.InvalidRow) -> str:
@@ -108,12 +113,17 @@ class SourceFile:
     def _check_columns(self, wanted: list[str], found: list[str]) -> None:
         missing = [name for name in wanted if name not in found]
         if missing:
-            raise InputError(f"{self.path} has no column {', '.join(missing)}; it has {', '.join(found)}; "
-                             "is this the contest's training file, with its labels?", reason="schema")
+            raise InputError(
+                f"{self.path} has no column {', '.join(missing)}; it has {', '.join(found)}; "
+                "is this the contest's training file, with its labels?",
+                reason="schema",
+            )
 
     def _describe(self, error: Exception) -> str:
         if self._bad_lines:
             line = self._bad_lines[0]
-            return (f"line {line.number} of {self.path} has {line.actual_columns} values, wanted "
-                    f"{line.expected_columns}: {line.text[:120]!r}")
+            return (
+                f"line {line.number} of {self.path} has {line.actual_columns} values, wanted "
+                f"{line.expected_columns}: {line.text[:120]!r}"
+            )
         return f"{self.path} cannot be read: {error}"

@@ -127,8 +127,10 @@ def _absent(filesystem: fs.FileSystem, root: str) -> str:
         parent, name = posixpath.split(parent)
     there = sorted(info.base_name for info in listed(filesystem, parent or "/"))
     shown = ", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else "") if there else "nothing"
-    return (f"data.source {root} does not exist: {parent or '/'} holds {shown}{nearest(name, there)}. Mount the disk, "
-            "correct data.source, or make the folder if its first hour is yet to come")
+    return (
+        f"data.source {root} does not exist: {parent or '/'} holds {shown}{nearest(name, there)}. Mount the disk, "
+        "correct data.source, or make the folder if its first hour is yet to come"
+    )
 
 
 def _is_a_file(root: str) -> str:
@@ -138,8 +140,10 @@ def _is_a_file(root: str) -> str:
     if layout:
         lines = _yaml(source=folder, layout=layout)
         return f"data.source {root} is a file; name its folder. {UNDER_DATA}{lines}"
-    return (f"data.source {root} is a file, and a folder of hourly files is wanted: `saec init {root} --partition OUT` "
-            "lays a log in one file out by the hour")
+    return (
+        f"data.source {root} is a file, and a folder of hourly files is wanted: `saec init {root} --partition OUT` "
+        "lays a log in one file out by the hour"
+    )
 
 
 def _in_folder(filesystem: fs.FileSystem, root: str, data: DataConfig, *, known: bool) -> str | None:
@@ -149,19 +153,28 @@ def _in_folder(filesystem: fs.FileSystem, root: str, data: DataConfig, *, known:
     paths = [path.removeprefix(root).lstrip("/") for path in islice(_files(filesystem, root), _LOOKED_AT)]
     if paths:
         return _laid_out_otherwise(filesystem, root, paths, data)
-    return (f"data.source {root} is empty, though hours were read from it before: mount it, restore it, or correct "
-            "data.source") if known else None
+    return (
+        (
+            f"data.source {root} is empty, though hours were read from it before: mount it, restore it, or correct "
+            "data.source"
+        )
+        if known
+        else None
+    )
 
 
 def _laid_out_otherwise(filesystem: fs.FileSystem, root: str, paths: list[str], data: DataConfig) -> str:
     """There are files, and none is where and as the settings say."""
     guesses = {path: layout for path in paths if (layout := guess_layout(path))}
     path, layout = next(iter(guesses.items()), (paths[0], None))
-    said = (f"data.source {root} holds no hour of layout {data.layout!r} and format {data.format}, but files such as "
-            f"{path}")
+    said = (
+        f"data.source {root} holds no hour of layout {data.layout!r} and format {data.format}, but files such as {path}"
+    )
     if not layout:
-        return (f"{said}, which tell no hour. If that is as it should be, `saec init {root} --partition OUT` lays the "
-                "log out by the hour")
+        return (
+            f"{said}, which tell no hour. If that is as it should be, `saec init {root} --partition OUT` lays the "
+            "log out by the hour"
+        )
     lines = {} if HourLayout(data.layout).hour(path) else {"layout": layout}
     if data_format(posixpath.basename(path), data.format) is None:
         kind = data_format(posixpath.basename(path))
@@ -179,14 +192,18 @@ def _looks_like(filesystem: fs.FileSystem, path: str) -> str:
 def _yaml(**settings: str) -> str:
     """Settings as lines of YAML, in quotes where these are needed."""
     plain = re.compile(r"[A-Za-z/][\w./-]*")
-    return "\n".join(f"  {name}: {value if plain.fullmatch(value) else json.dumps(value, ensure_ascii=False)}"
-                     for name, value in settings.items())
+    return "\n".join(
+        f"  {name}: {value if plain.fullmatch(value) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in settings.items()
+    )
 
 
 def _files(filesystem: fs.FileSystem, folder: str) -> Iterator[str]:
     """Paths of files below a folder, but a writer's own, folder by folder."""
-    infos = sorted((info for info in listed(filesystem, folder) if not info.base_name.startswith(("_", "."))),
-                   key=lambda info: (info.type == fs.FileType.Directory, info.path))
+    infos = sorted(
+        (info for info in listed(filesystem, folder) if not info.base_name.startswith(("_", "."))),
+        key=lambda info: (info.type == fs.FileType.Directory, info.path),
+    )
     for info in infos:
         if info.type == fs.FileType.Directory:
             yield from _files(filesystem, info.path)

@@ -27,8 +27,10 @@ from saec.data.types import TICKS
 from saec.errors import ConfigError, InputError
 from saec.hours import Hour, hour_range
 
-_KINDS = {"delta": ("saec.data.delta_tables", "DeltaLakeTable", "deltalake"),
-          "iceberg": ("saec.data.iceberg_tables", "IcebergTable", "pyiceberg")}
+_KINDS = {
+    "delta": ("saec.data.delta_tables", "DeltaLakeTable", "deltalake"),
+    "iceberg": ("saec.data.iceberg_tables", "IcebergTable", "pyiceberg"),
+}
 """Module, class and library of each kind of table."""
 Moment = datetime | int | None
 """A time as the table's statistics give it: an instant, a number in `data.time_unit`, or unknown."""
@@ -88,8 +90,9 @@ def open_table(data: DataConfig) -> Table | None:
     try:
         import_module(library)
     except ImportError:
-        raise ConfigError(f"data.source is a table of kind {kind}, which needs the library {library}: pip install "
-                          f"'saec[{kind}]'") from None
+        raise ConfigError(
+            f"data.source is a table of kind {kind}, which needs the library {library}: pip install 'saec[{kind}]'"
+        ) from None
     table: Table = getattr(import_module(module), name)(data.source.removeprefix(f"{kind}+"), data)
     _check_time(table, data)
     return table
@@ -119,9 +122,12 @@ def table_rows(
     for batch in table.batches(names, _moment(table, data, hour), _moment(table, data, hour + 1)):
         rows, size = rows + batch.num_rows, size + batch.nbytes
         if rows > data.max_rows or size > data.max_bytes:
-            raise InputError(f"hour {hour} of version {table.version} is too large: over max_rows {data.max_rows:,} or "
-                             f"max_bytes {data.max_bytes:,}. Raise the limit under data: in the configuration if the "
-                             "hour is sound", reason="too-large")
+            raise InputError(
+                f"hour {hour} of version {table.version} is too large: over max_rows {data.max_rows:,} or "
+                f"max_bytes {data.max_bytes:,}. Raise the limit under data: in the configuration if the "
+                "hour is sound",
+                reason="too-large",
+            )
         batches.append(batch)
     schema = pa.schema([table.schema.field(name) for name in names])
     rows_table = pa.Table.from_batches(batches).select(names) if batches else schema.empty_table()
@@ -129,8 +135,11 @@ def table_rows(
     order = sorted(plain, key=lambda name: name != data.time_column)
     rows_table = rows_table.sort_by([(name, "ascending") for name in order])
     columns = {name: _encoded(rows_table[name]) for name in names}
-    files = tuple(PartFile(file.name, file.bytes, hashlib.sha256(file.name.encode()).hexdigest(), file.rows)
-                  for file in sorted(table.files(), key=lambda file: file.name) if _spans(file, hour, data))
+    files = tuple(
+        PartFile(file.name, file.bytes, hashlib.sha256(file.name.encode()).hexdigest(), file.rows)
+        for file in sorted(table.files(), key=lambda file: file.name)
+        if _spans(file, hour, data)
+    )
     return pa.table(columns), files
 
 
@@ -160,12 +169,16 @@ def _moment(table: Table, data: DataConfig, hour: Hour) -> Moment:
 def _check_time(table: Table, data: DataConfig) -> None:
     """Refuse a table whose rows cannot be told apart by hours."""
     if data.time_column not in table.schema.names:
-        raise ConfigError(f"the table of data.source has no column {data.time_column!r} (data.time_column); it has "
-                          f"{', '.join(table.schema.names[:20])}")
+        raise ConfigError(
+            f"the table of data.source has no column {data.time_column!r} (data.time_column); it has "
+            f"{', '.join(table.schema.names[:20])}"
+        )
     kind = table.schema.field(data.time_column).type
     if not t.is_timestamp(kind) and not (t.is_integer(kind) and data.time_unit):
-        raise ConfigError(f"column {data.time_column!r} of the table is {kind}: wanted a timestamp, or integers and "
-                          "their data.time_unit")
+        raise ConfigError(
+            f"column {data.time_column!r} of the table is {kind}: wanted a timestamp, or integers and "
+            "their data.time_unit"
+        )
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -62,9 +62,11 @@ class TextFile:
         self._whole = [field.source_column for field in config.fields if field.type == "int" and field.kind != "list"]
         lines = int(np.count_nonzero(np.frombuffer(self._text, np.uint8) == ord("\n")))
         if lines > config.data.max_rows + 1:
-            raise InputError(f"{where} is too large: {lines:,} lines, over the max_rows {config.data.max_rows:,}; none "
-                             "was decoded. Raise the limit under data: in the configuration if the hour is sound",
-                             reason="too-large")
+            raise InputError(
+                f"{where} is too large: {lines:,} lines, over the max_rows {config.data.max_rows:,}; none "
+                "was decoded. Raise the limit under data: in the configuration if the hour is sound",
+                reason="too-large",
+            )
         self._table = self._csv(name) if kind == "csv" else self._json()
         self.file = PartFile(name, data.size, hashlib.sha256(data).hexdigest(), self._table.num_rows)
 
@@ -101,8 +103,10 @@ class TextFile:
                 pa.BufferReader(self._text),
                 pa_csv.ReadOptions(use_threads=False, block_size=_PIECE, column_names=data.header or None),
                 pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse),
-                pa_csv.ConvertOptions(column_types=types, include_columns=wanted, null_values=[""],
-                                      strings_can_be_null=False))
+                pa_csv.ConvertOptions(
+                    column_types=types, include_columns=wanted, null_values=[""], strings_can_be_null=False
+                ),
+            )
 
         def column_of(message: str) -> str | None:
             found = _CSV_COLUMN.search(message)
@@ -113,8 +117,10 @@ class TextFile:
         except pa.ArrowInvalid as error:
             why, row, column = str(error), _CSV_ROW.search(str(error)), column_of(str(error))
             if bad_lines:
-                why = (f"{bad_lines[0].actual_columns} values where {bad_lines[0].expected_columns} are wanted: "
-                       f"{bad_lines[0].text[:80]!r}")
+                why = (
+                    f"{bad_lines[0].actual_columns} values where {bad_lines[0].expected_columns} are wanted: "
+                    f"{bad_lines[0].text[:80]!r}"
+                )
             elif column:
                 why = f"column {column!r} wants {self._ways[column][0]}, {why.rpartition(': ')[2]}"
             raise self._malformed(why, int(row[1]) if row else None) from None
@@ -124,11 +130,16 @@ class TextFile:
         wanted = [name for name in self._ways if name in self.names]
         for name in wanted:
             if self.names.count(name) > 1:
-                raise InputError(f"{self._where} has column {name!r} more than once; have it delivered again with one",
-                                 reason="schema")
+                raise InputError(
+                    f"{self._where} has column {name!r} more than once; have it delivered again with one",
+                    reason="schema",
+                )
             if t.is_list(self._ways[name][0]):
-                raise InputError(f"{self._where}: the field of column {name!r} is of kind list, which CSV cannot hold; "
-                                 "have it delivered as JSON lines or Parquet", reason="dtype")
+                raise InputError(
+                    f"{self._where}: the field of column {name!r} is of kind list, which CSV cannot hold; "
+                    "have it delivered as JSON lines or Parquet",
+                    reason="dtype",
+                )
         return wanted
 
     def _header(self, delimiter: str) -> list[str]:
@@ -142,11 +153,16 @@ class TextFile:
             raise self._malformed(f"{error}; wanted CSV in UTF-8", 1) from None
         if not {*names} & {*self._ways}:
             others = [sign for sign in ",\t;|" if sign != delimiter and sign in names[0]]
-            remedy = (f"its values seem to be apart by {others[0]!r}: write data.delimiter: {json.dumps(others[0])}"
-                      if len(names) == 1 and others else
-                      "if the file has no line of names, name its columns in data.header")
-            raise InputError(f"{self._where}: its first line, {first[:80]!r}, names none of the columns wanted, such "
-                             f"as {self._config.data.label_column!r}; {remedy}", reason="schema")
+            remedy = (
+                f"its values seem to be apart by {others[0]!r}: write data.delimiter: {json.dumps(others[0])}"
+                if len(names) == 1 and others
+                else "if the file has no line of names, name its columns in data.header"
+            )
+            raise InputError(
+                f"{self._where}: its first line, {first[:80]!r}, names none of the columns wanted, such "
+                f"as {self._config.data.label_column!r}; {remedy}",
+                reason="schema",
+            )
         return names
 
     def _json(self) -> pa.Table:
@@ -161,7 +177,8 @@ class TextFile:
                 return pa_json.read_json(
                     pa.BufferReader(self._text),
                     pa_json.ReadOptions(use_threads=False, block_size=min(len(self._text) + 1, 2**31 - 1)),
-                    pa_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior=unexpected))
+                    pa_json.ParseOptions(explicit_schema=pa.schema(types), unexpected_field_behavior=unexpected),
+                )
 
             try:
                 return parsed(extra)
@@ -198,8 +215,12 @@ class TextFile:
                 yield from names
                 return
 
-    def _decoded(self, names: list[str], decode: Callable[[dict[str, pa.DataType]], pa.Table],
-                 column_of: Callable[[str], str | None]) -> pa.Table:
+    def _decoded(
+        self,
+        names: list[str],
+        decode: Callable[[dict[str, pa.DataType]], pa.Table],
+        column_of: Callable[[str], str | None],
+    ) -> pa.Table:
         """The columns as the settings want them, or as the next wider type where a value is not written so.
 
         Raises:
@@ -255,9 +276,11 @@ def _unpacked(name: str, data: pa.Buffer, where: str, most: int) -> bytes:
         while piece := stream.read(_PIECE):
             text.write(piece)
             if text.tell() > most:
-                raise InputError(f"{where} is too large: more than {most:,} bytes when unpacked, what is left of "
-                                 "max_bytes. Raise it under data: in the configuration if the hour is sound",
-                                 reason="too-large")
+                raise InputError(
+                    f"{where} is too large: more than {most:,} bytes when unpacked, what is left of "
+                    "max_bytes. Raise it under data: in the configuration if the hour is sound",
+                    reason="too-large",
+                )
     except OSError as error:  # the bytes are in memory: no disk or network can fail here
         if "truncated" in str(error).lower():
             raise truncated(where, str(error)) from None
@@ -268,8 +291,10 @@ def _unpacked(name: str, data: pa.Buffer, where: str, most: int) -> bytes:
 def _ways(config: Config) -> dict[str, list[pa.DataType]]:
     """The types in which each wanted column may be read, the one that is meant first."""
     data = config.data
-    ways = {data.time_column: [*([pa.int64(), pa.float64()] if data.time_unit else []), pa.string()],
-            data.label_column: [pa.int64(), pa.float64(), pa.bool_()]}
+    ways = {
+        data.time_column: [*([pa.int64(), pa.float64()] if data.time_unit else []), pa.string()],
+        data.label_column: [pa.int64(), pa.float64(), pa.bool_()],
+    }
     for field in config.fields:
         if field.source_column:
             kind = _FIELD_TYPES[field.type]

@@ -58,11 +58,21 @@ WANTED = {
 _NULL = "null"
 _TICKS = "with `data.time_unit`, as so many since 1970"
 RULES: dict[str, dict[str, str]] = {
-    "integer": {"int": "by value; unsigned ones of 2⁶³ and more by their 64 bits", "float": "by value",
-                "time": _TICKS, "label": "0 or 1", "id": "by value"},
+    "integer": {
+        "int": "by value; unsigned ones of 2⁶³ and more by their 64 bits",
+        "float": "by value",
+        "time": _TICKS,
+        "label": "0 or 1",
+        "id": "by value",
+    },
     "float": {"float": "by value", "time": f"{_TICKS}, to the microsecond", "label": "0 or 1", "id": "by value"},
-    "decimal": {"int": "by value, without decimal places and within 64 bits", "float": "by value",
-                "time": f"{_TICKS}, to the microsecond", "label": "0 or 1", "id": "as text"},
+    "decimal": {
+        "int": "by value, without decimal places and within 64 bits",
+        "float": "by value",
+        "time": f"{_TICKS}, to the microsecond",
+        "label": "0 or 1",
+        "id": "as text",
+    },
     "boolean": {"bool": "by value", "label": "0 or 1", "id": "by value"},
     "text": {"string": "by its bytes", "time": "ISO 8601, with a time of day", "id": "by its bytes"},
     "instant": {"time": "by value", "id": "by value"},
@@ -76,13 +86,31 @@ RULES: dict[str, dict[str, str]] = {
 
 TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """Ticks of a second in each unit of time."""
-_EXAMPLES = {"int": "integers", "float": "numbers", "bool": "booleans", "string": "text",
-             "time": "a timestamp, or ISO 8601 text such as 2026-11-21T10:20:30Z"}
-_SETTINGS = {"integer": "type: int", "float": "kind: numeric, type: float", "decimal": "kind: numeric, type: float",
-             "boolean": "type: bool", "text": "type: string"}
+_EXAMPLES = {
+    "int": "integers",
+    "float": "numbers",
+    "bool": "booleans",
+    "string": "text",
+    "time": "a timestamp, or ISO 8601 text such as 2026-11-21T10:20:30Z",
+}
+_SETTINGS = {
+    "integer": "type: int",
+    "float": "kind: numeric, type: float",
+    "decimal": "kind: numeric, type: float",
+    "boolean": "type: bool",
+    "text": "type: string",
+}
 _IN_LISTS = {"integer": "type: int", "boolean": "type: bool", "text": "type: string"}
-_PYTHON = ((bool, "boolean"), (int, "integer"), (float, "float"), (Decimal, "decimal"), ((str, bytes), "text"),
-           (datetime, "instant"), (date, "date"), ((list, tuple), "list"))
+_PYTHON = (
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "float"),
+    (Decimal, "decimal"),
+    ((str, bytes), "text"),
+    (datetime, "instant"),
+    (date, "date"),
+    ((list, tuple), "list"),
+)
 _DTYPES = {"i": "integer", "u": "integer", "f": "float", "b": "boolean", "U": "text", "S": "text", "M": "instant"}
 _ODD = (bytearray, time, timedelta)
 _LARGEST = 9.0e18  # below 2**63, so that a time out of all bounds stays one and does not wrap around
@@ -143,8 +171,11 @@ def way_on(found: Found, want: Want, *, settings: bool) -> str:
         settings: whether who reads it has the settings (an hour's files), or only the rows (a request).
     """
     if want.kind == "time" and "time_unit" in RULES[found.source].get("time", ""):
-        return ("say in data.time_unit whether they are s, ms, us or ns since 1970" if settings else
-                "give a timestamp or ISO 8601 text; the version was trained without data.time_unit")
+        return (
+            "say in data.time_unit whether they are s, ms, us or ns since 1970"
+            if settings
+            else "give a timestamp or ISO 8601 text; the version was trained without data.time_unit"
+        )
     if want.kind == "time":
         why = "a date has no hour: " * (found.source == "date")
         return why + ("name a column of timestamps in data.time_column" if settings else f"give {_EXAMPLES['time']}")

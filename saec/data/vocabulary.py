@@ -125,7 +125,10 @@ class Vocabulary:
 
     @classmethod
     def restore(
-        cls, config: VocabularyConfig, fields: int, arrays: Mapping[str, NDArray[Any] | Column],
+        cls,
+        config: VocabularyConfig,
+        fields: int,
+        arrays: Mapping[str, NDArray[Any] | Column],
         run: KeyRun | None = None,
     ) -> Vocabulary:
         """The vocabulary whose `state` this was.
@@ -234,11 +237,14 @@ class Vocabulary:
         ids_U[added] = np.arange(len(self) - len(added), len(self))
         held = ids_U >= 0
         ids, counts = ids_U[held], features.counts_U[held]
-        self._known.put(ids, {
-            "frequency_V": self.frequency(hour, ids) + counts.astype(np.float32),
-            "sightings_V": self._known.take("sightings_V", ids) + counts.astype(np.uint32),
-            "last_seen_V": np.full(len(ids), hour.index, np.int32),
-        })
+        self._known.put(
+            ids,
+            {
+                "frequency_V": self.frequency(hour, ids) + counts.astype(np.float32),
+                "sightings_V": self._known.take("sightings_V", ids) + counts.astype(np.uint32),
+                "last_seen_V": np.full(len(ids), hour.index, np.int32),
+            },
+        )
         return len(added)
 
     def frequency(self, hour: Hour, ids: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
@@ -251,8 +257,16 @@ class Vocabulary:
         for start, (keys_M, fields_M, frequency_M, last_seen_M, rows_M) in self._known.chunks(
             "keys_V", "fields_V", "frequency_V", "last_seen_V", "row_V"
         ):
-            yield start, Known(keys_M, fields_M.astype(np.int64), self._decayed(hour, frequency_M, last_seen_M),
-                               last_seen_M.astype(np.int64), rows_M)
+            yield (
+                start,
+                Known(
+                    keys_M,
+                    fields_M.astype(np.int64),
+                    self._decayed(hour, frequency_M, last_seen_M),
+                    last_seen_M.astype(np.int64),
+                    rows_M,
+                ),
+            )
 
     def owned(self) -> NDArray[np.int64]:
         """Features with a row of their own, by field."""
@@ -315,13 +329,15 @@ class Vocabulary:
         order = np.lexsort((features.keys_U[unknown], -counts, fields))
         rank = np.arange(len(order)) - np.searchsorted(fields[order], fields[order])
         chosen = np.sort(unknown[order[rank < limit]])
-        self._known.append({
-            "keys_V": features.keys_U[chosen],
-            "fields_V": features.fields_U[chosen].astype(np.uint16),
-            "sightings_V": np.zeros(len(chosen), np.uint32),
-            "frequency_V": np.zeros(len(chosen), np.float32),
-            "last_seen_V": np.zeros(len(chosen), np.int32),
-            "row_V": np.full(len(chosen), -1),
-        })
+        self._known.append(
+            {
+                "keys_V": features.keys_U[chosen],
+                "fields_V": features.fields_U[chosen].astype(np.uint16),
+                "sightings_V": np.zeros(len(chosen), np.uint32),
+                "frequency_V": np.zeros(len(chosen), np.float32),
+                "last_seen_V": np.zeros(len(chosen), np.int32),
+                "row_V": np.full(len(chosen), -1),
+            }
+        )
         self._keymap.insert(features.keys_U[chosen])
         return chosen

@@ -91,8 +91,17 @@ def check_hours(config: Config, hours: Sequence[Hour]) -> list[Problem]:
         for problem in problems:
             if problem is not _EMPTY:
                 found.setdefault((problem.group, problem.column), []).append((hour, problem))
-    merged = [Problem(group, column, seen[0][1].said, seen[-1][1].mend, tuple(hour for hour, _ in seen),
-                      everywhere=len(seen) == with_rows) for (group, column), seen in found.items()]
+    merged = [
+        Problem(
+            group,
+            column,
+            seen[0][1].said,
+            seen[-1][1].mend,
+            tuple(hour for hour, _ in seen),
+            everywhere=len(seen) == with_rows,
+        )
+        for (group, column), seen in found.items()
+    ]
     return sorted(merged, key=lambda problem: (not problem.everywhere, GROUPS.index(problem.group)))
 
 
@@ -176,8 +185,9 @@ def _types(config: Config, partition: Partition) -> Iterator[Problem]:
             continue
         column = partition.table[name]
         if (unit := _unit(config, name, column, partition.hour)) is not None:
-            yield Problem("types", name, f"column {name!r} holds numbers, not timestamps",
-                          f"time_unit: {unit}   # under data:")
+            yield Problem(
+                "types", name, f"column {name!r} holds numbers, not timestamps", f"time_unit: {unit}   # under data:"
+            )
             continue
         try:
             as_wanted(name, column, wants, settings=True)
@@ -191,8 +201,10 @@ def _unit(config: Config, name: str, column: pa.ChunkedArray, hour: Hour) -> str
     if name != config.data.time_column or config.data.time_unit is not None or not len(known):
         return None
     first = known[0].as_py()
-    return next((unit for unit, ticks in TICKS.items()
-                 if hour.start_ms <= first * 1_000 // ticks < hour.start_ms + HOUR_MS), None)
+    return next(
+        (unit for unit, ticks in TICKS.items() if hour.start_ms <= first * 1_000 // ticks < hour.start_ms + HOUR_MS),
+        None,
+    )
 
 
 def _types_mend(config: Config, name: str, column: pa.ChunkedArray) -> str:
@@ -215,19 +227,29 @@ def _nulls(config: Config, partition: Partition) -> Iterator[Problem]:
         share = column.null_count / len(column)
         field = next((field for field in config.fields if field.source_column == name), None)
         if field and not field.nullable and share > data.max_bad_share:
-            yield Problem("nulls", name, f"column {name!r} is null in {share:.1%} of the rows, and not nullable",
-                          _field_line({**_given(field), "nullable": True}))
+            yield Problem(
+                "nulls",
+                name,
+                f"column {name!r} is null in {share:.1%} of the rows, and not nullable",
+                _field_line({**_given(field), "nullable": True}),
+            )
         elif field and field.nullable and share > data.max_null_share:
             limit = math.ceil(50 * (1 + share)) / 100
-            yield Problem("nulls", name, f"column {name!r} is null in {share:.1%} of the rows, over max_null_share "
-                          f"{data.max_null_share:.0%}", f"max_null_share: {limit:g}   # under data:")
+            yield Problem(
+                "nulls",
+                name,
+                f"column {name!r} is null in {share:.1%} of the rows, over max_null_share {data.max_null_share:.0%}",
+                f"max_null_share: {limit:g}   # under data:",
+            )
 
 
 def _rows_mend(config: Config, error: InputError) -> str:
     """What to do about rows that break a rule."""
     if error.reason == "timestamps":
-        return (f"name the rows' own time in UTC as time_column, or type: saec init {config.data.source} --partition "
-                "FOLDER --zone ZONE")
+        return (
+            f"name the rows' own time in UTC as time_column, or type: saec init {config.data.source} --partition "
+            "FOLDER --zone ZONE"
+        )
     if error.reason == "labels":
         return "label_column: COLUMN   # under data:, one of 0 and 1"
     return "have the rows delivered again, or raise data.max_bad_share"

@@ -35,12 +35,16 @@ FEWEST_ROWS = 100
 _FEW = 64
 _FOLDS = 6
 _MANY = 1_000
-_CODE = re.compile(r"(^|_)(id|ids|uid|gid|code|key|hash|ip|zip|postcode|type|kind|category|class|flag|is|cluster"
-                   r"|segment|user|item|ad|ads|site|app|campaign|advertiser|publisher|creative|banner|device|model|brand"
-                   r"|region|city|country|os|browser|channel|slot|zone|group|version|pos|position|cat|c\d+)($|_)|id$")
-_AMOUNT = re.compile(r"price|cost|amount|bid|count|cnt|num|age|duration|seconds|score|rate|ratio|length|(^|_)len|size"
-                     r"|distance|dist|value|balance|weight|width|height|freq|days|minutes|views|clicks|impressions"
-                     r"|temperature|lat$|lon$|latitude|longitude|dwell|elapsed|(^|_)(ms|sec|secs|time|i\d+)$")
+_CODE = re.compile(
+    r"(^|_)(id|ids|uid|gid|code|key|hash|ip|zip|postcode|type|kind|category|class|flag|is|cluster"
+    r"|segment|user|item|ad|ads|site|app|campaign|advertiser|publisher|creative|banner|device|model|brand"
+    r"|region|city|country|os|browser|channel|slot|zone|group|version|pos|position|cat|c\d+)($|_)|id$"
+)
+_AMOUNT = re.compile(
+    r"price|cost|amount|bid|count|cnt|num|age|duration|seconds|score|rate|ratio|length|(^|_)len|size"
+    r"|distance|dist|value|balance|weight|width|height|freq|days|minutes|views|clicks|impressions"
+    r"|temperature|lat$|lon$|latitude|longitude|dwell|elapsed|(^|_)(ms|sec|secs|time|i\d+)$"
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,6 @@ class Sample:
         split = np.quantile(self.hours_B, 2 / 3)
         late_B: NDArray[np.bool_] = self.hours_B > split
         return late_B if late_B.mean() > 0.1 else self.hours_B >= split
-
 
     @property
     def folds(self) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
@@ -128,8 +131,9 @@ def look_at(name: str, sample: Sample) -> ColumnSeen:
     if leak:
         return ColumnSeen(role="left out", why=leak, auc=auc, **seen)
     if distinct > 0.05 * len(column) > FEWEST_ROWS and not t.is_floating(kind) and _passing(codes_B, sample):
-        return ColumnSeen(role="left out", why="no value is seen again in a later hour (a session or a request?)",
-                          auc=auc, **seen)
+        return ColumnSeen(
+            role="left out", why="no value is seen again in a later hour (a session or a request?)", auc=auc, **seen
+        )
     return ColumnSeen(role="field", why=why, auc=auc, **seen)
 
 
@@ -147,8 +151,7 @@ def _usable(kind: pa.DataType) -> bool:
     """Whether a field can be read from such values."""
     inner = kind.value_type if is_list(kind) else kind
     inner = inner.value_type if t.is_dictionary(inner) else inner
-    return t.is_integer(inner) or t.is_boolean(inner) or is_text(inner) or (
-        t.is_floating(inner) and not is_list(kind))
+    return t.is_integer(inner) or t.is_boolean(inner) or is_text(inner) or (t.is_floating(inner) and not is_list(kind))
 
 
 def _is_row_id(column: pa.ChunkedArray, kind: pa.DataType, distinct: int) -> bool:
@@ -166,8 +169,11 @@ def _leak(column: pa.ChunkedArray, codes_B: NDArray[np.int64], sample: Sample, a
         return ""
     valid_B = np.asarray(column.is_valid().to_numpy())
     clicks = int(sample.labels_B.sum())
-    if column.null_count > 0 and (known := int(sample.labels_B[valid_B].sum())) >= max(20, 0.05 * clicks) \
-            and known == valid_B.sum():
+    if (
+        column.null_count > 0
+        and (known := int(sample.labels_B[valid_B].sum())) >= max(20, 0.05 * clicks)
+        and known == valid_B.sum()
+    ):
         return f"has a value in clicked rows only ({known:,} of them)"
     count_V, clicked_V = np.bincount(codes_B), np.bincount(codes_B, sample.labels_B)
     sure_V = (clicked_V == count_V) & (count_V >= max(20, 0.05 * clicks))

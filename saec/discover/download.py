@@ -69,7 +69,12 @@ def download(url: str, folder: Path, on_progress: Callable[[str, int], None] = l
         return write_parts(path, chunks(), lambda _sha256: path)
     except (BaseError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise InputError(f"{shown} cannot be kept in {folder}: {error.strerror}; make room, or name another "
-                             "--workspace", reason="download") from None
-        raise InputError(f"{shown} cannot be fetched ({type(error).__name__}); try it in a browser, or fetch it by "
-                         "hand and name the file", reason="absent") from None
+            raise InputError(
+                f"{shown} cannot be kept in {folder}: {error.strerror}; make room, or name another --workspace",
+                reason="download",
+            ) from None
+        raise InputError(
+            f"{shown} cannot be fetched ({type(error).__name__}); try it in a browser, or fetch it by "
+            "hand and name the file",
+            reason="absent",
+        ) from None

@@ -103,8 +103,13 @@ def draft(source: str, out: Path, wishes: Wishes, on_progress: Progress | None =
     if why:
         plan = plan_of(head, time, label, wishes)
         folder = wishes.partition or out
-        done = partition(log, plan, folder, replace_files=wishes.replace,
-                         on_rows=None if on_progress is None else lambda rows: on_progress("to hours", rows))
+        done = partition(
+            log,
+            plan,
+            folder,
+            replace_files=wishes.replace,
+            on_rows=None if on_progress is None else lambda rows: on_progress("to hours", rows),
+        )
         notes.append(f"hourly files are written, for {why}")
         notes += _told_of_times(time, done)
         names = plan.time_name, plan.names.get(label.name, label.name)
@@ -142,8 +147,9 @@ def _told_of_times(time: TimeColumn | None, done: Partitioned) -> list[str]:
     return told
 
 
-def _drafted(log: Log, source: str, names: tuple[str, str], types: Types | None, done: Partitioned | None,
-             notes: list[str]) -> Draft:
+def _drafted(
+    log: Log, source: str, names: tuple[str, str], types: Types | None, done: Partitioned | None, notes: list[str]
+) -> Draft:
     """The second look, at whole hours, and what follows from it."""
     layout = hourly_layout([file.below for file in log.files])
     if layout is None:
@@ -151,21 +157,28 @@ def _drafted(log: Log, source: str, names: tuple[str, str], types: Types | None,
     time_name, label_name = names
     sample = _sample(log, layout, label_name, types)
     others = [name for name in sample.rows.column_names if name not in (time_name, label_name)]
-    seen = {name: look_at(name, sample) if NAME.fullmatch(name) else ColumnSeen(
-        name, str(sample.rows[name].type), "left out", "the name cannot stand in settings") for name in others}
+    seen = {
+        name: look_at(name, sample)
+        if NAME.fullmatch(name)
+        else ColumnSeen(name, str(sample.rows[name].type), "left out", "the name cannot stand in settings")
+        for name in others
+    }
     times = {column.name for column in time_columns(sample.rows.select(others))}
     for name in times & {name for name, column in seen.items() if column.role != "row id"}:
         seen[name] = replace(seen[name], role="left out", why="is another time")
-    for name, twin in _twins({name: codes(sample.rows[name]) for name, column in seen.items()
-                              if column.role == "field"}):
+    for name, twin in _twins(
+        {name: codes(sample.rows[name]) for name, column in seen.items() if column.role == "field"}
+    ):
         seen[name] = replace(seen[name], role="left out", why=f"says the same as {twin}")
     nulls = {name for count in done.hours.values() for name in count.nulls} if done else log.with_nulls()
     if nulls:  # of the whole log, not of the sample
         seen = {name: _nullable(column) if name in nulls else column for name, column in seen.items()}
     fields = {name: codes(sample.rows[name]) for name, column in seen.items() if column.role == "field"}
     if not fields:
-        raise ConfigError(f"no column of {source} can be a field: " + "; ".join(
-            f"{column.name} {column.why}" for column in seen.values()))
+        raise ConfigError(
+            f"no column of {source} can be a field: "
+            + "; ".join(f"{column.name} {column.why}" for column in seen.values())
+        )
     clock = {"hour_of_day": sample.hours_B % 24} if "hour_of_day" not in seen else {}
     models = [Additive(fields | clock, sample.labels_B, *fold) for fold in sample.folds]
     single = [name for name in fields if seen[name].settings.get("kind") != "list"]
@@ -174,9 +187,24 @@ def _drafted(log: Log, source: str, names: tuple[str, str], types: Types | None,
     ordered = tuple(seen[name] if name in seen else _own(sample, name, time_name) for name in sample.rows.column_names)
     hours, rows, clicks = _size(log, layout, sample, done)
     shares = _null_shares(sample, fields, done)
-    return Draft(log, source, time_name, label_name, ordered, tuple(pairs), hours, rows, clicks, first, last,
-                 max(shares, default=0.0), max(model.sureness for model in models), layout.pattern, partitioned=done,
-                 notes=tuple(notes))
+    return Draft(
+        log,
+        source,
+        time_name,
+        label_name,
+        ordered,
+        tuple(pairs),
+        hours,
+        rows,
+        clicks,
+        first,
+        last,
+        max(shares, default=0.0),
+        max(model.sureness for model in models),
+        layout.pattern,
+        partitioned=done,
+        notes=tuple(notes),
+    )
 
 
 def _twins(fields: dict[str, NDArray[np.int64]]) -> list[tuple[str, str]]:
@@ -245,5 +273,3 @@ def _null_shares(sample: Sample, fields: dict[str, NDArray[np.int64]], done: Par
         null_B = np.asarray(sample.rows[name].is_null().to_numpy(), np.float64)
         shares.append(float(max(null_B[sample.hours_B == hour].mean() for hour in np.unique(sample.hours_B))))
     return shares
-
-

@@ -81,8 +81,12 @@ def head_of(log: Log, layout: Layout | None) -> Head:
         types = {name: text_type(whole[name]) for name in types}
     elif log.kind == "jsonl":  # instants are kept as text: blocks need not agree on a notation
         types = {name: pa.string() if t.is_timestamp(kind) else kind for name, kind in types.items()}
-        pieces = [piece for place in places for piece in [next(log.pieces(log.files[place], types), None)]
-                  if piece is not None and piece.num_rows]
+        pieces = [
+            piece
+            for place in places
+            for piece in [next(log.pieces(log.files[place], types), None)]
+            if piece is not None and piece.num_rows
+        ]
         pieces = [piece.slice(0, HEAD_ROWS // len(places)) for piece in pieces]
     rows = pa.concat_tables([typed(piece, types) for piece in pieces])
     whole_numbers = {name: pa.int64() for name, kind in types.items() if t.is_floating(kind) and _is_whole(rows[name])}
@@ -93,8 +97,11 @@ def _is_whole(column: pa.ChunkedArray) -> bool:
     """Whether floats are whole numbers, which nulls have made floats of."""
     values = column.drop_null()
     values = values.filter(pc.is_finite(values))
-    return bool(len(values) and column.null_count + len(column) - len(values) and pc.all(
-        pc.equal(values, pc.floor(values))).as_py())
+    return bool(
+        len(values)
+        and column.null_count + len(column) - len(values)
+        and pc.all(pc.equal(values, pc.floor(values))).as_py()
+    )
 
 
 def time_of(head: Head, wishes: Wishes) -> TimeColumn:
@@ -102,16 +109,22 @@ def time_of(head: Head, wishes: Wishes) -> TimeColumn:
     found = time_columns(head.rows, wishes.zone)
     if wishes.time is not None:
         if wishes.time not in head.rows.column_names:
-            raise ConfigError(f"--time: there is no column {wishes.time!r}{nearest(wishes.time, head.types)}; there "
-                              f"are {', '.join(head.types)}")
+            raise ConfigError(
+                f"--time: there is no column {wishes.time!r}{nearest(wishes.time, head.types)}; there "
+                f"are {', '.join(head.types)}"
+            )
         found = [column for column in found if column.name == wishes.time]
         if not found:
             shown = head.rows[wishes.time].slice(0, 3).to_pylist()
-            raise ConfigError(f"--time: column {wishes.time!r} ({head.types[wishes.time]}) holds no times of 2000 to "
-                              f"2040 in a notation that is known, or none finer than a day: {shown}")
+            raise ConfigError(
+                f"--time: column {wishes.time!r} ({head.types[wishes.time]}) holds no times of 2000 to "
+                f"2040 in a notation that is known, or none finer than a day: {shown}"
+            )
     if not found:
-        raise ConfigError(f"no column tells when its row happened; there are {', '.join(head.types)}. Name one with "
-                          "--time, or have rows spread evenly, in their order, with --start HOUR --hours N")
+        raise ConfigError(
+            f"no column tells when its row happened; there are {', '.join(head.types)}. Name one with "
+            "--time, or have rows spread evenly, in their order, with --start HOUR --hours N"
+        )
     if head.hours is None:
         return found[0]
     by_path = np.array([hour.index for hour in head.hours])
@@ -125,8 +138,9 @@ def _hours_of(column: TimeColumn, rows: pa.Table) -> NDArray[np.int64]:
     return np.asarray(milliseconds.to_numpy() // HOUR_MS, np.int64)
 
 
-def obstacles(log: Log, layout: Layout | None, head: Head, time: TimeColumn | None, label: Label,
-               wishes: Wishes) -> Iterator[str]:
+def obstacles(
+    log: Log, layout: Layout | None, head: Head, time: TimeColumn | None, label: Label, wishes: Wishes
+) -> Iterator[str]:
     """Why the pipeline cannot read the log where it lies."""
     if wishes.partition:
         yield "--partition asks for them"
@@ -134,8 +148,11 @@ def obstacles(log: Log, layout: Layout | None, head: Head, time: TimeColumn | No
         yield "rows do not say when they happened"
     elif layout is None:
         yield f"{'it is' if len(log.files) == 1 else 'they are'} not laid out by hours"
-    elif len(log.delimiter) != 1 or log.codec not in (None, *_CODECS) or any(
-            not file.below.endswith(_CODECS.get(log.codec or "", "")) for file in log.files):
+    elif (
+        len(log.delimiter) != 1
+        or log.codec not in (None, *_CODECS)
+        or any(not file.below.endswith(_CODECS.get(log.codec or "", "")) for file in log.files)
+    ):
         yield "the files' names do not say how they are compressed"
     else:
         yield from _unreadable_times(head, time)
@@ -146,8 +163,11 @@ def obstacles(log: Log, layout: Layout | None, head: Head, time: TimeColumn | No
     floats = (column for column in head.rows.columns if t.is_floating(column.type))
     if any(pc.any(pc.is_nan(column)).as_py() for column in floats):
         yield "nulls are written as NaN"
-    yield from (f"the name {name!r} cannot stand in settings" for name in (time.name if time else "_", label.name)
-                if not NAME.fullmatch(name))
+    yield from (
+        f"the name {name!r} cannot stand in settings"
+        for name in (time.name if time else "_", label.name)
+        if not NAME.fullmatch(name)
+    )
 
 
 def _unreadable_times(head: Head, time: TimeColumn) -> Iterator[str]:
@@ -177,11 +197,25 @@ def plan_of(head: Head, time: TimeColumn | None, label: Label, wishes: Wishes) -
     taken = {names[name] for name in types if name not in time_columns_read}
     while time_name in taken:
         time_name = f"{time_name}_utc"
-    return Plan(types, {name: plain for name, plain in names.items() if name != plain}, frozenset(time_columns_read),
-                time, time_name, label.name, label.clicked, wishes.span)
+    return Plan(
+        types,
+        {name: plain for name, plain in names.items() if name != plain},
+        frozenset(time_columns_read),
+        time,
+        time_name,
+        label.name,
+        label.clicked,
+        wishes.span,
+    )
 
 
 def _kept(kind: pa.DataType) -> bool:
     """Whether a column can be written and used."""
-    return not (t.is_struct(kind) or t.is_map(kind) or t.is_union(kind) or t.is_duration(kind) or t.is_time(kind)
-                or (t.is_list(kind) and t.is_nested(kind.value_type)))
+    return not (
+        t.is_struct(kind)
+        or t.is_map(kind)
+        or t.is_union(kind)
+        or t.is_duration(kind)
+        or t.is_time(kind)
+        or (t.is_list(kind) and t.is_nested(kind.value_type))
+    )

@@ -16,10 +16,36 @@ import pyarrow.types as t
 from saec.discover.types import is_text
 from saec.errors import ConfigError, nearest
 
-_NAMES = ("clicked", "click", "is_click", "is_clicked", "was_clicked", "isclick", "clk", "ctr_label", "label", "target",
-          "y", "is_attributed", "converted", "conversion", "response", "outcome", "installed", "purchased")
-_CLICKED = (frozenset({"true"}), frozenset({"yes"}), frozenset({"y"}), frozenset({"t"}), frozenset({"click"}),
-            frozenset({"clicked"}), frozenset({"1"}), frozenset({"1.0"}))
+_NAMES = (
+    "clicked",
+    "click",
+    "is_click",
+    "is_clicked",
+    "was_clicked",
+    "isclick",
+    "clk",
+    "ctr_label",
+    "label",
+    "target",
+    "y",
+    "is_attributed",
+    "converted",
+    "conversion",
+    "response",
+    "outcome",
+    "installed",
+    "purchased",
+)
+_CLICKED = (
+    frozenset({"true"}),
+    frozenset({"yes"}),
+    frozenset({"y"}),
+    frozenset({"t"}),
+    frozenset({"click"}),
+    frozenset({"clicked"}),
+    frozenset({"1"}),
+    frozenset({"1.0"}),
+)
 _OTHERS = frozenset({"false", "no", "n", "f", "0", "0.0", "-1", "-1.0", "impression", "view", "not_clicked", "none"})
 
 
@@ -40,8 +66,10 @@ def find_label(rows: pa.Table, wanted: str | None, taken: Collection[str]) -> La
     """
     if wanted is not None:
         if wanted not in rows.column_names:
-            raise ConfigError(f"--label: there is no column {wanted!r}{nearest(wanted, rows.column_names)}; there are "
-                              f"{', '.join(rows.column_names)}")
+            raise ConfigError(
+                f"--label: there is no column {wanted!r}{nearest(wanted, rows.column_names)}; there are "
+                f"{', '.join(rows.column_names)}"
+            )
         label = _label(rows, wanted)
         if label is None:
             shown = rows[wanted].unique().slice(0, 5).to_pylist()
@@ -54,8 +82,10 @@ def find_label(rows: pa.Table, wanted: str | None, taken: Collection[str]) -> La
     if len(found) == 1:
         return found[0]
     what = f"{', '.join(label.name for label in found)} may" if found else "none of 0 and 1 is there"
-    raise ConfigError(f"no column is called as labels are (clicked, click, label, ...), and {what}; name it with "
-                      f"--label (columns: {', '.join(rows.column_names)})")
+    raise ConfigError(
+        f"no column is called as labels are (clicked, click, label, ...), and {what}; name it with "
+        f"--label (columns: {', '.join(rows.column_names)})"
+    )
 
 
 def _rank(name: str) -> int:

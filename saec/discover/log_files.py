@@ -145,27 +145,42 @@ class Log:
         with self._text(file) as stream:
             reader = pa_csv.open_csv(
                 stream,
-                pa_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES,
-                                   column_names=None if self.named else list(self.header)),
-                pa_csv.ParseOptions(delimiter=self.delimiter, quote_char='"' if self.named else False,
-                                    invalid_row_handler=self._refuse_line),
-                pa_csv.ConvertOptions(column_types=dict.fromkeys(self.header, pa.string()), null_values=[""],
-                                      strings_can_be_null=True, quoted_strings_can_be_null=False))
+                pa_csv.ReadOptions(
+                    use_threads=False, block_size=BLOCK_BYTES, column_names=None if self.named else list(self.header)
+                ),
+                pa_csv.ParseOptions(
+                    delimiter=self.delimiter,
+                    quote_char='"' if self.named else False,
+                    invalid_row_handler=self._refuse_line,
+                ),
+                pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(self.header, pa.string()),
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            )
             for batch in reader:
                 yield pa.table(batch)
 
     def _json(self, file: LogFile, types: Mapping[str, pa.DataType] | None) -> Iterator[pa.Table]:
         options = pa_json.ParseOptions(
             explicit_schema=None if types is None else pa.schema(list(types.items())),
-            unexpected_field_behavior="infer" if types is None else "ignore")
+            unexpected_field_behavior="infer" if types is None else "ignore",
+        )
         nested = types is not None and any("." in name for name in types)
         with self._text(file) as stream:
             for block in _whole_lines(stream.read):
                 try:
                     if nested:
                         raise pa.ArrowInvalid("records in records are read one by one")
-                    yield _flat(pa_json.read_json(pa.BufferReader(block), pa_json.ReadOptions(
-                        use_threads=False, block_size=max(len(block), 1)), options))
+                    yield _flat(
+                        pa_json.read_json(
+                            pa.BufferReader(block),
+                            pa_json.ReadOptions(use_threads=False, block_size=max(len(block), 1)),
+                            options,
+                        )
+                    )
                 except pa.ArrowException:
                     yield read_json_rows(block)
 
@@ -180,8 +195,10 @@ class Log:
     def _describe(self, file: LogFile, error: Exception) -> str:
         if self._bad_lines:
             line = self._bad_lines[0]
-            return (f"line {line.number} of {file.path} has {line.actual_columns} values, wanted "
-                    f"{line.expected_columns}: {line.text[:120]!r}; mend or remove that line")
+            return (
+                f"line {line.number} of {file.path} has {line.actual_columns} values, wanted "
+                f"{line.expected_columns}: {line.text[:120]!r}; mend or remove that line"
+            )
         return f"{file.path} cannot be read as {self.kind}: {str(error)[:200]}; mend it, or take it out of the folder"
 
 
@@ -206,8 +223,9 @@ def find_log(source: str) -> Log:
     infos = [info for info in infos if info.size]
     if not infos:
         raise InputError(f"{_shown(source)} holds no file of rows; name the file or folder of the log", reason="empty")
-    files = [LogFile(info.path, info.path.removeprefix(root).lstrip("/") or info.base_name, info.size)
-             for info in infos]
+    files = [
+        LogFile(info.path, info.path.removeprefix(root).lstrip("/") or info.base_name, info.size) for info in infos
+    ]
     return _of_one_kind(source, filesystem, files)
 
 
@@ -218,8 +236,9 @@ def _of_delta(source: str, filesystem: fs.FileSystem, root: str) -> set[str] | N
     try:
         from deltalake import DeltaTable  # noqa: PLC0415 - an extra
     except ImportError:
-        raise ConfigError(f"{_shown(source)} is a Delta table; install the extra that reads it: pip install "
-                          "'saec[delta]'") from None
+        raise ConfigError(
+            f"{_shown(source)} is a Delta table; install the extra that reads it: pip install 'saec[delta]'"
+        ) from None
     return {unquote(uri).rpartition("/")[2] for uri in DeltaTable(source).file_uris()}
 
 
@@ -250,8 +269,9 @@ def _kind(filesystem: fs.FileSystem, file: LogFile) -> tuple[Kind, str | None]:
     codec = next((name for magic, name in _CODECS if start.startswith(magic)), None)
     text = _first_bytes(filesystem, file, codec).lstrip()
     if text[:1] == b"[":
-        raise InputError(f"{file.path} is one JSON array; write one object a line (JSON lines) instead",
-                         reason="malformed")
+        raise InputError(
+            f"{file.path} is one JSON array; write one object a line (JSON lines) instead", reason="malformed"
+        )
     return ("jsonl" if text[:1] == b"{" else "csv"), codec
 
 
@@ -264,8 +284,11 @@ def _first_bytes(filesystem: fs.FileSystem, file: LogFile, codec: str | None) ->
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{file.path} cannot be unpacked: {error}", reason="malformed") from None
     if b"\x00" in data:
-        raise InputError(f"{file.path} is neither Parquet nor text; saec init reads Parquet, CSV, TSV and JSON lines, "
-                         "plain, .gz or .zst", reason="malformed")
+        raise InputError(
+            f"{file.path} is neither Parquet nor text; saec init reads Parquet, CSV, TSV and JSON lines, "
+            "plain, .gz or .zst",
+            reason="malformed",
+        )
     return data
 
 
@@ -279,8 +302,10 @@ def _dialect(data: bytes, file: LogFile) -> tuple[str, tuple[str, ...], bool]:
     rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter))
     first = rows[0]
     if len(first) < 2:
-        raise InputError(f"{file.path} is text of a single column; wanted columns set apart by a comma, a tab, ; or |",
-                         reason="malformed")
+        raise InputError(
+            f"{file.path} is text of a single column; wanted columns set apart by a comma, a tab, ; or |",
+            reason="malformed",
+        )
     named = all(first) and len(set(first)) == len(first) and not any(map(_number, first))
     if named:
         return delimiter, tuple(first), True
@@ -314,8 +339,9 @@ def read_json_rows(block: bytes) -> pa.Table:
         try:
             columns[name] = pa.array(values)
         except (pa.ArrowException, OverflowError):
-            columns[name] = pa.array([value if value is None or isinstance(value, str) else json.dumps(value)
-                                      for value in values])
+            columns[name] = pa.array(
+                [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+            )
     return pa.table(columns)
 
 
@@ -353,5 +379,3 @@ def _hidden(path: str, root: str) -> bool:
 def _shown(source: str) -> str:
     """A source as it may be told: of a URL the scheme alone, for it may hold a password."""
     return f"the {source.partition('://')[0]} URL" if "://" in source else source
-
-

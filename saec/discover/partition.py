@@ -83,8 +83,15 @@ class Partitioned:
         return sum(count.rows for count in self.hours.values())
 
 
-def partition(log: Log, plan: Plan, out: Path, *, replace_files: bool = False, most_bytes: int = MOST_BYTES,
-              on_rows: Progress | None = None) -> Partitioned:
+def partition(
+    log: Log,
+    plan: Plan,
+    out: Path,
+    *,
+    replace_files: bool = False,
+    most_bytes: int = MOST_BYTES,
+    on_rows: Progress | None = None,
+) -> Partitioned:
     """Write a log as hourly files.
 
     Args:
@@ -122,8 +129,11 @@ def _write(log: Log, plan: Plan, folder: Path, most_bytes: int, on_rows: Progres
         if on_rows:
             on_rows(read)
     if without > _BAD_SHARE * read:
-        raise InputError(f"{without:,} of {read:,} rows of {log.source} have no time that can be read in column "
-                         f"{plan.time.name if plan.time else ''!r}; name another one with --time", reason="timestamps")
+        raise InputError(
+            f"{without:,} of {read:,} rows of {log.source} have no time that can be read in column "
+            f"{plan.time.name if plan.time else ''!r}; name another one with --time",
+            reason="timestamps",
+        )
     hours = files.close()
     if not hours:
         raise InputError(f"{log.source} holds no rows", reason="empty")
@@ -160,8 +170,11 @@ def _label(column: pa.ChunkedArray, clicked: frozenset[str] | None) -> pa.Chunke
     if clicked is None:
         return column.cast(pa.int8())
     text = column.cast(pa.string())
-    return pc.if_else(pc.is_valid(text), pc.is_in(pc.utf8_lower(text), value_set=pa.array(sorted(clicked))),
-                      pa.scalar(None, pa.bool_())).cast(pa.int8())
+    return pc.if_else(
+        pc.is_valid(text),
+        pc.is_in(pc.utf8_lower(text), value_set=pa.array(sorted(clicked))),
+        pa.scalar(None, pa.bool_()),
+    ).cast(pa.int8())
 
 
 def _spread(span: tuple[Hour, int], first: int, rows: int, total: int) -> pa.ChunkedArray:
@@ -231,8 +244,9 @@ class _HourFiles:
             part = self._parts[hour] = self._parts.get(hour, -1) + 1
             path = hour_file(self._folder, Hour(hour))
             path.parent.mkdir(parents=True, exist_ok=True)
-            writer = pq.ParquetWriter(path.with_name(f"part-{part}.parquet"), schema, compression="zstd",
-                                      write_page_checksum=True)
+            writer = pq.ParquetWriter(
+                path.with_name(f"part-{part}.parquet"), schema, compression="zstd", write_page_checksum=True
+            )
         self._open[hour] = writer
         return writer
 

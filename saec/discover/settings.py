@@ -123,7 +123,8 @@ def _cross_lines(draft: Draft) -> list[str]:
         return ["# No cross of two fields told more than both alone on the later hours of the sample.", "crosses: []"]
     return ["crosses:"] + [
         _beside(f"  - [{_scalar(one)}, {_scalar(other)}]", f"saves {gain:.4f} of log loss a row over both alone")
-        for one, other, gain in draft.crosses]
+        for one, other, gain in draft.crosses
+    ]
 
 
 def _model_lines(draft: Draft) -> list[str]:
@@ -139,8 +140,11 @@ def _model_lines(draft: Draft) -> list[str]:
         lines += ["model:", *model]
     if draft.hour_rows >= 50_000:
         rows = 4096 if draft.hour_rows >= 100_000 else 1024
-        lines += ["training:", _beside(f"  batch_rows: {rows}", f"{draft.hour_rows:,.0f} rows an hour"),
-                  "  precision: auto"]
+        lines += [
+            "training:",
+            _beside(f"  batch_rows: {rows}", f"{draft.hour_rows:,.0f} rows an hour"),
+            "  precision: auto",
+        ]
     lines += ["compression:", _beside("  ratio: auto", "the largest that costs nothing; a number fixes it")]
     rarer = draft.hour_rows * min(draft.clicks, 1 - draft.clicks)
     if rarer < _RARER_ROWS:

@@ -48,8 +48,13 @@ def single_auc(codes_B: Codes, labels_B: NDArray[np.uint8], late_B: NDArray[np.b
 class Additive:
     """A model that adds up what each field says alone: learnt on earlier rows, an offset to measure crosses against."""
 
-    def __init__(self, fields: Mapping[str, Codes], labels_B: NDArray[np.uint8], early_B: NDArray[np.bool_],
-                 late_B: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, Codes],
+        labels_B: NDArray[np.uint8],
+        early_B: NDArray[np.bool_],
+        late_B: NDArray[np.bool_],
+    ) -> None:
         """Learn it on the early rows; a few rounds over the fields, each time what is left over."""
         self.fields, self.early_B, self.late_B = fields, early_B, late_B
         self.labels_B = labels_B.astype(np.float64)

@@ -26,13 +26,50 @@ _UTC_MS = pa.timestamp("ms", tz="UTC")
 _FIRST, _LAST = 946_684_800_000, 2_208_988_800_000  # 2000 and 2040
 _DAY_MS = 24 * HOUR_MS
 _OFFSET = r"(Z|[+-]\d\d:?\d\d)$"
-_FORMATS = ("%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M:%S",
-            "%Y/%m/%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S", "%Y-%m-%d-%H", "%Y-%m-%d %H")
-_DIGITS = {8: ("20{}", r"^(\d\d)(\d\d)(\d\d)(\d\d)$"), 10: ("{}", r"^(\d{4})(\d\d)(\d\d)(\d\d)$"),
-           12: ("{}", r"^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)$"), 14: ("{}", r"^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$")}
-_NAMES = ("event_time", "event_timestamp", "event_ts", "eventtime", "timestamp", "ts", "time", "datetime", "date_time",
-          "impression_time", "imp_time", "served_at", "shown_at", "request_time", "unix_timestamp", "time_stamp",
-          "unixtime", "epoch", "event_date", "created_at", "occurred_at", "logged_at", "click_time", "hour", "date")
+_FORMATS = (
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%d.%m.%Y %H:%M:%S",
+    "%Y/%m/%d %H:%M:%S",
+    "%d/%b/%Y:%H:%M:%S",
+    "%Y-%m-%d-%H",
+    "%Y-%m-%d %H",
+)
+_DIGITS = {
+    8: ("20{}", r"^(\d\d)(\d\d)(\d\d)(\d\d)$"),
+    10: ("{}", r"^(\d{4})(\d\d)(\d\d)(\d\d)$"),
+    12: ("{}", r"^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)$"),
+    14: ("{}", r"^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$"),
+}
+_NAMES = (
+    "event_time",
+    "event_timestamp",
+    "event_ts",
+    "eventtime",
+    "timestamp",
+    "ts",
+    "time",
+    "datetime",
+    "date_time",
+    "impression_time",
+    "imp_time",
+    "served_at",
+    "shown_at",
+    "request_time",
+    "unix_timestamp",
+    "time_stamp",
+    "unixtime",
+    "epoch",
+    "event_date",
+    "created_at",
+    "occurred_at",
+    "logged_at",
+    "click_time",
+    "hour",
+    "date",
+)
 _OTHER_EVENTS = re.compile(r"birth|sign_?up|regist|expir|attribut|conver|install|last|prev|publish|updated|purchas")
 
 
@@ -140,15 +177,20 @@ def _plausible(column: pa.ChunkedArray, notation: Notation) -> bool:
     except (pa.ArrowException, ValueError, OverflowError):
         return False
     bounds = pc.min_max(instants).as_py()
-    return (instants.null_count == column.null_count and bounds["min"] is not None
-            and bounds["min"] >= _FIRST and bounds["max"] < _LAST)
+    return (
+        instants.null_count == column.null_count
+        and bounds["min"] is not None
+        and bounds["min"] >= _FIRST
+        and bounds["max"] < _LAST
+    )
 
 
 def _milliseconds(column: pa.ChunkedArray, notation: Notation) -> pa.ChunkedArray:
     """Milliseconds since the epoch, int64, as the notation reads; those without a zone as if in UTC."""
     if notation == "timestamp":
         return column.cast(_UTC_MS if getattr(column.type, "tz", None) else pa.timestamp("ms"), safe=False).cast(
-            pa.int64())
+            pa.int64()
+        )
     if notation in TICKS:
         values = column
         if t.is_floating(values.type):

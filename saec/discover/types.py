@@ -31,8 +31,10 @@ class Widened(Exception):
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether values are text, or bytes that are taken for it."""
-    return any(test(kind) for test in (t.is_string, t.is_large_string, t.is_string_view, t.is_binary,
-                                       t.is_large_binary, t.is_binary_view))
+    return any(
+        test(kind)
+        for test in (t.is_string, t.is_large_string, t.is_string_view, t.is_binary, t.is_large_binary, t.is_binary_view)
+    )
 
 
 def text_type(column: pa.ChunkedArray) -> pa.DataType:
@@ -42,8 +44,12 @@ def text_type(column: pa.ChunkedArray) -> pa.DataType:
     ['int64', 'double', 'string', 'string']
     """
     known = _known(column, _NO_NUMBERS)
-    for kind, pattern in ((pa.int64(), _WHOLE), (pa.int64(), _WHOLE_AS_FLOAT), (pa.float64(), _NUMBER),
-                          (pa.bool_(), _TRUTH)):
+    for kind, pattern in (
+        (pa.int64(), _WHOLE),
+        (pa.int64(), _WHOLE_AS_FLOAT),
+        (pa.float64(), _NUMBER),
+        (pa.bool_(), _TRUTH),
+    ):
         if known.null_count < len(known) and pc.all(pc.match_substring_regex(known, pattern)).as_py():
             return kind
     return pa.string()

@@ -204,8 +204,9 @@ class NetworkGraph:
     def _linear(self, name: str, units: str) -> str:
         """A linear layer, with its bias if it has one."""
         weights = [self._parameters.get(f"{name}.{part}") for part in ("weight", "bias")]
-        return self._graph.op("Gemm", units, *(self._graph.constant(part) for part in weights if part is not None),
-                              transB=1)
+        return self._graph.op(
+            "Gemm", units, *(self._graph.constant(part) for part in weights if part is not None), transB=1
+        )
 
     def _axes(self, axis: int) -> str:
         return self._graph.constant(np.array([axis]))

@@ -61,8 +61,14 @@ def _weighted(labels_B: Labels, scores_B: Floats, bins: int, weights_B: Floats) 
     edges = np.percentile(scores_B, np.linspace(0.0, 1.0, bins + 1) * 100)
     bin_B = np.searchsorted(edges[1:-1], scores_B)
     found = [np.flatnonzero(bin_B == index) for index in np.unique(bin_B)]
-    return [Bin(round(float(weights_B[rows].sum())), float(np.average(scores_B[rows], weights=weights_B[rows])),
-                float(np.average(labels_B[rows], weights=weights_B[rows]))) for rows in found]
+    return [
+        Bin(
+            round(float(weights_B[rows].sum())),
+            float(np.average(scores_B[rows], weights=weights_B[rows])),
+            float(np.average(labels_B[rows], weights=weights_B[rows])),
+        )
+        for rows in found
+    ]
 
 
 def calibration_error(found: list[Bin]) -> float:

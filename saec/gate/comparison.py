@@ -146,13 +146,19 @@ def score(name: str, labels_B: Labels, probabilities_B: Floats, weights_B: Weigh
     Raises:
         TrainingError: labels and probabilities do not match, or a label is neither 0 nor 1.
     """
-    return Scored(name, placements(labels_B, probabilities_B, weights_B), row_losses(labels_B, probabilities_B),
-                  calibration_ratio(labels_B, probabilities_B, weights_B),
-                  normalised_entropy(labels_B, probabilities_B, weights_B), weights_B)
+    return Scored(
+        name,
+        placements(labels_B, probabilities_B, weights_B),
+        row_losses(labels_B, probabilities_B),
+        calibration_ratio(labels_B, probabilities_B, weights_B),
+        normalised_entropy(labels_B, probabilities_B, weights_B),
+        weights_B,
+    )
 
 
-def compare(challenger: Scored, reference: Scored, *, auc_margin: float, logloss_margin: float,
-            confidence: float) -> Comparison:
+def compare(
+    challenger: Scored, reference: Scored, *, auc_margin: float, logloss_margin: float, confidence: float
+) -> Comparison:
     """Compare two models scored on the same rows.
 
     Args:
@@ -176,17 +182,35 @@ def compare(challenger: Scored, reference: Scored, *, auc_margin: float, logloss
     auc_gap, auc_error = auc_difference(ours, theirs)
     gap_B, weights_B = challenger.row_losses_B - reference.row_losses_B, challenger.weights_B
     return Comparison(
-        reference=reference.name, rows=gap_B.size, positives=ours.positive_P.size,
+        reference=reference.name,
+        rows=gap_B.size,
+        positives=ours.positive_P.size,
         auc=_bounded("auc", ours.auc, theirs.auc, auc_gap, auc_error, auc_margin, confidence),
-        logloss=_bounded("logloss", _mean(challenger.row_losses_B, weights_B), _mean(reference.row_losses_B, weights_B),
-                         _mean(gap_B, weights_B), _standard_error(gap_B, weights_B), logloss_margin, confidence),
-        calibration_challenger=challenger.calibration, calibration_reference=reference.calibration,
+        logloss=_bounded(
+            "logloss",
+            _mean(challenger.row_losses_B, weights_B),
+            _mean(reference.row_losses_B, weights_B),
+            _mean(gap_B, weights_B),
+            _standard_error(gap_B, weights_B),
+            logloss_margin,
+            confidence,
+        ),
+        calibration_challenger=challenger.calibration,
+        calibration_reference=reference.calibration,
         normalised_entropy_challenger=challenger.normalised_entropy,
-        normalised_entropy_reference=reference.normalised_entropy)
+        normalised_entropy_reference=reference.normalised_entropy,
+    )
 
 
-def _bounded(metric: Literal["auc", "logloss"], challenger: float, reference: float, gap: float, error: float,
-             margin: float, confidence: float) -> Difference:
+def _bounded(
+    metric: Literal["auc", "logloss"],
+    challenger: float,
+    reference: float,
+    gap: float,
+    error: float,
+    margin: float,
+    confidence: float,
+) -> Difference:
     """A difference with its one-sided normal bounds."""
     reach = NormalDist().inv_cdf(confidence) * error
     return Difference(metric, challenger, reference, gap, error, gap - reach, gap + reach, margin)

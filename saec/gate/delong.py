@@ -61,8 +61,9 @@ def placements(labels_B: Labels, scores_B: Floats, weights_B: Weights = None) ->
         return _weighted(positives_P, negatives_N, weights_B[labels_B == 1], weights_B[labels_B != 1])
     wins_P = twice_below(np.sort(negatives_N), positives_P)
     losses_N = twice_below(np.sort(positives_P), negatives_N)
-    return Placements(int(wins_P.sum()) / (2 * count_P * count_N), wins_P / (2 * count_N),
-                      1.0 - losses_N / (2 * count_P))
+    return Placements(
+        int(wins_P.sum()) / (2 * count_P * count_N), wins_P / (2 * count_N), 1.0 - losses_N / (2 * count_P)
+    )
 
 
 def _weighted(positives_P: Floats, negatives_N: Floats, weights_P: Floats, weights_N: Floats) -> Placements:
@@ -91,10 +92,13 @@ def covariance(first: Placements, second: Placements) -> float:
     if min(positives, negatives) < 2:
         return float("nan")
     if first.weights_P is not None and first.weights_N is not None:
-        return (_of_mean(first.positive_P, second.positive_P, first.weights_P)
-                + _of_mean(first.negative_N, second.negative_N, first.weights_N))
-    return (float(np.cov(first.positive_P, second.positive_P)[0, 1]) / positives
-            + float(np.cov(first.negative_N, second.negative_N)[0, 1]) / negatives)
+        return _of_mean(first.positive_P, second.positive_P, first.weights_P) + _of_mean(
+            first.negative_N, second.negative_N, first.weights_N
+        )
+    return (
+        float(np.cov(first.positive_P, second.positive_P)[0, 1]) / positives
+        + float(np.cov(first.negative_N, second.negative_N)[0, 1]) / negatives
+    )
 
 
 def variance_of_mean(values: Floats, weights: Floats) -> float:
@@ -114,6 +118,11 @@ def auc_difference(first: Placements, second: Placements) -> tuple[float, float]
     Returns:
         Both nan where an AUC is; the standard error also with fewer than two rows of either class.
     """
-    gap = Placements(first.auc - second.auc, first.positive_P - second.positive_P, first.negative_N - second.negative_N,
-                     first.weights_P, first.weights_N)
+    gap = Placements(
+        first.auc - second.auc,
+        first.positive_P - second.positive_P,
+        first.negative_N - second.negative_N,
+        first.weights_P,
+        first.weights_N,
+    )
     return gap.auc, float(np.sqrt(covariance(gap, gap)))

@@ -43,8 +43,12 @@ class Additive:
     def from_dict(cls, known: dict[str, Any]) -> Self:
         """From what `dataclasses.asdict` made of it, through JSON."""
         kinds = get_type_hints(cls)
-        return cls(**{name: kinds[name].from_dict(value) if isinstance(value, dict) else value
-                      for name, value in known.items()})
+        return cls(
+            **{
+                name: kinds[name].from_dict(value) if isinstance(value, dict) else value
+                for name, value in known.items()
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,11 @@ class Ranks(Additive):
         gap_P, gap_N = line.positive_P - reference.positive_P, line.negative_N - reference.negative_N
         if line.weights_P is not None and line.weights_N is not None:
             ratio = float(line.weights_P.sum() / line.weights_N.sum())
-            return cls(Sums.of(gap_P, stand_for=line.weights_P), Sums.of(gap_N, ratio**2, line.weights_N),
-                       max(round(float(line.weights_N.sum())), 1))
+            return cls(
+                Sums.of(gap_P, stand_for=line.weights_P),
+                Sums.of(gap_N, ratio**2, line.weights_N),
+                max(round(float(line.weights_N.sum())), 1),
+            )
         return cls(Sums.of(gap_P), Sums.of(gap_N, (count_P / count_N) ** 2), count_N)
 
     @property
@@ -121,8 +128,9 @@ class Ranks(Additive):
         if count_P < 2 or count_N < 2:
             return math.nan
         mean = self.positive.mean
-        squared = (self.positive.scatter(mean) * count_P / (count_P - 1)
-                   + self.negative.scatter(mean) * count_N / (count_N - 1))
+        squared = self.positive.scatter(mean) * count_P / (count_P - 1) + self.negative.scatter(mean) * count_N / (
+            count_N - 1
+        )
         return math.sqrt(squared) / count_P
 
 
@@ -196,14 +204,22 @@ class Alone(Additive):
         negatives, loss_negatives = self.rows - self.positives, self.loss.total - self.loss_positives
         crossed = clicked * self.loss_positives + other * loss_negatives
         return self._widened(
-            Sums(self.rows, self.loss.total - self.positives * clicked - negatives * other,
-                 self.loss.squares - 2.0 * crossed + self.positives * clicked**2 + negatives * other**2),
-            clicked, other)
+            Sums(
+                self.rows,
+                self.loss.total - self.positives * clicked - negatives * other,
+                self.loss.squares - 2.0 * crossed + self.positives * clicked**2 + negatives * other**2,
+            ),
+            clicked,
+            other,
+        )
 
     def _widened(self, gap: Sums, clicked: float, other: float) -> Sums:
         """Differences to what the base rate costs a row of each label, widened for rows that stand for several."""
-        more = sum(excess.scatter(constant + gap.mean) for excess, constant in
-                   ((self.excess_positives, clicked), (self.excess_negatives, other)) if excess.weight)
+        more = sum(
+            excess.scatter(constant + gap.mean)
+            for excess, constant in ((self.excess_positives, clicked), (self.excess_negatives, other))
+            if excess.weight
+        )
         return Sums(gap.weight, gap.total, gap.squares + more) if more else gap
 
 
@@ -242,8 +258,10 @@ class Evidence:
         if not labels_B.size:
             return self
         line, half = _Stratum.of(labels_B, line_B, weights_B), np.full(labels_B.size, 0.5)
-        pairs = {name: self.pairs.get(name, Pair()) + line.beside(_Stratum.of(labels_B, reference_B, weights_B))
-                 for name, reference_B in references.items()}
+        pairs = {
+            name: self.pairs.get(name, Pair()) + line.beside(_Stratum.of(labels_B, reference_B, weights_B))
+            for name, reference_B in references.items()
+        }
         alone = line.alone(labels_B, placements(labels_B, half, weights_B))
         return replace(self, pairs=pairs, alone=self.alone + alone)
 
@@ -254,8 +272,11 @@ class Evidence:
             qualified: the line's standing from now on.
             passed: whether the test did.
         """
-        return Evidence(before=self.alone if qualified else Alone(), qualified=qualified,
-                        tried=0 if passed or (qualified and self.qualified) else self.tried + 1)
+        return Evidence(
+            before=self.alone if qualified else Alone(),
+            qualified=qualified,
+            tried=0 if passed or (qualified and self.qualified) else self.tried + 1,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: plain finite values."""
@@ -265,8 +286,14 @@ class Evidence:
     def from_dict(cls, known: dict[str, Any]) -> Evidence:
         """From `as_dict`, through JSON."""
         pairs = {name: Pair.from_dict(pair) for name, pair in known["pairs"].items()}
-        return cls(pairs, Alone.from_dict(known["alone"]), Alone.from_dict(known["before"]),
-                   known["hours"], known["qualified"], known["tried"])
+        return cls(
+            pairs,
+            Alone.from_dict(known["alone"]),
+            Alone.from_dict(known["before"]),
+            known["hours"],
+            known["qualified"],
+            known["tried"],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -290,29 +317,46 @@ class _Stratum:
         placed = placements(labels_B, probabilities_B, weights_B)
         losses_B = row_losses(labels_B, probabilities_B)
         placed_P = placed.positive_P if math.isfinite(placed.auc) else placed.positive_P[:0]
-        levels = Levels(_sum(probabilities_B, weights_B), _sum(losses_B, weights_B),
-                        _sum(placed_P, placed.weights_P if placed_P.size else None))
+        levels = Levels(
+            _sum(probabilities_B, weights_B),
+            _sum(losses_B, weights_B),
+            _sum(placed_P, placed.weights_P if placed_P.size else None),
+        )
         return cls(placed, losses_B, levels, weights_B, _sum(labels_B.astype(np.float64), weights_B))
 
     def beside(self, reference: _Stratum) -> Pair:
         """The line, which this is, beside a reference."""
         gap_B, (rows, positives) = self.row_losses_B - reference.row_losses_B, self._counts
-        return Pair(rows, positives, Sums.of(gap_B, stand_for=self.weights_B),
-                    Ranks.of(self.placements, reference.placements), self.levels, reference.levels)
+        return Pair(
+            rows,
+            positives,
+            Sums.of(gap_B, stand_for=self.weights_B),
+            Ranks.of(self.placements, reference.placements),
+            self.levels,
+            reference.levels,
+        )
 
     def alone(self, labels_B: Labels, half: Placements) -> Alone:
         """The line by itself."""
         (rows, positives), clicked_B = self._counts, labels_B == 1
-        found = Alone(rows, positives, Sums.of(self.row_losses_B), self.levels.predicted,
-                      float(self.row_losses_B[clicked_B].sum()), Ranks.of(self.placements, half))
+        found = Alone(
+            rows,
+            positives,
+            Sums.of(self.row_losses_B),
+            self.levels.predicted,
+            float(self.row_losses_B[clicked_B].sum()),
+            Ranks.of(self.placements, half),
+        )
         if self.weights_B is None:
             return found
         excess_B = self.weights_B * (self.weights_B - 1.0)
         return replace(
-            found, loss=_weighted(self.row_losses_B, self.weights_B),
+            found,
+            loss=_weighted(self.row_losses_B, self.weights_B),
             loss_positives=_sum(self.row_losses_B[clicked_B], self.weights_B[clicked_B]),
             excess_positives=_weighted(self.row_losses_B[clicked_B], excess_B[clicked_B]),
-            excess_negatives=_weighted(self.row_losses_B[~clicked_B], excess_B[~clicked_B]))
+            excess_negatives=_weighted(self.row_losses_B[~clicked_B], excess_B[~clicked_B]),
+        )
 
     @property
     def _counts(self) -> tuple[int, int]:

@@ -166,8 +166,14 @@ def check_rows(labels_B: Labels, scores_B: Floats) -> None:
         TrainingError: reason `gate-rows`, naming both shapes or the label found.
     """
     if labels_B.ndim != 1 or labels_B.shape != scores_B.shape:
-        raise TrainingError(f"gate rows: labels of shape {labels_B.shape} and scores of shape {scores_B.shape}; wanted "
-                            "one score a row, in one dimension", reason="gate-rows")
+        raise TrainingError(
+            f"gate rows: labels of shape {labels_B.shape} and scores of shape {scores_B.shape}; wanted "
+            "one score a row, in one dimension",
+            reason="gate-rows",
+        )
     if not ((labels_B == 0) | (labels_B == 1)).all():
-        raise TrainingError(f"gate rows: labels must be 0 or 1, found {np.setdiff1d(labels_B, (0, 1))[:3].tolist()}; "
-                            "read the hour again, its labels were checked on the way in", reason="gate-rows")
+        raise TrainingError(
+            f"gate rows: labels must be 0 or 1, found {np.setdiff1d(labels_B, (0, 1))[:3].tolist()}; "
+            "read the hour again, its labels were checked on the way in",
+            reason="gate-rows",
+        )

@@ -82,8 +82,13 @@ class Paired:
         first, second = name.split("-")
         found: dict[str, float] = {"hours": self.hours, "rows": self.rows}
         for metric, gap in (("auc", self.auc), ("logloss", self.logloss)):
-            figures = {first: gap.first, second: gap.second, "difference": gap.difference,
-                       "lower": gap.lower, "upper": gap.upper}
+            figures = {
+                first: gap.first,
+                second: gap.second,
+                "difference": gap.difference,
+                "lower": gap.lower,
+                "upper": gap.upper,
+            }
             found |= {f"{metric}_{what}": value for what, value in figures.items()}
         return found
 
@@ -115,11 +120,20 @@ def pooled(pairs: Iterable[Sums], confidence: float = CONFIDENCE) -> Paired | No
     total = Pair.from_dict(dict(sums))
     clicked, reach = total.ranks.positive, NormalDist().inv_cdf(0.5 + confidence / 2)
     return Paired(
-        len(known), total.rows,
-        Gap(clicked.mean, reach * total.ranks.standard_error,
-            _mean(total.line.placements, clicked.weight), _mean(total.reference.placements, clicked.weight)),
-        Gap(total.loss.mean, reach * total.loss.standard_error,
-            _mean(total.line.loss, total.rows), _mean(total.reference.loss, total.rows)),
+        len(known),
+        total.rows,
+        Gap(
+            clicked.mean,
+            reach * total.ranks.standard_error,
+            _mean(total.line.placements, clicked.weight),
+            _mean(total.reference.placements, clicked.weight),
+        ),
+        Gap(
+            total.loss.mean,
+            reach * total.loss.standard_error,
+            _mean(total.line.loss, total.rows),
+            _mean(total.reference.loss, total.rows),
+        ),
     )
 
 
@@ -147,16 +161,20 @@ def over_hours(records: Sequence[Mapping[str, Any]]) -> dict[str, Paired]:
 
 def _added(left: Sums, right: Sums) -> Sums:
     """The sums of both: as `Pair` adds them, but without making one of each hour first."""
-    return {key: _added(value, right[key]) if isinstance(value, Mapping) else value + right[key]
-            for key, value in left.items()}
+    return {
+        key: _added(value, right[key]) if isinstance(value, Mapping) else value + right[key]
+        for key, value in left.items()
+    }
 
 
 def _like(found: Mapping[str, Any], wanted: Sums) -> bool:
     """Whether a mapping has the keys that are wanted, with finite numbers and such mappings at their places."""
     return found.keys() == wanted.keys() and all(
-        isinstance(found[key], Mapping) and _like(found[key], value) if isinstance(value, Mapping)
+        isinstance(found[key], Mapping) and _like(found[key], value)
+        if isinstance(value, Mapping)
         else isinstance(found[key], int | float) and math.isfinite(found[key])
-        for key, value in wanted.items())
+        for key, value in wanted.items()
+    )
 
 
 def _mean(total: float, count: float) -> float:

@@ -82,8 +82,12 @@ class Test:
     def exhausted(self) -> bool:
         """Whether a check against a model is open on so many rows that a fresh test, on newer ones, says more."""
         unclear = any(gap.standing is not Standing.PASS for item in self.references for gap in item.differences)
-        return (self.state == "open" and unclear and self.rows_to_decide is not None
-                and self.rows >= EXHAUSTED * self.rows_to_decide)
+        return (
+            self.state == "open"
+            and unclear
+            and self.rows_to_decide is not None
+            and self.rows >= EXHAUSTED * self.rows_to_decide
+        )
 
 
 def test_of(evidence: Evidence, config: GateConfig) -> Test:
@@ -116,11 +120,30 @@ def _compared(name: str, pair: Pair, error: float, config: GateConfig) -> Compar
     margin = entropy_margin(pair.rows, pair.positives, config.entropy_margin)
     clicked = pair.ranks.positive
     return _comparison(
-        name, pair, (pair.line, pair.reference),
-        _bounded("auc", _ratio(pair.line.placements, clicked.weight), _ratio(pair.reference.placements, clicked.weight),
-                 clicked.mean, pair.ranks.standard_error, config.auc_margin, config.auc_margin, error),
-        _bounded("logloss", _ratio(pair.line.loss, pair.rows), _ratio(pair.reference.loss, pair.rows),
-                 pair.loss.mean, pair.loss.standard_error, margin, margin, error))
+        name,
+        pair,
+        (pair.line, pair.reference),
+        _bounded(
+            "auc",
+            _ratio(pair.line.placements, clicked.weight),
+            _ratio(pair.reference.placements, clicked.weight),
+            clicked.mean,
+            pair.ranks.standard_error,
+            config.auc_margin,
+            config.auc_margin,
+            error,
+        ),
+        _bounded(
+            "logloss",
+            _ratio(pair.line.loss, pair.rows),
+            _ratio(pair.reference.loss, pair.rows),
+            pair.loss.mean,
+            pair.loss.standard_error,
+            margin,
+            margin,
+            error,
+        ),
+    )
 
 
 def _floor(alone: Alone, error: float) -> Comparison:
@@ -128,26 +151,43 @@ def _floor(alone: Alone, error: float) -> Comparison:
     above, gap, entropy = alone.ranks.positive.mean, alone.loss_gap, alone.entropy
     own, constant = Levels(alone.predicted, alone.loss.total), Levels(alone.positives, entropy * alone.rows)
     return _comparison(
-        FLOOR, alone, (own, constant),
+        FLOOR,
+        alone,
+        (own, constant),
         _bounded("auc", 0.5 + above, 0.5, above, alone.ranks.standard_error, 0.0, FLOOR_AUC, error),
-        _bounded("logloss", alone.loss.mean, entropy, gap.mean, gap.standard_error, 0.0, FLOOR_SHARE * entropy, error))
+        _bounded("logloss", alone.loss.mean, entropy, gap.mean, gap.standard_error, 0.0, FLOOR_SHARE * entropy, error),
+    )
 
 
-def _comparison(name: str, rows: Pair | Alone, levels: tuple[Levels, Levels], auc: Difference,
-                logloss: Difference) -> Comparison:
+def _comparison(
+    name: str, rows: Pair | Alone, levels: tuple[Levels, Levels], auc: Difference, logloss: Difference
+) -> Comparison:
     """Differences with what else is shown beside them."""
     line, reference = levels
     entropy = Alone(rows.rows, rows.positives).entropy * rows.rows
     return Comparison(
-        reference=name, rows=rows.rows, positives=rows.positives, auc=auc, logloss=logloss,
+        reference=name,
+        rows=rows.rows,
+        positives=rows.positives,
+        auc=auc,
+        logloss=logloss,
         calibration_challenger=_ratio(line.predicted, rows.positives),
         calibration_reference=_ratio(reference.predicted, rows.positives),
         normalised_entropy_challenger=_ratio(line.loss, entropy),
-        normalised_entropy_reference=_ratio(reference.loss, entropy))
+        normalised_entropy_reference=_ratio(reference.loss, entropy),
+    )
 
 
-def _bounded(metric: Metric, line: float, reference: float, gap: float, standard_error: float, margin: float,
-             scale: float, error: float) -> Difference:
+def _bounded(
+    metric: Metric,
+    line: float,
+    reference: float,
+    gap: float,
+    standard_error: float,
+    margin: float,
+    scale: float,
+    error: float,
+) -> Difference:
     """A difference with bounds that hold at every look."""
     width = reach(standard_error, scale, error)
     return Difference(metric, line, reference, gap, standard_error, gap - width, gap + width, margin)

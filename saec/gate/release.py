@@ -33,7 +33,11 @@ CALIBRATION = 1.5
 
 
 def release_problem(
-    labels_G: Labels, version_G: Floats, before_G: Floats, after_G: Floats, config: GateConfig,
+    labels_G: Labels,
+    version_G: Floats,
+    before_G: Floats,
+    after_G: Floats,
+    config: GateConfig,
     weights_G: Weights = None,
 ) -> str:
     """Why the version is not fit for release; empty when it is.
@@ -57,20 +61,33 @@ def _problems(
     """What speaks against probabilities of some rows, in the order of the module's docstring."""
     clicks = int(np.count_nonzero(labels_G))
     margin = config.entropy_margin * base_rate_entropy(labels_G, weights_G)
-    learnt = compare(score("after", labels_G, after_G, weights_G), score("before", labels_G, before_G, weights_G),
-                     auc_margin=config.auc_margin, logloss_margin=margin, confidence=config.confidence)
+    learnt = compare(
+        score("after", labels_G, after_G, weights_G),
+        score("before", labels_G, before_G, weights_G),
+        auc_margin=config.auc_margin,
+        logloss_margin=margin,
+        confidence=config.confidence,
+    )
     for gap in learnt.differences:
         if gap.standing is Standing.FAIL:
-            yield (f"its {gap.metric} on the gate rows, once it had learnt them, is {gap.challenger:.4f} to "
-                   f"{gap.reference:.4f} before")
+            yield (
+                f"its {gap.metric} on the gate rows, once it had learnt them, is {gap.challenger:.4f} to "
+                f"{gap.reference:.4f} before"
+            )
     mean, met = (float(np.average(scores_G, weights=weights_G)) for scores_G in (version_G, after_G))
     if mean == 0.0 or not met / CALIBRATION <= mean <= met * CALIBRATION:
         yield f"its mean score on the gate rows is {mean:.4f}, {met:.4f} through the codes that met them"
     if 0 < clicks < len(labels_G):
         constant_G = np.full(len(labels_G), click_rate(labels_G, weights_G))
-        floor = compare(score("version", labels_G, version_G, weights_G),
-                        score("base-rate", labels_G, constant_G, weights_G),
-                        auc_margin=config.auc_margin, logloss_margin=margin, confidence=config.confidence).logloss
+        floor = compare(
+            score("version", labels_G, version_G, weights_G),
+            score("base-rate", labels_G, constant_G, weights_G),
+            auc_margin=config.auc_margin,
+            logloss_margin=margin,
+            confidence=config.confidence,
+        ).logloss
         if floor.standing is Standing.FAIL:
-            yield (f"its log loss on the gate rows is {floor.challenger:.4f}, that of always answering their share of "
-                   f"clicks {floor.reference:.4f}")
+            yield (
+                f"its log loss on the gate rows is {floor.challenger:.4f}, that of always answering their share of "
+                f"clicks {floor.reference:.4f}"
+            )

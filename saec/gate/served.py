@@ -61,11 +61,17 @@ def _figures(labels_B: Labels, found: ServedRows, known: Collection[str], weight
     rows = np.flatnonzero(found.version_B >= 0)
     labels, scores, versions = labels_B[rows], found.scores_B[rows], found.version_B[rows]
     weights = weights_of(weights_B, rows)
-    by_version = {name: _metrics(labels[mask], scores[mask], weights_of(weights, mask))
-                  for index, name in enumerate(found.versions) if (mask := versions == index).any()}
+    by_version = {
+        name: _metrics(labels[mask], scores[mask], weights_of(weights, mask))
+        for index, name in enumerate(found.versions)
+        if (mask := versions == index).any()
+    }
     bins = reliability(labels, scores, weights_B=weights)
-    figures = {**_metrics(labels, scores, weights), "ece": calibration_error(bins),
-               "coverage": len(rows) / len(labels_B)}
+    figures = {
+        **_metrics(labels, scores, weights),
+        "ece": calibration_error(bins),
+        "coverage": len(rows) / len(labels_B),
+    }
     return {
         **{f"served_{name}": value for name, value in figures.items()},
         "served_bins": [asdict(item) for item in bins],

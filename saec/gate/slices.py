@@ -62,8 +62,7 @@ def slice_pairs(
         for place, name in enumerate(own.names):
             chosen_B = own.codes_B == place
             models = {model: scores[model][chosen_B] for model in ("live", "original")}
-            found[column][name] = served_pairs(
-                labels_B[chosen_B], models, weights_of(weights_B, chosen_B))[PAIR]
+            found[column][name] = served_pairs(labels_B[chosen_B], models, weights_of(weights_B, chosen_B))[PAIR]
     return found
 
 

@@ -97,10 +97,17 @@ class Verdict:
         return {"accepted": self.accepted, "qualified": self.evidence.qualified, **plain_json(known)}
 
 
-def judge(labels_B: Labels, line_B: Floats | None, original_B: Floats,  # noqa: PLR0913, PLR0917 - four models, rules
-          champion_B: Floats | None,
-          candidate_G: Floats, cut: int, evidence: Evidence | None, config: GateConfig,
-          weights_B: Weights = None) -> Verdict:
+def judge(  # noqa: PLR0913, PLR0917 - four models, rules
+    labels_B: Labels,
+    line_B: Floats | None,
+    original_B: Floats,
+    champion_B: Floats | None,
+    candidate_G: Floats,
+    cut: int,
+    evidence: Evidence | None,
+    config: GateConfig,
+    weights_B: Weights = None,
+) -> Verdict:
     """Judge an hour's candidate; no row was learnt by what scored it.
 
     Args:
@@ -145,13 +152,16 @@ def _unusable(given: dict[str, Floats]) -> str:
     """What is wrong with the first model that has a score that is no probability; empty when all are."""
     for name, probabilities_B in given.items():
         if unusable := int(np.count_nonzero(~((probabilities_B >= 0.0) & (probabilities_B <= 1.0)))):
-            return (f"{unusable:,} of {probabilities_B.size:,} rows have a score of the {name} that is no probability "
-                    "(not finite, or outside [0, 1]).")
+            return (
+                f"{unusable:,} of {probabilities_B.size:,} rows have a score of the {name} that is no probability "
+                "(not finite, or outside [0, 1])."
+            )
     return ""
 
 
-def _gate_rows(labels_B: Labels, given: dict[str, Floats], pooled: Evidence,
-               config: GateConfig, weights_B: Weights) -> tuple[Comparison, ...]:
+def _gate_rows(
+    labels_B: Labels, given: dict[str, Floats], pooled: Evidence, config: GateConfig, weights_B: Weights
+) -> tuple[Comparison, ...]:
     """The candidate on the gate rows alone, at one look; empty where they are too few to ask."""
     clicks = int(np.count_nonzero(labels_B))
     if min(clicks, labels_B.size - clicks) < config.min_class_rows:
@@ -161,13 +171,14 @@ def _gate_rows(labels_B: Labels, given: dict[str, Floats], pooled: Evidence,
     margins = config.auc_margin, entropy_margin(pooled.alone.rows, pooled.alone.positives, config.entropy_margin)
     checks = max(2 * len(references) - 1, 1)  # the base rate has one, not two
     confidence = 1.0 - (1.0 - config.confidence) / checks
-    return tuple(compare(candidate, reference, auc_margin=auc, logloss_margin=logloss, confidence=confidence)
-                 for reference in references
-                 for auc, logloss in [(0.0, 0.0) if reference.name == FLOOR else margins])
+    return tuple(
+        compare(candidate, reference, auc_margin=auc, logloss_margin=logloss, confidence=confidence)
+        for reference in references
+        for auc, logloss in [(0.0, 0.0) if reference.name == FLOOR else margins]
+    )
 
 
-def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], rows: int,
-             config: GateConfig) -> Verdict:
+def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], rows: int, config: GateConfig) -> Verdict:
     """The verdict, by the order in the module's docstring, and the evidence that the next hour begins with."""
     passed = test.state == "passed"
     qualified = passed or (pooled.qualified and not test.failed)
@@ -184,28 +195,42 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
         text = f"The challenger is worse on {gate_rows[0].rows:,} gate rows alone: {_figures(wrong)}."
     elif qualified and (gap := (pooled.before + pooled.alone).loss_gap).mean > ROUNDING:
         status, reason = Status.FAIL, "floor"
-        text = (f"The challenger's log loss is {gap.mean:.5f} worse than always answering the share of clicks, on "
-                f"{gap.weight:,.0f} rows of this test and the one before.")
+        text = (
+            f"The challenger's log loss is {gap.mean:.5f} worse than always answering the share of clicks, on "
+            f"{gap.weight:,.0f} rows of this test and the one before."
+        )
     elif qualified:
         status, reason = Status.PASS if "champion" in pooled.pairs else Status.BOOTSTRAP, "ok"
-        text = (f"No loss beyond the margins on {counted}: {', '.join(map(str, _checks(test.references)))}." if passed
-                else f"Qualified; the test that runs beside has {counted}: {_leanings(test)}.") + _beaten(test, status)
+        text = (
+            f"No loss beyond the margins on {counted}: {', '.join(map(str, _checks(test.references)))}."
+            if passed
+            else f"Qualified; the test that runs beside has {counted}: {_leanings(test)}."
+        ) + _beaten(test, status)
     elif test.state == "too-few":
         status, reason = Status.UNDECIDED, "too-few"
-        text = (f"{counted} are too few: the gate wants {config.min_rows:,} rows and {config.min_class_rows:,} of "
-                f"either label. So far: {_leanings(test)}. Decides {_when(hours)}.")
+        text = (
+            f"{counted} are too few: the gate wants {config.min_rows:,} rows and {config.min_class_rows:,} of "
+            f"either label. So far: {_leanings(test)}. Decides {_when(hours)}."
+        )
     else:
         status, reason = Status.UNDECIDED, "undecided"
-        found = ("show the challenger worse, not yet by how much: inside the margin or past it" if _shown_worse(test)
-                 else "cannot tell yet")
+        found = (
+            "show the challenger worse, not yet by how much: inside the margin or past it"
+            if _shown_worse(test)
+            else "cannot tell yet"
+        )
         text = f"{counted} {found}: {_leanings(test)}. Decides {_when(hours)}."
     return Verdict(status, reason, text, after, test.comparisons, gate_rows, test.rows_to_decide, hours)
 
 
 def _checks(comparisons: tuple[Comparison, ...]) -> list[Check]:
     """All that is checked: both metrics of the references, of the base rate the log loss alone."""
-    return [Check(item.reference, gap) for item in comparisons for gap in item.differences
-            if item.reference != FLOOR or gap.metric == "logloss"]
+    return [
+        Check(item.reference, gap)
+        for item in comparisons
+        for gap in item.differences
+        if item.reference != FLOOR or gap.metric == "logloss"
+    ]
 
 
 def _reason(check: Check) -> str:
@@ -238,23 +263,29 @@ def _leaning(check: Check) -> str:
     gap = check.difference
     worst = f"at worst {gap.loss_at_most:.5f} worse" if math.isfinite(gap.loss_at_most) else "no bound yet"
     if gap.loss_at_least > 0.0:
-        return (f"{check} is worse by {gap.loss:.5f} (at least {gap.loss_at_least:.5f}, {worst}, margin "
-                f"{gap.margin:.2g})")
+        return (
+            f"{check} is worse by {gap.loss:.5f} (at least {gap.loss_at_least:.5f}, {worst}, margin {gap.margin:.2g})"
+        )
     way = "better" if gap.loss < 0.0 else "worse"
     return f"{check} leans {way} by {abs(gap.loss):.5f} ({worst}, margin {gap.margin:.2g})"
 
 
 def _shown_worse(test: Test) -> bool:
     """Whether some loss is shown, though not that it is past the margin."""
-    return any(check.difference.loss_at_least > 0.0 and check.difference.standing is not Standing.PASS
-               for check in _checks(test.references))
+    return any(
+        check.difference.loss_at_least > 0.0 and check.difference.standing is not Standing.PASS
+        for check in _checks(test.references)
+    )
 
 
 def _figures(checks: Iterable[Check]) -> str:
     """What failed, in words and figures."""
-    return " and ".join(f"{check} {gap.challenger:.4f} to {gap.reference:.4f}, worse by {gap.loss:.5f} (at least "
-                        f"{gap.loss_at_least:.5f}, margin {gap.margin:.2g})"
-                        for check in checks for gap in [check.difference])
+    return " and ".join(
+        f"{check} {gap.challenger:.4f} to {gap.reference:.4f}, worse by {gap.loss:.5f} (at least "
+        f"{gap.loss_at_least:.5f}, margin {gap.margin:.2g})"
+        for check in checks
+        for gap in [check.difference]
+    )
 
 
 def _beaten(test: Test, status: Status) -> str:
@@ -262,8 +293,10 @@ def _beaten(test: Test, status: Status) -> str:
     if status is not Status.BOOTSTRAP:
         return ""
     auc, logloss = test.floor.differences
-    return (f" No champion yet; the base rate is beaten: AUC {auc.challenger:.4f} to {auc.reference:.4f}, log loss "
-            f"{logloss.challenger:.4f} to {logloss.reference:.4f}.")
+    return (
+        f" No champion yet; the base rate is beaten: AUC {auc.challenger:.4f} to {auc.reference:.4f}, log loss "
+        f"{logloss.challenger:.4f} to {logloss.reference:.4f}."
+    )
 
 
 def _when(hours: int | None) -> str:

@@ -71,7 +71,10 @@ def watched(
     evidence = so_far.with_stratum(labels_B, live_B, references, weights_B)
     failed = [check for check in test_of(evidence, config).failed if check.reference in references]
     worse_than = tuple(name for name in (BEFORE, ORIGINAL) if any(check.reference == name for check in failed))
-    gaps = ", ".join(f"{check.difference.metric} {check.difference.challenger:.4f} to {check.difference.reference:.4f} "
-                     f"of {check.reference}" for check in failed)
+    gaps = ", ".join(
+        f"{check.difference.metric} {check.difference.challenger:.4f} to {check.difference.reference:.4f} "
+        f"of {check.reference}"
+        for check in failed
+    )
     text = f"live version {version} is shown worse on the hours that it served: {gaps}" if failed else ""
     return Watch(version, evidence.as_dict(), worse_than, text)

@@ -55,12 +55,21 @@ class Backfills:
         with self._writing(lease) as session:
             before = _last(session)
             if before and _backfill(before).open:
-                raise LedgerError(f"{_backfill(before)} is open, {before.state.lower()}; go on with it (saec backfill "
-                                  "--resume) or give it up (saec backfill --cancel) first", reason="open-backfill")
+                raise LedgerError(
+                    f"{_backfill(before)} is open, {before.state.lower()}; go on with it (saec backfill "
+                    "--resume) or give it up (saec backfill --cancel) first",
+                    reason="open-backfill",
+                )
             values = {field.name: getattr(wanted, field.name) for field in fields(Backfill)}
-            row = BackfillRecord(**values | {
-                **{name: values[name].index for name in _HOURS},
-                "fence": lease.fence, "state": "RUNNING", "started_at": self._clock()})
+            row = BackfillRecord(
+                **values
+                | {
+                    **{name: values[name].index for name in _HOURS},
+                    "fence": lease.fence,
+                    "state": "RUNNING",
+                    "started_at": self._clock(),
+                }
+            )
             session.add(row)
             return _backfill(row)
 
@@ -106,8 +115,10 @@ class Backfills:
                     row.state, row.reason, row.message = stands.state, stands.reason, stands.message
                 elif row.reason == "not-promoted":
                     row.message = "The version passed and was swapped in; " + (
-                        "of a backfill only the newest is released." if backfill.promote else
-                        "its release was not asked for.")
+                        "of a backfill only the newest is released."
+                        if backfill.promote
+                        else "its release was not asked for."
+                    )
                 session.execute(delete(HourRecord).where(HourRecord.hour == row.hour))
                 session.add(HourRecord(**_values(row)))
                 session.delete(row)
@@ -115,8 +126,11 @@ class Backfills:
             if before != _left(session, last):
                 later = (HourRecord.hour > last.index) & HourRecord.checkpoint.is_not(None)
                 for stale in session.scalars(select(HourRecord).where(later, HourRecord.stale_because.is_(None))):
-                    stale.stale_because = f"hours {first} to {last} were done again after it" if first != last else (
-                        f"hour {first} was done again after it")
+                    stale.stale_because = (
+                        f"hours {first} to {last} were done again after it"
+                        if first != last
+                        else (f"hour {first} was done again after it")
+                    )
             return _backfill(backfill), [Hour(row.hour) for row in aside]
 
     def drop(self, lease: Lease) -> None:

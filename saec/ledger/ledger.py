@@ -39,6 +39,7 @@ from saec.ledger.tables import (
 
 HourTable = type[HourRecord]
 
+
 class Ledger:
     """The ledger behind an SQLAlchemy URL; tables are made when it is first opened.
 
@@ -155,9 +156,16 @@ class Ledger:
         with self._writing(lease) as session:
             own = session.get(self._table, hour.index)
             earlier = own or session.get(HourRecord, hour.index)
-            fresh = self._table(hour=hour.index, state="RUNNING", attempts=earlier.attempts + 1 if earlier else 1,
-                                stage="", fence=lease.fence, config_digest=config_digest, started_at=self._clock(),
-                                stale_because=earlier.stale_because if earlier else None)
+            fresh = self._table(
+                hour=hour.index,
+                state="RUNNING",
+                attempts=earlier.attempts + 1 if earlier else 1,
+                stage="",
+                fence=lease.fence,
+                config_digest=config_digest,
+                started_at=self._clock(),
+                stale_because=earlier.stale_because if earlier else None,
+            )
             if own:
                 session.delete(own)
                 session.flush()
@@ -171,8 +179,9 @@ class Ledger:
             if not cast("CursorResult[Any]", noted).rowcount:
                 self._required(session, hour)
 
-    def finish(self, lease: Lease, hour: Hour, outcome: str, reason: str | None = None,
-               **result: Unpack[Result]) -> HourRow:
+    def finish(
+        self, lease: Lease, hour: Hour, outcome: str, reason: str | None = None, **result: Unpack[Result]
+    ) -> HourRow:
         """End an attempt at an hour; it is no longer stale.
 
         Args:
@@ -255,10 +264,13 @@ class Ledger:
             last: The newest; as new as any when left out.
             records: Whether with their records, which take most of the time; else these are None.
         """
-        return self._rows(lambda table: [
-            *([table.hour >= first.index] if first is not None else []),
-            *([table.hour <= last.index] if last is not None else []),
-        ], records=records)
+        return self._rows(
+            lambda table: [
+                *([table.hour >= first.index] if first is not None else []),
+                *([table.hour <= last.index] if last is not None else []),
+            ],
+            records=records,
+        )
 
     def latest_trained(self, before: Hour) -> HourRow | None:
         """The newest hour earlier than `before` that left a checkpoint: the one to go on from."""
@@ -274,10 +286,14 @@ class Ledger:
         return self._rows(lambda _: [], newest=last)
 
     def _rows(
-        self, conditions: Callable[[HourTable], list[ColumnElement[bool]]], newest: int | None = None, *,
+        self,
+        conditions: Callable[[HourTable], list[ColumnElement[bool]]],
+        newest: int | None = None,
+        *,
         records: bool = True,
     ) -> list[HourRow]:
         """Hours of which all conditions hold, as this ledger sees them, oldest first; only the newest so many."""
+
         def matching(session: Session, table: HourTable) -> list[HourRecord]:
             query = select(table).where(*conditions(table)).order_by(table.hour.desc()).limit(newest)
             if self._table is not table:
@@ -289,7 +305,7 @@ class Ledger:
         with self._reading() as session:
             tables: list[HourTable] = [HourRecord] if self._table is HourRecord else [HourRecord, self._table]
             found = [row for table in tables for row in matching(session, table)]
-            rows = sorted(found, key=lambda row: row.hour)[-(newest or len(found)):]
+            rows = sorted(found, key=lambda row: row.hour)[-(newest or len(found)) :]
             return [hour_row(row, record=records) for row in rows]
 
     def _required(self, session: Session, hour: Hour) -> HourRecord:
@@ -331,5 +347,7 @@ def _check_lease(session: Session, lease: Lease) -> None:
     """Lock the lease's row and compare."""
     held = session.get_one(LeaseRecord, 1, with_for_update=True)
     if (held.fence, held.owner) != (lease.fence, lease.owner):
-        raise LeaseLost(f"{lease.owner} no longer holds lease {lease.fence}: the ledger is now held by "
-                        f"{held.owner or 'nobody'} (lease {held.fence}); this run was replaced, stop it")
+        raise LeaseLost(
+            f"{lease.owner} no longer holds lease {lease.fence}: the ledger is now held by "
+            f"{held.owner or 'nobody'} (lease {held.fence}); this run was replaced, stop it"
+        )

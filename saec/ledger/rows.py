@@ -34,8 +34,11 @@ class Lease:
 
     def in_use(self) -> LedgerError:
         """What another run is told that asks for it."""
-        return LedgerError(f"the ledger is in use by {self.owner} until {self.expires_at:%Y-%m-%dT%H:%M:%SZ}; wait for "
-                           "that run to end (saec status)", reason="busy")
+        return LedgerError(
+            f"the ledger is in use by {self.owner} until {self.expires_at:%Y-%m-%dT%H:%M:%SZ}; wait for "
+            "that run to end (saec status)",
+            reason="busy",
+        )
 
 
 @dataclass(frozen=True, slots=True)

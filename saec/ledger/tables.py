@@ -173,8 +173,11 @@ def open_engine(url: str) -> Engine:
     name = without_secrets(url)
     try:
         parsed = make_url(url)
-        engine = _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else create_engine(
-            parsed, pool_pre_ping=True)
+        engine = (
+            _sqlite_engine(parsed)
+            if parsed.get_backend_name() == "sqlite"
+            else create_engine(parsed, pool_pre_ping=True)
+        )
         try:
             _create_tables(engine)
         except (IntegrityError, ProgrammingError):  # another process was creating them at the same moment
@@ -182,8 +185,9 @@ def open_engine(url: str) -> Engine:
         if engine.dialect.name != "sqlite":
             event.listen(engine, "do_connect", _connect_again)
     except ImportError as error:
-        raise LedgerError(f"the driver of ledger {name} is not installed: {error.name}; "
-                          "install saec[postgres]") from None
+        raise LedgerError(
+            f"the driver of ledger {name} is not installed: {error.name}; install saec[postgres]"
+        ) from None
     except (SQLAlchemyError, OSError, ValueError) as error:
         cause = getattr(error, "orig", None) or (error if isinstance(error, OSError) else type(error).__name__)
         raise LedgerError(f"cannot open ledger {name}: {str(cause).splitlines()[0]}") from None
@@ -225,8 +229,9 @@ def _sqlite_engine(url: URL) -> Engine:
     path = Path(url.database) if url.database and url.database != ":memory:" else None
     if path and path.exists() and not all(os.access(place, os.W_OK) for place in (path, path.parent)):
         read_only = f"{path.absolute().as_uri()}?mode=ro&immutable=1"  # else SQLite makes files beside it, even to read
-        engine = create_engine("sqlite://", poolclass=NullPool,
-                               creator=lambda: sqlite3.connect(read_only, uri=True, isolation_level=None))
+        engine = create_engine(
+            "sqlite://", poolclass=NullPool, creator=lambda: sqlite3.connect(read_only, uri=True, isolation_level=None)
+        )
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if path:
@@ -252,9 +257,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _connect_again(
-    dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]
-) -> DBAPIConnection:
+def _connect_again(dialect: Dialect, _record: object, arguments: list[Any], options: dict[str, Any]) -> DBAPIConnection:
     """Wait for a database that was there before and restarts."""
     deadline = time.monotonic() + _RESTART_SECONDS
     while True:
@@ -295,6 +298,9 @@ def _version(connection: Connection) -> int | None:
     """
     found = connection.scalar(select(SchemaRecord.version))
     if found is not None and found > SCHEMA_VERSION:
-        raise LedgerError(f"the ledger's tables are of version {found}, this saec knows version {SCHEMA_VERSION}; "
-                          "use the saec that wrote them, or another ledger", reason="schema-version")
+        raise LedgerError(
+            f"the ledger's tables are of version {found}, this saec knows version {SCHEMA_VERSION}; "
+            "use the saec that wrote them, or another ledger",
+            reason="schema-version",
+        )
     return found

@@ -43,9 +43,15 @@ class Alarm:
 
 def alarms(outlook: Outlook, thresholds: AlarmsConfig) -> list[Alarm]:
     """The alarms that are set off now, in the order of ALARMS."""
-    return [*_lost(outlook), *_quiet(outlook, thresholds.quiet_minutes), *_failed(outlook),
-            *_held(outlook, thresholds.held_hours), *_old(outlook, thresholds.live_hours), *_worse(outlook),
-            *_disk(outlook, thresholds.disk_free_gb)]
+    return [
+        *_lost(outlook),
+        *_quiet(outlook, thresholds.quiet_minutes),
+        *_failed(outlook),
+        *_held(outlook, thresholds.held_hours),
+        *_old(outlook, thresholds.live_hours),
+        *_worse(outlook),
+        *_disk(outlook, thresholds.disk_free_gb),
+    ]
 
 
 def broken(fired: Iterable[Alarm]) -> list[Alarm]:
@@ -71,23 +77,32 @@ def _failed(outlook: Outlook) -> Iterator[Alarm]:
     """The newest hour broke; one that later hours have gone on from is history."""
     newest = outlook.rows[-1] if outlook.rows else None
     if newest and newest.state == "FAILED":
-        yield Alarm("failed", f"hour {newest.hour} is FAILED({newest.reason}): {newest.message}",
-                    f"run --hour {newest.hour}")
+        yield Alarm(
+            "failed", f"hour {newest.hour} is FAILED({newest.reason}): {newest.message}", f"run --hour {newest.hour}"
+        )
 
 
 def _held(outlook: Outlook, hours: int) -> Iterator[Alarm]:
     """Hours are done, and none is published."""
     streak = outlook.unpublished
     if len(streak) >= hours:
-        yield Alarm("held", f"{len(streak)} hours in a row published nothing, the newest is {streak[-1].ending}; "
-                            f"wanted fewer than {hours}", f"report --from {streak[0].hour}")
+        yield Alarm(
+            "held",
+            f"{len(streak)} hours in a row published nothing, the newest is {streak[-1].ending}; "
+            f"wanted fewer than {hours}",
+            f"report --from {streak[0].hour}",
+        )
 
 
 def _old(outlook: Outlook, hours: int) -> Iterator[Alarm]:
     """What is served was published long ago."""
     if outlook.live_seconds is not None and outlook.live_seconds > 3600 * hours:
-        yield Alarm("old", f"{outlook.live_version} has been live for {outlook.live_seconds / 3600:,.1f} hours, wanted "
-                           f"a newer one within {hours}", "report")
+        yield Alarm(
+            "old",
+            f"{outlook.live_version} has been live for {outlook.live_seconds / 3600:,.1f} hours, wanted "
+            f"a newer one within {hours}",
+            "report",
+        )
 
 
 def _worse(outlook: Outlook) -> Iterator[Alarm]:
@@ -102,5 +117,6 @@ def _worse(outlook: Outlook) -> Iterator[Alarm]:
 def _disk(outlook: Outlook, free_gb: float) -> Iterator[Alarm]:
     """An hour may soon find no room."""
     if outlook.disk_free < free_gb * GB:
-        yield Alarm("disk", f"{outlook.disk_free / GB:.2f} GB free where the workspace is, wanted {free_gb:g}",
-                    "tidy --keep 2")
+        yield Alarm(
+            "disk", f"{outlook.disk_free / GB:.2f} GB free where the workspace is, wanted {free_gb:g}", "tidy --keep 2"
+        )

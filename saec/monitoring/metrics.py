@@ -75,8 +75,13 @@ class _Collected:
         """Every family that has a sample."""
         from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
-        for name, described, samples in (*self._standing(), *self._served(), *self._compared(), *self._judged(),
-                                         *self._logged()):
+        for name, described, samples in (
+            *self._standing(),
+            *self._served(),
+            *self._compared(),
+            *self._judged(),
+            *self._logged(),
+        ):
             known = [(labels, value) for labels, value in samples if value is not None]
             if known:
                 family = GaugeMetricFamily(name, described, labels=list(known[0][0]))
@@ -91,27 +96,48 @@ class _Collected:
         firing = {alarm.name for alarm in alarms(seen, self._config.alarms)}
         live = {"version": seen.live_version or ""}
         yield "saec_build_info", "The saec that wrote this.", [({"version": __version__}, 1)]
-        yield ("saec_hours", "Hours of the ledger by how they ended.",
-               [({"outcome": outcome}, ended[outcome]) for outcome in OUTCOMES])
-        yield ("saec_last_hour_finished_timestamp_seconds", "When an hour last ended, however it did.",
-               _one(seen.finished.timestamp() if seen.finished else None))
-        yield "saec_newest_hour_timestamp_seconds", "First instant of the newest hour that was begun.", _one(
-            seen.rows[-1].hour.start.timestamp() if seen.rows else None)
+        yield (
+            "saec_hours",
+            "Hours of the ledger by how they ended.",
+            [({"outcome": outcome}, ended[outcome]) for outcome in OUTCOMES],
+        )
+        yield (
+            "saec_last_hour_finished_timestamp_seconds",
+            "When an hour last ended, however it did.",
+            _one(seen.finished.timestamp() if seen.finished else None),
+        )
+        yield (
+            "saec_newest_hour_timestamp_seconds",
+            "First instant of the newest hour that was begun.",
+            _one(seen.rows[-1].hour.start.timestamp() if seen.rows else None),
+        )
         yield "saec_live_version_info", "The live version.", [(live, 1 if seen.live_version else None)]
-        yield ("saec_live_version_published_timestamp_seconds", "When the live version became live.",
-               _one(seen.live_since.timestamp() if seen.live_since else None))
+        yield (
+            "saec_live_version_published_timestamp_seconds",
+            "When the live version became live.",
+            _one(seen.live_since.timestamp() if seen.live_since else None),
+        )
         yield "saec_live_version_age_seconds", "The same as an age, when this was written.", _one(seen.live_seconds)
-        yield ("saec_publishing_held", "1 while a person holds publishing.",
-               _one(float(seen.live.held) if seen.live else 0))
-        yield "saec_unpublished_hours", "Hours that ended since the last one that was published.", _one(
-            len(seen.unpublished))
+        yield (
+            "saec_publishing_held",
+            "1 while a person holds publishing.",
+            _one(float(seen.live.held) if seen.live else 0),
+        )
+        yield (
+            "saec_unpublished_hours",
+            "Hours that ended since the last one that was published.",
+            _one(len(seen.unpublished)),
+        )
         yield "saec_backlog_hours", "Hours that are due.", _one(len(seen.due))
         yield "saec_backlog_seconds", "How long they are likely to take.", _one(seen.backlog_seconds)
         yield "saec_stale_hours", "Hours whose result no longer stands.", _one(len(seen.stale))
         yield "saec_lease_held", "1 while a run is at work.", _one(float(seen.lease is not None))
         yield "saec_disk_free_bytes", "Free where the workspace is.", _one(seen.disk_free)
-        yield ("saec_alarm", "1 for each alarm that is set off by the settings' thresholds.",
-               [({"alarm": name}, float(name in firing)) for name in ALARMS])
+        yield (
+            "saec_alarm",
+            "1 for each alarm that is set off by the settings' thresholds.",
+            [({"alarm": name}, float(name in firing)) for name in ALARMS],
+        )
 
     def _served(self) -> Iterator[Family]:
         """The newest hour that knows how the models that met it did."""
@@ -121,22 +147,36 @@ class _Collected:
         known, of, dated = newest
         yield dated
         for metric, described in (("auc", "AUC"), ("logloss", "Log loss in nats a row")):
-            yield f"saec_served_{metric}", f"{described} on all rows before they were learnt, {of}.", [
-                ({"model": model}, known.get(f"{metric}_{key}")) for model, key in SERVED.items()]
+            yield (
+                f"saec_served_{metric}",
+                f"{described} on all rows before they were learnt, {of}.",
+                [({"model": model}, known.get(f"{metric}_{key}")) for model, key in SERVED.items()],
+            )
 
     def _compared(self) -> Iterator[Family]:
         """The served figures of the last hours, as paired differences."""
-        pairs = [(dict(zip(("model", "reference"), name.split("-"), strict=True)), paired)
-                 for name, paired in self._outlook.served.items()]
+        pairs = [
+            (dict(zip(("model", "reference"), name.split("-"), strict=True)), paired)
+            for name, paired in self._outlook.served.items()
+        ]
         over = f"the last {SERVED_HOURS} hours of the ledger"
-        yield "saec_served_window_rows", f"Rows of {over} that both models scored.", [
-            (labels, paired.rows) for labels, paired in pairs]
+        yield (
+            "saec_served_window_rows",
+            f"Rows of {over} that both models scored.",
+            [(labels, paired.rows) for labels, paired in pairs],
+        )
         for metric, described in (("auc", "AUC"), ("logloss", "Log loss")):
-            for part, said in (("difference", "pooled"), ("lower", "lower end of its 95% interval"),
-                               ("upper", "upper end of its 95% interval")):
+            for part, said in (
+                ("difference", "pooled"),
+                ("lower", "lower end of its 95% interval"),
+                ("upper", "upper end of its 95% interval"),
+            ):
                 name = f"saec_served_{metric}_difference" + ("" if part == "difference" else f"_{part}")
-                yield name, f"{described} of a model minus that of its reference over {over}, {said}.", [
-                    (labels, _finite(getattr(getattr(paired, metric), part))) for labels, paired in pairs]
+                yield (
+                    name,
+                    f"{described} of a model minus that of its reference over {over}, {said}.",
+                    [(labels, _finite(getattr(getattr(paired, metric), part))) for labels, paired in pairs],
+                )
 
     def _judged(self) -> Iterator[Family]:
         """The newest hour that came to the gate."""
@@ -146,21 +186,41 @@ class _Collected:
         known, of, dated = newest
         yield dated
         for metric, described in (("auc", "AUC"), ("logloss", "Log loss in nats a row")):
-            yield f"saec_{metric}", f"{described} on the gate rows {of}.", [
-                ({"model": model}, known.get(f"{metric}_{key}")) for model, key in JUDGED.items()]
+            yield (
+                f"saec_{metric}",
+                f"{described} on the gate rows {of}.",
+                [({"model": model}, known.get(f"{metric}_{key}")) for model, key in JUDGED.items()],
+            )
         for what, described in (("bytes", "Bytes of embeddings, keys counted,"), ("vectors", "Embedding vectors")):
-            yield f"saec_embedding_{what}", f"{described} {of}.", [
-                ({"model": model}, known.get(f"{what}_{JUDGED[model]}")) for model in ("original", "challenger")]
-        yield "saec_compression_ratio", f"Bytes of the original's embeddings to the challenger's, {of}.", _one(
-            known.get("ratio_total"))
-        yield ("saec_version_ratio", f"The same with both networks and every file of the version, {of}.",
-               _one(known.get("ratio_version")))
-        yield "saec_hour_rows", f"Rows trained on, judged on and set aside, {of}.", [
-            ({"part": part}, known.get(key)) for part, key in
-            (("train", "rows_train"), ("gate", "rows_gate"), ("quarantined", "quarantined_rows"))]
+            yield (
+                f"saec_embedding_{what}",
+                f"{described} {of}.",
+                [({"model": model}, known.get(f"{what}_{JUDGED[model]}")) for model in ("original", "challenger")],
+            )
+        yield (
+            "saec_compression_ratio",
+            f"Bytes of the original's embeddings to the challenger's, {of}.",
+            _one(known.get("ratio_total")),
+        )
+        yield (
+            "saec_version_ratio",
+            f"The same with both networks and every file of the version, {of}.",
+            _one(known.get("ratio_version")),
+        )
+        yield (
+            "saec_hour_rows",
+            f"Rows trained on, judged on and set aside, {of}.",
+            [
+                ({"part": part}, known.get(key))
+                for part, key in (("train", "rows_train"), ("gate", "rows_gate"), ("quarantined", "quarantined_rows"))
+            ],
+        )
         yield "saec_new_features", f"Features never seen before, {of}.", _one(known.get("new_features"))
-        yield "saec_step_seconds", f"Seconds by step, {of}.", [
-            ({"step": step}, seconds) for step, seconds in (known.get("seconds") or {}).items()]
+        yield (
+            "saec_step_seconds",
+            f"Seconds by step, {of}.",
+            [({"step": step}, seconds) for step, seconds in (known.get("seconds") or {}).items()],
+        )
 
     def _logged(self) -> Iterator[Family]:
         """The newest hour that has a request log."""
@@ -171,8 +231,11 @@ class _Collected:
         yield dated
         for name, key, described in LOGGED:
             yield f"saec_logged_{name}", f"{described}, {of}.", _one(known.get(f"served_{key}"))
-        yield "saec_logged_lines", f"Lines of the request log that count for nothing, {of}.", [
-            ({"problem": key}, (known.get("served_log") or {}).get(key)) for key in ("unreadable", "torn")]
+        yield (
+            "saec_logged_lines",
+            f"Lines of the request log that count for nothing, {of}.",
+            [({"problem": key}, (known.get("served_log") or {}).get(key)) for key in ("unreadable", "torn")],
+        )
 
     def _newest(self, name: str, which: str, *keys: str) -> tuple[dict[str, Any], str, Family] | None:
         """The newest hour that knows one of some figures: its record, how its figures are described, and its date.
@@ -182,8 +245,14 @@ class _Collected:
             which: what such an hour is, for people.
             keys: the figures.
         """
-        row = next((row for row in reversed(self._outlook.rows)
-                    if row.record and any(row.record.get(key) is not None for key in keys)), None)
+        row = next(
+            (
+                row
+                for row in reversed(self._outlook.rows)
+                if row.record and any(row.record.get(key) is not None for key in keys)
+            ),
+            None,
+        )
         if row is None:
             return None
         date = f"saec_{name}_hour_timestamp_seconds"

@@ -83,8 +83,9 @@ class Outlook:
     @cached_property
     def served(self) -> dict[str, Paired]:
         """How the models that met the last 24 hours did beside each other, by pair (`saec.gate.paired.NAMES`)."""
-        return over_hours([row.record for row in self.rows
-                           if row.record and row.hour > self.rows[-1].hour - SERVED_HOURS])
+        return over_hours(
+            [row.record for row in self.rows if row.record and row.hour > self.rows[-1].hour - SERVED_HOURS]
+        )
 
     @property
     def has_published(self) -> bool:

@@ -31,13 +31,31 @@ LABEL_GAP = 0.125
 TICK_HOURS = (1, 2, 3, 6, 12, 24, 48, 96, 168, 336, 672)
 
 _SETTINGS = {
-    "font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False,
-    "svg.fonttype": "none", "svg.hashsalt": "saec",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False, "axes.edgecolor": LIGHT["muted"],
-    "axes.labelcolor": LIGHT["muted"], "axes.titlesize": 9, "axes.titlecolor": LIGHT["ink"], "axes.axisbelow": True,
-    "axes.grid": True, "axes.grid.axis": "y", "grid.color": LIGHT["grid"], "grid.linewidth": 0.8,
-    "xtick.color": LIGHT["muted"], "ytick.color": LIGHT["muted"], "ytick.major.size": 0, "text.color": LIGHT["ink"],
-    "lines.linewidth": 1.6, "axes.formatter.useoffset": False, "lines.solid_capstyle": "round", "hatch.linewidth": 0.5,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "saec",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.edgecolor": LIGHT["muted"],
+    "axes.labelcolor": LIGHT["muted"],
+    "axes.titlesize": 9,
+    "axes.titlecolor": LIGHT["ink"],
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": LIGHT["grid"],
+    "grid.linewidth": 0.8,
+    "xtick.color": LIGHT["muted"],
+    "ytick.color": LIGHT["muted"],
+    "ytick.major.size": 0,
+    "text.color": LIGHT["ink"],
+    "lines.linewidth": 1.6,
+    "axes.formatter.useoffset": False,
+    "lines.solid_capstyle": "round",
+    "hatch.linewidth": 0.5,
 }
 
 
@@ -96,8 +114,17 @@ def mark_unpublished(axes: Axes, records: Sequence[Record]) -> None:
     """Mark at the panel's foot every hour that published nothing."""
     for outcome, marker in OUTCOME_MARKS.items():
         hours = [hour_of(record).index for record in records if record.get("outcome") == outcome]
-        axes.plot(hours, [0.03] * len(hours), linestyle="none", marker=marker, markersize=4.2, markeredgewidth=0,
-                  color=LIGHT[outcome_role(outcome)], transform=axes.get_xaxis_transform(), clip_on=False)
+        axes.plot(
+            hours,
+            [0.03] * len(hours),
+            linestyle="none",
+            marker=marker,
+            markersize=4.2,
+            markeredgewidth=0,
+            color=LIGHT[outcome_role(outcome)],
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
@@ -108,8 +135,16 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
     to_share = axes.transData + axes.transAxes.inverted()
     wanted = [float(to_share.transform((0, label.value))[1]) for label in ranked]
     for label, height in zip(ranked, spread(wanted, LABEL_GAP), strict=True):
-        axes.plot([1.025], [height], marker="s", markersize=4.5, markeredgewidth=0, color=label.colour,
-                  transform=axes.transAxes, clip_on=False)
+        axes.plot(
+            [1.025],
+            [height],
+            marker="s",
+            markersize=4.5,
+            markeredgewidth=0,
+            color=label.colour,
+            transform=axes.transAxes,
+            clip_on=False,
+        )
         axes.text(1.05, height, label.text, transform=axes.transAxes, va="center_baseline", fontsize=8.8)
 
 
@@ -146,8 +181,7 @@ def svg(figure: Figure, name: str) -> str:
     """
     mpl.rcParams["svg.hashsalt"] = f"saec {name}"
     file = io.StringIO()
-    figure.savefig(file, format="svg", transparent=True,
-                   metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = file.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text)

@@ -52,8 +52,11 @@ def reduction_figure(records: Sequence[Record], hours: int = 24) -> Figure:
     """Figure 2: how many times fewer vectors and bytes, over the last hours."""
     figure, axes = panel(f"Reduction, last {hours} hours (times fewer)")
     recent = last_hours(records, hours)
-    lines = (Line("ratio_vectors", "vectors", "compressed"), Line("ratio_total", "bytes", "original"),
-             Line("ratio_version", "all files", "champion"))
+    lines = (
+        Line("ratio_vectors", "vectors", "compressed"),
+        Line("ratio_total", "bytes", "original"),
+        Line("ratio_version", "all files", "champion"),
+    )
     if draw_lines(axes, recent, lines):
         axes.set_yscale("log")
         ratios = [ratio for line in lines for ratio in series(recent, line.key)[1] if ratio > 0]
@@ -110,8 +113,10 @@ def draw_lines(axes: Axes, records: Sequence[Record], lines: Sequence[Line]) -> 
 
 def gate_lines(metric: str) -> tuple[Line, ...]:
     """The lines of a metric on the gate rows; the model names its colour."""
-    return tuple(Line(f"{metric}_{model}", name, model) for model, name in
-                 (("original", "original"), ("champion", "champion"), ("compressed", "candidate")))
+    return tuple(
+        Line(f"{metric}_{model}", name, model)
+        for model, name in (("original", "original"), ("champion", "champion"), ("compressed", "candidate"))
+    )
 
 
 def draw_metric(axes: Axes, records: Sequence[Record], lines: Sequence[Line]) -> None:

@@ -65,24 +65,37 @@ def pair_rows(over: Mapping[str, Mapping[str, Paired]]) -> list[list[str]]:
         over: pairs by the name of their window, `last 24 hours` and the like.
     """
     return [
-        [window, text.count(paired.rows), name.replace("-", f" {text.MINUS} "),
-         *(cell for gap in (paired.auc, paired.logloss) for cell in (text.signed(gap.difference), interval_text(gap)))]
-        for window, pairs in over.items() for name in NAMES if (paired := pairs.get(name)) is not None
+        [
+            window,
+            text.count(paired.rows),
+            name.replace("-", f" {text.MINUS} "),
+            *(
+                cell
+                for gap in (paired.auc, paired.logloss)
+                for cell in (text.signed(gap.difference), interval_text(gap))
+            ),
+        ]
+        for window, pairs in over.items()
+        for name in NAMES
+        if (paired := pairs.get(name)) is not None
     ]
 
 
 def level_rows(record: Record) -> list[list[str]]:
     """A row a model: AUC and log loss on all rows of an hour; none where the hour does not know them."""
-    rows = [[TOLD[model], *(text.decimal(record.get(f"{metric}_{key}")) for metric in METRICS)]
-            for model, key in MODELS.items()]
+    rows = [
+        [TOLD[model], *(text.decimal(record.get(f"{metric}_{key}")) for metric in METRICS)]
+        for model, key in MODELS.items()
+    ]
     return [row for row in rows if row[1:] != [text.DASH] * len(METRICS)]
 
 
 def newest_headline(records: Sequence[Record]) -> Record | None:
     """The newest hour that knows how the models that met it did."""
     keys = [f"auc_{key}" for key in MODELS.values()]
-    return next((record for record in reversed(ordered(records))
-                 if any(number(record, key) is not None for key in keys)), None)
+    return next(
+        (record for record in reversed(ordered(records)) if any(number(record, key) is not None for key in keys)), None
+    )
 
 
 def stand_in_text(record: Record) -> str:

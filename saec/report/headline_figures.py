@@ -84,23 +84,30 @@ def _gap_figure(records: Sequence[Record], metric: str, title: str) -> Figure:
 
 def _draw_gap(axes: Axes, records: Sequence[Record], name: str, metric: str, colour: str) -> float | None:
     """A pair's pooled difference and its band; returns the newest, None where no hour knows the pair."""
-    found = [(hour_of(record).index, getattr(paired, metric)) for record, paired in trailing(records, name, WINDOW)
-             if paired is not None]
+    found = [
+        (hour_of(record).index, getattr(paired, metric))
+        for record, paired in trailing(records, name, WINDOW)
+        if paired is not None
+    ]
     known = [(index, gap) for index, gap in found if np.isfinite(gap.difference)]
     known = known[min(SETTLING, len(known) - 1) :] if known else []
     if not known:
         return None
     hours, gaps = zip(*known, strict=True)
-    axes.fill_between(hours, [gap.lower for gap in gaps], [gap.upper for gap in gaps], color=colour, alpha=0.18,
-                      linewidth=0)
+    axes.fill_between(
+        hours, [gap.lower for gap in gaps], [gap.upper for gap in gaps], color=colour, alpha=0.18, linewidth=0
+    )
     axes.plot(hours, [gap.difference for gap in gaps], "-" if len(hours) > 1 else "o", color=colour, markersize=4.0)
     return float(gaps[-1].difference)
 
 
 def _draw_hours(axes: Axes, records: Sequence[Record], metric: str) -> None:
     """The difference of live and original in each hour alone, where it fits: one far off must not stretch the panel."""
-    alone = [(hour_of(record).index, getattr(paired, metric).difference) for record in ordered(records)
-             if (pair := pair_of(record, "live-original")) is not None and (paired := pooled([pair])) is not None]
+    alone = [
+        (hour_of(record).index, getattr(paired, metric).difference)
+        for record in ordered(records)
+        if (pair := pair_of(record, "live-original")) is not None and (paired := pooled([pair])) is not None
+    ]
     low, high = axes.get_ylim()
     if alone:
         hours, values = zip(*alone, strict=True)

@@ -47,8 +47,11 @@ from saec.report.worth import HEAD as WORTH_HEAD
 from saec.report.worth import field_worth, worth_rows
 
 CONTEXT_HOURS = 48
-CLICKS = {"contradicting": "ids with rows of both labels", "clicks_joined": "clicks that came in a later hour",
-          "clicks_of_earlier": "rows of clicks on earlier hours"}
+CLICKS = {
+    "contradicting": "ids with rows of both labels",
+    "clicks_joined": "clicks that came in a later hour",
+    "clicks_of_earlier": "rows of clicks on earlier hours",
+}
 """What is said of rows of clicks, where there are any: how the records call it, and how people do."""
 HOUR_DOTS = 130
 """Dots per inch of an hour's figure: as wide as half a page of the UI, and shrunk by a third on a telephone."""
@@ -72,12 +75,28 @@ def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
 
 def models_table(record: Record) -> list[dict[str, str]]:
     """The models of an hour on all its rows and on the gate rows, as rows of a table; none for an hour without any."""
-    rows = [{"scored on": "all rows", "model": name, "AUC": auc, "log loss": logloss, "bytes": text.DASH,
-             "vectors": text.DASH} for name, auc, logloss in level_rows(record)]
+    rows = [
+        {
+            "scored on": "all rows",
+            "model": name,
+            "AUC": auc,
+            "log loss": logloss,
+            "bytes": text.DASH,
+            "vectors": text.DASH,
+        }
+        for name, auc, logloss in level_rows(record)
+    ]
     for model, name, auc, logloss in _gate_levels(record):
-        rows.append({"scored on": "gate rows", "model": name, "AUC": auc, "log loss": logloss,
-                     "bytes": text.size(record.get(f"bytes_{model}")),
-                     "vectors": text.count(record.get(f"vectors_{model}"))})
+        rows.append(
+            {
+                "scored on": "gate rows",
+                "model": name,
+                "AUC": auc,
+                "log loss": logloss,
+                "bytes": text.size(record.get(f"bytes_{model}")),
+                "vectors": text.count(record.get(f"vectors_{model}")),
+            }
+        )
     return rows
 
 
@@ -136,8 +155,10 @@ def _served(record: Record) -> str:
 
 def _gate_levels(record: Record) -> list[tuple[str, str, str, str]]:
     """Model, its name, AUC and log loss on the gate rows; those that the hour knows."""
-    rows = [(model, name, text.decimal(record.get(f"auc_{model}")), text.decimal(record.get(f"logloss_{model}")))
-            for model, name in GATE_MODELS.items()]
+    rows = [
+        (model, name, text.decimal(record.get(f"auc_{model}")), text.decimal(record.get(f"logloss_{model}")))
+        for model, name in GATE_MODELS.items()
+    ]
     return [row for row in rows if row[2:] != (text.DASH, text.DASH)]
 
 
@@ -162,23 +183,46 @@ def _verdict(record: Record) -> str:
 
 def _facts(record: Record) -> str:
     """Rows, features, vectors and bytes."""
-    return markdown_table(["what", "figure"], _known([
-        ["rows (train / gate)", (f"{text.count(record.get('rows'))} ({text.count(record.get('rows_train'))} / "
-                                f"{text.count(record.get('rows_gate'))})")],
-        ["clicks", text.count(record.get("clicks"))],
-        ["rows quarantined / duplicates", (f"{text.count(record.get('quarantined_rows'))} / "
-                                          f"{text.count(record.get('duplicates'))}")],
-        *([["stand for rows / clicks of the full traffic", " / ".join(map(text.count, record["stand_for"]))]]
-          if record.get("stand_for") else []),
-        *([said, text.count(record[name])] for name, said in CLICKS.items() if record.get(name)),
-        ["new features / admitted", f"{text.count(record.get('new_features'))} / {text.count(record.get('features'))}"],
-        ["vectors", f"{text.vectors(record)} ({text.times(record.get('ratio_vectors'))})"],
-        ["bytes, keys counted", f"{text.stored(record)} ({text.times(record.get('ratio_total'))})"],
-        ["embedding bytes, no keys", text.times(record.get("ratio_embedding"))],
-        ["all files, network included", text.times(record.get("ratio_version"))],
-        ["calibration / normalised entropy", (f"{text.decimal(record.get('calibration_compressed'), 3)} / "
-                                             f"{text.decimal(record.get('normalised_entropy_compressed'))}")],
-    ]))
+    return markdown_table(
+        ["what", "figure"],
+        _known(
+            [
+                [
+                    "rows (train / gate)",
+                    (
+                        f"{text.count(record.get('rows'))} ({text.count(record.get('rows_train'))} / "
+                        f"{text.count(record.get('rows_gate'))})"
+                    ),
+                ],
+                ["clicks", text.count(record.get("clicks"))],
+                [
+                    "rows quarantined / duplicates",
+                    (f"{text.count(record.get('quarantined_rows'))} / {text.count(record.get('duplicates'))}"),
+                ],
+                *(
+                    [["stand for rows / clicks of the full traffic", " / ".join(map(text.count, record["stand_for"]))]]
+                    if record.get("stand_for")
+                    else []
+                ),
+                *([said, text.count(record[name])] for name, said in CLICKS.items() if record.get(name)),
+                [
+                    "new features / admitted",
+                    f"{text.count(record.get('new_features'))} / {text.count(record.get('features'))}",
+                ],
+                ["vectors", f"{text.vectors(record)} ({text.times(record.get('ratio_vectors'))})"],
+                ["bytes, keys counted", f"{text.stored(record)} ({text.times(record.get('ratio_total'))})"],
+                ["embedding bytes, no keys", text.times(record.get("ratio_embedding"))],
+                ["all files, network included", text.times(record.get("ratio_version"))],
+                [
+                    "calibration / normalised entropy",
+                    (
+                        f"{text.decimal(record.get('calibration_compressed'), 3)} / "
+                        f"{text.decimal(record.get('normalised_entropy_compressed'))}"
+                    ),
+                ],
+            ]
+        ),
+    )
 
 
 def _logged(record: Record) -> str:

@@ -30,9 +30,11 @@ def logged_text(record: Record) -> str:
     covered = f"{text.count(record['served_rows'])} rows ({text.percent(record.get('served_coverage'))})"
     if not record["served_rows"]:
         return covered
-    return (f"{covered}, AUC {text.decimal(record.get('served_auc'))}, log loss "
-            f"{text.decimal(record.get('served_logloss'))}, calibration "
-            f"{text.decimal(record.get('served_calibration'), 3)}, ECE {text.decimal(record.get('served_ece'))}")
+    return (
+        f"{covered}, AUC {text.decimal(record.get('served_auc'))}, log loss "
+        f"{text.decimal(record.get('served_logloss'))}, calibration "
+        f"{text.decimal(record.get('served_calibration'), 3)}, ECE {text.decimal(record.get('served_ece'))}"
+    )
 
 
 def log_text(record: Record) -> str:
@@ -50,8 +52,14 @@ def version_rows(record: Record) -> list[list[str]]:
     versions = record.get("served_versions")
     found = versions if isinstance(versions, Mapping) else {}
     return [
-        [text.plain(name), text.count(known.get("rows")), text.decimal(known.get("auc")),
-         text.decimal(known.get("logloss")), text.percent(known.get("mean_score")),
-         text.percent(known.get("click_rate")), text.decimal(known.get("calibration"), 3)]
+        [
+            text.plain(name),
+            text.count(known.get("rows")),
+            text.decimal(known.get("auc")),
+            text.decimal(known.get("logloss")),
+            text.percent(known.get("mean_score")),
+            text.percent(known.get("click_rate")),
+            text.decimal(known.get("calibration"), 3),
+        ]
         for name, known in found.items()
     ]

@@ -35,9 +35,12 @@ def reliability_figure(records: Sequence[Record]) -> Figure:
     """Click rate against mean score, a dot a tenth of the newest hour's logged rows; on the line is calibrated."""
     figure, axes = panel("Click rate (up) by mean score (across)")
     record = newest_logged(records) or {}
-    bins = [(score, rate) for item in record.get("served_bins") or ()
-            if (score := finite(item.get("mean_score"))) is not None
-            and (rate := finite(item.get("click_rate"))) is not None]
+    bins = [
+        (score, rate)
+        for item in record.get("served_bins") or ()
+        if (score := finite(item.get("mean_score"))) is not None
+        and (rate := finite(item.get("click_rate"))) is not None
+    ]
     if not bins:
         blank(axes, NO_DATA)
         return figure
@@ -48,8 +51,11 @@ def reliability_figure(records: Sequence[Record]) -> Figure:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    said = (f"calibration {text.decimal(record.get('served_calibration'), 3)}",
-            f"ECE {text.decimal(record.get('served_ece'))}", f"{text.count(record.get('served_rows'))} rows")
+    said = (
+        f"calibration {text.decimal(record.get('served_calibration'), 3)}",
+        f"ECE {text.decimal(record.get('served_ece'))}",
+        f"{text.count(record.get('served_rows'))} rows",
+    )
     for place, line in enumerate(said):
         axes.text(1.05, 0.92 - 0.13 * place, line, transform=axes.transAxes, fontsize=8.8)
     return figure

@@ -81,6 +81,10 @@ def _hour(record: Record, page_of: Callable[[Hour], str]) -> list[str]:
     hour = hour_of(record)
     reason = f" {escape(record['reason'])}" if record.get("reason") else ""
     metrics = ("auc_served", "auc_original_served", "logloss_served", "logloss_original_served")
-    return [f"[{hour}]({page_of(hour)})", f"{escape(record['outcome'])}{reason}",
-            *(text.decimal(record.get(key)) for key in metrics),
-            text.times(record.get("ratio_total")), text.duration(total_seconds(record))]
+    return [
+        f"[{hour}]({page_of(hour)})",
+        f"{escape(record['outcome'])}{reason}",
+        *(text.decimal(record.get(key)) for key in metrics),
+        text.times(record.get("ratio_total")),
+        text.duration(total_seconds(record)),
+    ]

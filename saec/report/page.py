@@ -54,32 +54,74 @@ OPEN_HOURS = 48
 GATE_MODELS = {"compressed": "candidate", "champion": "champion", "original": "original"}
 """The models on the gate rows: how the records call them, and how people do."""
 _METRICS = (("AUC", "auc"), ("Log loss", "logloss"))
-_ROW_KINDS = (("train", "rows_train"), ("gate", "rows_gate"), ("quarantined", "quarantined_rows"),
-              ("duplicate", "duplicates"), ("of both labels", "contradicting"), ("clicks", "clicks"))
+_ROW_KINDS = (
+    ("train", "rows_train"),
+    ("gate", "rows_gate"),
+    ("quarantined", "quarantined_rows"),
+    ("duplicate", "duplicates"),
+    ("of both labels", "contradicting"),
+    ("clicks", "clicks"),
+)
 _FIGURES = (
-    (headline_figures.auc_figure, "Figure 1a", "AUC of what was served",
-     "All rows of each hour, before they are learnt: what was live, the version of the hour before, the original."),
-    (headline_figures.logloss_figure, "Figure 1b", "Log loss of what was served",
-     "The same hours, rows and models, in nats a row."),
-    (headline_figures.auc_gap_figure, "Figure 2a", "AUC beside the original's",
-     "Lines: paired, the 24 hours up to each pooled; bands: 95%. Dots: single hours of live, where they fit."),
-    (headline_figures.logloss_gap_figure, "Figure 2b", "Log loss beside the original's",
-     "As figure 2a. Above the line costs."),
-    (figures.reduction_figure, "Figure 3", "Reduction over the last 24 hours",
-     "Vectors: rows for one codeword. Bytes: rows and keys for all that replaces them. All files: with the networks."),
+    (
+        headline_figures.auc_figure,
+        "Figure 1a",
+        "AUC of what was served",
+        "All rows of each hour, before they are learnt: what was live, the version of the hour before, the original.",
+    ),
+    (
+        headline_figures.logloss_figure,
+        "Figure 1b",
+        "Log loss of what was served",
+        "The same hours, rows and models, in nats a row.",
+    ),
+    (
+        headline_figures.auc_gap_figure,
+        "Figure 2a",
+        "AUC beside the original's",
+        "Lines: paired, the 24 hours up to each pooled; bands: 95%. Dots: single hours of live, where they fit.",
+    ),
+    (
+        headline_figures.logloss_gap_figure,
+        "Figure 2b",
+        "Log loss beside the original's",
+        "As figure 2a. Above the line costs.",
+    ),
+    (
+        figures.reduction_figure,
+        "Figure 3",
+        "Reduction over the last 24 hours",
+        "Vectors: rows for one codeword. Bytes: rows and keys for what replaces them. All files: with the networks.",
+    ),
     (figures.sizes_figure, "Figure 4", "What a version is made of", "Files on disk; beside it the newest hour's."),
     (figures.seconds_figure, "Figure 5", "Where the time goes", "Beside it the newest hour's seconds."),
-    (figures.gate_auc_figure, "Figure 6a", "The gate: AUC",
-     "On the hour's last minutes: candidate, original and champion (what was live), none of which learnt them."),
+    (
+        figures.gate_auc_figure,
+        "Figure 6a",
+        "The gate: AUC",
+        "On the hour's last minutes: candidate, original and champion (what was live), none of which learnt them.",
+    ),
     (figures.gate_logloss_figure, "Figure 6b", "The gate: log loss", "The rows of figure 6a."),
 )
-_LIFE = (figures.life_figure, "Figure 7", "How codebooks live",
-         "Codes that changed within the hour; error and drift of clusters, means over fields.")
+_LIFE = (
+    figures.life_figure,
+    "Figure 7",
+    "How codebooks live",
+    "Codes that changed within the hour; error and drift of clusters, means over fields.",
+)
 _LOGGED = (
-    (reliability_figure, "Figure 8", "Whether scores mean what they say",
-     "A dot a tenth of the logged rows, by score; above the line more was clicked than promised."),
-    (logged_auc_figure, "Figure 9", "AUC by the request log",
-     "Logged scores against labels; beside them what was live, had it answered every row of the hour at once."),
+    (
+        reliability_figure,
+        "Figure 8",
+        "Whether scores mean what they say",
+        "A dot a tenth of the logged rows, by score; above the line more was clicked than promised.",
+    ),
+    (
+        logged_auc_figure,
+        "Figure 9",
+        "AUC by the request log",
+        "Logged scores against labels; beside them what was live, had it answered every row of the hour at once.",
+    ),
 )
 
 
@@ -94,22 +136,42 @@ def render_report(records: Iterable[Record], title: str, live: str | None = None
     in_order = ordered(records)
     summary = summarise(in_order)
     rows = [_row(record) for record in reversed(in_order)]
-    return _environment().get_template("page.html.j2").render(
-        title=text.plain(title), span=_span(summary), tiles=_tiles(summary, live), days=_days(rows),
-        figures=[_figure(*drawn, in_order) for drawn in _FIGURES] if in_order else [],
-        pair_head=PAIR_HEAD, pairs=pair_rows(windows(summary)), stood_in=_stood_in(summary),
-        slice_head=SLICE_HEAD, slices=slice_rows(summary["slices"]), worse=worse_text(summary["slices"]),
-        codebooks=_codebooks(in_order), worth_head=WORTH_HEAD, worth=worth_rows(summary["worth"]),
-        logged=_logged(in_order),
-        row_groups=[rows[:OPEN_HOURS], rows[OPEN_HOURS:]], gate_models=list(GATE_MODELS.values()),
-        light=LIGHT, dark=DARK,
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=text.plain(title),
+            span=_span(summary),
+            tiles=_tiles(summary, live),
+            days=_days(rows),
+            figures=[_figure(*drawn, in_order) for drawn in _FIGURES] if in_order else [],
+            pair_head=PAIR_HEAD,
+            pairs=pair_rows(windows(summary)),
+            stood_in=_stood_in(summary),
+            slice_head=SLICE_HEAD,
+            slices=slice_rows(summary["slices"]),
+            worse=worse_text(summary["slices"]),
+            codebooks=_codebooks(in_order),
+            worth_head=WORTH_HEAD,
+            worth=worth_rows(summary["worth"]),
+            logged=_logged(in_order),
+            row_groups=[rows[:OPEN_HOURS], rows[OPEN_HOURS:]],
+            gate_models=list(GATE_MODELS.values()),
+            light=LIGHT,
+            dark=DARK,
+        )
     )
 
 
 def _environment() -> Environment:
     """Templates that escape everything but our own figures, and stop at a misspelt name."""
-    return Environment(loader=PackageLoader("saec.report", "."), autoescape=True, undefined=StrictUndefined,
-                       trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=PackageLoader("saec.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _figure(
@@ -132,8 +194,14 @@ def _logged(records: Sequence[Record]) -> dict[str, Any]:
     newest = newest_logged(records)
     if newest is None:
         return {}
-    return {"hour": str(hour_of(newest)), "said": logged_text(newest), "read": log_text(newest), "head": LOGGED_HEAD,
-            "rows": version_rows(newest), "figures": [_figure(*drawn, records) for drawn in _LOGGED]}
+    return {
+        "hour": str(hour_of(newest)),
+        "said": logged_text(newest),
+        "read": log_text(newest),
+        "head": LOGGED_HEAD,
+        "rows": version_rows(newest),
+        "figures": [_figure(*drawn, records) for drawn in _LOGGED],
+    }
 
 
 def _stood_in(summary: dict[str, Any]) -> str:
@@ -163,10 +231,14 @@ def _tiles(summary: dict[str, Any], live: str | None) -> list[dict[str, str]]:
         *(_served_tile(name, getattr(pair, key) if pair else None) for name, key in _METRICS),
         _tile("Hours published", f"{outcomes['PUBLISHED']} of {summary['hours']}", _others(outcomes)),
         _tile("Fewer vectors", text.times(medians["ratio_vectors"]), f"median; now {text.vectors(latest)}"),
-        _tile("Fewer bytes, keys counted", text.times(medians["ratio_total"]),
-              f"median{whole}; now {text.stored(latest)}"),
-        _tile("Time to do an hour", text.duration(medians["seconds"]),
-              f"median; {text.count(totals['rows'])} rows, {text.count(totals['new_features'])} new features in all"),
+        _tile(
+            "Fewer bytes, keys counted", text.times(medians["ratio_total"]), f"median{whole}; now {text.stored(latest)}"
+        ),
+        _tile(
+            "Time to do an hour",
+            text.duration(medians["seconds"]),
+            f"median; {text.count(totals['rows'])} rows, {text.count(totals['new_features'])} new features in all",
+        ),
         _tile("Live version", text.plain(live or summary["version"] or text.DASH), _freshness(summary, live), "long"),
     ]
 
@@ -176,8 +248,11 @@ def _served_tile(name: str, gap: Gap | None) -> dict[str, str]:
     label = f"{name} served, live {text.MINUS} original"
     if gap is None:
         return _tile(label, text.DASH, "not known")
-    return _tile(label, text.signed(gap.difference), f"95%: {interval_text(gap)}; {text.decimal(gap.first)} against "
-                                                    f"{text.decimal(gap.second)}")
+    return _tile(
+        label,
+        text.signed(gap.difference),
+        f"95%: {interval_text(gap)}; {text.decimal(gap.first)} against {text.decimal(gap.second)}",
+    )
 
 
 def _tile(label: str, value: str, note: str, kind: str = "") -> dict[str, str]:
@@ -214,14 +289,29 @@ def _row(record: Record) -> dict[str, Any]:
     outcome, reason = text.plain(record.get("outcome") or "PENDING"), text.plain(record.get("reason") or "")
     hour, why = hour_of(record), text.plain(explanation(record))
     return {
-        "hour": str(hour), "day": f"{hour.start:%Y-%m-%d}", "clock": f"{hour.start:%H}h", "outcome": outcome,
-        "role": outcome_role(outcome), "reason": reason, "why": why, "verdict": text.plain(verdict_status(record)),
+        "hour": str(hour),
+        "day": f"{hour.start:%Y-%m-%d}",
+        "clock": f"{hour.start:%H}h",
+        "outcome": outcome,
+        "role": outcome_role(outcome),
+        "reason": reason,
+        "why": why,
+        "verdict": text.plain(verdict_status(record)),
         "tip": " · ".join(part for part in (str(hour), outcome, reason, why) if part),
-        "metrics": [{"name": name, "model": model, "value": text.decimal(record.get(f"{metric}_{key}"))}
-                    for name, metric in _METRICS for model, key in MODELS.items()],
-        "gate": [(name, *(text.decimal(record.get(f"{metric}_{model}")) for model in GATE_MODELS))
-                 for name, metric in _METRICS] if record.get("auc_compressed") is not None else [],
-        "facts": _facts(record), "comparisons": _comparisons(record), "details": _details(record),
+        "metrics": [
+            {"name": name, "model": model, "value": text.decimal(record.get(f"{metric}_{key}"))}
+            for name, metric in _METRICS
+            for model, key in MODELS.items()
+        ],
+        "gate": [
+            (name, *(text.decimal(record.get(f"{metric}_{model}")) for model in GATE_MODELS))
+            for name, metric in _METRICS
+        ]
+        if record.get("auc_compressed") is not None
+        else [],
+        "facts": _facts(record),
+        "comparisons": _comparisons(record),
+        "details": _details(record),
     }
 
 
@@ -241,8 +331,10 @@ def _facts(record: Record) -> list[tuple[str, str]]:
 def _comparisons(record: Record) -> list[dict[str, str]]:
     """The gate's comparisons, with their bounds."""
     return [
-        {key: text.plain(value) if key == "reference" else text.count(value) if key == "rows" else text.signed(value)
-         for key, value in item.items()}
+        {
+            key: text.plain(value) if key == "reference" else text.count(value) if key == "rows" else text.signed(value)
+            for key, value in item.items()
+        }
         for item in comparisons(record)
     ]
 
@@ -254,14 +346,29 @@ def _details(record: Record) -> list[tuple[str, str]]:
         ("version", text.plain(record.get("version") or text.DASH)),
         ("rows", ", ".join(f"{name} {text.count(record.get(key))}" for name, key in _ROW_KINDS)),
         ("vectors", text.vectors(record)),
-        ("bytes", (f"{text.stored(record)} (no keys: {text.times(record.get('ratio_embedding'))}; "
-                   f"all files: {text.times(record.get('ratio_version'))})")),
+        (
+            "bytes",
+            (
+                f"{text.stored(record)} (no keys: {text.times(record.get('ratio_embedding'))}; "
+                f"all files: {text.times(record.get('ratio_version'))})"
+            ),
+        ),
         ("by part", _listed(parts(record, "sizes", PARTS), text.size)),
         ("by step", _listed(parts(record, "seconds", STEPS), text.duration)),
-        ("gate calibration", (f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
-                        f"{text.decimal(record.get('normalised_entropy_compressed'))}")),
-        ("codes", (f"share changed {text.decimal(record.get('code_churn'), 3)}, "
-                  f"share of clusters used {text.decimal(record.get('utilisation'), 3)}")),
+        (
+            "gate calibration",
+            (
+                f"{text.decimal(record.get('calibration_compressed'), 3)}, normalised entropy "
+                f"{text.decimal(record.get('normalised_entropy_compressed'))}"
+            ),
+        ),
+        (
+            "codes",
+            (
+                f"share changed {text.decimal(record.get('code_churn'), 3)}, "
+                f"share of clusters used {text.decimal(record.get('utilisation'), 3)}"
+            ),
+        ),
     ]
     if logged := logged_text(record):
         pairs.append(("logged", logged))

@@ -21,21 +21,69 @@ STEPS = ("ingest", "train", "cluster", "retrain", "gate", "publish")
 PARTS = ("codebooks", "index", "network", "schema")
 
 STABLE_KEYS = (
-    "hour", "outcome", "reason", "version", "rows",
-    "auc_served", "logloss_served", "auc_version_served", "logloss_version_served", "auc_original_served",
+    "hour",
+    "outcome",
+    "reason",
+    "version",
+    "rows",
+    "auc_served",
+    "logloss_served",
+    "auc_version_served",
+    "logloss_version_served",
+    "auc_original_served",
     "logloss_original_served",
-    "auc_original", "auc_compressed", "auc_champion", "logloss_original", "logloss_compressed", "logloss_champion",
-    "vectors_original", "vectors_compressed", "bytes_original", "bytes_compressed",
-    "ratio_vectors", "ratio_embedding", "ratio_total", "ratio_version", "seconds",
+    "auc_original",
+    "auc_compressed",
+    "auc_champion",
+    "logloss_original",
+    "logloss_compressed",
+    "logloss_champion",
+    "vectors_original",
+    "vectors_compressed",
+    "bytes_original",
+    "bytes_compressed",
+    "ratio_vectors",
+    "ratio_embedding",
+    "ratio_total",
+    "ratio_version",
+    "seconds",
 )
 """Figures of the served hour first; `auc_original` and those that follow it are the gate's."""
 FURTHER_KEYS = (
-    "message", "rows_train", "rows_gate", "clicks", "stand_for", "quarantined_rows", "duplicates", "contradicting",
-    "clicks_joined", "clicks_of_earlier", "new_features", "features",
-    "normalised_entropy_compressed", "calibration_compressed", "sizes", "verdict", "release_problem",
-    "code_churn", "utilisation", "fields", "served_pairs", "slices",
-    "served_rows", "served_coverage", "served_auc", "served_logloss", "served_mean_score", "served_click_rate",
-    "served_calibration", "served_ece", "served_bins", "served_versions", "served_log", "served_problem",
+    "message",
+    "rows_train",
+    "rows_gate",
+    "clicks",
+    "stand_for",
+    "quarantined_rows",
+    "duplicates",
+    "contradicting",
+    "clicks_joined",
+    "clicks_of_earlier",
+    "new_features",
+    "features",
+    "normalised_entropy_compressed",
+    "calibration_compressed",
+    "sizes",
+    "verdict",
+    "release_problem",
+    "code_churn",
+    "utilisation",
+    "fields",
+    "served_pairs",
+    "slices",
+    "served_rows",
+    "served_coverage",
+    "served_auc",
+    "served_logloss",
+    "served_mean_score",
+    "served_click_rate",
+    "served_calibration",
+    "served_ece",
+    "served_bins",
+    "served_versions",
+    "served_log",
+    "served_problem",
 )
 
 
@@ -106,11 +154,16 @@ def comparisons(record: Record) -> list[dict[str, Any]]:
     shown = []
     for item, rows in found:
         of_auc, of_logloss = item.get("auc") or {}, item.get("logloss") or {}
-        shown.append({
-            "reference": f"{item.get('reference', '')}{rows}", "rows": item.get("rows"),
-            "auc_difference": of_auc.get("difference"), "auc_bound": of_auc.get("lower"),
-            "logloss_difference": of_logloss.get("difference"), "logloss_bound": of_logloss.get("upper"),
-        })
+        shown.append(
+            {
+                "reference": f"{item.get('reference', '')}{rows}",
+                "rows": item.get("rows"),
+                "auc_difference": of_auc.get("difference"),
+                "auc_bound": of_auc.get("lower"),
+                "logloss_difference": of_logloss.get("difference"),
+                "logloss_bound": of_logloss.get("upper"),
+            }
+        )
     return shown
 
 

@@ -48,5 +48,13 @@ def _cell(axes: Axes, column: int, line: int, outcome: str) -> None:
     known = outcome in OUTCOMES
     colour = LIGHT[outcome_role(outcome)] if known else LIGHT["grid"]
     axes.add_patch(Rectangle((column + 0.04, line + 0.04), 0.92, 0.92, facecolor=colour, linewidth=0))
-    axes.text(column + 0.5, line + 0.53, SIGNS.get(outcome, "?"), ha="center", va="center_baseline", fontsize=13.5,
-              weight="bold", color="white" if known else LIGHT["muted"])
+    axes.text(
+        column + 0.5,
+        line + 0.53,
+        SIGNS.get(outcome, "?"),
+        ha="center",
+        va="center_baseline",
+        fontsize=13.5,
+        weight="bold",
+        color="white" if known else LIGHT["muted"],
+    )

@@ -35,8 +35,16 @@ from saec.report.records import (
 from saec.report.worth import field_worth
 
 RATIOS = ("ratio_vectors", "ratio_embedding", "ratio_total", "ratio_version")
-TOTALS = ("rows", "rows_gate", "clicks", "quarantined_rows", "duplicates", "contradicting", "clicks_joined",
-          "new_features")
+TOTALS = (
+    "rows",
+    "rows_gate",
+    "clicks",
+    "quarantined_rows",
+    "duplicates",
+    "contradicting",
+    "clicks_joined",
+    "new_features",
+)
 
 
 def summarise(records: Iterable[Record], last: int = 24) -> dict[str, Any]:
@@ -71,11 +79,15 @@ def summarise(records: Iterable[Record], last: int = 24) -> dict[str, Any]:
         "worth": field_worth(in_order, last),
         "slices": slices_over_hours(recent),
         "stood_in": sum(map(stood_in, recent)),
-        "medians": {**{key: _median(number(record, key) for record in recent) for key in RATIOS},
-                    "seconds": _median(map(total_seconds, recent))},
+        "medians": {
+            **{key: _median(number(record, key) for record in recent) for key in RATIOS},
+            "seconds": _median(map(total_seconds, recent)),
+        },
         "totals": {key: _total(number(record, key) for record in recent) for key in TOTALS},
-        "latest": {key: _newest(in_order, key) for key in ("bytes_original", "bytes_compressed", "vectors_original",
-                                                           "vectors_compressed")},
+        "latest": {
+            key: _newest(in_order, key)
+            for key in ("bytes_original", "bytes_compressed", "vectors_original", "vectors_compressed")
+        },
     }
 
 

@@ -114,10 +114,15 @@ def summary_panel(records: Sequence[Record]) -> Panel:
     if medians["ratio_version"]:
         grid.add_row("all files", Text(f"{text.times(medians['ratio_version'])} fewer, both networks counted"))
     for metric, name in METRICS.items():
-        grid.add_row(f"gate {name}", Text(f"{text.decimal(gate[f'{metric}_compressed'])} candidate, "
-                                          f"{text.decimal(gate[f'{metric}_reference'])} original: "
-                                          f"{text.signed(gate[f'{metric}_difference'])} "
-                                          f"({text.plural(gate['hours'], 'hour')}, {text.count(gate['rows'])} rows)"))
+        grid.add_row(
+            f"gate {name}",
+            Text(
+                f"{text.decimal(gate[f'{metric}_compressed'])} candidate, "
+                f"{text.decimal(gate[f'{metric}_reference'])} original: "
+                f"{text.signed(gate[f'{metric}_difference'])} "
+                f"({text.plural(gate['hours'], 'hour')}, {text.count(gate['rows'])} rows)"
+            ),
+        )
     if worse := worse_text(summary["slices"]):
         grid.add_row("slices", Text(worse, style="red"))
     if worth := list(summary["worth"]):
@@ -174,8 +179,9 @@ def _outcome(record: Record) -> Text:
 
 def _strip(outcomes: Iterable[str]) -> Text:
     """One sign an hour, oldest first."""
-    return Text.assemble(*((LETTERS.get(outcome, SIGNS.get(outcome, "?")), COLOURS.get(outcome, "dim"))
-                           for outcome in outcomes))
+    return Text.assemble(
+        *((LETTERS.get(outcome, SIGNS.get(outcome, "?")), COLOURS.get(outcome, "dim")) for outcome in outcomes)
+    )
 
 
 def _counts(outcomes: dict[str, int]) -> Text:

@@ -41,18 +41,30 @@ def field_worth(records: Sequence[Record], hours: int = HOURS) -> dict[str, dict
             continue
         moved = before and Interval(now.difference - before.difference, math.hypot(now.reach, before.reach))
         found[name] = {
-            "worth": now.difference, "lower": now.lower, "upper": now.upper,
+            "worth": now.difference,
+            "lower": now.lower,
+            "upper": now.upper,
             "before": before.difference if before else None,
             "moved": moved.difference if moved else None,
-            "moved_lower": moved.lower if moved else None, "moved_upper": moved.upper if moved else None,
+            "moved_lower": moved.lower if moved else None,
+            "moved_upper": moved.upper if moved else None,
         }
     return dict(sorted(found.items(), key=lambda item: -(item[1]["worth"] or 0.0)))
 
 
 def worth_rows(worth: Mapping[str, Mapping[str, float | None]]) -> list[list[str]]:
     """A row a field under `HEAD`; names are as the configuration has them, not yet escaped."""
-    return [[text.plain(name), _signed(of["worth"]), _between(of["lower"], of["upper"]), _signed(of["before"]),
-             _signed(of["moved"]), _between(of["moved_lower"], of["moved_upper"])] for name, of in worth.items()]
+    return [
+        [
+            text.plain(name),
+            _signed(of["worth"]),
+            _between(of["lower"], of["upper"]),
+            _signed(of["before"]),
+            _signed(of["moved"]),
+            _between(of["moved_lower"], of["moved_upper"]),
+        ]
+        for name, of in worth.items()
+    ]
 
 
 def _pooled(records: Sequence[Record], name: str) -> Interval | None:

@@ -127,8 +127,13 @@ class _Work:
                 self.backfill = self._finish(todo[0] if todo else None)
                 return
             absent = list(takewhile(lambda planned: planned.action == "step-over", todo[:AT_ONCE]))
-            for row in self.pipeline.run(self.lease, absent or todo[:1], promote=self.backfill.promote,
-                                         aside=self.backfill.aside, listener=listener):
+            for row in self.pipeline.run(
+                self.lease,
+                absent or todo[:1],
+                promote=self.backfill.promote,
+                aside=self.backfill.aside,
+                listener=listener,
+            ):
                 yield row
                 if row.state in FAILURES and self.backfill.stop_on_failure:
                     self.backfill = self._turn("STOPPED", f"hour {row.hour} is {row.ending}: {row.message}")
@@ -138,8 +143,12 @@ class _Work:
         """Forget what was done aside; hours that were not done aside stay as they are."""
         self.pipeline.ledger.backfills.drop(self.lease)
         self.pipeline.workspace.drop_aside()
-        return self._turn("CANCELLED", "given up; the hours that stand are as they were" if self.backfill.aside
-                          else "given up; the hours it has done stay")
+        return self._turn(
+            "CANCELLED",
+            "given up; the hours that stand are as they were"
+            if self.backfill.aside
+            else "given up; the hours it has done stay",
+        )
 
     def _finish(self, waits: PlannedHour | None) -> Backfill:
         """Swap in what was done aside, and let the newest version go live if that was wanted."""
@@ -169,7 +178,8 @@ class _Work:
         ledger.check(lease)
         try:
             release = self.pipeline.workspace.store().publish(
-                version, actor=backfill.actor, reason=f"{backfill} was swapped in", fence=lease.fence)
+                version, actor=backfill.actor, reason=f"{backfill} was swapped in", fence=lease.fence
+            )
         except StoreError as error:
             if error.reason not in ("held", "superseded"):
                 raise

@@ -98,8 +98,11 @@ def _measured(config: Config, ledger: Ledger, row: HourRow) -> Change | None:
         return None
     workspace, by = Workspace(config), learners(ledger.rows(row.hour), row.hour)
     if not workspace.encoded_alike(by):
-        log.warning("hour %s was delivered again, but learnt with other definitions of its fields: its rows cannot be "
-                    "told apart; what was learnt from it stays", row.hour)
+        log.warning(
+            "hour %s was delivered again, but learnt with other definitions of its fields: its rows cannot be "
+            "told apart; what was learnt from it stays",
+            row.hour,
+        )
         return None
     known = workspace.identities(row.hour, by)
     return compare(known, identities(config, rows)) if len(known) or not row.checkpoint else None

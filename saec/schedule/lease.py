@@ -84,9 +84,11 @@ def _lock_file(workspace: Path) -> FileIO:
         workspace.mkdir(parents=True, exist_ok=True)
         return (workspace / LOCK).open("ab", buffering=0)
     except OSError as error:
-        raise StoreError(f"the workspace {workspace} cannot be written ({error.strerror}), so nothing is done: give "
-                         "this user the right to, mount it for writing, or name another workspace in the settings",
-                         reason=REASONS.get(error.errno or 0, "io")) from None
+        raise StoreError(
+            f"the workspace {workspace} cannot be written ({error.strerror}), so nothing is done: give "
+            "this user the right to, mount it for writing, or name another workspace in the settings",
+            reason=REASONS.get(error.errno or 0, "io"),
+        ) from None
 
 
 def at_work(ledger: Ledger, workspace: Path) -> Lease | None:

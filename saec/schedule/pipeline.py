@@ -206,19 +206,29 @@ class Pipeline:
             outcome, reason, message = self._ending(hour, error)
             log.log(
                 logging.ERROR if outcome == "FAILED" else logging.WARNING,
-                "hour %s %s(%s): %s", hour, outcome, reason, message,
+                "hour %s %s(%s): %s",
+                hour,
+                outcome,
+                reason,
+                message,
                 exc_info=error if reason == "bug" else None,
             )
             with suppress(OSError):  # the disk may be what failed
                 Workspace(self.config, aside=aside).clear(hour, keep=KEPT_FILES)
-            row = ledger.finish(
-                lease, hour, outcome, reason, message=message, parent=parent_hour, delivery=delivery
-            )
+            row = ledger.finish(lease, hour, outcome, reason, message=message, parent=parent_hour, delivery=delivery)
         else:
             row = ledger.finish(
-                lease, hour, result.published.outcome, result.published.reason, message=result.published.message,
-                input_digest=result.input_sha256, delivery=delivery, parent=parent_hour, checkpoint=result.original,
-                version=result.published.version, record={**result.record, "seconds": seconds},
+                lease,
+                hour,
+                result.published.outcome,
+                result.published.reason,
+                message=result.published.message,
+                input_digest=result.input_sha256,
+                delivery=delivery,
+                parent=parent_hour,
+                checkpoint=result.original,
+                version=result.published.version,
+                record={**result.record, "seconds": seconds},
             )
         reached("hour.finished")
         if not aside and _may_differ(before, row):
@@ -242,14 +252,22 @@ class Pipeline:
                 problems = []
             if problems:
                 listed = "; ".join(f"{problem.said} (mend: {problem.mend})" for problem in problems[:_LISTED])
-                return "FAILED", "config", (f"no hour of a sample is as the settings want it: {listed}. Mend them "
-                                              "(saec check lists all) and run again: the hour is taken up again")
+                return (
+                    "FAILED",
+                    "config",
+                    (
+                        f"no hour of a sample is as the settings want it: {listed}. Mend them "
+                        "(saec check lists all) and run again: the hour is taken up again"
+                    ),
+                )
         return outcome, reason, str(error)
 
     def _fits_elsewhere(self, hour: Hour) -> bool:
         """Whether the same settings have learnt another hour, so that they cannot be at fault."""
-        return any(row.checkpoint and row.config_digest == self.config.digest and row.hour != hour
-                   for row in self.ledger.newest(24))
+        return any(
+            row.checkpoint and row.config_digest == self.config.digest and row.hour != hour
+            for row in self.ledger.newest(24)
+        )
 
     def step_over(self, lease: Lease, planned: PlannedHour, *, aside: bool = False) -> HourRow:
         """Hold an absent hour."""

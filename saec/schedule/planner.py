@@ -124,8 +124,12 @@ def _paused(failed: HourRow, moment: datetime) -> PlannedHour | None:
     until = failed.finished_at + PAUSE * 2 ** (failed.attempts - 1)
     if moment >= until:
         return None
-    return PlannedHour(failed.hour, "wait", f"is FAILED({failed.reason}) after attempt {failed.attempts} of "
-                                            f"{MOST_ATTEMPTS}; the next one is made from {until:%Y-%m-%dT%H:%M:%SZ} on")
+    return PlannedHour(
+        failed.hour,
+        "wait",
+        f"is FAILED({failed.reason}) after attempt {failed.attempts} of "
+        f"{MOST_ATTEMPTS}; the next one is made from {until:%Y-%m-%dT%H:%M:%SZ} on",
+    )
 
 
 def backfill_hours(
@@ -159,8 +163,13 @@ def backfill_hours(
     for hour in _hours(first, last, present | known.keys()):
         row = known.get(hour)
         wanted, why = _wanted(row, hour in present, only)
-        frozen = "" if hour >= thawed or not (row and row.checkpoint) else (
-            f"is frozen: more than {rules.frozen_after} hours older than the newest; --replace does it all the same")
+        frozen = (
+            ""
+            if hour >= thawed or not (row and row.checkpoint)
+            else (
+                f"is frozen: more than {rules.frozen_after} hours older than the newest; --replace does it all the same"
+            )
+        )
         planned = PlannedHour(hour, "skip", f"{why}, and {frozen}" if wanted and frozen else why)
         if wanted and not frozen:
             planned = _planned(hour, why, present, now, rules, seconds)

@@ -94,8 +94,10 @@ def would_do(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None =
         if first is None:
             raise ConfigError(f"data.source, {config.data.source}, holds no hour, so there is nothing to do")
         if asked.first < first:
-            raise ConfigError(f"the range begins with hour {asked.first}, and the first one that there is data of is "
-                              f"{first}; begin with that, or have the older ones delivered first")
+            raise ConfigError(
+                f"the range begins with hour {asked.first}, and the first one that there is data of is "
+                f"{first}; begin with that, or have the older ones delivered first"
+            )
     return look_ahead(config, ledger, asked, now)
 
 
@@ -117,9 +119,16 @@ def look_ahead(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None
     available = available_hours(config.data, asked.first, None if beyond else last)
     known = max([*available, *(row.hour for row in rows[-1:])], default=asked.first - 1)
     end = min(last, known + 1)
-    plan = backfill_hours(rows or newest, {hour: mark for hour, mark in available.items() if hour <= last}, asked.first,
-                          end, now or over_now(config), config.data, only=cast("Only", asked.only),
-                          replace_frozen=asked.replace)
+    plan = backfill_hours(
+        rows or newest,
+        {hour: mark for hour, mark in available.items() if hour <= last},
+        asked.first,
+        end,
+        now or over_now(config),
+        config.data,
+        only=cast("Only", asked.only),
+        replace_frozen=asked.replace,
+    )
     if end > known and plan[-1].action == "step-over":
         plan[-1] = PlannedHour(end, "wait", "has no partition, nor has any later hour")
     if not asked.fence:

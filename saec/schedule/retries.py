@@ -26,10 +26,14 @@ PAUSES = (2.0, 20.0)
 JITTER = 0.5
 """Share of a pause that is drawn at random and added."""
 _LASTING = {
-    errno.ENOSPC, errno.EDQUOT,  # the disk is full
-    errno.EACCES, errno.EPERM, errno.EROFS,  # not allowed
+    errno.ENOSPC,
+    errno.EDQUOT,  # the disk is full
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,  # not allowed
     errno.EIO,  # after a failed write or fsync the disk's word is worth nothing
-    errno.ENOENT, errno.EXDEV,
+    errno.ENOENT,
+    errno.EXDEV,
 }
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ def retain(workspace: Workspace, ledger: Ledger, retention: RetentionConfig) -> 
         OSError: when the disk does not.
     """
     standing, aside = ledger.trained(retention.checkpoints), ledger.backfills.aside()
-    names = [name for row in (*standing, *aside[-retention.checkpoints:]) for name in row.learnt or ()]
+    names = [name for row in (*standing, *aside[-retention.checkpoints :]) for name in row.learnt or ()]
     workspace.store().retain(retention.versions, {row.version for row in aside if row.version})
     reached("retention.versions-removed")
     workspace.checkpoints.retain(names)

@@ -61,7 +61,10 @@ class Api:
     """The endpoints, over what the server stands at."""
 
     def __init__(
-        self, standing: Standing, settings: ServingConfig, row_ids: tuple[str, ...] = (),
+        self,
+        standing: Standing,
+        settings: ServingConfig,
+        row_ids: tuple[str, ...] = (),
         request_log: RequestLog | None = None,
     ) -> None:
         self._standing, self._settings, self._row_ids = standing, settings, row_ids
@@ -79,9 +82,18 @@ class Api:
         except Exception as error:
             await refusals.internal(error)(scope, receive, send)
             raise  # for the server's log
-        await send({"type": "http.response.start", "status": HTTPStatus.OK.value, "headers": [
-            (b"content-type", kind), (b"content-length", b"%d" % len(answer)), (b"saec-version", version),
-            (b"x-request-id", name)]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": HTTPStatus.OK.value,
+                "headers": [
+                    (b"content-type", kind),
+                    (b"content-length", b"%d" % len(answer)),
+                    (b"saec-version", version),
+                    (b"x-request-id", name),
+                ],
+            }
+        )
         await send({"type": "http.response.body", "body": answer})
         self.metrics.scored(rows, time.perf_counter() - started)
 
@@ -96,11 +108,15 @@ class Api:
         elif arrow:
             asked = arrow.parse(body, self._settings.max_rows, self._settings.max_body_bytes)
         else:
-            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", f"{ARROW} is taken where pyarrow is "
-                          f"installed (saec[arrow]), and here it is not; send {JSON}")
+            raise Refusal(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "content-type",
+                f"{ARROW} is taken where pyarrow is installed (saec[arrow]), and here it is not; send {JSON}",
+            )
         ids = asked.take_ids(self._row_ids, live.model.columns.keys())
-        scores_B = (await run_in_threadpool(_scores, live, asked) if len(asked.rows) >= THREAD_ROWS
-                    else _scores(live, asked))
+        scores_B = (
+            await run_in_threadpool(_scores, live, asked) if len(asked.rows) >= THREAD_ROWS else _scores(live, asked)
+        )
         name, version = _request_id(headers), live.model.version
         self._log(name, version, ids, scores_B)
         if arrow and _ARROW in back and not (0 <= back.find(_JSON) < back.find(_ARROW)):
@@ -113,11 +129,14 @@ class Api:
     async def model(self, _request: Request) -> Response:
         """What answers."""
         refused, seen = self._standing.refused, self._standing.seen_at
-        return _json(self._live().described() | {
-            "row_ids": self._row_ids,
-            "refused": dict(zip(("version", "why"), refused, strict=True)) if refused else None,
-            "store_seen": seen.isoformat(timespec="milliseconds") if seen else None,
-        })
+        return _json(
+            self._live().described()
+            | {
+                "row_ids": self._row_ids,
+                "refused": dict(zip(("version", "why"), refused, strict=True)) if refused else None,
+                "store_seen": seen.isoformat(timespec="milliseconds") if seen else None,
+            }
+        )
 
     async def openapi(self, _request: Request) -> Response:
         """The document of the live version."""
@@ -140,16 +159,21 @@ class Api:
         """What is live at this moment; to be asked for once a request."""
         live = self._standing.live
         if live is None:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", f"no version is loaded: "
-                          f"{self._standing.waiting_for}", {"retry-after": "1"})
+            raise Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "not-ready",
+                f"no version is loaded: {self._standing.waiting_for}",
+                {"retry-after": "1"},
+            )
         return live
 
     def _log(self, name: bytes, version: str, ids: list[dict[str, Any]], scores_B: NDArray[np.float64]) -> None:
         """Have those rows logged that can be joined with their labels."""
         if self._request_log is None:
             return
-        known = [(row, score) for row, score in zip(ids, scores_B.tolist(), strict=True)
-                 if len(row) == len(self._row_ids)]
+        known = [
+            (row, score) for row, score in zip(ids, scores_B.tolist(), strict=True) if len(row) == len(self._row_ids)
+        ]
         if known:
             rows, scores = zip(*known, strict=True)
             self._request_log.add(name.decode(), version, rows, scores)
@@ -186,8 +210,9 @@ def _scores(live: Live, asked: Asked) -> NDArray[np.float64]:
     """Probability of a click for each row."""
     if not len(asked.rows):
         return np.zeros(0)
-    scores_B: NDArray[np.float64] = (live.model.score(asked.rows) if asked.user is None
-                                     else live.model.score_candidates(asked.user, asked.rows))
+    scores_B: NDArray[np.float64] = (
+        live.model.score(asked.rows) if asked.user is None else live.model.score_candidates(asked.user, asked.rows)
+    )
     return scores_B
 
 

@@ -30,8 +30,18 @@ from saec.server.asked import ID_LETTERS, Asked, Row, sound_id, too_large, too_m
 from saec.server.refusals import Refusal
 
 _BATCH, _DICTIONARY, _COMPRESSION = "record batch", "dictionary", 3
-_FIXED = (t.is_integer, t.is_floating, t.is_boolean, t.is_timestamp, t.is_date, t.is_decimal, t.is_null, t.is_time,
-          t.is_duration, t.is_fixed_size_binary)
+_FIXED = (
+    t.is_integer,
+    t.is_floating,
+    t.is_boolean,
+    t.is_timestamp,
+    t.is_date,
+    t.is_decimal,
+    t.is_null,
+    t.is_time,
+    t.is_duration,
+    t.is_fixed_size_binary,
+)
 _TEXTS = (t.is_string, t.is_large_string, t.is_binary, t.is_large_binary)
 _VIEWS = (t.is_string_view, t.is_binary_view)
 _IDS = (t.is_integer, t.is_string, t.is_large_string, t.is_string_view, t.is_null)
@@ -52,8 +62,9 @@ class ArrowAsked(Asked):
             return []
         *shared, own = found
         values = {name: [ids[0]] * len(rows) for table in shared for name, ids in table.items()} | own
-        return [{name: ids[place] for name, ids in values.items() if ids[place] is not None}
-                for place in range(len(rows))]
+        return [
+            {name: ids[place] for name, ids in values.items() if ids[place] is not None} for place in range(len(rows))
+        ]
 
 
 def parse(body: bytes, max_rows: int, max_bytes: int) -> ArrowAsked:
@@ -226,7 +237,7 @@ def _sizes(array: pa.Array) -> NDArray[np.int64]:
     if any(test(kind) for test in _VIEWS):
         ended = array.offset + len(array)
         views = np.frombuffer(array.buffers()[1] or b"", np.int32, 4 * ended).reshape(-1, 4)
-        lengths = views[array.offset: ended, 0].astype(np.int64)
+        lengths = views[array.offset : ended, 0].astype(np.int64)
         return np.where(array.is_valid().to_numpy(zero_copy_only=False), lengths, 0) + 1
     if any(test(kind) for test in _TEXTS):
         return np.asarray(pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False), np.int64) + 1
@@ -246,8 +257,10 @@ def _ids(table: pa.Table, names: Sequence[str]) -> dict[str, list[Any]]:
             kind = table[name].type
             found[name] = table[name].to_pylist() if _may_identify(kind) else [kind] * len(table)
             if not all(value is None or sound_id(value) for value in found[name]):
-                raise unfit(f"{name} identifies the row and must be an integer or a string of at most {ID_LETTERS} "
-                            f"letters, got a column of type {str(kind)[:80]} with other values")
+                raise unfit(
+                    f"{name} identifies the row and must be an integer or a string of at most {ID_LETTERS} "
+                    f"letters, got a column of type {str(kind)[:80]} with other values"
+                )
     return found
 
 

@@ -70,11 +70,13 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> tuple[str
     """
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
     if kind not in (JSON, ARROW):
-        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type",
-                      f"wanted {JSON} or {ARROW}, got {kind[:80]!r}")
+        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", f"wanted {JSON} or {ARROW}, got {kind[:80]!r}")
     if encoding := headers.get(b"content-encoding"):
-        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-encoding", "wanted a body that is not compressed, "
-                      f"got content-encoding {encoding[:80].decode('latin-1')!r}")
+        raise Refusal(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "content-encoding",
+            f"wanted a body that is not compressed, got content-encoding {encoding[:80].decode('latin-1')!r}",
+        )
     length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length[:20]) > limit:
         raise too_large(limit)
@@ -90,8 +92,9 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> tuple[str
                 if size > limit:
                     raise too_large(limit)
     except TimeoutError:
-        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "slow", f"the body did not come within {BODY_SECONDS:g} seconds",
-                      _CLOSE) from None
+        raise Refusal(
+            HTTPStatus.REQUEST_TIMEOUT, "slow", f"the body did not come within {BODY_SECONDS:g} seconds", _CLOSE
+        ) from None
     return kind, b"".join(parts)
 
 
@@ -104,8 +107,9 @@ def parse(body: bytes, max_rows: int) -> Asked:
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "json", f"the body is not JSON: {error}" if body else
-                      "the body is empty") from None
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST, "json", f"the body is not JSON: {error}" if body else "the body is empty"
+        ) from None
     if not isinstance(asked, dict):
         raise unfit(f"the body must be an object, got {_kind(asked)}")
     wanted = {"user", "candidates"} if asked.keys() & {"user", "candidates"} else {"rows"}
@@ -140,8 +144,10 @@ def _ids(row: Row, names: Sequence[str], columns: AbstractSet[str], where: str) 
         if value is not None:
             ids[name] = value
             if not sound_id(value):
-                raise unfit(f"{where}.{name} identifies the row and must be a 64-bit integer or a string of at most "
-                             f"{ID_LETTERS} letters, got {_kind(value)}")
+                raise unfit(
+                    f"{where}.{name} identifies the row and must be a 64-bit integer or a string of at most "
+                    f"{ID_LETTERS} letters, got {_kind(value)}"
+                )
     return ids
 
 
@@ -157,18 +163,31 @@ def unfit(message: str) -> Refusal:
 
 def too_many(what: str, rows: int, most: int) -> Refusal:
     """The refusal of too many rows."""
-    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "too-many",
-                   f"{what} has {rows:,} rows, at most {most:,} may be asked for at once")
+    return Refusal(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "too-many",
+        f"{what} has {rows:,} rows, at most {most:,} may be asked for at once",
+    )
 
 
 def too_large(limit: int) -> Refusal:
     """The refusal of too large a body."""
-    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large",
-                   f"the body is larger than the {limit:,} bytes it may have", _CLOSE)
+    return Refusal(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too-large",
+        f"the body is larger than the {limit:,} bytes it may have",
+        _CLOSE,
+    )
 
 
 def _kind(value: Any) -> str:
     """What JSON calls a value's type."""
-    kinds: Mapping[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "a boolean",
-                                 int: "an integer", float: "a number that is no 64-bit integer"}
+    kinds: Mapping[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        int: "an integer",
+        float: "a number that is no 64-bit integer",
+    }
     return kinds.get(type(value), "null")

@@ -48,8 +48,15 @@ class Follower:
     """Keeps `standing` at what the store says; use it as a context manager."""
 
     def __init__(
-        self, store: ModelStore, standing: Standing, *, poll_seconds: float, last_good: LastGood | None = None,
-        max_rows: int = 10_000, row_ids: tuple[str, ...] = (), open_model: Callable[[Path], Model] | None = None,
+        self,
+        store: ModelStore,
+        standing: Standing,
+        *,
+        poll_seconds: float,
+        last_good: LastGood | None = None,
+        max_rows: int = 10_000,
+        row_ids: tuple[str, ...] = (),
+        open_model: Callable[[Path], Model] | None = None,
     ) -> None:
         """A follower at rest.
 
@@ -146,8 +153,15 @@ class Follower:
             return
         self._swap_in(proved)
         self._standing.refused = self._refused = None
-        log.info("version %s answers, loaded in %.3f s, scored by %s (%s by %s: %s)", version,
-                 time.perf_counter() - started, proved.model.engine, release.action, release.actor, release.reason)
+        log.info(
+            "version %s answers, loaded in %.3f s, scored by %s (%s by %s: %s)",
+            version,
+            time.perf_counter() - started,
+            proved.model.engine,
+            release.action,
+            release.actor,
+            release.reason,
+        )
         self._keep(folder, release)
 
     def _proved(self, folder: Path, release: Release, *, from_cache: bool) -> Live:
@@ -172,9 +186,12 @@ class Follower:
         self._standing.refusals += 1
         self._standing.waiting_for = "the live version of the store cannot be used; the log says why"
         if not again:
-            log.error("version %s is refused, %s: %s", version,
-                      "the one before goes on answering" if self._standing.live else "and there is no other",
-                      _said(error))
+            log.error(
+                "version %s is refused, %s: %s",
+                version,
+                "the one before goes on answering" if self._standing.live else "and there is no other",
+                _said(error),
+            )
 
     def _miss(self, error: Exception) -> None:
         """Note that the store could not be asked."""

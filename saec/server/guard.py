@@ -52,10 +52,18 @@ class Guard:
         if scope["path"] in OPEN:
             return None
         if self._metrics.at_work > AT_WORK:
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "busy", f"more than {AT_WORK} requests are being answered",
-                           {"retry-after": "1"})
+            return Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "busy",
+                f"more than {AT_WORK} requests are being answered",
+                {"retry-after": "1"},
+            )
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         if self._bearer and not hmac.compare_digest(given, self._bearer):
-            return Refusal(HTTPStatus.UNAUTHORIZED, "key", "wanted the API key in the header Authorization: Bearer KEY",
-                           {"www-authenticate": "Bearer"})
+            return Refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "key",
+                "wanted the API key in the header Authorization: Bearer KEY",
+                {"www-authenticate": "Bearer"},
+            )
         return None

@@ -82,8 +82,10 @@ class LastGood:
         except FileNotFoundError:
             return None
         except ValueError:
-            raise IntegrityError(f"{self._objects.root / _LAST} is not the record of a release; it will be replaced "
-                                 "when the store is reached") from None
+            raise IntegrityError(
+                f"{self._objects.root / _LAST} is not the record of a release; it will be replaced "
+                "when the store is reached"
+            ) from None
         return (self._versions.open(release.version), release) if release.version else None
 
     def _copy(self, files: Path) -> None:

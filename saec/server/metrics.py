@@ -59,15 +59,19 @@ class ServerMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """The families that are counted here."""
-        requests = CounterMetricFamily("saec_server_requests", "Requests by path and status.",
-                                       labels=["path", "status"])
+        requests = CounterMetricFamily(
+            "saec_server_requests", "Requests by path and status.", labels=["path", "status"]
+        )
         for (path, status), count in list(self.requests.items()):  # counted on by another thread
             requests.add_metric([path, str(status)], count)
         yield requests
         bounds = [*map(floatToGoString, (*_BUCKETS, float("inf")))]
         yield HistogramMetricFamily(
-            "saec_server_score_seconds", "Seconds of answers with scores.", sum_value=self._seconds,
-            buckets=[*zip(bounds, map(float, accumulate(self._by_bucket)), strict=True)])
+            "saec_server_score_seconds",
+            "Seconds of answers with scores.",
+            sum_value=self._seconds,
+            buckets=[*zip(bounds, map(float, accumulate(self._by_bucket)), strict=True)],
+        )
         yield CounterMetricFamily("saec_server_scored_rows", "Rows scored.", self._rows)
         yield GaugeMetricFamily("saec_server_requests_at_work", "Requests being answered.", self.at_work)
 
@@ -98,12 +102,14 @@ class _Standing(Collector):
         yield from self._live()
         yield CounterMetricFamily("saec_server_swaps", "Times one version took another's place.", seen.swaps)
         yield CounterMetricFamily("saec_server_refused_versions", "Times a version could not be used.", seen.refusals)
-        yield GaugeMetricFamily("saec_server_version_refused", "1 while the store's live version cannot be used.",
-                                seen.refused is not None)
+        yield GaugeMetricFamily(
+            "saec_server_version_refused", "1 while the store's live version cannot be used.", seen.refused is not None
+        )
         yield CounterMetricFamily("saec_server_failed_polls", "Looks at the store that failed.", seen.failed_polls)
         if seen.seen_at:
-            yield GaugeMetricFamily("saec_server_last_poll_timestamp_seconds", "When the store last answered.",
-                                    seen.seen_at.timestamp())
+            yield GaugeMetricFamily(
+                "saec_server_last_poll_timestamp_seconds", "When the store last answered.", seen.seen_at.timestamp()
+            )
         if self._request_log:
             rows = CounterMetricFamily("saec_server_logged_rows", "Rows for the request log.", labels=["outcome"])
             rows.add_metric(["written"], self._request_log.written)
@@ -121,11 +127,17 @@ class _Standing(Collector):
         yield info
         trained_to = (live.hour + 1).start
         for name, described, value in (
-            ("from_cache", "1 while it is the last good one of before a restart, the store not having answered.",
-             float(live.from_cache)),
+            (
+                "from_cache",
+                "1 while it is the last good one of before a restart, the store not having answered.",
+                float(live.from_cache),
+            ),
             ("since_timestamp_seconds", "When it began to answer.", live.since.timestamp()),
-            ("age_seconds", "Since the end of the hour it was last trained on.",
-             (datetime.now(UTC) - trained_to).total_seconds()),
+            (
+                "age_seconds",
+                "Since the end of the hour it was last trained on.",
+                (datetime.now(UTC) - trained_to).total_seconds(),
+            ),
             ("held", "1 while a person holds publishing.", float(live.release.held)),
         ):
             yield GaugeMetricFamily(f"saec_server_live_version_{name}", described, value)

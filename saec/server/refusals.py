@@ -49,4 +49,4 @@ def internal(_error: Exception) -> Response:
 def _short(message: str) -> str:
     """The message without lone surrogates, cut where it is long."""
     sound = message.encode(errors="replace").decode()
-    return sound if len(sound) <= _LETTERS else sound[:_LETTERS - 1] + "…"
+    return sound if len(sound) <= _LETTERS else sound[: _LETTERS - 1] + "…"

@@ -57,9 +57,12 @@ class Scored:
         moment = datetime.fromtimestamp(self.seconds, UTC)
         at = f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
         return b"".join(
-            orjson.dumps({"at": at, "request": self.request, "version": self.version, "id": row, "score": score},
-                         option=orjson.OPT_APPEND_NEWLINE)
-            for row, score in zip(self.ids, self.scores, strict=True))
+            orjson.dumps(
+                {"at": at, "request": self.request, "version": self.version, "id": row, "score": score},
+                option=orjson.OPT_APPEND_NEWLINE,
+            )
+            for row, score in zip(self.ids, self.scores, strict=True)
+        )
 
     @property
     def hour(self) -> Hour:

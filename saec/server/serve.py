@@ -63,8 +63,10 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
     threadpool_limits(1, user_api="blas")
     key, names = read_key(settings.api_key_file), tuple(row_ids)
     if settings.log and not names:
-        raise ConfigError(f"scored rows cannot be logged in {settings.log}: no columns identify them; name those "
-                          "that do in data.row_id_columns (--row-id)")
+        raise ConfigError(
+            f"scored rows cannot be logged in {settings.log}: no columns identify them; name those "
+            "that do in data.row_id_columns (--row-id)"
+        )
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as open_:  # being told to stop is no error
         sockets = [open_.enter_context(one) for one in listen(settings.host, settings.port, settings.workers)]
         cache = open_.enter_context(_cache(store, settings.cache))
@@ -103,8 +105,14 @@ class _Worker:
         with contextlib.ExitStack() as open_:
             request_log = open_.enter_context(RequestLog(settings.log)) if settings.log else None
             last_good = LastGood(self.cache, shared=together is not None) if self.cache else None
-            follower = Follower(open_store(self.store, self.cache), standing, poll_seconds=settings.poll_seconds,
-                                last_good=last_good, max_rows=settings.max_rows, row_ids=self.row_ids)
+            follower = Follower(
+                open_store(self.store, self.cache),
+                standing,
+                poll_seconds=settings.poll_seconds,
+                last_good=last_good,
+                max_rows=settings.max_rows,
+                row_ids=self.row_ids,
+            )
             api = Api(standing, settings, self.row_ids, request_log)
             if together:
                 together.tell(number, api.metrics.own_text)
@@ -112,11 +120,19 @@ class _Worker:
             open_.enter_context(follower)
             if together is None:
                 _announce(listening, self.key)
-            uvicorn.Server(uvicorn.Config(
-                build_app(api, self.key), http=BoundedProtocol, ws="none", lifespan="off", log_config=None,
-                access_log=False, server_header=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
-            )).run(sockets=[listening])
+            uvicorn.Server(
+                uvicorn.Config(
+                    build_app(api, self.key),
+                    http=BoundedProtocol,
+                    ws="none",
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                    timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
+                )
+            ).run(sockets=[listening])
 
 
 def read_key(file: Path | None) -> str | None:

@@ -43,8 +43,9 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
         ConfigError: when the address cannot be listened on.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
-                                                                proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        )[0]
 
         # Only with the protocol named does asyncio set TCP_NODELAY; without, answers wait 40 ms for an acknowledgement.
         def bound(where: tuple[Any, ...], *options: int) -> socket.socket:
@@ -66,8 +67,10 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
         first.close()
         return [bound(taken, socket.SO_REUSEPORT) for _ in range(workers)]
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error}; choose another with --host and --port, or "
-                          "stop what listens there") from None
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {error}; choose another with --host and --port, or "
+            "stop what listens there"
+        ) from None
 
 
 def supervise(work: Callable[[int], None], sockets: list[socket.socket]) -> None:
@@ -101,8 +104,10 @@ class _Workers:
                 for number in [number for number, due in self._due.items() if due <= time.monotonic()]:
                     self._start(number)
                 pause = min(self._due.values()) - time.monotonic() if self._due else None
-                ended = wait([process.sentinel for process, _ in self._running.values()],
-                             None if pause is None else max(pause, 0.0))
+                ended = wait(
+                    [process.sentinel for process, _ in self._running.values()],
+                    None if pause is None else max(pause, 0.0),
+                )
                 for number, (process, began) in list(self._running.items()):
                     if process.sentinel in ended:
                         self._lost(number, process, time.monotonic() - began)
@@ -132,8 +137,14 @@ class _Workers:
         soon = lived < SOON_SECONDS
         self._pause[number] = min(max(1.0, 2 * self._pause[number]), LONGEST_PAUSE) if soon else 0.0
         self._due[number] = time.monotonic() + self._pause[number]
-        log.error("worker %d (process %d) ended after %.1f s with exit code %s; another takes its place%s", number,
-                  process.pid, lived, process.exitcode, f" in {self._pause[number]:g} s" if soon else "")
+        log.error(
+            "worker %d (process %d) ended after %.1f s with exit code %s; another takes its place%s",
+            number,
+            process.pid,
+            lived,
+            process.exitcode,
+            f" in {self._pause[number]:g} s" if soon else "",
+        )
 
     def _stop(self) -> None:
         """Tell all to stop, and see to it that they do."""

@@ -38,8 +38,11 @@ def arrow_columns(
         InputError: reason schema, dtype or nulls, naming the column.
     """
     table = _table(rows)
-    user = _table({name: [value] for name, value in shared.items()} if isinstance(shared, Mapping) else shared
-                  ) if shared is not None else None
+    user = (
+        _table({name: [value] for name, value in shared.items()} if isinstance(shared, Mapping) else shared)
+        if shared is not None
+        else None
+    )
     if user is not None and len(user) != 1:
         raise InputError(f"what all rows share must be one row, got {len(user):,}", reason="schema")
     given: dict[str, pa.ChunkedArray] = {}
@@ -53,9 +56,14 @@ def arrow_columns(
     check_types(pa.schema([(name, column.type) for name, column in given.items()]), schema)
     held = {name: arrow_values(name, given[name], schema) for name in schema.readers if name in given}
     times_B = times_ms(held[schema.time_column]) if None in schema.readers.values() else np.zeros(1, np.int64)
-    absent = {name: Column(np.zeros(0, np.int64) if field and field.type != "string" else [],
-                           *_nulls(field is not None and field.kind == "list", len(table) if user is None else 1))
-              for name, field in schema.readers.items() if name not in held}
+    absent = {
+        name: Column(
+            np.zeros(0, np.int64) if field and field.type != "string" else [],
+            *_nulls(field is not None and field.kind == "list", len(table) if user is None else 1),
+        )
+        for name, field in schema.readers.items()
+        if name not in held
+    }
     return _columns(held) | absent, times_B
 
 
@@ -95,8 +103,10 @@ def arrow_column(name: str, values: Any, schema: Schema) -> tuple[dict[str, Colu
     try:
         column = pa.chunked_array(values)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise InputError(f"column {name!r} is none that pyarrow can read ({str(error)[:100]}); give a list or an array",
-                         reason="dtype") from None
+        raise InputError(
+            f"column {name!r} is none that pyarrow can read ({str(error)[:100]}); give a list or an array",
+            reason="dtype",
+        ) from None
     held = arrow_values(name, column, schema)
     times_B = times_ms(held) if schema.readers[name] is None else np.zeros(1, np.int64)
     return encoder_columns(pa.table({name: held})), times_B
@@ -112,8 +122,11 @@ def check_types(found: pa.Schema, schema: Schema) -> None:
         if name in found.names:
             refuse_unfit(name, found.field(name).type, [schema.wants[name]], settings=False)
         elif not (field and field.nullable):
-            raise InputError(f"there is no column {name!r}{nearest(name, found.names)}; the version wants it, of type "
-                             f"{schema.columns[name]}", reason="schema")
+            raise InputError(
+                f"there is no column {name!r}{nearest(name, found.names)}; the version wants it, of type "
+                f"{schema.columns[name]}",
+                reason="schema",
+            )
 
 
 def _table(rows: Any) -> pa.Table:
@@ -121,8 +134,11 @@ def _table(rows: Any) -> pa.Table:
     try:
         return pa.table(rows)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise InputError(f"rows that pyarrow makes no table of ({str(error)[:100]}); give columns of other types, or a "
-                         "list of dicts", reason="dtype") from None
+        raise InputError(
+            f"rows that pyarrow makes no table of ({str(error)[:100]}); give columns of other types, or a "
+            "list of dicts",
+            reason="dtype",
+        ) from None
 
 
 def _nulls(lists: bool, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:

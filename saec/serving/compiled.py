@@ -57,8 +57,15 @@ class _Plan:
 class Compiled:
     """A version's scoring, compiled. What it does not take it refuses by None, and numpy does it."""
 
-    def __init__(self, library: Library, schema: Schema, index: RetrievalIndex, counts_F: NDArray[np.int64],
-                 codewords_TD: NDArray[np.float32], network: Network) -> None:
+    def __init__(
+        self,
+        library: Library,
+        schema: Schema,
+        index: RetrievalIndex,
+        counts_F: NDArray[np.int64],
+        codewords_TD: NDArray[np.float32],
+        network: Network,
+    ) -> None:
         self.name = library.name
         self.encoder = KeyEncoder(library, schema)
         self._functions, self._slots = library.functions, len(schema.slot_fields)
@@ -92,12 +99,22 @@ class Compiled:
         memory, place = _memory(plan, len(keys_BS), 0)
         return self._scores(plan, memory, place, keys_BS.ctypes.data, keys_BS.size, None, len(keys_BS))
 
-    def _scores(self, plan: _Plan, memory: Doubles, place: int, keys: int, count: int, own: bytes | None,
-                rows: int) -> Doubles | None:
+    def _scores(
+        self, plan: _Plan, memory: Doubles, place: int, keys: int, count: int, own: bytes | None, rows: int
+    ) -> Doubles | None:
         """Scores of keys that lie somewhere; scores and working memory lie in the memory at a place."""
         scratch = len(memory) - _room(plan, rows)
-        refused = self._functions.saec_score(ctypes.byref(self._struct), ctypes.byref(plan.struct), keys, count, own,
-                                             rows, place + 8 * scratch, 2 * _room(plan, rows), place)
+        refused = self._functions.saec_score(
+            ctypes.byref(self._struct),
+            ctypes.byref(plan.struct),
+            keys,
+            count,
+            own,
+            rows,
+            place + 8 * scratch,
+            2 * _room(plan, rows),
+            place,
+        )
         return None if refused else memory[:rows].copy()
 
 
@@ -160,8 +177,14 @@ def _addresses(arrays: Sequence[NDArray[Any]]) -> NDArray[np.uintp]:
     return np.array([array.ctypes.data for array in arrays] or [0], np.uintp)
 
 
-def _model(library: Library, schema: Schema, index: RetrievalIndex, counts_F: NDArray[np.int64],
-           codewords_TD: NDArray[np.float32], network: Network) -> tuple[tuple[Any, ...], ModelStruct]:
+def _model(
+    library: Library,
+    schema: Schema,
+    index: RetrievalIndex,
+    counts_F: NDArray[np.int64],
+    codewords_TD: NDArray[np.float32],
+    network: Network,
+) -> tuple[tuple[Any, ...], ModelStruct]:
     """The kernel's `Model`, and the memory that it points to."""
     row, layout, named = _Row.of(library, schema), schema.model, network.parameters
     layers, rank = _crossing(schema)
@@ -170,9 +193,14 @@ def _model(library: Library, schema: Schema, index: RetrievalIndex, counts_F: ND
     cells_H = np.array([shard.cells for shard in index.layouts], np.uint64)
     later = range(1, len(layout.hidden))
     arrays: dict[str, NDArray[Any]] = {
-        "field_slots": slots_F, "counts": np.ascontiguousarray(counts_F, np.int64), "starts": starts(counts_F),
-        "cells": index.words, "layouts": np.array([astuple(shard) for shard in index.layouts], np.uint64),
-        "shard_starts": np.cumsum(cells_H, dtype=np.uint64) - cells_H, "table": table_TP, "start": start_P,
+        "field_slots": slots_F,
+        "counts": np.ascontiguousarray(counts_F, np.int64),
+        "starts": starts(counts_F),
+        "cells": index.words,
+        "layouts": np.array([astuple(shard) for shard in index.layouts], np.uint64),
+        "shard_starts": np.cumsum(cells_H, dtype=np.uint64) - cells_H,
+        "table": table_TP,
+        "start": start_P,
         "units": np.array([*layout.hidden, 0], np.int64),
         "last": np.ascontiguousarray(named[f"deep.{2 * len(layout.hidden)}.weight"], np.float32),
     }
@@ -180,18 +208,36 @@ def _model(library: Library, schema: Schema, index: RetrievalIndex, counts_F: ND
     biases = [_packed(named[f"deep.{2 * layer}.bias"][None], row.panel) for layer in later]
     arrays |= {"weights": _addresses(weights), "biases": _addresses(biases)}
     numbers = {
-        "isa": library.lanes, "fields": len(counts_F), "slots": len(schema.slot_fields), "width": layout.width,
-        "deep": layout.hidden[0] if layout.hidden else 0, "layers": layers, "rank": rank,
-        "hidden": len(layout.hidden), "codewords": len(codewords_TD), "row": row.size, "words": len(index.words),
-        "shards": len(index.layouts), "pairs": layout.network == "deepfm",
+        "isa": library.lanes,
+        "fields": len(counts_F),
+        "slots": len(schema.slot_fields),
+        "width": layout.width,
+        "deep": layout.hidden[0] if layout.hidden else 0,
+        "layers": layers,
+        "rank": rank,
+        "hidden": len(layout.hidden),
+        "codewords": len(codewords_TD),
+        "row": row.size,
+        "words": len(index.words),
+        "shards": len(index.layouts),
+        "pairs": layout.network == "deepfm",
     }
-    struct = ModelStruct(**numbers, **{name: array.ctypes.data for name, array in arrays.items()},
-                         cap=layout.logit_cap, bias=float(named["bias"]))
+    struct = ModelStruct(
+        **numbers,
+        **{name: array.ctypes.data for name, array in arrays.items()},
+        cap=layout.logit_cap,
+        bias=float(named["bias"]),
+    )
     return (arrays, weights, biases), struct
 
 
-def _table(row: _Row, network: Network, slots_F: NDArray[np.int64], counts_F: NDArray[np.int64],
-           codewords_TD: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _table(
+    row: _Row,
+    network: Network,
+    slots_F: NDArray[np.int64],
+    counts_F: NDArray[np.int64],
+    codewords_TD: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """All that is linear in the codewords, [T+1, P] with zeros at the end, and where a row's sum starts, [P].
 
     A row is: first deep layer, inner part of each cross layer, what that of each is multiplied with in the output, what
@@ -199,7 +245,7 @@ def _table(row: _Row, network: Network, slots_F: NDArray[np.int64], counts_F: ND
     """
     layout, named, width = network.layout, network.parameters, network.layout.width
     table_TP, start_P = np.zeros((len(codewords_TD) + 1, row.size), np.float32), np.zeros(row.size, np.float32)
-    table_TP[:-1, row.linear + 1: row.linear + 1 + width] = codewords_TD
+    table_TP[:-1, row.linear + 1 : row.linear + 1 + width] = codewords_TD
     layers = layout.cross_layers if layout.network == "dcnv2" else 0
     last = named[f"deep.{2 * len(layout.hidden)}.bias"][0]
     start_P[row.linear] = last + (named["interaction.out.bias"][0] if layers else 0)
@@ -217,8 +263,10 @@ def _table(row: _Row, network: Network, slots_F: NDArray[np.int64], counts_F: ND
                 linear_K += x_KD @ named["deep.0.weight"][0, own]
             factor_D = np.ones(width)
             for layer in range(layers):
-                inner, outer = (slice(at, at + layout.cross_rank) for at in (
-                    row.deep + layer * row.rank, row.deep + (layers + layer) * row.rank))
+                inner, outer = (
+                    slice(at, at + layout.cross_rank)
+                    for at in (row.deep + layer * row.rank, row.deep + (layers + layer) * row.rank)
+                )
                 out_D = named["interaction.out.weight"][0, own]
                 table_TP[part, inner] = (x_KD * factor_D) @ named[f"interaction.down.{layer}.weight"][:, own].T
                 table_TP[part, outer] = (x_KD * out_D) @ named[f"interaction.up.{layer}.weight"][own]
@@ -243,14 +291,16 @@ def _plans(library: Library, model: ModelStruct, network: Network) -> Callable[[
         own_X = np.repeat(own_F, layout.width)
         own, shared = int(own_X.sum()), int((~own_X).sum())
         weights = (
-            [_packed(up_RX[:, own_X], panel) for up_RX in ups], [_packed(down_XR[own_X], panel) for down_XR in downs],
+            [_packed(up_RX[:, own_X], panel) for up_RX in ups],
+            [_packed(down_XR[own_X], panel) for down_XR in downs],
             [np.ascontiguousarray(up_RX[:, ~own_X], np.float32) for up_RX in ups],
             [_packed(down_XR[~own_X], panel) for down_XR in downs],
         )
         pointers = [_addresses(some) for some in weights]
         struct = PlanStruct(own_F.ctypes.data, own, shared, *(array.ctypes.data for array in pointers))
-        fixed, one = (library.functions.saec_scratch(ctypes.byref(model), ctypes.byref(struct), rows)
-                      for rows in (0, 1))
+        fixed, one = (
+            library.functions.saec_scratch(ctypes.byref(model), ctypes.byref(struct), rows) for rows in (0, 1)
+        )
         pairs = layers * (layers - 1) // 2
         spared = 2 * (layers - 1) * rank * shared - pairs * rank * rank
         worth = pairs * rank * rank * shared / spared if spared > 0 else np.inf

@@ -29,7 +29,9 @@ _KINDS = {"categorical": 0, "list": 1, "numeric": 2, "hour_of_day": 3, "day_of_w
 _SINGLES = 5
 _SIGNED, _UNSIGNED, _FLOATS, _TEXTS = range(4)
 _TYPES: dict[np.dtype[Any], int] = {
-    np.dtype(np.int64): _SIGNED, np.dtype(np.uint64): _UNSIGNED, np.dtype(np.float64): _FLOATS,
+    np.dtype(np.int64): _SIGNED,
+    np.dtype(np.uint64): _UNSIGNED,
+    np.dtype(np.float64): _FLOATS,
 }
 _KEPT = 16
 """Sets of shared fields that are remembered."""
@@ -61,15 +63,39 @@ class KeyEncoder:
         for entry in schema.fields:
             key, null, empty = _keys_of(schema.hash_key, entry.name)
             singles = entry.kind == "numeric" and entry.type == "float"
-            fields.append(FIELD.pack(_SINGLES if singles else _KINDS[entry.kind], entry.slots, *key, null, empty,
-                                     entry.cap is not None, entry.cap or 0, len(entry.boundaries), len(edges)))
+            fields.append(
+                FIELD.pack(
+                    _SINGLES if singles else _KINDS[entry.kind],
+                    entry.slots,
+                    *key,
+                    null,
+                    empty,
+                    entry.cap is not None,
+                    entry.cap or 0,
+                    len(entry.boundaries),
+                    len(edges),
+                )
+            )
             edges += map(single, entry.boundaries) if singles else entry.boundaries
-        crosses = [CROSS.pack(len(cross), *(names.index(part) for part in cross), *[0] * (MOST_PARTS - len(cross)),
-                               *field_key(schema.hash_key, "&".join(cross))) for cross in schema.crosses]
-        self._rules = (b"".join(fields), len(fields), b"".join(crosses), len(crosses),
-                       struct.pack(f"<{len(edges)}d", *edges))
-        self._sources = [(entry, entry.source_column, field_key(schema.hash_key, entry.name))
-                         for entry in schema.fields]
+        crosses = [
+            CROSS.pack(
+                len(cross),
+                *(names.index(part) for part in cross),
+                *[0] * (MOST_PARTS - len(cross)),
+                *field_key(schema.hash_key, "&".join(cross)),
+            )
+            for cross in schema.crosses
+        ]
+        self._rules = (
+            b"".join(fields),
+            len(fields),
+            b"".join(crosses),
+            len(crosses),
+            struct.pack(f"<{len(edges)}d", *edges),
+        )
+        self._sources = [
+            (entry, entry.source_column, field_key(schema.hash_key, entry.name)) for entry in schema.fields
+        ]
         self._head = struct.Struct(f"<{8 * len(fields)}q")
         self._sharing = _sharings(schema)
 
@@ -98,12 +124,14 @@ class KeyEncoder:
 
     def keys(self, buffer: bytes, sharing: Sharing, rows: int, place: int, room: int) -> int:
         """Write the keys of a request to memory, `room` of them; 0, or 1 for what is refused."""
-        refused: int = self._library.functions.saec_keys(*self._rules, sharing.own_bytes, sharing.before, buffer,
-                                                         len(buffer), rows, place, room)
+        refused: int = self._library.functions.saec_keys(
+            *self._rules, sharing.own_bytes, sharing.before, buffer, len(buffer), rows, place, room
+        )
         return refused
 
-    def request(self, columns: Mapping[str, Column], times_B: NDArray[np.int64],
-                rows: int) -> tuple[bytes, Sharing] | None:
+    def request(
+        self, columns: Mapping[str, Column], times_B: NDArray[np.int64], rows: int
+    ) -> tuple[bytes, Sharing] | None:
         """A request of B rows as one buffer, and which of its fields have B rows."""
         head: list[int] = []
         parts: list[bytes] = []
@@ -159,8 +187,9 @@ def _texts(column: Column, key: SipKey, at: int) -> tuple[tuple[int, ...], list[
     return _placed(column, _TEXTS, begin, len(texts), at, data, begin + len(joined) + len(data[2])), data, alike
 
 
-def _placed(column: Column, kind: int, values: int, count: int, ends: int, data: list[bytes],
-            at: int) -> tuple[int, ...]:
+def _placed(
+    column: Column, kind: int, values: int, count: int, ends: int, data: list[bytes], at: int
+) -> tuple[int, ...]:
     """The kernel's `Column`; index and lengths go to the data."""
     index = lengths = -1
     rows = places = count
@@ -185,7 +214,12 @@ def _sharings(schema: Schema) -> Callable[[bytes], Sharing]:
         own = [bool(byte) for byte in mask]
         own_F = np.array(own + [any(own[part] for part in cross) for cross in crosses])
         before_F2 = np.stack([np.cumsum(slots) - slots for slots in (slots_F * own_F, slots_F * ~own_F)], axis=1)
-        return Sharing(own_F, own_F.tobytes(), before_F2.astype(np.int64).tobytes(), int(slots_F[own_F].sum()),
-                       int(slots_F[~own_F].sum()))
+        return Sharing(
+            own_F,
+            own_F.tobytes(),
+            before_F2.astype(np.int64).tobytes(),
+            int(slots_F[own_F].sum()),
+            int(slots_F[~own_F].sum()),
+        )
 
     return lru_cache(maxsize=_KEPT)(sharing)

@@ -35,8 +35,13 @@ HEADER_LIMIT = 1 << 20
 
 Tensors = dict[str, NDArray[Any]]
 _DTYPES: dict[str, np.dtype[Any]] = {
-    "I8": np.dtype("<i1"), "U8": np.dtype("<u1"), "U16": np.dtype("<u2"), "U32": np.dtype("<u4"),
-    "U64": np.dtype("<u8"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4"),
+    "I8": np.dtype("<i1"),
+    "U8": np.dtype("<u1"),
+    "U16": np.dtype("<u2"),
+    "U32": np.dtype("<u4"),
+    "U64": np.dtype("<u8"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
 }
 _MOST_AXES = 8
 
@@ -84,8 +89,9 @@ def verify(folder: Path, manifest: dict[str, Any], opened: Callable[[str], Buffe
         raise IntegrityError(f"{folder / unexpected[0]} is not in the manifest; run saec verify {folder.name}")
     for name, wanted in files.items():
         if (found := FileEntry.of(opened(name))) != wanted:
-            raise IntegrityError(f"{folder / name} was altered: {wanted.unlike(found)}; roll back to another version "
-                                 "(saec versions)")
+            raise IntegrityError(
+                f"{folder / name} was altered: {wanted.unlike(found)}; roll back to another version (saec versions)"
+            )
 
 
 def tensors(data: Buffer, origin: Path) -> Tensors:

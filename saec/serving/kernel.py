@@ -26,18 +26,56 @@ _INSTRUCTIONS = {4: "plain", 8: "AVX2", 16: "AVX-512"}
 class ModelStruct(ctypes.Structure):
     """The kernel's `Model`."""
 
-    _fields_ = [*((name, ctypes.c_int64) for name in (
-        "isa", "fields", "slots", "width", "deep", "layers", "rank", "hidden", "codewords", "row", "words", "shards",
-        "pairs")), *((name, ctypes.c_void_p) for name in (
-            "field_slots", "counts", "starts", "cells", "layouts", "shard_starts", "table", "start", "units", "weights",
-            "biases", "last")), ("cap", ctypes.c_double), ("bias", ctypes.c_double)]
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                "isa",
+                "fields",
+                "slots",
+                "width",
+                "deep",
+                "layers",
+                "rank",
+                "hidden",
+                "codewords",
+                "row",
+                "words",
+                "shards",
+                "pairs",
+            )
+        ),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "field_slots",
+                "counts",
+                "starts",
+                "cells",
+                "layouts",
+                "shard_starts",
+                "table",
+                "start",
+                "units",
+                "weights",
+                "biases",
+                "last",
+            )
+        ),
+        ("cap", ctypes.c_double),
+        ("bias", ctypes.c_double),
+    ]
 
 
 class PlanStruct(ctypes.Structure):
     """The kernel's `Plan`."""
 
-    _fields_ = [("own", ctypes.c_void_p), ("own_numbers", ctypes.c_int64), ("shared_numbers", ctypes.c_int64),
-                *((name, ctypes.c_void_p) for name in ("ups", "downs", "shared_ups", "shared_downs"))]
+    _fields_ = [
+        ("own", ctypes.c_void_p),
+        ("own_numbers", ctypes.c_int64),
+        ("shared_numbers", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("ups", "downs", "shared_ups", "shared_downs")),
+    ]
 
 
 FIELD, CROSS = struct.Struct("<qqQQQQqqqq"), struct.Struct(f"<q{MOST_PARTS}qQQ")
@@ -70,9 +108,13 @@ def load(path: os.PathLike[str] | str, lanes: int | None = None) -> Library:
     """
     functions = ctypes.CDLL(os.fspath(path))
     for name, result, arguments in (
-        ("saec_stamp", ctypes.c_char_p, ""), ("saec_sizes", ctypes.c_int64, ""), ("saec_lanes", ctypes.c_int64, ""),
-        ("saec_scratch", ctypes.c_int64, "ppi"), ("saec_keys", ctypes.c_int, "pipipppbiipi"),
-        ("saec_score", ctypes.c_int, "pppipipip"), ("saec_peel", ctypes.c_int, "piiiippppp"),
+        ("saec_stamp", ctypes.c_char_p, ""),
+        ("saec_sizes", ctypes.c_int64, ""),
+        ("saec_lanes", ctypes.c_int64, ""),
+        ("saec_scratch", ctypes.c_int64, "ppi"),
+        ("saec_keys", ctypes.c_int, "pipipppbiipi"),
+        ("saec_score", ctypes.c_int, "pppipipip"),
+        ("saec_peel", ctypes.c_int, "piiiippppp"),
         ("saec_fill", ctypes.c_int, "ppiiippp"),
     ):
         function = getattr(functions, name, None)

@@ -77,8 +77,9 @@ class Model:
         library, self._engine = chosen(engine)
         if library and not takes(library, self.schema, len(self.codewords_TD)):
             library, self._engine = None, "numpy (the version's codewords are too many to compile)"
-        self._compiled = library and Compiled(library, self.schema, self.index, self.counts_F, self.codewords_TD,
-                                              self.network)
+        self._compiled = library and Compiled(
+            library, self.schema, self.index, self.counts_F, self.codewords_TD, self.network
+        )
 
     @classmethod
     def open(cls, folder: Path | str, verify: bool = True, engine: str | None = None) -> Model:
@@ -138,8 +139,9 @@ class Model:
                 return scores_B
         return self.score_keys(self.encoder.encode(columns, times_B))
 
-    def score_candidates(self, user: Mapping[str, Any] | Any, candidates: Sequence[Mapping[str, Any]] | Any
-                         ) -> NDArray[np.float64]:
+    def score_candidates(
+        self, user: Mapping[str, Any] | Any, candidates: Sequence[Mapping[str, Any]] | Any
+    ) -> NDArray[np.float64]:
         """Probability of a click for each of B candidates of one user.
 
         Args:
@@ -154,8 +156,10 @@ class Model:
         if own_F.all() or not own_F.any():  # nothing to share, or nothing that differs
             return np.array(np.broadcast_to(self.score_keys(np.concatenate(keys, axis=1)), len(candidates)))
         own_S = own_F[self._slot_fields_S]
-        own_BS, shared_1S = (np.concatenate([keys_BL for keys_BL, own in zip(keys, own_F, strict=True) if own == side],
-                                            axis=1) for side in (True, False))
+        own_BS, shared_1S = (
+            np.concatenate([keys_BL for keys_BL, own in zip(keys, own_F, strict=True) if own == side], axis=1)
+            for side in (True, False)
+        )
         shared = self.network.share(self._field_vectors(shared_1S, self._slot_fields_S[~own_S])[0], ~own_F)
         return self._scored(own_BS, self._slot_fields_S[own_S], shared)
 
@@ -181,9 +185,7 @@ class Model:
             return scores_B
         return self._scored(keys_BS, self._slot_fields_S)
 
-    def _scored(
-        self, keys_BS: Keys, fields_S: NDArray[np.int64], shared: Shared | None = None
-    ) -> NDArray[np.float64]:
+    def _scored(self, keys_BS: Keys, fields_S: NDArray[np.int64], shared: Shared | None = None) -> NDArray[np.float64]:
         """Scores of rows of keys of all fields, or of those that are not shared; some rows at a time."""
         scores_B = np.empty(len(keys_BS))
         for start in range(0, len(keys_BS), SCORED_AT_ONCE):
@@ -289,6 +291,8 @@ def _network(data: Buffer, origin: Path, schema: Schema) -> Network:
     try:
         parameters = restored(arrays, parameter_shapes(schema.model, fields))
     except ValueError as error:
-        raise IntegrityError(f"{origin} {error}; it was written with another model section of the configuration, or "
-                             f"altered: run saec verify {origin.parent.name}") from None
+        raise IntegrityError(
+            f"{origin} {error}; it was written with another model section of the configuration, or "
+            f"altered: run saec verify {origin.parent.name}"
+        ) from None
     return Network(schema.model, fields, parameters)

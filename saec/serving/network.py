@@ -93,8 +93,11 @@ class Network:
         linear_BL += shared.linear_L
         first = len(self.parameters["deep.0.bias"])
         logits_B = linear_BL[:, -1] + self._deep(linear_BL[:, :first])
-        logits_B += (self._pairs(vectors_BOD, shared) if self.layout.network == "deepfm"
-                     else self._crossed(own_BX, linear_BL[:, first:-1], shared))
+        logits_B += (
+            self._pairs(vectors_BOD, shared)
+            if self.layout.network == "deepfm"
+            else self._crossed(own_BX, linear_BL[:, first:-1], shared)
+        )
         if cap := np.float32(self.layout.logit_cap):
             logits_B = cap * np.tanh(logits_B / cap)
         return np.asarray(logits_B + self.parameters["bias"])

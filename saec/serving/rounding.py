@@ -42,8 +42,9 @@ def rounded(parameters: Arrays, precision: float) -> dict[str, NDArray[Any]]:
     """
     names = sorted(parameters)
     steps_P = np.array([_step(name, parameters[name], precision) for name in names], np.float32)
-    multiples_N = np.concatenate([_multiples(parameters[name], step)
-                                  for name, step in zip(names, steps_P, strict=True)])
+    multiples_N = np.concatenate(
+        [_multiples(parameters[name], step) for name, step in zip(names, steps_P, strict=True)]
+    )
     coder = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY, memLevel=9)
     packed = coder.compress(multiples_N.tobytes()) + coder.flush()
     return {"steps_P": steps_P, "packed": np.frombuffer(packed, np.uint8)}
@@ -68,8 +69,10 @@ def restored(tensors: Arrays, shapes: Shapes) -> dict[str, NDArray[np.float32]]:
     multiples_N = np.frombuffer(_unpacked(tensors["packed"], sum(sizes_P)), np.int8)
     parts = np.split(multiples_N, np.cumsum(sizes_P)[:-1])
     with np.errstate(over="ignore", invalid="ignore"):
-        parameters = {name: (part.astype(np.float32) * step).reshape(shapes[name])
-                      for name, part, step in zip(names, parts, steps_P, strict=True)}
+        parameters = {
+            name: (part.astype(np.float32) * step).reshape(shapes[name])
+            for name, part, step in zip(names, parts, steps_P, strict=True)
+        }
     for name, values in parameters.items():
         if not np.isfinite(values).all():
             raise ValueError(f"has network parameter {name!r} that is not finite")

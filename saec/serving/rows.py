@@ -54,8 +54,11 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
         return arrow_columns(rows, schema, shared)
     if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
         wanted = "rows must be a list of dicts, a dict of columns or an Arrow table"
-        raise InputError(f"{wanted if shared is None else 'candidates must be a list of dicts or an Arrow table'}, got "
-                         f"{type(rows).__name__}", reason="schema")
+        raise InputError(
+            f"{wanted if shared is None else 'candidates must be a list of dicts or an Arrow table'}, got "
+            f"{type(rows).__name__}",
+            reason="schema",
+        )
     names = _names(rows) if len(rows) else schema.columns.keys() - (shared or {}).keys()  # of no rows, all columns
     check_names(names | (shared or {}).keys(), schema)
     given = {name: [row.get(name) for row in rows] for name in names}
@@ -142,8 +145,9 @@ def _column(field: Field, name: str, values: Any, want: Want) -> Column:
     index_B = None
     if type(None) in types:
         if not field.nullable:
-            raise InputError(f"column {name!r} is missing or null in some rows; it must be {field.type}",
-                             reason="nulls")
+            raise InputError(
+                f"column {name!r} is missing or null in some rows; it must be {field.type}", reason="nulls"
+            )
         there_B = np.array([value is not None for value in values], bool)
         index_B = np.where(there_B, np.cumsum(there_B) - 1, -1)
         values = [value for value in values if value is not None]
@@ -161,8 +165,9 @@ def _list_column(field: Field, name: str, values: Any) -> Column:
     if wrong := [found_type(kind) for kind in {type(value) for value in values} - {list, tuple, type(None)}]:
         raise _wrong(name, want, wrong)
     if not field.nullable and any(value is None for value in values):
-        raise InputError(f"column {name!r} is missing or null in some rows; it must be a list of {field.type}",
-                         reason="nulls")
+        raise InputError(
+            f"column {name!r} is missing or null in some rows; it must be a list of {field.type}", reason="nulls"
+        )
     lengths_B = np.array([-1 if value is None else len(value) for value in values], np.int64)
     inner = _column(field, name, list(chain.from_iterable(value for value in values if value is not None)), want)
     return Column(inner.values, inner.index, lengths_B)
@@ -173,8 +178,9 @@ def _plain_number(value: Decimal, name: str, want: Want) -> int | float:
     if want.kind == "float":
         return float(value)
     if not value.is_finite() or int(value.as_tuple().exponent) < 0:
-        raise InputError(f"column {name!r} wants {want}, found Decimal with decimal places; nothing is cast",
-                         reason="dtype")
+        raise InputError(
+            f"column {name!r} wants {want}, found Decimal with decimal places; nothing is cast", reason="dtype"
+        )
     return int(value)
 
 
@@ -219,8 +225,9 @@ def _times(name: str, values: Any, want: Want) -> Times:
     except (ValueError, OverflowError, TypeError):
         if any(value != value for value in values):  # noqa: PLR0124 - pandas' NaT, a datetime too, is like NaN
             raise _no_time(name) from None
-        raise InputError(f"column {name!r} has a value that is no time; give one such as 2026-11-21T10:20:30Z",
-                         reason="dtype") from None
+        raise InputError(
+            f"column {name!r} has a value that is no time; give one such as 2026-11-21T10:20:30Z", reason="dtype"
+        ) from None
 
 
 def _listed(values: Any) -> list[Any]:
@@ -239,17 +246,23 @@ def _plain(value: Any) -> Any:
 
 
 def _no_time(name: str) -> InputError:
-    return InputError(f"column {name!r} is missing or null in some rows, and fields are derived from it",
-                      reason="nulls")
+    return InputError(
+        f"column {name!r} is missing or null in some rows, and fields are derived from it", reason="nulls"
+    )
 
 
 def _wrong(name: str, want: Want, found: Sequence[Found]) -> InputError:
-    return InputError(f"column {name!r} wants {want}, found {shown(found)}; nothing is cast: "
-                      f"{way_on(found[0], want, settings=False)}", reason="dtype")
+    return InputError(
+        f"column {name!r} wants {want}, found {shown(found)}; nothing is cast: "
+        f"{way_on(found[0], want, settings=False)}",
+        reason="dtype",
+    )
 
 
 def check_names(names: Iterable[Any], schema: Schema) -> None:
     """Refuse a column that no field reads, before anything is made of its values."""
     if unknown := sorted(str(name)[:64] for name in names if name not in schema.columns):
-        raise InputError(f"no field of the version reads column {unknown[0]!r}{nearest(unknown[0], schema.columns)}; "
-                         "leave it out", reason="schema")
+        raise InputError(
+            f"no field of the version reads column {unknown[0]!r}{nearest(unknown[0], schema.columns)}; leave it out",
+            reason="schema",
+        )

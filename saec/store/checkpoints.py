@@ -70,8 +70,9 @@ class Checkpoints:
             make_folder(self.folder)
             sync_folder(self.folder.parent)  # a killed run may have made the folder and not come to that
             # Also where there is such a file: doing an hour again heals it.
-            path = write_parts(self._path(f"{hour.compact}-{kind}"), parts(tensors, json.dumps(header, sort_keys=True)),
-                               named)
+            path = write_parts(
+                self._path(f"{hour.compact}-{kind}"), parts(tensors, json.dumps(header, sort_keys=True)), named
+            )
         reached(f"checkpoint.{kind}-saved")
         return path.stem
 
@@ -199,8 +200,9 @@ def _apply(
     lengths = header["lengths"]
     for name in [name for name in arrays if name.partition(".")[0] not in {*lengths, *header["derived"]}]:
         del arrays[name]
-    arrays |= {name: array for name, array in delta.items() if name.partition(".")[0] not in lengths
-               and not name.endswith("@")}
+    arrays |= {
+        name: array for name, array in delta.items() if name.partition(".")[0] not in lengths and not name.endswith("@")
+    }
     for group, length in lengths.items():
         values = section(delta, f"{group}.")
         if group not in groups:

@@ -41,14 +41,16 @@ def compose(hour: Hour, fields: Mapping[str, Any], files: Mapping[str, FileEntry
     """
     taken = sorted({"format", "version", "files"} & fields.keys())
     if taken:
-        raise StoreError(f"manifest fields {', '.join(taken)} are filled by the store; leave them out",
-                         reason="manifest")
+        raise StoreError(
+            f"manifest fields {', '.join(taken)} are filled by the store; leave them out", reason="manifest"
+        )
     entries = {name: {"sha256": entry.sha256, "bytes": entry.bytes} for name, entry in files.items()}
     try:
         text = json.dumps({**fields, "hour": str(hour), "format": FORMAT, "files": entries}, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise StoreError(f"the manifest of hour {hour} is not plain JSON of finite numbers: {error}",
-                         reason="manifest") from None
+        raise StoreError(
+            f"the manifest of hour {hour} is not plain JSON of finite numbers: {error}", reason="manifest"
+        ) from None
     content: dict[str, Any] = json.loads(text)
     return {**content, "version": _identify(hour, content)}
 
@@ -72,10 +74,15 @@ def parse(data: bytes, version: str) -> dict[str, Any]:
     if problem:
         raise IntegrityError(f"{MANIFEST} of version {version} is not a manifest: {problem}")
     content = {key: value for key, value in manifest.items() if key != "version"}
-    if manifest["version"] != version or _identify(version_hour(version), content) != version or (
-            encode(manifest) != data):
-        raise IntegrityError(f"{MANIFEST} of version {version} was altered: it does not give that id; "
-                             "roll back to another version (saec versions)")
+    if (
+        manifest["version"] != version
+        or _identify(version_hour(version), content) != version
+        or (encode(manifest) != data)
+    ):
+        raise IntegrityError(
+            f"{MANIFEST} of version {version} was altered: it does not give that id; "
+            "roll back to another version (saec versions)"
+        )
     return dict(manifest)
 
 
@@ -92,8 +99,10 @@ def version_hour(version: str) -> Hour:
     """
     match = _VERSION.fullmatch(version)
     if match is None:
-        raise StoreError(f"{version!r} is not a version id like 20171001T03-0123456789ab; list them with saec versions",
-                         reason="version-id")
+        raise StoreError(
+            f"{version!r} is not a version id like 20171001T03-0123456789ab; list them with saec versions",
+            reason="version-id",
+        )
     return Hour.parse(match.group(1))
 
 

@@ -86,11 +86,21 @@ class ModelStore(VersionStore):
             return last
         _refuse_held_or_older(last, version)
         if expected is not None and expected != (last.sequence if last else 0):
-            raise ReleaseConflict(f"publishing {version} was decided on release {expected}, but the last one is "
-                                  f"{last.sequence if last else 0}; compare with the version that is live now")
+            raise ReleaseConflict(
+                f"publishing {version} was decided on release {expected}, but the last one is "
+                f"{last.sequence if last else 0}; compare with the version that is live now"
+            )
         self._require_whole(version)
-        return self._log.append(last, action="publish", version=version, held=False, actor=actor, reason=reason,
-                                fence=fence, previous=last.version if last else None)
+        return self._log.append(
+            last,
+            action="publish",
+            version=version,
+            held=False,
+            actor=actor,
+            reason=reason,
+            fence=fence,
+            previous=last.version if last else None,
+        )
 
     def rollback(self, version: str, *, actor: str, reason: str, fence: int | None = None) -> Release:
         """Make a kept version live again and hold it: nothing is published until `unhold`.
@@ -110,14 +120,30 @@ class ModelStore(VersionStore):
         self._require_whole(version)
         last = self.live()
         previous = last.version if last and last.version != version else (last.previous if last else None)
-        return self._log.append(last, action="rollback", version=version, held=True, actor=actor, reason=reason,
-                                fence=_fence(fence, last), previous=previous)
+        return self._log.append(
+            last,
+            action="rollback",
+            version=version,
+            held=True,
+            actor=actor,
+            reason=reason,
+            fence=_fence(fence, last),
+            previous=previous,
+        )
 
     def hold(self, *, actor: str, reason: str, fence: int | None = None) -> Release:
         """Keep what is live now: nothing is published until `unhold`; arguments as for `rollback`."""
         last = self.live()
-        return self._log.append(last, action="hold", version=last.version if last else None, held=True, actor=actor,
-                                reason=reason, fence=_fence(fence, last), previous=last.previous if last else None)
+        return self._log.append(
+            last,
+            action="hold",
+            version=last.version if last else None,
+            held=True,
+            actor=actor,
+            reason=reason,
+            fence=_fence(fence, last),
+            previous=last.previous if last else None,
+        )
 
     def unhold(self, *, actor: str, reason: str, fence: int | None = None) -> Release:
         """End a hold or a rollback's hold: the next hour may publish again; arguments as for `rollback`.
@@ -127,10 +153,19 @@ class ModelStore(VersionStore):
         """
         last = self.live()
         if last is None or not last.held:
-            raise StoreError("nothing is held: the next version that passes its gate will be published",
-                             reason="not-held")
-        return self._log.append(last, action="release", version=last.version, held=False, actor=actor, reason=reason,
-                                fence=_fence(fence, last), previous=last.previous)
+            raise StoreError(
+                "nothing is held: the next version that passes its gate will be published", reason="not-held"
+            )
+        return self._log.append(
+            last,
+            action="release",
+            version=last.version,
+            held=False,
+            actor=actor,
+            reason=reason,
+            fence=_fence(fence, last),
+            previous=last.previous,
+        )
 
     def fence(self, *, actor: str, reason: str, fence: int) -> Release:
         """Shut out runs of older leases: what is live stays, and only this fencing number or a higher one releases.
@@ -139,9 +174,16 @@ class ModelStore(VersionStore):
         release then comes too late.
         """
         last = self.live()
-        return self._log.append(last, action="fence", version=last.version if last else None,
-                                held=bool(last and last.held), actor=actor, reason=reason, fence=fence,
-                                previous=last.previous if last else None)
+        return self._log.append(
+            last,
+            action="fence",
+            version=last.version if last else None,
+            held=bool(last and last.held),
+            actor=actor,
+            reason=reason,
+            fence=fence,
+            previous=last.previous if last else None,
+        )
 
     def retain(self, keep: int, protected: AbstractSet[str] = frozenset()) -> list[str]:
         """Remove old versions and return their ids, oldest first; see `removable` for what always stays.
@@ -178,11 +220,17 @@ def _refuse_held_or_older(last: Release | None, version: str) -> None:
     if last is None:
         return
     if last.held:
-        raise StoreError(f"{version} is archived, not published: {last.actor} holds {last.version or 'the store'} "
-                         f"({last.reason}); end that with saec release", reason="held")
+        raise StoreError(
+            f"{version} is archived, not published: {last.actor} holds {last.version or 'the store'} "
+            f"({last.reason}); end that with saec release",
+            reason="held",
+        )
     if last.version and version_hour(version) < version_hour(last.version):
-        raise StoreError(f"{version} is archived, not published: the live version {last.version} is of a later hour; "
-                         "to go back on purpose use saec rollback", reason="superseded")
+        raise StoreError(
+            f"{version} is archived, not published: the live version {last.version} is of a later hour; "
+            "to go back on purpose use saec rollback",
+            reason="superseded",
+        )
 
 
 def _fence(fence: int | None, last: Release | None) -> int:

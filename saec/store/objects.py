@@ -42,8 +42,7 @@ class FileEntry:
 
     def unlike(self, found: FileEntry) -> str:
         """How a file differs from what is wanted, in words."""
-        return (f"wanted {self.bytes} bytes of sha256 {self.sha256[:12]}…, found {found.bytes} of "
-                f"{found.sha256[:12]}…")
+        return f"wanted {self.bytes} bytes of sha256 {self.sha256[:12]}…, found {found.bytes} of {found.sha256[:12]}…"
 
 
 class Objects(Protocol):

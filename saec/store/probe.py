@@ -30,6 +30,8 @@ def check_creates_once(objects: Objects) -> None:
     finally:
         objects.delete(name)
     if not created or kept != b"first":
-        raise StoreError("the model store lets a second writer overwrite what a first one created, so two runs could "
-                         "publish over each other; use one that refuses PutObject with If-None-Match: *",
-                         reason="store-overwrites")
+        raise StoreError(
+            "the model store lets a second writer overwrite what a first one created, so two runs could "
+            "publish over each other; use one that refuses PutObject with If-None-Match: *",
+            reason="store-overwrites",
+        )

@@ -84,8 +84,10 @@ class ReleaseLog:
     def problems(self) -> dict[str, str]:
         """What is wrong with the records, by name: one is damaged, or its number is missing."""
         sequences = self._sequences()
-        found = {_name(number): "is missing, though later ones are there"
-                 for number in set(range(1, len(sequences) and sequences[-1])) - {*sequences}}
+        found = {
+            _name(number): "is missing, though later ones are there"
+            for number in set(range(1, len(sequences) and sequences[-1])) - {*sequences}
+        }
         for sequence in sequences:
             try:
                 self._read(sequence)
@@ -106,13 +108,20 @@ class ReleaseLog:
             ReleaseConflict: when another writer followed `after` first.
         """
         check_fence(after, fence)
-        release = Release(sequence=after.sequence + 1 if after else 1, fence=fence, token=secrets.token_hex(8),
-                          at=datetime.now(UTC).isoformat(timespec="seconds"), **state)
+        release = Release(
+            sequence=after.sequence + 1 if after else 1,
+            fence=fence,
+            token=secrets.token_hex(8),
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            **state,
+        )
         data = (release.model_dump_json(indent=2) + "\n").encode()
         reached("release.decided")
         if not self._objects.put_if_absent(_name(release.sequence), data):
-            raise ReleaseConflict(f"{release.action} of {release.version} lost: another writer created release "
-                                  f"{release.sequence} first; look at it with saec versions, then try again")
+            raise ReleaseConflict(
+                f"{release.action} of {release.version} lost: another writer created release "
+                f"{release.sequence} first; look at it with saec versions, then try again"
+            )
         reached("release.written")
         return release
 
@@ -132,8 +141,10 @@ class ReleaseLog:
             release = Release.model_validate_json(self._objects.get(name, _LIMIT))
         except ValidationError as error:
             problem = error.errors(include_input=False, include_url=False)[0]
-            raise IntegrityError(f"{name} is not a release record: {problem['loc']}: {problem['msg'][:200]}; restore "
-                                 "it from a copy, or remove it to go back to the record before") from None
+            raise IntegrityError(
+                f"{name} is not a release record: {problem['loc']}: {problem['msg'][:200]}; restore "
+                "it from a copy, or remove it to go back to the record before"
+            ) from None
         if release.sequence != sequence:
             raise IntegrityError(f"{name} says it is release {release.sequence}; it was copied or renamed")
         return release
@@ -146,8 +157,10 @@ def check_fence(last: Release | None, fence: int) -> None:
         LeaseLost: when it is.
     """
     if last and fence < last.fence:
-        raise LeaseLost(f"lease {fence} may not release: release {last.sequence} was made under the newer lease "
-                        f"{last.fence}; this run was replaced, stop it")
+        raise LeaseLost(
+            f"lease {fence} may not release: release {last.sequence} was made under the newer lease "
+            f"{last.fence}; this run was replaced, stop it"
+        )
 
 
 def _name(sequence: int) -> str:

@@ -41,8 +41,11 @@ class RemoteObjects:
         try:
             self._store: ObjectStore = from_url(url, retry_config=_RETRY)
         except (BaseError, ValueError) as error:
-            raise StoreError(f"cannot open the model store {self._url}: {type(error).__name__}; wanted a folder or a "
-                             "URL such as s3://bucket/prefix", reason="store-url") from None
+            raise StoreError(
+                f"cannot open the model store {self._url}: {type(error).__name__}; wanted a folder or a "
+                "URL such as s3://bucket/prefix",
+                reason="store-url",
+            ) from None
 
     @property
     def scratch(self) -> Path:
@@ -137,8 +140,9 @@ class RemoteObjects:
             with storage_errors(f"{doing} in {self._url}", absent_passes=absent):
                 yield
         except BaseError as error:
-            raise StoreError(f"cannot {doing} in {self._url}: {type(error).__name__}: "
-                             f"{str(error).splitlines()[0][:300]}") from error
+            raise StoreError(
+                f"cannot {doing} in {self._url}: {type(error).__name__}: {str(error).splitlines()[0][:300]}"
+            ) from error
 
 
 def open_objects(url: str, cache: Path | None = None) -> LocalObjects | RemoteObjects:

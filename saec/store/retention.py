@@ -21,4 +21,4 @@ def removable(versions: Sequence[str], keep: int, last: Release | None, protecte
         protected: Ids that somebody uses (open readers, a comparison under way).
     """
     needed = {last.version, last.previous} if last else set()
-    return [version for version in versions[:max(0, len(versions) - keep)] if version not in needed | protected]
+    return [version for version in versions[: max(0, len(versions) - keep)] if version not in needed | protected]

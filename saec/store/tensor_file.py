@@ -21,8 +21,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4", "I32": "<i4",
-         "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8"}
+TYPES = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "F16": "<f2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "F32": "<f4",
+    "U64": "<u8",
+    "I64": "<i8",
+    "F64": "<f8",
+}
 _NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 _LONGEST_HEADER = 1 << 20
 _METADATA = '{"__metadata__":'

@@ -52,8 +52,11 @@ class VersionStore:
         version: str = content["version"]
         encoded = manifests.encode(content)
         if len(encoded) > MANIFEST_LIMIT:
-            raise StoreError(f"the manifest of {version} has {len(encoded)} bytes, over the {MANIFEST_LIMIT} allowed; "
-                             "put tables into a file of the version", reason="manifest")
+            raise StoreError(
+                f"the manifest of {version} has {len(encoded)} bytes, over the {MANIFEST_LIMIT} allowed; "
+                "put tables into a file of the version",
+                reason="manifest",
+            )
         # Written even when it is all there: a killed run may have named files that never reached the disk.
         for name in files:
             self.objects.put(_name(version, name), staged / name)
@@ -80,8 +83,9 @@ class VersionStore:
         try:
             data = self.objects.get(_name(version, MANIFEST), MANIFEST_LIMIT)
         except FileNotFoundError:
-            raise StoreError(f"the store has no version {version}; list those it has with saec versions",
-                             reason="no-version") from None
+            raise StoreError(
+                f"the store has no version {version}; list those it has with saec versions", reason="no-version"
+            ) from None
         return manifests.parse(data, version)
 
     def open(self, version: str) -> Path:
@@ -98,8 +102,10 @@ class VersionStore:
         near = self.objects.near({_name(version, name): entry for name, entry in {**files, MANIFEST: own}.items()})
         problems = _problems(near, version, files)
         if problems:
-            raise IntegrityError(f"version {version} in {near.root} cannot be used: {'; '.join(problems)}; "
-                                 "roll back to another version (saec versions)")
+            raise IntegrityError(
+                f"version {version} in {near.root} cannot be used: {'; '.join(problems)}; "
+                "roll back to another version (saec versions)"
+            )
         return near.root / "versions" / version
 
     def verify(self, version: str) -> list[str]:
@@ -147,8 +153,11 @@ def _describe(staged: Path) -> dict[str, FileEntry]:
     bad += manifests.bad_file_names(path.name for path in paths)
     if bad or not paths:
         found = f"holds {', '.join(map(repr, bad))}" if bad else "is empty"
-        raise StoreError(f"staged folder {staged} {found}; wanted plain files named by letters, digits and _ . - "
-                         "(manifest.json is the store's own)", reason="staged")
+        raise StoreError(
+            f"staged folder {staged} {found}; wanted plain files named by letters, digits and _ . - "
+            "(manifest.json is the store's own)",
+            reason="staged",
+        )
     return {path.name: FileEntry(sha256_file(path), path.stat().st_size) for path in paths}
 
 

@@ -50,7 +50,17 @@ class AdamW:
         gradients: list[Tensor] = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.steps += 1
         torch._fused_adamw_(
-            self.parameters, gradients, self.means, self.squares, [], [self.steps] * len(gradients),
-            lr=self.learning_rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=self.weight_decay, eps=EPSILON,
-            amsgrad=False, maximize=False,
+            self.parameters,
+            gradients,
+            self.means,
+            self.squares,
+            [],
+            [self.steps] * len(gradients),
+            lr=self.learning_rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=self.weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
         )

@@ -120,7 +120,10 @@ class Original:
 
     @classmethod
     def restore(
-        cls, config: Config, arrays: Mapping[str, NDArray[Any] | Column], origin: str,
+        cls,
+        config: Config,
+        arrays: Mapping[str, NDArray[Any] | Column],
+        origin: str,
         sources_F: tuple[int, ...] | None = None,
     ) -> Original:
         """The model whose `snapshot` this was.
@@ -182,9 +185,7 @@ class Original:
 
     def score(self, prepared: PreparedRows, first: int = 0) -> NDArray[np.float64]:
         """Probability of a click for the rows from `first` on."""
-        return self.learner.score(
-            prepared.working.vectors_UD, prepared.places_BS[first:], prepared.classes_BS[first:]
-        )
+        return self.learner.score(prepared.working.vectors_UD, prepared.places_BS[first:], prepared.classes_BS[first:])
 
     def learn(self, hour: Hour, rows: EncodedRows, prepared: PreparedRows, cut: int) -> AtCut:
         """Learn all rows of the hour in the order of their time, and count its features.
@@ -203,9 +204,7 @@ class Original:
         rows_N, vectors_ND = prepared.used_by(slice(cut, None))
         self._fit(prepared, rows, slice(cut, None), seed=2 * hour.index + 1)
         ids_U = self.vocabulary.find(prepared.features.keys_U)
-        at_cut = AtCut(
-            scores_G, rows_N, vectors_ND, *self.vocabulary.known_of(hour, ids_U), prepared.rows_before
-        )
+        at_cut = AtCut(scores_G, rows_N, vectors_ND, *self.vocabulary.known_of(hour, ids_U), prepared.rows_before)
         self.vocabulary.observe(hour, prepared.features)
         self._touch(prepared)
         return at_cut

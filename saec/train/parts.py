@@ -56,6 +56,8 @@ class Cut:
 
     def chosen(self, rank: int) -> NDArray[np.int64]:
         """The rows of the pass that are a rank's."""
-        pieces = [place * self.batch_rows + np.arange(batch)[self.part(batch, rank)]
-                  for place, batch in enumerate(self.batches)]
+        pieces = [
+            place * self.batch_rows + np.arange(batch)[self.part(batch, rank)]
+            for place, batch in enumerate(self.batches)
+        ]
         return np.concatenate([np.zeros(0, np.int64), *pieces])

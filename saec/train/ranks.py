@@ -99,9 +99,11 @@ class Ranks:
             store.set(f"settings/{rank}", digest)
             others = {other: store.get(f"settings/{other}").decode() for other in range(size)}
         except (RuntimeError, OSError, ValueError) as error:
-            raise TrainingError(f"rank {rank} of {size} did not find the others within {timeout:g} s ({_line(error)}); "
-                                "no hour was begun; see why they did not start, then run again",
-                                reason="rank-lost") from error
+            raise TrainingError(
+                f"rank {rank} of {size} did not find the others within {timeout:g} s ({_line(error)}); "
+                "no hour was begun; see why they did not start, then run again",
+                reason="rank-lost",
+            ) from error
         if unlike := [other for other, found in others.items() if found != others[0]]:
             raise ConfigError(f"rank {unlike[0]} has other settings than rank 0; give all ranks the same file")
         return ranks
@@ -169,8 +171,9 @@ class Ranks:
 
     def _error(self, what: str) -> TrainingError:
         again = f"run again with --ranks {self.size}, or without it: the hour is taken up from its beginning"
-        return TrainingError(f"{what}; its own output, or the kernel's where memory ran out, says why; {again}",
-                             reason="rank-lost")
+        return TrainingError(
+            f"{what}; its own output, or the kernel's where memory ran out, says why; {again}", reason="rank-lost"
+        )
 
     def _words(self) -> dict[int, str]:
         """Why each of the others stops; one that does not say so is lost."""
@@ -207,8 +210,18 @@ class Ranks:
         """Give every other rank what the pass needs."""
         weighted, dropping = rows.weights_B is not None, rows.dropped_to_S is not None
         width, slots = working.vectors_UD.shape[1], rows.parts[0].shape[1]
-        head = (cut.rows, cut.batch_rows, len(rows.parts), slots, len(working.squares_U), width, weighted, dropping,
-                rows.seed >> 32, rows.seed & 0xFFFFFFFF)
+        head = (
+            cut.rows,
+            cut.batch_rows,
+            len(rows.parts),
+            slots,
+            len(working.squares_U),
+            width,
+            weighted,
+            dropping,
+            rows.seed >> 32,
+            rows.seed & 0xFFFFFFFF,
+        )
         self._broadcast(torch.tensor(head, dtype=torch.int64))
         for tensor in (*_state(learner), working.vectors_UD, working.squares_U):
             self._broadcast(tensor)
@@ -231,8 +244,13 @@ class Ranks:
         self._broadcast(working.squares_U)
         dropped_to_S = self._broadcast(torch.zeros(slots, dtype=torch.int64)) if dropping else None
         count = len(cut.chosen(self.rank))
-        rows = Rows(tuple(torch.zeros(count, slots, dtype=torch.int64) for _ in range(parts)), torch.zeros(count),
-                    torch.zeros(count) if weighted else None, dropped_to_S, (high << 32) | low)
+        rows = Rows(
+            tuple(torch.zeros(count, slots, dtype=torch.int64) for _ in range(parts)),
+            torch.zeros(count),
+            torch.zeros(count) if weighted else None,
+            dropped_to_S,
+            (high << 32) | low,
+        )
         for tensor in (*rows.parts, rows.labels_B, *(() if rows.weights_B is None else (rows.weights_B,))):
             self._do(dist.recv, tensor, 0)
         return working, rows, cut
@@ -265,11 +283,15 @@ class Ranks:
         counts = self._gather(torch.tensor([len(places_N) for places_N in places]))
         longest = int(max(count.sum() for count in counts))
         found = self._gather(torch.nn.functional.pad(torch.cat(places), (0, longest - sum(map(len, places)))))
-        split = [torch.split(all_places[: count.sum()], count.tolist()) for all_places, count in
-                 zip(found, counts, strict=True)]
+        split = [
+            torch.split(all_places[: count.sum()], count.tolist())
+            for all_places, count in zip(found, counts, strict=True)
+        ]
         unions = [torch.from_numpy(np.unique(torch.cat(of_batch).numpy())) for of_batch in zip(*split, strict=True)]
-        sums = torch.tensor([0.0 if own.weights_B is None else float(own.weights_B.double().sum()) for own in parts],
-                            dtype=torch.float64)
+        sums = torch.tensor(
+            [0.0 if own.weights_B is None else float(own.weights_B.double().sum()) for own in parts],
+            dtype=torch.float64,
+        )
         if parts[0].weights_B is not None:
             self._reduce(sums)
         return list(zip(unions, sums.tolist(), strict=True))
@@ -305,9 +327,11 @@ class Ranks:
             digest = zlib.crc32(tensor.detach().contiguous().view(-1).numpy().data, digest)
         digests = [int(found) for found in self._gather(torch.tensor([digest]))]
         if unlike := [rank for rank, found in enumerate(digests) if found != digests[0]]:
-            raise TrainingError(f"rank {unlike[0]} of {self.size} holds other numbers than rank 0 after equal steps; "
-                                "train on machines with the same processor and the same packages, or without --ranks",
-                                reason="ranks-differ")
+            raise TrainingError(
+                f"rank {unlike[0]} of {self.size} holds other numbers than rank 0 after equal steps; "
+                "train on machines with the same processor and the same packages, or without --ranks",
+                reason="ranks-differ",
+            )
 
     def _broadcast(self, tensor: Tensor) -> Tensor:
         self._do(dist.broadcast, tensor.detach(), 0)

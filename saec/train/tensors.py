@@ -83,8 +83,10 @@ def learner_state(learner: Learner) -> Arrays:
     if optimiser.started:
         for place, (name, _) in enumerate(learner.network.named_parameters()):
             moments = (optimiser.steps, optimiser.means[place], optimiser.squares[place])
-            state |= {f"optimiser.{moment}.{name}": value.numpy().copy()
-                      for moment, value in zip(_MOMENTS, moments, strict=True)}
+            state |= {
+                f"optimiser.{moment}.{name}": value.numpy().copy()
+                for moment, value in zip(_MOMENTS, moments, strict=True)
+            }
     return state
 
 

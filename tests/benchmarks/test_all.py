@@ -26,7 +26,8 @@ def test_a_target_that_is_lost_is_told():
     """One that never held is not."""
     kept = [figure("a", 1.0, holds=True), figure("b", 1.0, holds=False)]
     assert list(moved([figure("a", 1.0, holds=False), figure("b", 1.0, holds=False)], kept)) == [
-        "a: its target held and does not now"]
+        "a: its target held and does not now"
+    ]
 
 
 def test_short_forms_write_aside(tmp_path, monkeypatch, capsys):

@@ -38,11 +38,18 @@ def test_peers_beyond_the_limit_are_extrapolated_and_called_so(capsys):
 def test_targets_are_those_of_a_million_features():
     """Times faster than faiss and scikit-learn, warm over cold, and an error no worse than either's."""
     figures = [
-        ("saec cold over faiss on all", 19.0, ""), ("saec cold over scikit-learn Lloyd on all", 101.0, ""),
-        ("saec warm over saec cold", 6.0, ""), ("saec cold: relative error, head", 0.02, ""),
-        ("faiss on all: relative error, head", 0.03, ""), ("scikit-learn Lloyd on all: relative error, head", 0.04, ""),
+        ("saec cold over faiss on all", 19.0, ""),
+        ("saec cold over scikit-learn Lloyd on all", 101.0, ""),
+        ("saec warm over saec cold", 6.0, ""),
+        ("saec cold: relative error, head", 0.02, ""),
+        ("faiss on all: relative error, head", 0.03, ""),
+        ("scikit-learn Lloyd on all: relative error, head", 0.04, ""),
     ]
     held = {name: holds for name, (_, holds) in targets(figures, TARGETS_AT).items()}
-    assert held == {"saec cold over faiss on all": False, "saec cold over scikit-learn Lloyd on all": True,
-                    "saec warm over saec cold": True, "saec cold: relative error, head": True}
+    assert held == {
+        "saec cold over faiss on all": False,
+        "saec cold over scikit-learn Lloyd on all": True,
+        "saec warm over saec cold": True,
+        "saec cold: relative error, head": True,
+    }
     assert targets(figures, 100_000) == {}

@@ -16,12 +16,14 @@ from saec.hours import Hour
 
 RATIO = 30
 FIRST = Hour.parse("2026-03-01T00")
-CONFIG = Config.model_validate({
-    "data": {"source": "", "time_column": "event_time", "label_column": "clicked"},
-    "fields": [{"name": "user"}, {"name": "item"}, {"name": "tags", "kind": "list", "max_values": 2}],
-    "model": {"width": 8, "hidden": [8], "cross_layers": 1, "cross_rank": 4},
-    "training": {"dense_learning_rate": 0.01, "batch_rows": 128, "table_learning_rate": 0.4},
-})
+CONFIG = Config.model_validate(
+    {
+        "data": {"source": "", "time_column": "event_time", "label_column": "clicked"},
+        "fields": [{"name": "user"}, {"name": "item"}, {"name": "tags", "kind": "list", "max_values": 2}],
+        "model": {"width": 8, "hidden": [8], "cross_layers": 1, "cross_rank": 4},
+        "training": {"dense_learning_rate": 0.01, "batch_rows": 128, "table_learning_rate": 0.4},
+    }
+)
 SMALLER = {"code": "2x4"}
 """Codebooks of 256 codewords would be all that the size has room for."""
 

@@ -13,8 +13,14 @@ from benchmarks.compression.settings import AXES, Job
 from benchmarks.compression.stretch import Census, bits_for
 
 ROWS = 2_000
-SIZES = {"original": 90_000, "saec@30": 2_900, "saec@100": 880, "hashing@30": 3_000, "hashing@100": 900,
-         "hashing@1000": 90}
+SIZES = {
+    "original": 90_000,
+    "saec@30": 2_900,
+    "saec@100": 880,
+    "hashing@30": 3_000,
+    "hashing@100": 900,
+    "hashing@1000": 90,
+}
 NOISE = {"original": 1.0, "saec@30": 0.9, "saec@100": 1.2, "hashing@30": 3.0, "hashing@100": 1.2, "hashing@1000": 6.0}
 
 SETTING = {"codewords": 31, "ratio": 4.0, "fingerprint_bits": 6, "codebook_precision": "int8"}
@@ -25,8 +31,15 @@ def kept(tmp_path) -> Kept:
     """Two seeds of six contestants: scores are the truth with so much noise, each its own."""
     random = np.random.default_rng(1)
     labels_B = random.integers(0, 2, ROWS).astype(np.uint8)
-    stretch = {"config": "configs/x.yaml", "last": "2026-01-02T00", "hours": 4, "scored": 2, "tune_last": "",
-               "tune_hours": 0, "tune_scored": 0}
+    stretch = {
+        "config": "configs/x.yaml",
+        "last": "2026-01-02T00",
+        "hours": 4,
+        "scored": 2,
+        "tune_last": "",
+        "tune_hours": 0,
+        "tune_scored": 0,
+    }
     kept = Kept.load(tmp_path / "results" / "compression-runs.json", stretch)
     for seed in (1, 2):
         for name, size in SIZES.items():
@@ -36,8 +49,13 @@ def kept(tmp_path) -> Kept:
             run = {"name": name, "pass": name.partition("@")[0], "seed": seed, "choice": {}, "setting": SETTING}
             run |= {"bytes": size, "ratio": 90_000 / size, "ratio_embedding": 0.0}
             kept.add("runs", [{**run, "auc": 0.7 + seed / 100, "logloss": 0.6, "commit": "abc"}])
-    kept.content |= {"rows": ROWS, "original_bytes": 90_000, "hardware": "a machine", "command": "do",
-                     "truth": {"auc": 0.9, "logloss": 0.4, "constant": 0.69}}
+    kept.content |= {
+        "rows": ROWS,
+        "original_bytes": 90_000,
+        "hardware": "a machine",
+        "command": "do",
+        "truth": {"auc": 0.9, "logloss": 0.4, "constant": 0.69},
+    }
     judged.judge(kept, labels_B, tmp_path)
     return kept
 
@@ -87,8 +105,19 @@ def test_page_says_what_each_costs_and_who_does_not_exist(kept):
     text = Page({"A log": ("compression", kept)}).text()
     assert "What each costs" not in text
     assert "Where a peer does not exist" not in text
-    run = {"name": "cafe@30", "pass": "cafe", "seed": 1, "choice": {}, "setting": {}, "bytes": 3_000, "ratio": 30.0,
-           "ratio_embedding": 0.0, "auc": 0.7, "logloss": 0.6, "commit": "abc"}
+    run = {
+        "name": "cafe@30",
+        "pass": "cafe",
+        "seed": 1,
+        "choice": {},
+        "setting": {},
+        "bytes": 3_000,
+        "ratio": 30.0,
+        "ratio_embedding": 0.0,
+        "auc": 0.7,
+        "logloss": 0.6,
+        "commit": "abc",
+    }
     kept.add("runs", [{**run, "learning_seconds": 120.0, "scoring_us": 4.25}])
     missing = {"name": "cce@1000", "pass": "cce", "seed": 1, "choice": {}, "left_out": "9 bytes, 5 wanted"}
     kept.add("runs", [missing])

@@ -12,11 +12,13 @@ from benchmarks.compression.low_bits import levels
 from benchmarks.compression.robe import Robe
 from saec.config import Config
 
-CONFIG = Config.model_validate({
-    "data": {"source": "", "time_column": "event_time", "label_column": "clicked"},
-    "fields": [{"name": "user"}, {"name": "item"}],
-    "model": {"width": 8, "hidden": [8]},
-})
+CONFIG = Config.model_validate(
+    {
+        "data": {"source": "", "time_column": "event_time", "label_column": "clicked"},
+        "fields": [{"name": "user"}, {"name": "item"}],
+        "model": {"width": 8, "hidden": [8]},
+    }
+)
 KEYS_N = np.random.default_rng(3).integers(1, 2**63, 500).astype(np.uint64)
 
 

@@ -18,13 +18,19 @@ def ended(index: int, state: str = "PUBLISHED", checkpoint: str | None = "c") ->
     return HourRow(FIRST + index, state, attempts=1, fence=1, version=version, checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize(("rows", "found"), [
-    ([ended(0), ended(1)], []),
-    ([ended(0), ended(1), ended(2), ended(3)], [(2, "v0", "v1"), (3, "v1", "v2")]),
-    ([ended(0), ended(1), ended(2, "HELD"), ended(3), ended(4)], [(2, "v0", "v1"), (3, "v1", "v1"), (4, "v1", "v3")]),
-    ([ended(0), ended(1), ended(4)], [(4, "v1", "v1")]),
-    ([ended(0), ended(1), ended(2, "FAILED", None), ended(3)], [(3, "v1", "v1")]),
-])
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([ended(0), ended(1)], []),
+        ([ended(0), ended(1), ended(2), ended(3)], [(2, "v0", "v1"), (3, "v1", "v2")]),
+        (
+            [ended(0), ended(1), ended(2, "HELD"), ended(3), ended(4)],
+            [(2, "v0", "v1"), (3, "v1", "v1"), (4, "v1", "v3")],
+        ),
+        ([ended(0), ended(1), ended(4)], [(4, "v1", "v1")]),
+        ([ended(0), ended(1), ended(2, "FAILED", None), ended(3)], [(3, "v1", "v1")]),
+    ],
+)
 def test_who_answers(rows, found):
     """The version before the newest release waits with its rows only in the hour right after that release."""
     assert [(row.hour.index - FIRST.index, older, newer) for row, older, newer in released(rows)] == found

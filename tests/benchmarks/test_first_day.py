@@ -32,9 +32,17 @@ def test_every_log_is_written_somewhere(tmp_path, kind):
     """Ten writers, each of which names what it wrote."""
     if kind.write.__name__ == "delta_table":
         pytest.importorskip("deltalake")
-    rows = pa.table({
-        "impression_id": pa.array([1, 2]), "event_time": pa.array([FIRST.start_ms, FIRST.start_ms + 1_001], EVENT_TIME),
-        "user_id": pa.array([1, 2]), "item_id": pa.array([3, 4]), "item_tags": pa.array([[1], [2, 3]]),
-        "site_domain": pa.array(["a", "b"]), "device": pa.array([1, 2], pa.int32()),
-        "price": pa.array([1.0, 2.0], pa.float32()), "clicked": pa.array([0, 1], pa.int8())})
+    rows = pa.table(
+        {
+            "impression_id": pa.array([1, 2]),
+            "event_time": pa.array([FIRST.start_ms, FIRST.start_ms + 1_001], EVENT_TIME),
+            "user_id": pa.array([1, 2]),
+            "item_id": pa.array([3, 4]),
+            "item_tags": pa.array([[1], [2, 3]]),
+            "site_domain": pa.array(["a", "b"]),
+            "device": pa.array([1, 2], pa.int32()),
+            "price": pa.array([1.0, 2.0], pa.float32()),
+            "clicked": pa.array([0, 1], pa.int8()),
+        }
+    )
     assert (tmp_path / kind.write({FIRST: rows}, tmp_path)).exists()

@@ -18,10 +18,15 @@ HOURS = [Hour.of(START) + offset for offset in range(4)]
 SETTINGS = {
     "workspace": "w",
     "data": {"source": "log", "time_column": "event_time", "label_column": "clicked", "row_id_columns": ["request"]},
-    "fields": [{"name": "user_id"}, {"name": "item", "type": "string"}, {"name": "zip", "type": "string"},
-               {"name": "price", "kind": "numeric", "type": "float"},
-               {"name": "site", "type": "string", "nullable": True}, {"name": "version"},
-               {"name": "dwell_ms", "kind": "numeric", "nullable": True}],
+    "fields": [
+        {"name": "user_id"},
+        {"name": "item", "type": "string"},
+        {"name": "zip", "type": "string"},
+        {"name": "price", "kind": "numeric", "type": "float"},
+        {"name": "site", "type": "string", "nullable": True},
+        {"name": "version"},
+        {"name": "dwell_ms", "kind": "numeric", "nullable": True},
+    ],
     "model": {"width": 4, "hidden": [8], "cross_layers": 1, "cross_rank": 4},
 }
 
@@ -33,16 +38,21 @@ def log(tmp_path, monkeypatch):
     rows = clicks()
     for hour in HOURS:
         table = pa.Table.from_pylist([row for row in rows if row["event_time"][:13] == str(hour)])
-        write_hour(tmp_path / "log", hour, table.set_column(
-            0, "event_time", table["event_time"].cast(pa.timestamp("ms", "UTC"))))
+        write_hour(
+            tmp_path / "log",
+            hour,
+            table.set_column(0, "event_time", table["event_time"].cast(pa.timestamp("ms", "UTC"))),
+        )
     return tmp_path / "log"
 
 
 def saec(*words, code=0, data=None, fields=None):
     """Type a command with settings, changed in part; fields are changed by their names, None removes one."""
     kept = {field["name"]: field for field in SETTINGS["fields"]} | (fields or {})
-    settings = SETTINGS | {"data": {"max_null_share": 0.9} | SETTINGS["data"] | (data or {}),
-                           "fields": [field for field in kept.values() if field]}
+    settings = SETTINGS | {
+        "data": {"max_null_share": 0.9} | SETTINGS["data"] | (data or {}),
+        "fields": [field for field in kept.values() if field],
+    }
     Path("saec.yaml").write_text(yaml.safe_dump(settings))
     result = CliRunner().invoke(cli, [*map(str, words)], catch_exceptions=False)
     assert code in (None, result.exit_code), result.output
@@ -51,8 +61,9 @@ def saec(*words, code=0, data=None, fields=None):
 
 def mends(answer):
     """The mends, by group and column, without what is beside them."""
-    return {(problem["group"], problem["column"]): problem["mend"].partition("   #")[0]
-            for problem in answer["problems"]}
+    return {
+        (problem["group"], problem["column"]): problem["mend"].partition("   #")[0] for problem in answer["problems"]
+    }
 
 
 def test_settings_that_fit_have_no_problem():
@@ -66,13 +77,18 @@ def test_settings_that_fit_have_no_problem():
 @pytest.mark.case(13)
 def test_every_problem_is_told_at_once_with_its_mend():
     """Columns missing and too many, types, in one answer."""
-    answer = saec("check", "--json", code=2, fields={
-        "user_id": {"name": "userid"}, "zip": {"name": "zip"}, "version": None, "price": {"name": "price"}})
+    answer = saec(
+        "check",
+        "--json",
+        code=2,
+        fields={"user_id": {"name": "userid"}, "zip": {"name": "zip"}, "version": None, "price": {"name": "price"}},
+    )
     assert mends(answer) == {
         ("columns", "userid"): "- {name: userid, column: user_id}",
         ("columns", ""): "ignore_extra_columns: true",
         ("types", "zip"): "- {name: zip, type: string}",
-        ("types", "price"): "- {name: price, kind: numeric, type: float}"}
+        ("types", "price"): "- {name: price, kind: numeric, type: float}",
+    }
     assert all(problem["everywhere"] and len(problem["hours"]) == 4 for problem in answer["problems"])
     said = saec("check", code=2, fields={"user_id": {"name": "userid"}}).stdout
     assert "columns, in every hour" in said
@@ -102,8 +118,13 @@ def test_nulls_and_labels_are_seen():
     answer = saec("check", "--json", code=2, data={"max_null_share": 0.1}, fields={"site": site})
     assert mends(answer)["nulls", "site"] == "- {name: site, type: string, nullable: true}"
     assert mends(answer)["nulls", "dwell_ms"].startswith("max_null_share: 0.8")
-    answer = saec("check", "--json", code=2, data={"label_column": "user_id"}, fields={
-        "user_id": None, "clicked": {"name": "clicked"}})
+    answer = saec(
+        "check",
+        "--json",
+        code=2,
+        data={"label_column": "user_id"},
+        fields={"user_id": None, "clicked": {"name": "clicked"}},
+    )
     assert mends(answer) == {("rows", ""): "label_column: COLUMN"}
 
 
@@ -131,7 +152,8 @@ def test_a_run_stops_where_the_settings_are_at_fault_and_goes_on_after_the_mend(
     wrong = {"user_id": {"name": "userid"}, "zip": {"name": "zip"}}
     answer = saec("run", "--json", code=2, fields=wrong)
     assert [(hour["hour"], hour["outcome"], hour["reason"]) for hour in answer["hours"]] == [
-        (str(HOURS[0]), "FAILED", "config")]
+        (str(HOURS[0]), "FAILED", "config")
+    ]
     assert "- {name: userid, column: user_id}" in answer["hours"][0]["message"]
     assert "- {name: zip, type: string}" in answer["hours"][0]["message"]
     assert answer["next"] == "saec check --config saec.yaml"

@@ -34,8 +34,11 @@ def test_the_same_command_gives_the_same_bytes(empty_shell):
 
 def test_help_tells_the_defaults_of_the_simulation():
     """What the help says of each dial is what the simulation does without it."""
-    said = {param.name: param.show_default for param in simulate.params
-            if isinstance(param, click.Option) and isinstance(param.show_default, str) and param.name != "config_path"}
+    said = {
+        param.name: param.show_default
+        for param in simulate.params
+        if isinstance(param, click.Option) and isinstance(param.show_default, str) and param.name != "config_path"
+    }
     assert said == {name: str(getattr(Simulation(), name)) for name in vars(Simulation())}
 
 
@@ -46,15 +49,20 @@ def test_a_dial_out_of_range_is_wrong_usage(empty_shell):
 
 def test_a_source_that_is_a_url_needs_a_folder(empty_shell):
     """Simulated files are written to a local folder only."""
-    empty_shell.config.write_text(empty_shell.config.read_text().replace(
-        f"source: {empty_shell.site.folder}/data", "source: s3://bucket/data"))
+    empty_shell.config.write_text(
+        empty_shell.config.read_text().replace(f"source: {empty_shell.site.folder}/data", "source: s3://bucket/data")
+    )
     assert "--out" in empty_shell("simulate", code=2).stderr
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("log", "file", "words", "rows"), [
-    ("avazu", "avazu_first10k.parquet", (), 9_999),
-    ("criteo", "criteo_kaggle_10k_no_timestamp.parquet", ("--start", "2014-01-01T00", "--hours", 3), 10_000)])
+@pytest.mark.parametrize(
+    ("log", "file", "words", "rows"),
+    [
+        ("avazu", "avazu_first10k.parquet", (), 9_999),
+        ("criteo", "criteo_kaggle_10k_no_timestamp.parquet", ("--start", "2014-01-01T00", "--hours", 3), 10_000),
+    ],
+)
 def test_logs_are_imported(empty_shell, shared_data, log, file, words, rows):
     """Every row of the samples arrives; a second import into the same folder needs --replace."""
     out = empty_shell.site.folder / "imported"

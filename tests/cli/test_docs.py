@@ -12,7 +12,8 @@ from saec.data.types import SOURCES, WANTED
 def test_pages_are_not_stale(root, page):
     """A command or knob that changes changes its page: run `python -m saec.cli.docs`."""
     assert (root / "docs" / f"{page}.md").read_text(encoding="utf-8") == getattr(docs, f"{page}_page")(), (
-        "stale: run python -m saec.cli.docs")
+        "stale: run python -m saec.cli.docs"
+    )
 
 
 def test_every_knob_has_its_line():

@@ -26,7 +26,7 @@ def test_run_does_every_due_hour_oldest_first(shell):
     """Two hours are due: both are done in order, published, told in the report's keys, and then nothing is due."""
     answer = shell.json("run")
     assert outcomes(answer) == [(str(hour), "PUBLISHED") for hour in shell.site.hours[NEXT:]]
-    assert tuple(answer["hours"][0])[:len(STABLE_KEYS)] == STABLE_KEYS
+    assert tuple(answer["hours"][0])[: len(STABLE_KEYS)] == STABLE_KEYS
     assert answer["outcomes"]["PUBLISHED"] == 2
     assert shell.site.live == answer["hours"][-1]["version"]
     again = shell("run")
@@ -103,9 +103,16 @@ def test_a_run_that_finds_another_at_work_is_held(shell):
     assert len(shell.json("run")["hours"]) == 2
 
 
-@pytest.mark.parametrize("words", [("run", "--hour", "yesterday"), ("run", "--replace"), ("backfill",),
-                                   ("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T11"),
-                                   ("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T25")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--hour", "yesterday"),
+        ("run", "--replace"),
+        ("backfill",),
+        ("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T11"),
+        ("backfill", "--from", "2026-03-01T12", "--to", "2026-03-01T25"),
+    ],
+)
 def test_wrong_usage_is_exit_code_2(shell, words):
     """Hours that are none, a range upside down, an option without its other half."""
     assert shell.json(*words, code=2)["error"]["exit"] == 2
@@ -118,13 +125,17 @@ def test_a_dry_run_tells_the_truth(shell):
     before = shell.site.rows()
     planned = shell.json("backfill", *range_, "--dry-run")
     assert [item["action"] for item in planned["plan"] for _ in range(item["hours"])] == [
-        *["skip"] * 5, "step-over", "do"]
+        *["skip"] * 5,
+        "step-over",
+        "do",
+    ]
     assert planned["total"]["do"] == 1
     assert planned["total"]["seconds"] == pytest.approx(planned["plan"][-1]["seconds"])
     assert shell.site.rows() == before
     done = shell.json("backfill", *range_, code=3)
     assert [row["hour"] for row in done["hours"]] == [
-        item["hour"] for item in planned["plan"] if item["action"] in ("do", "step-over")]
+        item["hour"] for item in planned["plan"] if item["action"] in ("do", "step-over")
+    ]
     said = shell("backfill", *range_, "--dry-run").stdout
     assert "0 to do" in said
 
@@ -140,8 +151,14 @@ def test_a_mistyped_year_is_refused_or_costs_nothing(shell):
     assert shell.site.rows() == before
     planned = shell.json("backfill", "--from", first, "--to", "2999-12-31T23", "--dry-run")
     assert planned["total"] | {"seconds": 0} == {"do": 2, "step-over": 0, "wait": 1, "skip": 5, "seconds": 0}
-    assert planned["plan"][-1] == {"hour": str(last + 1), "last": str(last + 1), "action": "wait", "hours": 1,
-                                   "why": "has no partition, nor has any later hour", "seconds": None}
+    assert planned["plan"][-1] == {
+        "hour": str(last + 1),
+        "last": str(last + 1),
+        "action": "wait",
+        "hours": 1,
+        "why": "has no partition, nor has any later hour",
+        "seconds": None,
+    }
     answer = shell.json("backfill", "--from", first, "--to", "2999-12-31T23")
     assert [row["hour"] for row in answer["hours"]] == [str(hour) for hour in shell.site.hours[5:]]
     assert f"ended before hour {last + 1}, which has no partition" in answer["note"]
@@ -178,8 +195,11 @@ def test_a_source_laid_out_otherwise_is_no_quiet_pipeline(fresh_shell):
     [alarm] = fresh_shell.json("status", code=1)["alarms"]
     assert (alarm["name"], says in alarm["message"]) == ("lost", True)
     assert 'saec_alarm{alarm="lost"} 1.0' in fresh_shell("metrics", code=None).output
-    for words in (("run", "--hour", hours[0]), ("backfill", "--from", hours[0], "--to", hours[1]),
-                  ("backfill", "--from", hours[0], "--to", hours[1], "--dry-run")):
+    for words in (
+        ("run", "--hour", hours[0]),
+        ("backfill", "--from", hours[0], "--to", hours[1]),
+        ("backfill", "--from", hours[0], "--to", hours[1], "--dry-run"),
+    ):
         assert says in fresh_shell.json(*words, code=2)["error"]["message"]
     assert fresh_shell.site.rows() == []
     fresh_shell.configure(data={"layout": "date=%Y-%m-%d/hr=%H"})
@@ -198,6 +218,7 @@ def test_no_hour_is_stepped_over_for_a_source_that_went_away(shell):
             pipeline.run(lease, [absent])
     assert shell.site.rows() == rows
 
+
 def test_a_backfill_never_moves_the_live_model_unless_told_to(shell):
     """Without --promote both hours pass and are kept, exit code 0; with it they go live."""
     live = shell.site.live
@@ -209,8 +230,7 @@ def test_a_backfill_never_moves_the_live_model_unless_told_to(shell):
     assert shell.site.live == promoted["hours"][-1]["version"] != live
 
 
-@pytest.mark.parametrize(("words", "ends"), [
-    ((), ["QUARANTINED"]), (("--keep-going",), ["QUARANTINED", "HELD"])])
+@pytest.mark.parametrize(("words", "ends"), [((), ["QUARANTINED"]), (("--keep-going",), ["QUARANTINED", "HELD"])])
 def test_a_backfill_stops_at_a_failure_or_goes_on(shell, words, ends):
     """By default the first damaged hour ends it, and what is left is said; the same command takes it up again."""
     shell.site.file(shell.site.hours[NEXT]).write_bytes(b"PAR1 no more")
@@ -232,8 +252,10 @@ def test_the_worst_end_decides_the_exit_code():
 
 def test_ctrl_c_gives_the_lease_back(shell, monkeypatch):
     """Exit code 130 and one line; the next run takes the hour up again."""
+
     def interrupt(*_, **__):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setattr("saec.schedule.pipeline.do_hour", interrupt)
         result = shell("run", code=130)

@@ -57,10 +57,15 @@ def roles(answer):
     return {column["name"]: column["role"] for column in answer["columns"]}
 
 
-@pytest.mark.parametrize(("name", "write"), [
-    ("clicks.csv", write_csv), ("clicks.tsv.gz", lambda path, rows: write_csv(path, rows, "\t")),
-    ("clicks.jsonl", write_jsonl),
-    ("clicks.parquet", lambda path, rows: pq.write_table(pa.Table.from_pylist(rows), path))])
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("clicks.csv", write_csv),
+        ("clicks.tsv.gz", lambda path, rows: write_csv(path, rows, "\t")),
+        ("clicks.jsonl", write_jsonl),
+        ("clicks.parquet", lambda path, rows: pq.write_table(pa.Table.from_pylist(rows), path)),
+    ],
+)
 def test_a_strangers_file_becomes_settings_that_fit_it(tmp_path, rows, name, write):
     """Case 13 does not begin: time, label, fields, types and nulls are those of the data."""
     write(tmp_path / name, rows)
@@ -76,7 +81,9 @@ def test_a_strangers_file_becomes_settings_that_fit_it(tmp_path, rows, name, wri
     assert fields["site"] == ("categorical", "string", True)
     assert fields["hour_of_day"][0] == "hour_of_day"
     assert {name: role for name, role in roles(answer).items() if role == "left out"} == {
-        "version": "left out", "dwell_ms": "left out"}
+        "version": "left out",
+        "dwell_ms": "left out",
+    }
     assert answer["next"] == ["saec run"]
     assert (answer["rows"], answer["hours"]) == (3_000, 4)
 
@@ -105,8 +112,20 @@ def test_what_was_chosen_can_be_named(tmp_path, rows):
     """Time, label, zone, workspace and the settings' own name; nothing that stands is overwritten unasked."""
     rows = [row | {"shown": row["event_time"][:19].replace("T", " "), "bought": row["clicked"]} for row in rows]
     path = write_csv(tmp_path / "a.csv", rows)
-    saec("init", path, "--time", "shown", "--label", "bought", "--zone", "Asia/Kolkata", "--workspace", "w",
-         "--out", "x.yaml")
+    saec(
+        "init",
+        path,
+        "--time",
+        "shown",
+        "--label",
+        "bought",
+        "--zone",
+        "Asia/Kolkata",
+        "--workspace",
+        "w",
+        "--out",
+        "x.yaml",
+    )
     config = load_config("x.yaml")
     assert (config.data.time_column, config.data.label_column, config.workspace.name) == ("shown", "bought", "w")
     assert min(available_hours(config.data)) == Hour.parse("2026-02-28T18")
@@ -129,8 +148,10 @@ def test_what_cannot_be_told_is_asked_for(tmp_path):
 
 def test_a_cross_that_tells_more_is_found(tmp_path):
     """A click where two fields agree, which neither says alone."""
-    rows = [row | {"a": place % 2, "b": place // 2 % 2, "clicked": (place % 4 in (0, 3)) ^ (place % 10 == 0)}
-            for place, row in enumerate(clicks(rows=4_000))]
+    rows = [
+        row | {"a": place % 2, "b": place // 2 % 2, "clicked": (place % 4 in (0, 3)) ^ (place % 10 == 0)}
+        for place, row in enumerate(clicks(rows=4_000))
+    ]
     for row in rows:
         del row["dwell_ms"]
     saec("init", write_csv(tmp_path / "a.csv", rows))
@@ -145,15 +166,22 @@ def test_every_choice_stands_with_its_reason(log_csv):
     assert "# 4 hours from 2026-03-01T00 to 2026-03-01T03 (UTC), 3,000 rows" in text
     line = next(line for line in text.splitlines() if "dwell_ms" in line)
     assert "left out: tells the label too well to be known before it: AUC" in line
-    field = next(field for field in yaml.safe_load(text.replace(line, line.replace("# -", "-", 1)))["fields"]
-                 if field["name"] == "dwell_ms")
+    field = next(
+        field
+        for field in yaml.safe_load(text.replace(line, line.replace("# -", "-", 1)))["fields"]
+        if field["name"] == "dwell_ms"
+    )
     assert field == {"name": "dwell_ms", "kind": "numeric", "nullable": True}
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("file", "words", "label", "rows"), [
-    ("avazu_first10k.parquet", (), "click", 9_999),
-    ("criteo_kaggle_10k_no_timestamp.parquet", ("--start", "2014-01-01T00", "--hours", 3), "label", 10_000)])
+@pytest.mark.parametrize(
+    ("file", "words", "label", "rows"),
+    [
+        ("avazu_first10k.parquet", (), "click", 9_999),
+        ("criteo_kaggle_10k_no_timestamp.parquet", ("--start", "2014-01-01T00", "--hours", 3), "label", 10_000),
+    ],
+)
 def test_public_samples(shared_data, file, words, label, rows):
     """What is known of the two logs is found again."""
     saec("init", shared_data / "samples" / file, *words)
@@ -171,9 +199,10 @@ def test_public_samples(shared_data, file, words, label, rows):
         assert config.data.max_null_share > 0.8
 
 
-@pytest.mark.parametrize(("place", "pattern"), [
-    ("dt={:%Y%m%d}/hr={:%-H}/a.csv", "dt=%Y%m%d/hr=%H"),
-    ("clicks-{:%Y-%m-%dT}{:%H}.jsonl", "clicks-%Y-%m-%dT%H*")])
+@pytest.mark.parametrize(
+    ("place", "pattern"),
+    [("dt={:%Y%m%d}/hr={:%-H}/a.csv", "dt=%Y%m%d/hr=%H"), ("clicks-{:%Y-%m-%dT}{:%H}.jsonl", "clicks-%Y-%m-%dT%H*")],
+)
 def test_files_of_text_laid_out_by_hours_stay_where_they_are(tmp_path, rows, place, pattern):
     """Layout and format stand in the settings, so that hours to come are read too."""
     rows = [{name: value for name, value in row.items() if name != "zip"} for row in rows]
@@ -182,7 +211,8 @@ def test_files_of_text_laid_out_by_hours_stay_where_they_are(tmp_path, rows, pla
         path = tmp_path / "log" / place.format(hour.start, hour.start)
         path.parent.mkdir(parents=True, exist_ok=True)
         (write_csv if path.suffix == ".csv" else write_jsonl)(
-            path, [row for row in rows if row["event_time"][:13] == str(hour)])
+            path, [row for row in rows if row["event_time"][:13] == str(hour)]
+        )
     answer = json.loads(saec("init", "log", "--json").stdout)
     config = load_config("saec.yaml")
     assert (answer["notes"], config.data.source, config.data.layout) == ([], "log", pattern)

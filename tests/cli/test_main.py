@@ -31,11 +31,16 @@ def saec(*words: str):
 
 def test_the_program_starts():
     """As a process of its own: --version and nothing else, without loading what is heavy."""
-    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "saec.cli.main", "--version"], capture_output=True,
-                          text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "saec.cli.main", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == f"saec, version {__version__}\n"
     assert not {"torch", "pyarrow", "numpy", "sqlalchemy", "pydantic"} & {
-        line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        line.rpartition("|")[2].strip() for line in done.stderr.splitlines()
+    }
 
 
 def test_help_lists_every_command_by_section():
@@ -81,9 +86,19 @@ def test_the_environment_names_the_configuration(empty_shell, monkeypatch):
     assert saec("status").exit_code == 0
 
 
-@pytest.mark.parametrize(("error", "code"), [
-    (ConfigError("x"), 2), (click.UsageError("x"), 2), (HourAbsent("x"), 3), (InputError("x"), 1), (StoreError("x"), 1),
-    (PermissionError(13, "x"), 1), (ZeroDivisionError("x"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("x"), 2),
+        (click.UsageError("x"), 2),
+        (HourAbsent("x"), 3),
+        (InputError("x"), 1),
+        (StoreError("x"), 1),
+        (PermissionError(13, "x"), 1),
+        (ZeroDivisionError("x"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
 def test_every_error_has_an_exit_code_and_words(error, code):
     """Whatever happens is described in one message for people and a reason for programs."""
     described = describe(error)
@@ -108,8 +123,10 @@ def test_messages_cannot_drive_the_terminal():
 
 def test_a_user_without_a_name_has_a_number(monkeypatch):
     """A container may know no user names."""
+
     def unknown():
         raise KeyError("uid not found")
+
     monkeypatch.setattr("getpass.getuser", unknown)
     assert whoami().startswith("user ")
 

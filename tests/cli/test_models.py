@@ -46,8 +46,10 @@ def test_a_damaged_version_is_listed_and_found(shell):
 
 def test_a_missing_version_is_found_and_a_retired_one_is_not(shell):
     """What the ledger or the release log names and the store lost is a problem; what retention removes is none."""
+
     def bad() -> list[str]:
         return [item["version"] for item in shell.json("verify", code=1)["versions"] if item["problems"]]
+
     oldest, *_, previous, _ = stored(shell)
     assert shell.json("verify")["whole"]
     shell.site.store.remove(oldest)
@@ -81,13 +83,16 @@ def test_hold_keeps_what_is_live(shell):
     assert shell.site.live == live
 
 
-@pytest.mark.parametrize(("words", "code", "said"), [
-    (("release", "--reason", "x"), 1, "nothing is held"),
-    (("rollback", "20260301T12-0123456789ab", "--reason", "x"), 1, "has no version"),
-    (("rollback", "../../etc", "--reason", "x"), 1, "is not a version id"),
-    (("rollback", "20260301T12-0123456789ab"), 2, "--reason"),
-    (("verify", "20260301T12-0123456789ab"), 1, "has no version"),
-])
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("release", "--reason", "x"), 1, "nothing is held"),
+        (("rollback", "20260301T12-0123456789ab", "--reason", "x"), 1, "has no version"),
+        (("rollback", "../../etc", "--reason", "x"), 1, "is not a version id"),
+        (("rollback", "20260301T12-0123456789ab"), 2, "--reason"),
+        (("verify", "20260301T12-0123456789ab"), 1, "has no version"),
+    ],
+)
 def test_what_cannot_be_is_refused(shell, words, code, said):
     """What is not held, not there, no version, or without a reason; the live version stays."""
     live = shell.site.live
@@ -141,7 +146,8 @@ def test_repair_where_every_version_is_damaged(shell):
     """There is nothing to roll back to, so the newest hour is done again, which repairs what is live."""
     for folder in (shell.site.folder / "workspace" / "store" / "versions").iterdir():
         (folder / "network.safetensors").write_bytes(b"")
-    [words] = {command.partition(" --config")[0] for command in shell.json("repair", code=1)["next"]
-               if "run" in command}
+    [words] = {
+        command.partition(" --config")[0] for command in shell.json("repair", code=1)["next"] if "run" in command
+    }
     shell(*words.split()[1:])
     assert shell.site.store.verify(shell.site.live) == []

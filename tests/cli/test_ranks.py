@@ -22,8 +22,14 @@ def begun(site, *words: str, by: tuple[str, ...] = (), **environment: str) -> su
     settings = site.folder / "site.yaml"
     settings.write_text(yaml.safe_dump(site.config().model_dump(mode="json")))
     line = [sys.executable, *by, "-m", "saec.cli.main", "run", "--hour", str(site.hours[5]), "--config", str(settings)]
-    return subprocess.Popen([*line, *words], env=os.environ | environment, text=True, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [*line, *words],
+        env=os.environ | environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def ran(site, *words: str, by: tuple[str, ...] = (), **environment: str) -> tuple[int, str]:
@@ -52,8 +58,9 @@ def test_torchrun_knows_how_many_they_are(site):
     """--ranks that says otherwise is refused before any rank is waited for."""
     settings = site.folder / "site.yaml"
     settings.write_text(yaml.safe_dump(site.config().model_dump(mode="json")))
-    result = CliRunner().invoke(cli, ["run", "--ranks", "2", "--config", str(settings)],
-                                env={"RANK": "0", "WORLD_SIZE": "3"})
+    result = CliRunner().invoke(
+        cli, ["run", "--ranks", "2", "--config", str(settings)], env={"RANK": "0", "WORLD_SIZE": "3"}
+    )
     assert result.exit_code == 2
     assert "torchrun has started 3 processes: leave --ranks out" in result.output
 

@@ -71,12 +71,15 @@ def test_columns_of_no_field_and_no_rows_are_fine(shell, rows):
     assert (len(none), none.column_names[-2:]) == (0, ["score", "version"])
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda rows: rows.rename_columns({"user_id": "userid"}), "no column 'user_id'; did you mean 'userid'?"),
-    (lambda rows: replaced(rows, "user_id", pc.cast(rows["user_id"], pa.string())), "wants int, found string"),
-    (lambda rows: rows.append_column("score", pa.array([0.5] * len(rows))), "has a column 'score'"),
-    (lambda rows: replaced(rows, "price", pa.array([float("nan")] * len(rows))), "NaN"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows.rename_columns({"user_id": "userid"}), "no column 'user_id'; did you mean 'userid'?"),
+        (lambda rows: replaced(rows, "user_id", pc.cast(rows["user_id"], pa.string())), "wants int, found string"),
+        (lambda rows: rows.append_column("score", pa.array([0.5] * len(rows))), "has a column 'score'"),
+        (lambda rows: replaced(rows, "price", pa.array([float("nan")] * len(rows))), "NaN"),
+    ],
+)
 def test_rows_that_cannot_be_scored_are_refused(shell, rows, change, said):
     """A missing column, another type, a name that is taken, a number that is none: one line, and no file."""
     source, out = shell.site.folder / "rows.parquet", shell.site.folder / "scored.parquet"

@@ -94,14 +94,28 @@ def test_status_of_a_thousand_hours(shell):
     """Within a second on a free machine, the interpreter's start included; here processor time, with room."""
     row = shell.site.rows()[LAST]
     with Session(open_engine(shell.site.config().ledger_url).execution_options(write=True)) as session:
-        session.add_all(HourRecord(hour=row.hour.index - 2_000 + index, state="PUBLISHED", attempts=1, stage="publish",
-                                   fence=1, checkpoint="x", seconds=9.0, record=row.record) for index in range(1_000))
+        session.add_all(
+            HourRecord(
+                hour=row.hour.index - 2_000 + index,
+                state="PUBLISHED",
+                attempts=1,
+                stage="publish",
+                fence=1,
+                checkpoint="x",
+                seconds=9.0,
+                record=row.record,
+            )
+            for index in range(1_000)
+        )
         session.commit()
     took = []
     for _ in range(2):
         began = os.times()
-        subprocess.run([sys.executable, "-m", "saec.cli.main", "status", "--config", str(shell.config)],
-                       check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "saec.cli.main", "status", "--config", str(shell.config)],
+            check=True,
+            capture_output=True,
+        )
         ended = os.times()
         took.append(ended.children_user + ended.children_system - began.children_user - began.children_system)
     assert min(took) < 3
@@ -129,7 +143,7 @@ def test_metrics_are_printed(shell):
 def test_report_rows_have_the_stable_keys_in_order(shell):
     """One row an hour, oldest first, with the keys that other programs read; --from and --to are included."""
     rows = shell.json("report")
-    assert [tuple(row)[:len(STABLE_KEYS)] for row in rows] == [STABLE_KEYS] * 5
+    assert [tuple(row)[: len(STABLE_KEYS)] for row in rows] == [STABLE_KEYS] * 5
     assert [row["hour"] for row in rows] == [str(hour) for hour in shell.site.hours[:NEXT]]
     known = report_record(shell.site.rows()[LAST])
     assert {key: rows[LAST][key] for key in STABLE_KEYS} == {key: known.get(key) for key in STABLE_KEYS}

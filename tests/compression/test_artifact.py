@@ -24,8 +24,12 @@ FILES = [CODEBOOKS, INDEX, NETWORK, SCHEMA]
 def challenger_of(click_hours, precision="float16", clusters=3):
     """A challenger with three clusters a field, and the keys and codes of its head: 20 users, 5 items, 7 tags."""
     rng = np.random.default_rng(0)
-    compression = {"codewords": clusters, "codebook_precision": precision, "fingerprint_bits": 16,
-                   "network_precision": 32.0}
+    compression = {
+        "codewords": clusters,
+        "codebook_precision": precision,
+        "fingerprint_bits": 16,
+        "network_precision": 32.0,
+    }
     challenger = Challenger(click_hours.config(compression=compression))
     centroids = Centroids.joined([rng.normal(size=(clusters, 4)).astype(np.float32) for _ in range(3)])
     challenger.standards = dataclasses.replace(challenger.standards, centroids=centroids)

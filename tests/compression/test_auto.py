@@ -28,7 +28,7 @@ SAVED, LOST = -0.01, 0.01
 def test_the_ladder_doubles_in_three_steps():
     """From 25 on, every ratio is within rounding of a cube root of two times the one before."""
     assert LADDER[[0, 3, 6, 9]].tolist() == [25, 50, 100, 200]
-    assert (np.diff(np.log2(LADDER)) == pytest.approx(1 / 3, abs=0.04))
+    assert np.diff(np.log2(LADDER)) == pytest.approx(1 / 3, abs=0.04)
     assert Auto.start().ratio == LADDER[START]
 
 

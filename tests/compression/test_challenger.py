@@ -107,7 +107,7 @@ def test_codes_are_those_of_its_files(click_hours, hourly, tmp_path):
 def test_moved_on_shares_the_network_and_leaves_the_old_codebooks(click_hours, hourly):
     """The one it was moved from goes on learning by its own clusters; what it learns reaches the network of both."""
     made = hourly(click_hours.config(), 3)
-    (hour, rows), = hours(click_hours, 1, 3)
+    ((hour, rows),) = hours(click_hours, 1, 3)
     made.meet(hour, rows)
     challenger, books, standards = made.challenger, made.challenger.codebooks, made.challenger.standards
     before = books.vectors_TD.copy()
@@ -215,7 +215,9 @@ def measured(click_hours, codes_BS, labels_B):
     challenger.measure(Past(), codes_BS[half:], labels_B[half:], np.full(half, 0.5))
     after = state(challenger)
     assert {name for name in after if after[name].tobytes() != before[name].tobytes()} <= {
-        "standards.worth.saved_2F", "standards.worth.sightings_2F"}, "measuring teaches nothing"
+        "standards.worth.saved_2F",
+        "standards.worth.sightings_2F",
+    }, "measuring teaches nothing"
     return challenger.standards.worth, challenger
 
 
@@ -224,8 +226,9 @@ def test_worth_is_the_loss_that_codes_save(click_hours):
     codes_BS, labels_B = told_by_first_field()
     worth, challenger = measured(click_hours, codes_BS, labels_B)
     without_BS = np.where(np.arange(5) == 0, DEFAULT, codes_BS)
-    losses, added = (row_losses(labels_B[160:], challenger.score(codes[160:])).sum()
-                     for codes in (codes_BS, without_BS))
+    losses, added = (
+        row_losses(labels_B[160:], challenger.score(codes[160:])).sum() for codes in (codes_BS, without_BS)
+    )
     assert worth.saved_2F[0, 0] == pytest.approx(added - losses)
     assert worth.saved_2F[0, 0] > 4 * abs(worth.saved_2F[0, 1])
     assert worth.saved_2F[0, 2] == 0.0
@@ -284,7 +287,7 @@ def test_worth_fades_and_is_carried_on(click_hours):
 def test_the_hour_is_measured_through_the_codes_that_met_it(click_hours, hourly):
     """Returns of all its features and worth of its codes, by the challenger as it was before it learnt the hour."""
     made = hourly(click_hours.config(), 4)
-    (hour, rows), = hours(click_hours, 1, 4)
+    ((hour, rows),) = hours(click_hours, 1, 4)
     made.meet(hour, rows)
     before, challenger = made.challenger.standards, made.challenger
     worth, _ = challenger._worth(made.codes_BS, rows.labels_B, None)
@@ -308,7 +311,7 @@ def auto_hour(click_hours, hourly, monkeypatch, done=4):
     rooms = iter([30, 20, 10] * 40)
     monkeypatch.setattr("saec.compression.dial.features_within", lambda index_bytes, cell_bits: next(rooms))
     made = hourly(click_hours.config(compression=AUTO), done)
-    (hour, rows), = hours(click_hours, 1, done)
+    ((hour, rows),) = hours(click_hours, 1, done)
     moment = made.past.moment(end=True) if done else None
     made.meet(hour, rows)
     return made, moment
@@ -330,7 +333,7 @@ def test_trials_are_weighed_by_the_versions_codes(click_hours, hourly, monkeypat
     """
     made, moment = auto_hour(click_hours, hourly, monkeypatch)
     tried_N = made.version.standards.tried(moment.everything.candidates)
-    (added_TB, gained_T), = weighed(made, monkeypatch)
+    ((added_TB, gained_T),) = weighed(made, monkeypatch)
     keys_BS, labels_B = made.rows.keys_BS, made.rows.labels_B
     sizes = []
     for trial in range(-1, 2):
@@ -338,7 +341,8 @@ def test_trials_are_weighed_by_the_versions_codes(click_hours, hourly, monkeypat
         codes_BS = np.where(kept_BS | (keys_BS == 0), made.codes_BS, DEFAULT)
         wanted_B = made.challenger.score(codes_BS)
         np.testing.assert_allclose(
-            added_TB[trial + 1], row_losses(labels_B, wanted_B) - row_losses(labels_B, made.scores_B), atol=1e-9)
+            added_TB[trial + 1], row_losses(labels_B, wanted_B) - row_losses(labels_B, made.scores_B), atol=1e-9
+        )
         assert gained_T[trial + 1] == pytest.approx(auc(labels_B, wanted_B) - auc(labels_B, made.scores_B))
         sizes.append(len(np.unique(keys_BS[codes_BS > 0])))
     assert 30 >= sizes[0] > sizes[1] > sizes[2] > 0
@@ -383,8 +387,13 @@ def test_a_fixed_ratio_is_not_weighed(click_hours, hourly, monkeypatch):
     assert made.challenger.ratio == 4.0
 
 
-FINE = {"codewords": 6, "ratio": 4.0, "fingerprint_bits": 16, "codebook_precision": "float16",
-        "network_precision": 32.0}
+FINE = {
+    "codewords": 6,
+    "ratio": 4.0,
+    "fingerprint_bits": 16,
+    "codebook_precision": "float16",
+    "network_precision": 32.0,
+}
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 1e-3), ("int8", 2e-2)])

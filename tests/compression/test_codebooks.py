@@ -74,8 +74,15 @@ def retrained(before):
 def succession(before, now, features):
     """The succession over features given as (field, old code, new code, frequency, vector now)."""
     fields, old, new, frequency, vectors = zip(*features, strict=True)
-    return Succession.of(before, now, np.array(old, np.int16), np.array(new, np.int16), np.array(fields),
-                         np.array(frequency, np.float32), points(*vectors))
+    return Succession.of(
+        before,
+        now,
+        np.array(old, np.int16),
+        np.array(new, np.int16),
+        np.array(fields),
+        np.array(frequency, np.float32),
+        points(*vectors),
+    )
 
 
 def test_codewords_stay_as_retrained_where_no_feature_changes_its_code():

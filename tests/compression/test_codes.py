@@ -33,6 +33,7 @@ GATE, ALL = slice(CUT, None), slice(None)
 
 def roomy(monkeypatch, features):
     """Give every head so many features, halved with each doubling of the ratio beyond 4."""
+
     def of(config, rows, ratio):
         return Allowance(config.compression.codewords, int(features * 4 / ratio))
 
@@ -84,6 +85,7 @@ def hours_of(click_hours):
 
 def flipped(*parts, back=0):
     """Turns over labels of the last hour, or of one so many hours earlier."""
+
     def change(hours):
         for part in parts:
             hours[-1 - back][1].labels_B[part] ^= 1
@@ -309,9 +311,15 @@ def test_what_the_gate_rows_say_counts_from_the_next_hour_on(config, plain):
 
     The challenger goes on from the version's, at the version's ratio.
     """
-    before, candidate, version, after = (Standards.from_arrays(section(arrays, prefix)) for arrays, prefix in (
-        (plain.before, "standards."), (plain.arrays, "candidate.standards."), (plain.arrays, "version.standards."),
-        (plain.state, "standards.")))
+    before, candidate, version, after = (
+        Standards.from_arrays(section(arrays, prefix))
+        for arrays, prefix in (
+            (plain.before, "standards."),
+            (plain.arrays, "candidate.standards."),
+            (plain.arrays, "version.standards."),
+            (plain.state, "standards."),
+        )
+    )
     for name in ("returns", "worth"):
         old, cut, end, kept = (vars(getattr(part, name)) for part in (before, candidate, version, after))
         for key in old:
@@ -395,8 +403,9 @@ def pasts(click_hours, *hours, cuts=None, vocabulary=PLAIN):
 def candidates(*told):
     """Candidates of the first field given as (frequency, age, whether it has a row)."""
     frequency, ages, own = zip(*told, strict=True) if told else ((), (), ())
-    return Candidates(np.zeros(len(told), np.int64), np.array(frequency, np.float32), np.array(ages, np.int64),
-                      np.array(own, bool))
+    return Candidates(
+        np.zeros(len(told), np.int64), np.array(frequency, np.float32), np.array(ages, np.int64), np.array(own, bool)
+    )
 
 
 def returned(past):
@@ -477,9 +486,19 @@ def test_moments_by_hand(click_hours):
     hours = [(0, [1, 1, 6, 6]), (1, [1, 2, 2, 3, 3, 6]), (2, [2, 4, 1, 3, 5, 1])]
     *_, past = pasts(click_hours, *hours, cuts={2: 3})
     assert named(click_hours, past.moment(end=False)) == {
-        1: (4, 1, True), 6: (3, 2, True), 2: (3, 1, True), 4: (1, 1, False)}
+        1: (4, 1, True),
+        6: (3, 2, True),
+        2: (3, 1, True),
+        4: (1, 1, False),
+    }
     assert named(click_hours, past.moment(end=True)) == {
-        1: (5, 1, True), 6: (3, 2, True), 2: (3, 1, True), 3: (3, 1, True), 4: (1, 1, False), 5: (1, 1, False)}
+        1: (5, 1, True),
+        6: (3, 2, True),
+        2: (3, 1, True),
+        3: (3, 1, True),
+        4: (1, 1, False),
+        5: (1, 1, False),
+    }
     assert [past.moment(end=end).rows for end in (False, True)] == [3 + 3, 3 + 4]
 
 
@@ -554,8 +573,16 @@ def test_trials_are_the_heads_of_less_room(click_hours, hourly, codewords):
     made = moment_of(click_hours, hourly)
     moment, challenger = made.past.moment(end=True), made.challenger
     rooms = [30, 24, 20, 5 if codewords == 2 else 18]
-    codings = [code(moment, challenger.standards, challenger.codes, Allowance(codewords, room),
-                    [Allowance(codewords, trial) for trial in rooms[1:]]) for room in rooms]
+    codings = [
+        code(
+            moment,
+            challenger.standards,
+            challenger.codes,
+            Allowance(codewords, room),
+            [Allowance(codewords, trial) for trial in rooms[1:]],
+        )
+        for room in rooms
+    ]
     tried_N = codings[0].standards.tried(moment.everything.candidates)
     for trial, coding in enumerate(codings[1:]):
         assert set(moment.everything.keys_N[tried_N > trial].tolist()) == set(coding.head_keys_H.tolist())
@@ -587,7 +614,7 @@ def test_codes_before_are_those_of_the_version(click_hours, hourly):
         return made.challenger.version.codes(keys_N, fields_N)
 
     coding = code(made.past.moment(end=True), made.challenger.standards, codes_before, Allowance(6, 100))
-    (keys_N, fields_N), = asked
+    ((keys_N, fields_N),) = asked
     own_H = coding.head_codes_H >= CLUSTERS
     assert np.array_equal(keys_N, coding.head_keys_H[own_H])
     old_H, now_H = made.challenger.version.codes(keys_N, fields_N), coding.head_codes_H[own_H]
@@ -639,7 +666,8 @@ def test_fewer_codewords_than_the_hour_before(click_hours, hourly):
     """When codebooks are made smaller between two hours, the hour is learnt by the old books and coded by the new."""
     made = hourly(click_hours.config(training=QUICK), 4)
     made.original.config = made.challenger.config = click_hours.config(
-        training=QUICK, compression={"codewords": 2, "ratio": 4.0})
+        training=QUICK, compression={"codewords": 2, "ratio": 4.0}
+    )
     hour, rows = hours_of(click_hours)[-1]
     made.do(hour, rows)
     assert made.codes_BS.max() == CLUSTERS + 5

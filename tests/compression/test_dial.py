@@ -91,8 +91,9 @@ def test_features_within_bytes():
 @pytest.mark.parametrize("keys", [1_000, 10_000, 50_000, 200_000])
 def test_an_index_takes_the_room_that_was_foreseen(keys):
     """As many keys as are said to go into some bytes make an index of that size: within one and a half per cent."""
-    built = RetrievalIndex.build(np.arange(1, keys + 1, dtype=np.uint64), np.zeros(keys, np.int64), code_bits=5,
-                                 fingerprint_bits=6)
+    built = RetrievalIndex.build(
+        np.arange(1, keys + 1, dtype=np.uint64), np.zeros(keys, np.int64), code_bits=5, fingerprint_bits=6
+    )
     assert features_within(built.cells * 11 / 8, 11) == pytest.approx(keys, rel=0.015)
 
 
@@ -114,8 +115,14 @@ def written_ratio(config, folder, ratio):
 
 @pytest.mark.parametrize(
     ("ratio", "compression"),
-    [(100.0, {}), (200.0, {}), (50.0, {}), (200.0, {"codebook_precision": "float16"}),
-     (100.0, {"fingerprint_bits": 16}), (150.0, {"codewords": 100})],
+    [
+        (100.0, {}),
+        (200.0, {}),
+        (50.0, {}),
+        (200.0, {"codebook_precision": "float16"}),
+        (100.0, {"fingerprint_bits": 16}),
+        (150.0, {"codewords": 100}),
+    ],
 )
 def test_files_meet_the_ratio(click_hours, tmp_path, ratio, compression):
     """Bytes of index and codebooks on disk, headers and all, against rows and keys: within one and a half per cent."""

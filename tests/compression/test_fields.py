@@ -22,8 +22,14 @@ def clustered(config, told, codewords, before=None, drawn=NEVER, old_codes=None)
     before = Centroids.empty(3, 4) if before is None else before
     old_codes = np.full(len(fields), DEFAULT) if old_codes is None else old_codes
     return cluster_fields(
-        config, points(*values), np.array(fields, np.int64), np.array(weights, np.float32), before,
-        np.array(drawn, np.float64), codewords, np.array(old_codes, np.int16),
+        config,
+        points(*values),
+        np.array(fields, np.int64),
+        np.array(weights, np.float32),
+        before,
+        np.array(drawn, np.float64),
+        codewords,
+        np.array(old_codes, np.int16),
     )
 
 
@@ -129,8 +135,9 @@ def test_the_same_on_one_thread_and_on_two(click_hours, clusterer):
 def test_scikit_learn_stands_behind_the_same_interface(click_hours, codewords):
     """Cold and warm, its clusters are other ones and ours are no worse; too few vectors are each their own."""
     ours, theirs = by(click_hours, "saec"), by(click_hours, "scikit-learn")
-    cold, yardstick = (of_blobs(config, blobs(900), Centroids.empty(3, 4), codewords=codewords)
-                       for config in (ours, theirs))
+    cold, yardstick = (
+        of_blobs(config, blobs(900), Centroids.empty(3, 4), codewords=codewords) for config in (ours, theirs)
+    )
     assert yardstick.centroids.counts_F.tolist() == cold.centroids.counts_F.tolist() == [codewords] * 3
     assert cold.figures_F["error"].mean() <= 1.05 * yardstick.figures_F["error"].mean()
     if codewords > 2:

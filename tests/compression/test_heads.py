@@ -135,8 +135,10 @@ def test_scores_are_sightings_times_worth():
     assert scores(some, returns, worth) == pytest.approx(expected_N * value_2F.ravel())
 
 
-@pytest.mark.parametrize(("count", "room", "wanted"), [(100, 40, 40), (10, 40, 10), (40, 40, 40), (41, 40, 40),
-                                                       (0, 40, 0), (5, 0, 0), (0, 0, 0)])
+@pytest.mark.parametrize(
+    ("count", "room", "wanted"),
+    [(100, 40, 40), (10, 40, 10), (40, 40, 40), (41, 40, 40), (0, 40, 0), (5, 0, 0), (0, 0, 0)],
+)
 def test_heads_fill_their_room(count, room, wanted):
     """As many features as there is room for, or all."""
     scores_N = 1 + np.random.default_rng(0).permutation(count).astype(float)

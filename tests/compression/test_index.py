@@ -70,8 +70,9 @@ def test_small_sets_stay_small(count):
 def test_no_keys():
     """An index without keys knows nothing, even without fingerprints, and survives saving."""
     for fingerprint_bits in (0, 8):
-        index = RetrievalIndex.build(np.zeros(0, np.uint64), np.zeros(0, np.uint8), code_bits=8,
-                                     fingerprint_bits=fingerprint_bits)
+        index = RetrievalIndex.build(
+            np.zeros(0, np.uint64), np.zeros(0, np.uint8), code_bits=8, fingerprint_bits=fingerprint_bits
+        )
         loaded = RetrievalIndex.from_tensors(index.tensors())
         assert loaded.lookup(np.array([0, 1, 2**64 - 1], np.uint64)).tolist() == [-1, -1, -1]
 
@@ -133,22 +134,27 @@ def test_other_seed_other_index():
     """Another hash seed accepts other unknown keys, so that no key is unlucky for ever."""
     keys_N, codes_N = random_pairs(1000)
     unknown_N, _ = random_pairs(20_000, seed=2)
-    accepted = [RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=4, hash_seed=seed)
-                .lookup(unknown_N) >= 0 for seed in (0, 1)]
+    accepted = [
+        RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=4, hash_seed=seed).lookup(unknown_N) >= 0
+        for seed in (0, 1)
+    ]
     assert (accepted[0] & accepted[1]).mean() == pytest.approx(1 / 256, rel=0.5)
 
 
 @pytest.mark.fault(60)
-@pytest.mark.parametrize(("keys", "codes", "message"), [
-    (np.array([5, 7, 5], np.uint64), [1, 2, 1], "1 of 3 repeat"),
-    (np.array([5, 0], np.uint64), [1, 2], "key 0 marks padding"),
-    (np.array([5, 7], np.uint64), [1, 16], "0 to 15"),
-    (np.array([5, 7], np.uint64), [1, -1], "0 to 15"),
-    (np.array([5, 7], np.uint64), [1], "one a key"),
-    (np.array([5, 7], np.uint64), [1.0, 2.0], "integers"),
-    (np.array([5, 7], np.int64), [1, 2], "uint64"),
-    (np.array([[5, 7]], np.uint64), [[1, 2]], "uint64"),
-])
+@pytest.mark.parametrize(
+    ("keys", "codes", "message"),
+    [
+        (np.array([5, 7, 5], np.uint64), [1, 2, 1], "1 of 3 repeat"),
+        (np.array([5, 0], np.uint64), [1, 2], "key 0 marks padding"),
+        (np.array([5, 7], np.uint64), [1, 16], "0 to 15"),
+        (np.array([5, 7], np.uint64), [1, -1], "0 to 15"),
+        (np.array([5, 7], np.uint64), [1], "one a key"),
+        (np.array([5, 7], np.uint64), [1.0, 2.0], "integers"),
+        (np.array([5, 7], np.int64), [1, 2], "uint64"),
+        (np.array([[5, 7]], np.uint64), [[1, 2]], "uint64"),
+    ],
+)
 def test_unfit_pairs_are_refused(keys, codes, message):
     """Repeated keys, the padding key, codes out of range and wrong types are refused by name."""
     with pytest.raises(TrainingError, match=message):
@@ -159,8 +165,9 @@ def test_unfit_pairs_are_refused(keys, codes, message):
 def test_unfit_bits_are_refused(code_bits, fingerprint_bits):
     """Widths that no cell holds are refused."""
     with pytest.raises(ConfigError, match="1 to 16 code bits"):
-        RetrievalIndex.build(np.array([5], np.uint64), np.array([0]), code_bits=code_bits,
-                             fingerprint_bits=fingerprint_bits)
+        RetrievalIndex.build(
+            np.array([5], np.uint64), np.array([0]), code_bits=code_bits, fingerprint_bits=fingerprint_bits
+        )
 
 
 def test_build_checks_every_key(monkeypatch):
@@ -194,16 +201,19 @@ def test_loading_copies_nothing(large):
     assert np.array_equal(loaded.lookup(keys_N[:1000]), codes_N[:1000])
 
 
-@pytest.mark.parametrize("tamper", [
-    {"cells": np.zeros(3, np.uint32)},
-    {"cells": np.zeros((0,), np.uint32)},
-    {"cells": np.zeros(160, np.int32)},
-    {"cells": np.zeros((160, 1), np.uint32)},
-    {"layout": np.zeros(5, np.uint64)},
-    {"layout": np.zeros(6, np.int64)},
-    {"layout": np.zeros((6, 1), np.uint64)},
-    {"keys": np.zeros(3, np.uint64)},
-])
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        {"cells": np.zeros(3, np.uint32)},
+        {"cells": np.zeros((0,), np.uint32)},
+        {"cells": np.zeros(160, np.int32)},
+        {"cells": np.zeros((160, 1), np.uint32)},
+        {"layout": np.zeros(5, np.uint64)},
+        {"layout": np.zeros(6, np.int64)},
+        {"layout": np.zeros((6, 1), np.uint64)},
+        {"keys": np.zeros(3, np.uint64)},
+    ],
+)
 def test_unfit_tensors_are_refused(tamper):
     """Tensors of another shape, type or name are no index."""
     index = RetrievalIndex.build(*random_pairs(200), code_bits=8, fingerprint_bits=8)
@@ -238,11 +248,22 @@ def test_tampered_layout_is_refused_or_harmless(changes, seed):
     assert codes_N.max() < 2**16
 
 
-@pytest.mark.parametrize("layout", [
-    (0, 200, 16, 2**60, 8, 8), (0, 200, 2**63, 1, 8, 8), (0, 200, 24, 8, 8, 8), (0, 200, 0, 8, 8, 8),
-    (0, 20, 16, 0, 8, 8), (0, 0, 16, 17, 8, 8), (0, 2**40, 16, 17, 8, 8), (0, 200, 2**19, 1, 8, 8),
-    (0, 200, 16, 2**28, 8, 8), (0, 200, 16, 17, 0, 8), (0, 200, 16, 17, 8, 200),
-])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        (0, 200, 16, 2**60, 8, 8),
+        (0, 200, 2**63, 1, 8, 8),
+        (0, 200, 24, 8, 8, 8),
+        (0, 200, 0, 8, 8, 8),
+        (0, 20, 16, 0, 8, 8),
+        (0, 0, 16, 17, 8, 8),
+        (0, 2**40, 16, 17, 8, 8),
+        (0, 200, 2**19, 1, 8, 8),
+        (0, 200, 16, 2**28, 8, 8),
+        (0, 200, 16, 17, 0, 8),
+        (0, 200, 16, 17, 8, 200),
+    ],
+)
 def test_impossible_layouts_are_refused(layout):
     """Sizes that build never writes are refused, even if there are as many cells as they ask for."""
     _, _, length, segments, code_bits, fingerprint_bits = layout
@@ -293,8 +314,9 @@ def test_shards_have_the_same_bytes_in_any_order(small_shards):
 
 def test_shards_are_of_even_size_for_keys_without_randomness(small_shards):
     """Sequential keys fall on all shards alike."""
-    index = RetrievalIndex.build(np.arange(1, 8001, dtype=np.uint64), np.zeros(8000, np.uint8), code_bits=8,
-                                 fingerprint_bits=8)
+    index = RetrievalIndex.build(
+        np.arange(1, 8001, dtype=np.uint64), np.zeros(8000, np.uint8), code_bits=8, fingerprint_bits=8
+    )
     sizes = [layout.keys for layout in index.layouts]
     assert len(sizes) == 8
     assert 850 < min(sizes) <= max(sizes) < 1150

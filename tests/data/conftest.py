@@ -12,20 +12,25 @@ from saec.hour_layout import DEFAULT_LAYOUT, layout_of
 from saec.hours import Hour
 
 HOUR = Hour.parse("2017-10-01T03")
-FIELDS = [{"name": "user"}, {"name": "site", "type": "string", "nullable": True},
-          {"name": "price", "kind": "numeric", "type": "float"},
-          {"name": "tags", "kind": "list", "type": "string", "nullable": True, "max_values": 3}]
+FIELDS = [
+    {"name": "user"},
+    {"name": "site", "type": "string", "nullable": True},
+    {"name": "price", "kind": "numeric", "type": "float"},
+    {"name": "tags", "kind": "list", "type": "string", "nullable": True, "max_values": 3},
+]
 
 
 def good_columns(rows: int) -> dict[str, pa.Array]:
     """Columns of an hour without fault: the times are spread evenly, every third row is a click."""
     step = np.arange(rows)
-    return {"time": pa.array(HOUR.start_ms + step * 3_600_000 // max(rows, 1), pa.timestamp("ms", "UTC")),
-            "clicked": pa.array((step % 3 == 0).astype(np.int8)),
-            "user": pa.array(step % 7, pa.int64()),
-            "site": pa.array([f"site {i % 5}" for i in step], pa.string()),
-            "price": pa.array(step / 4, pa.float64()),
-            "tags": pa.array([[f"tag {k}" for k in range(i % 5)] for i in step], pa.list_(pa.string()))}
+    return {
+        "time": pa.array(HOUR.start_ms + step * 3_600_000 // max(rows, 1), pa.timestamp("ms", "UTC")),
+        "clicked": pa.array((step % 3 == 0).astype(np.int8)),
+        "user": pa.array(step % 7, pa.int64()),
+        "site": pa.array([f"site {i % 5}" for i in step], pa.string()),
+        "price": pa.array(step / 4, pa.float64()),
+        "tags": pa.array([[f"tag {k}" for k in range(i % 5)] for i in step], pa.list_(pa.string())),
+    }
 
 
 class Producer:

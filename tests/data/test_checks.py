@@ -59,6 +59,7 @@ def test_zero_rows(producer, hour):
 
 # --- the contract on columns ---------------------------------------------------------------------------------------
 
+
 def test_missing_column(producer, hour):
     """A missing column quarantines the hour, by name."""
     assert "'price' is missing" in refused(producer, hour, "schema", price=None)
@@ -84,25 +85,42 @@ EPOCH_MS = 1506826800000 + STEP
 
 
 @pytest.mark.fault(40)
-@pytest.mark.parametrize(("name", "values"), [
-    ("user", pa.array(STEP / 1)), ("user", pa.array([str(i) for i in STEP])), ("user", pa.array(STEP % 2 == 0)),
-    ("user", pa.array([[i] for i in STEP])), ("user", pa.array(STEP, pa.timestamp("ms", "UTC"))),
-    ("site", pa.array(STEP)), ("price", pa.array(["0.5"] * 200)),
-    ("tags", pa.array(["a"] * 200)), ("tags", pa.array([[1]] * 200)), ("tags", pa.array([[["a"]]] * 200)),
-    ("clicked", pa.array(["1", "0"] * 100)), ("time", pa.array(EPOCH_MS)),
-    ("time", pa.array(["1/10/2017 3:00"] * 200)), ("time", pa.array(STEP.astype(np.int32), pa.date32()))])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("user", pa.array(STEP / 1)),
+        ("user", pa.array([str(i) for i in STEP])),
+        ("user", pa.array(STEP % 2 == 0)),
+        ("user", pa.array([[i] for i in STEP])),
+        ("user", pa.array(STEP, pa.timestamp("ms", "UTC"))),
+        ("site", pa.array(STEP)),
+        ("price", pa.array(["0.5"] * 200)),
+        ("tags", pa.array(["a"] * 200)),
+        ("tags", pa.array([[1]] * 200)),
+        ("tags", pa.array([[["a"]]] * 200)),
+        ("clicked", pa.array(["1", "0"] * 100)),
+        ("time", pa.array(EPOCH_MS)),
+        ("time", pa.array(["1/10/2017 3:00"] * 200)),
+        ("time", pa.array(STEP.astype(np.int32), pa.date32())),
+    ],
+)
 def test_wrong_type(producer, hour, name, values):
     """No column is cast: another type quarantines the hour, naming column, wanted and found."""
     message = refused(producer, hour, "dtype", **{name: values})
     assert re.search(rf"column '{name}' wants .*, found ", message)
 
 
-@pytest.mark.parametrize(("name", "kind"), [
-    *(("user", kind) for kind in (pa.int8(), pa.int32(), pa.uint8(), pa.uint64())),
-    *(("clicked", kind) for kind in (pa.bool_(), pa.int64(), pa.uint64())),
-    *(("site", kind) for kind in (pa.large_string(), pa.binary(), pa.dictionary(pa.int16(), pa.string()))),
-    *(("price", kind) for kind in (pa.float32(),)), ("tags", pa.large_list(pa.large_string())),
-    *(("time", pa.timestamp(unit, zone)) for unit in ("s", "ms", "us", "ns") for zone in (None, "UTC"))])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(("user", kind) for kind in (pa.int8(), pa.int32(), pa.uint8(), pa.uint64())),
+        *(("clicked", kind) for kind in (pa.bool_(), pa.int64(), pa.uint64())),
+        *(("site", kind) for kind in (pa.large_string(), pa.binary(), pa.dictionary(pa.int16(), pa.string()))),
+        *(("price", kind) for kind in (pa.float32(),)),
+        ("tags", pa.large_list(pa.large_string())),
+        *(("time", pa.timestamp(unit, zone)) for unit in ("s", "ms", "us", "ns") for zone in (None, "UTC")),
+    ],
+)
 def test_widths_and_units_do_not_matter(producer, hour, name, kind):
     """Every width of the right type gives the same rows."""
     column = producer.table()[name].cast(kind, safe=False)
@@ -117,10 +135,18 @@ def test_widths_and_units_do_not_matter(producer, hour, name, kind):
 # --- row rules ------------------------------------------------------------------------------------------------------
 
 START = 1506826800000
-BAD = [("nulls", "user", None), ("nulls", "clicked", None), ("nulls", "time", None), ("nulls", "price", None),
-       *(("non-finite", "price", value) for value in (np.nan, np.inf, -np.inf)),
-       ("labels", "clicked", 2), ("labels", "clicked", -1),
-       ("timestamps", "time", START - 1), ("timestamps", "time", START + 3_600_000), ("timestamps", "time", -2**62)]
+BAD = [
+    ("nulls", "user", None),
+    ("nulls", "clicked", None),
+    ("nulls", "time", None),
+    ("nulls", "price", None),
+    *(("non-finite", "price", value) for value in (np.nan, np.inf, -np.inf)),
+    ("labels", "clicked", 2),
+    ("labels", "clicked", -1),
+    ("timestamps", "time", START - 1),
+    ("timestamps", "time", START + 3_600_000),
+    ("timestamps", "time", -(2**62)),
+]
 
 
 @pytest.mark.parametrize(("rule", "name", "value"), BAD)
@@ -162,13 +188,17 @@ def test_times_that_would_wrap_are_not_inside_the_hour(producer, hour):
 def test_names_of_the_account_do_not_collide(producer, hour):
     """An input column called `rule` keeps its values beside the account's."""
     config = producer.config(fields=[{"name": "rule"}])
-    producer.deliver(pa.table({"time": producer.table()["time"], "clicked": replaced(producer, "clicked", r3=9),
-                               "rule": pa.array(STEP)}))
+    producer.deliver(
+        pa.table(
+            {"time": producer.table()["time"], "clicked": replaced(producer, "clicked", r3=9), "rule": pa.array(STEP)}
+        )
+    )
     aside = check_hour(read_partition(config, hour), config).quarantined
     assert (aside["rule"].to_pylist(), aside["input.rule"].to_pylist()) == (["labels"], [3])
 
 
 # --- nulls in nullable columns --------------------------------------------------------------------------------------
+
 
 def test_nulls_where_allowed(producer, hour):
     """Nulls of a nullable column stay, up to the limit; over it the hour is quarantined, naming the column."""
@@ -190,12 +220,17 @@ def test_nulls_in_lists(producer, hour, value):
 
 # --- labels, duplicates, order --------------------------------------------------------------------------------------
 
+
 @pytest.mark.fault(43)
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class(producer, hour, label):
     """An hour whose good rows all have one label is learnt as any other: at sparse click rates many are so."""
-    checked = check(producer, hour, clicked=pa.array([*[label] * 199, 1 - label], pa.int8()),
-                    user=replaced(producer, "user", r199=None))
+    checked = check(
+        producer,
+        hour,
+        clicked=pa.array([*[label] * 199, 1 - label], pa.int8()),
+        user=replaced(producer, "user", r199=None),
+    )
     assert checked.table["clicked"].unique().to_pylist() == [label]
     assert (checked.table.num_rows, checked.counts) == (199, {"nulls": 1})
 
@@ -215,9 +250,20 @@ def test_duplicates_are_dropped_and_no_fault(producer, hour):
     assert (checked.duplicates, checked.counts) == (100, {})
 
 
-@pytest.mark.parametrize(("name", "other"), [("site", None), ("site", "site 4"), ("tags", None), ("tags", []),
-                                             ("tags", ["tag 0", "tag 1"]), ("tags", ["tag 1", "tag 0", "tag 2"]),
-                                             ("tags", ["tag 0", "tag 1", None]), ("price", 1.0), ("user", 2)])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("site", None),
+        ("site", "site 4"),
+        ("tags", None),
+        ("tags", []),
+        ("tags", ["tag 0", "tag 1"]),
+        ("tags", ["tag 1", "tag 0", "tag 2"]),
+        ("tags", ["tag 0", "tag 1", None]),
+        ("price", 1.0),
+        ("user", 2),
+    ],
+)
 def test_rows_that_differ_anywhere_are_no_duplicates(producer, hour, name, other):
     """A row that differs in one value only, were it null for empty or two values swapped, is a row of its own."""
     row = producer.table().slice(3, 1)
@@ -240,8 +286,9 @@ def test_row_id_columns(producer, hour):
 def test_a_bad_row_does_not_displace_a_good_one(producer, hour):
     """Of two rows with one id, the good one stays although the bad one came first."""
     config = producer.config(row_id_columns=["request"])
-    checked = check(producer, hour, config, request=pa.array([0, 0, *range(2, 200)]),
-                    clicked=replaced(producer, "clicked", r0=9))
+    checked = check(
+        producer, hour, config, request=pa.array([0, 0, *range(2, 200)]), clicked=replaced(producer, "clicked", r0=9)
+    )
     assert (checked.duplicates, checked.counts) == (0, {"labels": 1})
     assert checked.table["request"].to_pylist() == [0, *range(2, 200)]
 
@@ -255,8 +302,15 @@ def test_rows_are_sorted_by_time_and_ties_stay_as_delivered(producer, hour):
 
 
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from([0, 1, 2, None]), st.sampled_from([-1, 0, 5, None]),
-                          st.sampled_from([0.5, np.nan, None])), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, 2, None]), st.sampled_from([-1, 0, 5, None]), st.sampled_from([0.5, np.nan, None])
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
 def test_every_row_is_accounted_for(producer, hour, rows):
     """Good rows, duplicates and rows set aside add up to the rows delivered, and no good row breaks a rule."""
     label, tick, price = zip(*rows, strict=True)
@@ -295,12 +349,15 @@ def test_a_shift_of_the_click_rate_holds_the_hour(hour):
 
 
 @pytest.mark.fault(44)
-@pytest.mark.parametrize(("clicks", "rows", "rates", "limit"), [
-    (690, 1000, RATES, 4.0),
-    (1000, 1000, RATES[:11], 4.0),
-    (1000, 1000, RATES, 0.0),
-    (11, 12, [0.5] * 24, 4.0),
-])
+@pytest.mark.parametrize(
+    ("clicks", "rows", "rates", "limit"),
+    [
+        (690, 1000, RATES, 4.0),
+        (1000, 1000, RATES[:11], 4.0),
+        (1000, 1000, RATES, 0.0),
+        (11, 12, [0.5] * 24, 4.0),
+    ],
+)
 def test_what_is_no_shift(hour, clicks, rows, rates, limit):
     """Nearer by, too few hours to compare with, no limit set, or so few rows that chance moves the rate as far."""
     check_click_rate(hour, clicks, rows, rates, limit)

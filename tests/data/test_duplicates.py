@@ -52,8 +52,9 @@ def test_the_features_are_those_of_the_impression(producer, hour):
     for order in (np.arange(len(table)), np.arange(len(table))[::-1]):
         found = checked(producer, hour, table.take(pa.array(order)))
         assert found.table["price"].to_numpy().sum() == 0
-    two = pa.concat_tables([table.slice(0, 1), table.set_column(place, "price", pa.array(
-        prices + 5, table["price"].type)).slice(0, 1)])
+    two = pa.concat_tables(
+        [table.slice(0, 1), table.set_column(place, "price", pa.array(prices + 5, table["price"].type)).slice(0, 1)]
+    )
     kept = {checked(producer, hour, two.take([first, 1 - first])).table["price"][0].as_py() for first in (0, 1)}
     assert len(kept) == 1, "which of two rows is kept does not depend on their order"
 
@@ -80,8 +81,9 @@ def test_rows_of_clicks_need_no_features(producer, hour):
     table, labels = unjoined(producer)
     clicks = table.slice(len(labels))
     bare = clicks.set_column(table.column_names.index("price"), "price", pa.nulls(len(clicks), table["price"].type))
-    orphan = bare.slice(0, 1).set_column(table.column_names.index("user"), "user", pa.array(
-        [10**6], table["user"].type))
+    orphan = bare.slice(0, 1).set_column(
+        table.column_names.index("user"), "user", pa.array([10**6], table["user"].type)
+    )
     found = checked(producer, hour, pa.concat_tables([table.slice(0, len(labels)), bare, orphan]))
     assert found.table["clicked"].to_pylist() == labels.tolist()
     assert (found.counts, found.contradicting, found.duplicates) == ({"nulls": 1}, labels.sum(), labels.sum())
@@ -104,8 +106,9 @@ def test_clicks_of_later_hours_are_joined(producer, hour):
     later = pa.array(clicks["time"].cast(pa.int64()).to_numpy() + 3_600_000)
     kind = table["time"].type
     place = table.column_names.index("time")
-    own = impressions.set_column(place, "time", pa.array(
-        impressions["time"].cast(pa.int64()).to_numpy() + 3_600_000).cast(kind))
+    own = impressions.set_column(
+        place, "time", pa.array(impressions["time"].cast(pa.int64()).to_numpy() + 3_600_000).cast(kind)
+    )
     user = table.column_names.index("user")
     own = own.set_column(user, "user", pa.array(own["user"].to_numpy() + 10**6, table["user"].type))
     write_hour(producer.root, hour + 1, pa.concat_tables([own, clicks.set_column(place, "time", later.cast(kind))]))

@@ -17,8 +17,13 @@ HOUR_MS = 3_600_000
 
 
 def config_of(*fields: dict, crosses: list[list[str]] | None = None, key: str = "saec") -> Config:
-    return Config.model_validate({"data": {"source": "x", "time_column": "t", "label_column": "y", "hash_key": key},
-                                  "fields": list(fields), "crosses": crosses or []})
+    return Config.model_validate(
+        {
+            "data": {"source": "x", "time_column": "t", "label_column": "y", "hash_key": key},
+            "fields": list(fields),
+            "crosses": crosses or [],
+        }
+    )
 
 
 def encode(config: Config, times=None, **columns: pa.Array) -> np.ndarray:
@@ -45,10 +50,19 @@ def test_width_of_integers_does_not_matter(kind):
 
 def test_many_values_are_hashed_field_by_field(monkeypatch):
     """Whether the values of all fields go through one call or one each, which is a matter of memory: the same keys."""
-    config = config_of({"name": "u"}, {"name": "s", "type": "string"}, {"name": "r", "type": "string"}, {"name": "v"},
-                       crosses=[["u", "s"], ["u", "v"], ["u", "s", "v"]])
-    columns = {"u": pa.array([1, 2, None]), "s": pa.array(["a", "b", "a"]), "r": pa.array(["a", "", "c"]),
-               "v": pa.array([1, 1, 3])}
+    config = config_of(
+        {"name": "u"},
+        {"name": "s", "type": "string"},
+        {"name": "r", "type": "string"},
+        {"name": "v"},
+        crosses=[["u", "s"], ["u", "v"], ["u", "s", "v"]],
+    )
+    columns = {
+        "u": pa.array([1, 2, None]),
+        "s": pa.array(["a", "b", "a"]),
+        "r": pa.array(["a", "", "c"]),
+        "v": pa.array([1, 1, 3]),
+    }
     together = encode(config, **columns)
     monkeypatch.setattr("saec.data.features._TOGETHER", 0)
     assert np.array_equal(encode(config, **columns), together)
@@ -57,8 +71,9 @@ def test_many_values_are_hashed_field_by_field(monkeypatch):
 
 def test_a_single_row_stands_for_all():
     """Columns of one row beside columns of many: each field has as many rows as what it reads."""
-    encoder = FeatureEncoder(config_of({"name": "u"}, {"name": "i"}, {"name": "h", "kind": "hour_of_day"},
-                                       crosses=[["u", "i"], ["u", "h"]]))
+    encoder = FeatureEncoder(
+        config_of({"name": "u"}, {"name": "i"}, {"name": "h", "kind": "hour_of_day"}, crosses=[["u", "i"], ["u", "h"]])
+    )
     keys = encoder.encode_fields({"u": Column(np.array([7])), "i": Column(np.array([1, 2, 3]))}, np.array([HOUR_MS]))
     assert [len(keys_BL) for keys_BL in keys] == [1, 3, 1, 3, 1]
     whole = encoder.encode({"u": Column(np.array([7] * 3)), "i": Column(np.array([1, 2, 3]))}, np.full(3, HOUR_MS))
@@ -157,8 +172,9 @@ def test_lists():
     assert (keys[:, 3] != 0).all()
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.large_list(pa.int32()),
-                                  pa.list_(pa.dictionary(pa.int32(), pa.int64()))])
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.int64()), pa.large_list(pa.int32()), pa.list_(pa.dictionary(pa.int32(), pa.int64()))]
+)
 def test_lists_in_any_form(kind):
     """Large lists, other widths, dictionaries and slices of a table encode alike."""
     lists = [[1, 2, 3], None, [], [2], [9, 9]]
@@ -191,8 +207,10 @@ def test_clock_fields():
     """Hour and weekday are UTC's; 1970-01-01 was a Thursday, and time before it counts on backwards."""
     config = config_of({"name": "h", "kind": "hour_of_day"}, {"name": "d", "kind": "day_of_week"})
     keys = encode(config, times=[0, 23 * HOUR_MS + HOUR_MS - 1, 24 * HOUR_MS, -1])
-    hours, days = (hash_int64(np.array(values), field_key("saec", name))
-                   for name, values in (("h", [0, 23, 0, 23]), ("d", [3, 3, 4, 2])))
+    hours, days = (
+        hash_int64(np.array(values), field_key("saec", name))
+        for name, values in (("h", [0, 23, 0, 23]), ("d", [3, 3, 4, 2]))
+    )
     assert keys.tolist() == np.stack([hours, days], 1).tolist()
 
 
@@ -206,12 +224,16 @@ def test_crosses():
 
 def test_batched_equals_whole():
     """Three batches and a ragged last one give the keys of the whole."""
-    config = config_of({"name": "u"}, {"name": "tags", "kind": "list", "type": "string", "max_values": 2},
-                       {"name": "h", "kind": "hour_of_day"}, crosses=[["u", "h"]])
+    config = config_of(
+        {"name": "u"},
+        {"name": "tags", "kind": "list", "type": "string", "max_values": 2},
+        {"name": "h", "kind": "hour_of_day"},
+        crosses=[["u", "h"]],
+    )
     table = pa.table({"u": [i % 5 for i in range(23)], "tags": [[f"{k}" for k in range(i % 4)] for i in range(23)]})
     times, encoder = np.arange(23) * HOUR_MS, FeatureEncoder(config)
     whole = encoder.encode(encoder_columns(table), times)
-    batches = [encoder.encode(encoder_columns(table.slice(at, 7)), times[at:at + 7]) for at in range(0, 23, 7)]
+    batches = [encoder.encode(encoder_columns(table.slice(at, 7)), times[at : at + 7]) for at in range(0, 23, 7)]
     assert np.array_equal(np.concatenate(batches), whole)
     assert whole.shape == (23, len(config.slot_fields))
     assert whole.dtype == np.uint64
@@ -220,8 +242,10 @@ def test_batched_equals_whole():
 def test_the_secret_changes_every_feature():
     """Under another `hash_key` no feature keeps its key, reserved ones included."""
     fields = ({"name": "u"}, {"name": "tags", "kind": "list", "max_values": 2})
-    one, two = (encode(config_of(*fields, key=key), u=pa.array([1, None, 3]), tags=pa.array([[1], [], None]))
-                for key in ("a", "b"))
+    one, two = (
+        encode(config_of(*fields, key=key), u=pa.array([1, None, 3]), tags=pa.array([[1], [], None]))
+        for key in ("a", "b")
+    )
     assert not set(one[one > 0].tolist()) & set(two[two > 0].tolist())
 
 

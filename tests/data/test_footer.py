@@ -19,12 +19,24 @@ def parquet(table: pa.Table, **settings: object) -> bytes:
     return stream.getvalue().to_pybytes()
 
 
-TABLE = pa.table({"a": pa.array(np.arange(50)), "b": pa.array(["x", None] * 25),
-                  "c": pa.array([[True], []] * 25, pa.list_(pa.bool_())), "d": pa.array(np.arange(50) / 7)})
+TABLE = pa.table(
+    {
+        "a": pa.array(np.arange(50)),
+        "b": pa.array(["x", None] * 25),
+        "c": pa.array([[True], []] * 25, pa.list_(pa.bool_())),
+        "d": pa.array(np.arange(50) / 7),
+    }
+)
 
 
-@pytest.mark.parametrize("settings", [{}, {"row_group_size": 20, "write_page_index": True, "write_page_checksum": True},
-                                      {"version": "1.0", "compression": "none", "use_dictionary": False}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"row_group_size": 20, "write_page_index": True, "write_page_checksum": True},
+        {"version": "1.0", "compression": "none", "use_dictionary": False},
+    ],
+)
 def test_agrees_with_pyarrow(settings):
     """Rows, columns, and every chunk's path, values, size and type are those that pyarrow reads."""
     data = parquet(TABLE, **settings)
@@ -33,7 +45,8 @@ def test_agrees_with_pyarrow(settings):
     chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
     assert (footer.rows, footer.columns) == (50, 4)
     assert [(c.path, c.values, c.uncompressed_bytes, c.is_string) for c in footer.chunks] == [
-        (c.path_in_schema, c.num_values, c.total_uncompressed_size, c.physical_type == "BYTE_ARRAY") for c in chunks]
+        (c.path_in_schema, c.num_values, c.total_uncompressed_size, c.physical_type == "BYTE_ARRAY") for c in chunks
+    ]
 
 
 def test_a_file_without_row_groups():
@@ -54,8 +67,17 @@ def test_any_bytes_end_in_a_footer_or_a_value_error(footer):
         read_footer(framed(footer))
 
 
-@pytest.mark.parametrize("footer", [b"\x1c" * 10_000, b"\x19\xfc" + b"\xff" * 9, b"\x18" + b"\xff" * 8 + b"\x01",
-                                    b"\x16" + b"\x80" * 30, b"\x16\x01\x00", b""])
+@pytest.mark.parametrize(
+    "footer",
+    [
+        b"\x1c" * 10_000,
+        b"\x19\xfc" + b"\xff" * 9,
+        b"\x18" + b"\xff" * 8 + b"\x01",
+        b"\x16" + b"\x80" * 30,
+        b"\x16\x01\x00",
+        b"",
+    ],
+)
 def test_hostile_footers(footer):
     """Deep nesting, endless lists, strings and numbers, and no rows are refused at once."""
     with pytest.raises(ValueError, match="footer"):

@@ -28,21 +28,31 @@ def sip_reference(message: bytes, key: tuple[int, int]) -> int:
     def rotate(x: int, b: int) -> int:
         return ((x << b) | (x >> (64 - b))) & mask
 
-    a, b, c, d = (k ^ m for k, m in zip(key * 2, (
-        0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573), strict=True))
+    a, b, c, d = (
+        k ^ m
+        for k, m in zip(
+            key * 2, (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573), strict=True
+        )
+    )
     size = len(message)
     padded = message.ljust(size // 8 * 8 + 7, b"\0") + bytes([size & 255])
-    words = [int.from_bytes(padded[i:i + 8], "little") for i in range(0, len(padded), 8)]
+    words = [int.from_bytes(padded[i : i + 8], "little") for i in range(0, len(padded), 8)]
     for word, rounds in [*((w, 2) for w in words), (None, 4)]:
         if word is None:
             c ^= 0xFF
         else:
             d ^= word
         for _ in range(rounds):
-            a = (a + b) & mask; b = rotate(b, 13) ^ a; a = rotate(a, 32)  # noqa: E702
-            c = (c + d) & mask; d = rotate(d, 16) ^ c  # noqa: E702
-            a = (a + d) & mask; d = rotate(d, 21) ^ a  # noqa: E702
-            c = (c + b) & mask; b = rotate(b, 17) ^ c; c = rotate(c, 32)  # noqa: E702
+            a = (a + b) & mask
+            b = rotate(b, 13) ^ a
+            a = rotate(a, 32)
+            c = (c + d) & mask
+            d = rotate(d, 16) ^ c
+            a = (a + d) & mask
+            d = rotate(d, 21) ^ a
+            c = (c + b) & mask
+            b = rotate(b, 17) ^ c
+            c = rotate(c, 32)
         if word is not None:
             a ^= word
     return a ^ b ^ c ^ d
@@ -66,12 +76,15 @@ def test_each_message_may_have_a_key_of_its_own():
     """Messages of several fields in one call, long ones and whole words too, as if each field was hashed alone."""
     messages = [b"a", b"b" * 300, b"c" * 300, b"", b"d" * 8]
     key_2N = np.array([[1, 3, 5, 2**64 - 1, 0], [2, 4, 6, 7, 0]], np.uint64)
-    alone = [int(hash_bytes([message], (int(low), int(high)))[0])
-             for message, (low, high) in zip(messages, key_2N.T, strict=True)]
+    alone = [
+        int(hash_bytes([message], (int(low), int(high)))[0])
+        for message, (low, high) in zip(messages, key_2N.T, strict=True)
+    ]
     assert hash_bytes(messages, key_2N).tolist() == alone
     numbers = np.arange(5)
     assert hash_int64(numbers, key_2N).tolist() == [
-        int(hash_int64(numbers[at:at + 1], key_2N[:, at:at + 1])[0]) for at in range(5)]
+        int(hash_int64(numbers[at : at + 1], key_2N[:, at : at + 1])[0]) for at in range(5)
+    ]
 
 
 def test_words_are_their_bytes():
@@ -97,8 +110,10 @@ def test_zero_is_never_a_key(monkeypatch):
 def test_field_and_secret_change_every_key():
     """Two fields, or two secrets, share no keys and none of each other's bucket collisions."""
     values = np.arange(20_000)
-    buckets = [hash_int64(values, field_key(secret, name)) % np.uint64(1 << 16)
-               for secret, name in [("a", "user"), ("a", "item"), ("b", "user")]]
+    buckets = [
+        hash_int64(values, field_key(secret, name)) % np.uint64(1 << 16)
+        for secret, name in [("a", "user"), ("a", "item"), ("b", "user")]
+    ]
     crowded = [set(values[bucket == np.bincount(bucket.astype(np.int64)).argmax()]) for bucket in buckets]
     assert all(len(group) >= 3 for group in crowded)
     for other in (1, 2):
@@ -153,6 +168,7 @@ def test_empty_batches():
 @pytest.mark.fault(49)
 def test_speed_does_not_depend_on_the_values():
     """Values chosen to share low bits take no longer than others: no value makes hashing slow."""
+
     def best(values: np.ndarray) -> float:
         times = []
         for _ in range(5):

@@ -20,8 +20,10 @@ START = Hour.parse("2014-10-21T00")
 
 
 def avazu_row(number: int, hour: int) -> dict[str, object]:
-    values = {name: 1 if pa.types.is_integer(kind) else "1fbe01fe" for name, kind in
-              zip(AVAZU_COLUMNS.names, AVAZU_COLUMNS.types, strict=True)}
+    values = {
+        name: 1 if pa.types.is_integer(kind) else "1fbe01fe"
+        for name, kind in zip(AVAZU_COLUMNS.names, AVAZU_COLUMNS.types, strict=True)
+    }
     return values | {"id": str(10**19 + number), "hour": hour, "C20": -1, "device_ip": f"{number:08x}"}
 
 
@@ -83,8 +85,9 @@ def test_criteo_rows_are_spread_over_the_hours_asked_for(tmp_path):
     assert (done.rows, done.hours, done.last) == (8, 2, START + 1)
     assert offsets_ms(tmp_path / "out") == [900_000 * n for n in range(8)]
     metadata = pq.read_schema(hour_file(tmp_path / "out", START)).metadata
-    assert metadata[b"saec.times"] == (b"file order, spread evenly over 2 hours from 2014-10-21T00; "
-                                       b"the source has no timestamps")
+    assert metadata[b"saec.times"] == (
+        b"file order, spread evenly over 2 hours from 2014-10-21T00; the source has no timestamps"
+    )
 
 
 def test_criteo_nulls_are_kept(tmp_path):
@@ -153,10 +156,16 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["train.txt"]
 
 
-@pytest.mark.parametrize(("name", "content", "reason"), [
-    ("train.txt", b"", "empty"), ("absent.txt", None, "absent"), ("dac.tar.gz", b"x", "archive"),
-    ("train.parquet", b"PAR1 and no more", "malformed"), ("train.gz", b"not gzip", "malformed"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("train.txt", b"", "empty"),
+        ("absent.txt", None, "absent"),
+        ("dac.tar.gz", b"x", "archive"),
+        ("train.parquet", b"PAR1 and no more", "malformed"),
+        ("train.gz", b"not gzip", "malformed"),
+    ],
+)
 def test_files_that_are_no_log_are_refused(tmp_path, name, content, reason):
     """Each kind of unusable file has its own reason."""
     if content is not None:
@@ -223,5 +232,6 @@ def test_the_criteo_sample_is_imported_whole(tmp_path):
     assert import_criteo(src, tmp_path / "out", START, 24).hours == 24
     rows, source = everything(tmp_path / "out"), pq.read_table(src)
     assert [rows[name].null_count for name in CRITEO_COLUMNS.names] == [
-        source[name].null_count for name in CRITEO_COLUMNS.names]
+        source[name].null_count for name in CRITEO_COLUMNS.names
+    ]
     assert rows["C3"].to_pylist() == source["C3"].to_pylist()

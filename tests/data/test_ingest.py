@@ -109,8 +109,11 @@ def test_a_failed_ingest_leaves_no_record(producer, hour, folder):
 
 def test_quarantine_keeps_only_its_own_strings(producer, hour, folder):
     """Strings of good rows do not end up in the quarantine's dictionary."""
-    producer.deliver(with_faults(producer).set_column(
-        3, "site", pa.array([*["private " * 1_000 + str(i) for i in range(201)], "public"])))
+    producer.deliver(
+        with_faults(producer).set_column(
+            3, "site", pa.array([*["private " * 1_000 + str(i) for i in range(201)], "public"])
+        )
+    )
     ingest_hour(producer.config(), hour, folder)
     aside = pq.read_table(folder / "quarantine.parquet", read_dictionary=["site"])
     assert aside["site"].combine_chunks().dictionary.to_pylist() == ["public"]

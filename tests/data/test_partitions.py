@@ -23,6 +23,7 @@ def available(source, first=None, last=None, **data) -> dict[Hour, str]:
     data = DataConfig(source=str(source), time_column="time", label_column="clicked", **data)
     return available_hours(data, first, last)
 
+
 STEP = np.arange(200)
 TEXTS = [f"site {i % 5}" for i in STEP]
 LARGE = STEP.astype(np.uint64) + np.uint64(2**63)
@@ -87,7 +88,7 @@ def test_truncated_file(producer, hour, share):
     """A file cut short anywhere is refused as truncated, by name."""
     path = producer.deliver()
     data = path.read_bytes()
-    path.write_bytes(data[:int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * share)])
     assert "part-0.parquet" in refused(producer.config(), hour, reason="truncated")
 
 
@@ -112,8 +113,10 @@ def test_footer_that_promises_other_rows(producer, hour, monkeypatch):
 
 
 @pytest.mark.fault(50)
-@pytest.mark.parametrize(("limit", "wanted"), [({"max_rows": 199}, "max_rows"), ({"max_bytes": 500}, "max_bytes"),
-                                               ({"max_bytes": 12_000}, "decoded bytes")])
+@pytest.mark.parametrize(
+    ("limit", "wanted"),
+    [({"max_rows": 199}, "max_rows"), ({"max_bytes": 500}, "max_bytes"), ({"max_bytes": 12_000}, "decoded bytes")],
+)
 def test_limits_hold_before_a_page_is_read(producer, hour, monkeypatch, limit, wanted):
     """Too many rows or bytes are refused by the footer, without decoding."""
     producer.deliver()
@@ -190,10 +193,16 @@ WIDENED = {
     "null and string": ("site", pa.nulls(200), pa.array(TEXTS)),
     "null and lists": ("tags", pa.nulls(200), pa.array([[text] for text in TEXTS])),
     "lists of nulls and lists": ("tags", pa.array([[]] * 200, pa.list_(pa.null())), pa.array([[t] for t in TEXTS])),
-    "lists and large lists": ("tags", pa.array([[t] for t in TEXTS]),
-                              pa.array([[t] for t in TEXTS], pa.large_list(pa.large_string()))),
-    "ms and us": ("time", pa.array(TIMES, pa.timestamp("ms", "UTC")),
-                  pa.array(TIMES * 1000, pa.timestamp("us", "Europe/Berlin"))),
+    "lists and large lists": (
+        "tags",
+        pa.array([[t] for t in TEXTS]),
+        pa.array([[t] for t in TEXTS], pa.large_list(pa.large_string())),
+    ),
+    "ms and us": (
+        "time",
+        pa.array(TIMES, pa.timestamp("ms", "UTC")),
+        pa.array(TIMES * 1000, pa.timestamp("us", "Europe/Berlin")),
+    ),
     "s and ns": ("time", pa.array(TIMES // 1000, pa.timestamp("s")), pa.array(TIMES * 10**6, pa.timestamp("ns"))),
     "bool and int": ("clicked", pa.array(STEP % 2 == 0), pa.array(STEP % 2, pa.int8())),
     "double and bool": ("clicked", pa.array(STEP % 2 / 1), pa.array(STEP % 2 == 0)),
@@ -221,13 +230,16 @@ def plain(value, kind: pa.DataType):
 
 
 @pytest.mark.case(9)
-@pytest.mark.parametrize(("name", "one", "other", "says"), [
-    ("user", pa.array(STEP), pa.array(TEXTS), "write it as integers, or give field 'user' type: string"),
-    ("user", pa.array(STEP), pa.array(STEP / 1), "give field 'user' kind: numeric, type: float"),
-    ("user", pa.array(STEP - 9), pa.array(LARGE), "no integer of 64 bits holds both"),
-    ("site", pa.array(TEXTS), pa.array(STEP), "give field 'site' type: int"),
-    ("tags", pa.array([["a"]] * 200), pa.array(["a"] * 200), "give field 'tags' kind: categorical, type: string"),
-])
+@pytest.mark.parametrize(
+    ("name", "one", "other", "says"),
+    [
+        ("user", pa.array(STEP), pa.array(TEXTS), "write it as integers, or give field 'user' type: string"),
+        ("user", pa.array(STEP), pa.array(STEP / 1), "give field 'user' kind: numeric, type: float"),
+        ("user", pa.array(STEP - 9), pa.array(LARGE), "no integer of 64 bits holds both"),
+        ("site", pa.array(TEXTS), pa.array(STEP), "give field 'site' type: int"),
+        ("tags", pa.array([["a"]] * 200), pa.array(["a"] * 200), "give field 'tags' kind: categorical, type: string"),
+    ],
+)
 def test_parts_that_no_type_holds(producer, hour, name, one, other, says):
     """Values that are lost in any one type are refused by hour, file and column, with the way on."""
     producer.deliver(**{name: one})
@@ -257,8 +269,16 @@ def test_parts_that_differ_in_not_null(producer, hour):
     strict = pa.schema([pa.field(field.name, field.type, nullable=False) for field in table.schema])
     strict = strict.set(5, pa.field("tags", pa.list_(pa.field("element", pa.string(), nullable=False))))
     producer.deliver(table.slice(0, 100))
-    producer.deliver(pa.table([column.combine_chunks().cast(kind) for column, kind in
-                               zip(table.slice(100).columns, strict.types, strict=True)], strict), "part-1.parquet")
+    producer.deliver(
+        pa.table(
+            [
+                column.combine_chunks().cast(kind)
+                for column, kind in zip(table.slice(100).columns, strict.types, strict=True)
+            ],
+            strict,
+        ),
+        "part-1.parquet",
+    )
     config = producer.config()
     assert read_partition(config, hour).table.to_pylist() == table.to_pylist()
     assert len(good_rows(config, read_partition(config, hour))) == 200
@@ -278,10 +298,14 @@ def test_a_file_of_quite_other_columns_is_no_empty_one(producer, hour):
     assert "part-1.parquet" in refused(producer.config(), hour, reason="schema")
 
 
-ENCODINGS = {"site": ("DICTIONARY", "PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"),
-             "tags": ("DICTIONARY", "PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"),
-             "user": ("PLAIN", "DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"), "price": ("PLAIN", "BYTE_STREAM_SPLIT"),
-             "clicked": ("PLAIN", "DELTA_BINARY_PACKED"), "time": ("PLAIN", "DELTA_BINARY_PACKED")}
+ENCODINGS = {
+    "site": ("DICTIONARY", "PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"),
+    "tags": ("DICTIONARY", "PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"),
+    "user": ("PLAIN", "DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT"),
+    "price": ("PLAIN", "BYTE_STREAM_SPLIT"),
+    "clicked": ("PLAIN", "DELTA_BINARY_PACKED"),
+    "time": ("PLAIN", "DELTA_BINARY_PACKED"),
+}
 
 
 @pytest.mark.case(8)
@@ -293,8 +317,14 @@ def test_sound_parquet_is_read(producer, hour, name, encoding, groups, pages):
     path = producer.deliver()
     leaf = "tags.list.element" if name == "tags" else name
     how = {} if encoding == "DICTIONARY" else {"use_dictionary": False, "column_encoding": {leaf: encoding}}
-    pq.write_table(producer.table(), path, row_group_size=-(-200 // groups), data_page_version=pages,
-                   write_page_checksum=True, **how)
+    pq.write_table(
+        producer.table(),
+        path,
+        row_group_size=-(-200 // groups),
+        data_page_version=pages,
+        write_page_checksum=True,
+        **how,
+    )
     table = read_partition(producer.config(), hour).table
     assert table.to_pylist() == producer.table().to_pylist()
     assert pa.types.is_dictionary(table["site"].type)
@@ -307,8 +337,12 @@ def test_a_small_file_of_long_strings_stays_small(producer, hour):
     """Strings that repeat their beginnings, in an encoding that makes little of them, are unpacked some at a time."""
     rows = 20_000
     path = producer.deliver()
-    pq.write_table(producer.table(rows=rows, site=pa.array(["x" * 10_000] * rows)), path, use_dictionary=False,
-                   column_encoding={"site": "DELTA_BYTE_ARRAY"})
+    pq.write_table(
+        producer.table(rows=rows, site=pa.array(["x" * 10_000] * rows)),
+        path,
+        use_dictionary=False,
+        column_encoding={"site": "DELTA_BYTE_ARRAY"},
+    )
     before = pa.default_memory_pool().max_memory()
     table = read_partition(producer.config(), hour).table
     assert table.nbytes < 10_000_000
@@ -367,9 +401,15 @@ def test_manifest_that_holds(producer, hour):
     assert read_partition(producer.config(), hour).table.num_rows == 200
 
 
-@pytest.mark.parametrize(("files", "says"), [
-    ({"p": {"sha256": "0" * 64, "rows": 200}}, "sha256"), ({"p": {"rows": 201}}, "rows"),
-    ({"p": {}, "q": {}}, "q.parquet is promised"), ({}, "not in the manifest")])
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"p": {"sha256": "0" * 64, "rows": 200}}, "sha256"),
+        ({"p": {"rows": 201}}, "rows"),
+        ({"p": {}, "q": {}}, "q.parquet is promised"),
+        ({}, "not in the manifest"),
+    ],
+)
 def test_manifest_that_does_not_hold(producer, hour, files, says):
     """Another digest, another row count, a file too few and a file too many are corrupt."""
     producer.deliver(name="p.parquet")
@@ -400,16 +440,27 @@ def test_oddities_in_place_of_files(producer, hour):
 
 def test_available_hours(producer):
     """Hours with a part file are listed oldest first, by folder or URL; look-alikes are not."""
-    for folder in ("date=2017-10-02/hour=00", "date=2017-10-01/hour=23", "date=2017-02-30/hour=01",
-                   "date=2017-10-01/hour=24", "date=2017-10-01/hour=003", "date=2017-10-01"):
+    for folder in (
+        "date=2017-10-02/hour=00",
+        "date=2017-10-01/hour=23",
+        "date=2017-02-30/hour=01",
+        "date=2017-10-01/hour=24",
+        "date=2017-10-01/hour=003",
+        "date=2017-10-01",
+    ):
         (producer.root / folder).mkdir(parents=True, exist_ok=True)
         (producer.root / folder / "x.parquet").touch()
     (producer.root / "date=2017-10-03/hour=00").mkdir(parents=True)
     wanted = [Hour.parse("2017-10-01T23"), Hour.parse("2017-10-02T00")]
     assert list(available(producer.root)) == list(available(producer.root.as_uri())) == wanted
     assert available(producer.root / "nowhere") == {}
-    for first, last, found in ((wanted[0], wanted[0], wanted[:1]), (wanted[0] + 1, None, wanted[1:]),
-                               (None, None, wanted), (wanted[1] + 1, None, []), (None, wanted[0] - 1, [])):
+    for first, last, found in (
+        (wanted[0], wanted[0], wanted[:1]),
+        (wanted[0] + 1, None, wanted[1:]),
+        (None, None, wanted),
+        (wanted[1] + 1, None, []),
+        (None, wanted[0] - 1, []),
+    ):
         assert list(available(producer.root, first, last)) == found
 
 
@@ -453,14 +504,17 @@ def test_failing_disk_is_not_the_inputs_fault(producer, hour, monkeypatch):
 
 
 @pytest.mark.case(6)
-@pytest.mark.parametrize(("layout", "name"), [
-    ("dt=%Y-%m-%d/hr=%H", "dt=2017-10-01/hr=3/part-0.parquet"),
-    ("date=%Y%m%d/hour=%H", "date=20171001/hour=03/x.PARQ"),
-    ("year=%Y/month=%m/day=%d/hour=%H", "year=2017/month=10/day=1/hour=3/x.pq"),
-    ("%Y%m%d/%H", "20171001/03/x.parquet"),
-    ("clicks-%Y-%m-%dT%H*", "clicks-2017-10-01T03.parquet"),
-    ("%Y/%m/%d/country=*/%H.parquet", "2017/10/01/country=DE/03.parquet"),
-])
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("dt=%Y-%m-%d/hr=%H", "dt=2017-10-01/hr=3/part-0.parquet"),
+        ("date=%Y%m%d/hour=%H", "date=20171001/hour=03/x.PARQ"),
+        ("year=%Y/month=%m/day=%d/hour=%H", "year=2017/month=10/day=1/hour=3/x.pq"),
+        ("%Y%m%d/%H", "20171001/03/x.parquet"),
+        ("clicks-%Y-%m-%dT%H*", "clicks-2017-10-01T03.parquet"),
+        ("%Y/%m/%d/country=*/%H.parquet", "2017/10/01/country=DE/03.parquet"),
+    ],
+)
 def test_hours_of_other_layouts(producer, hour, layout, name):
     """An hour is found and read wherever the pattern says, and only within the range asked about."""
     table = producer.table()
@@ -506,9 +560,12 @@ def test_manifest_beside_files_of_many_hours(producer, hour):
     for number in (3, 4):
         pq.write_table(producer.table(), producer.root / f"2017-10-01-{number:02}.parquet")
     layout = {"layout": "%Y-%m-%d-%H*"}
-    for files, good in (({"2017-10-01-03.parquet": {"rows": 200}, "2017-10-01-04.parquet": {"rows": 1}}, True),
-                        ({"2017-10-01-03.parquet": {"rows": 1}}, False), ({"2017-10-01-04.parquet": {}}, False),
-                        ({"2017-10-01-03.parquet": {}, "2017-10-01-03b.parquet": {}}, False)):
+    for files, good in (
+        ({"2017-10-01-03.parquet": {"rows": 200}, "2017-10-01-04.parquet": {"rows": 1}}, True),
+        ({"2017-10-01-03.parquet": {"rows": 1}}, False),
+        ({"2017-10-01-04.parquet": {}}, False),
+        ({"2017-10-01-03.parquet": {}, "2017-10-01-03b.parquet": {}}, False),
+    ):
         (producer.root / "_manifest.json").write_text(json.dumps({"files": files}))
         if good:
             assert read_partition(producer.config(**layout), hour).table.num_rows == 200

@@ -25,8 +25,10 @@ def data(*columns, **changed):
 def line(impression, score, seconds=0.0, version=NEW, **changed):
     """A line of the log; seconds are from the hour's start on."""
     at = (HOUR.start + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return orjson.dumps({"at": at, "request": "r", "version": version, "id": {"impression": impression},
-                         "score": score} | changed, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(
+        {"at": at, "request": "r", "version": version, "id": {"impression": impression}, "score": score} | changed,
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
 
 
 def write(folder, *lines, hour=HOUR, process=1):
@@ -51,9 +53,17 @@ def test_scores_find_their_rows(tmp_path):
     assert found.counts == {"files": 1, "lines": 3, "unreadable": 0, "torn": 0}
 
 
-@pytest.mark.parametrize(("scored_at", "wanted"), [
-    ([10, 50, 30], 1), ([10, 60, 61], 1), ([70, 65, 90], 1), ([-5, 61], 0), ([50, 50], 1),
-], ids=["newest before", "the same instant", "all after: the first", "before goes before after", "tie: the last line"])
+@pytest.mark.parametrize(
+    ("scored_at", "wanted"),
+    [
+        ([10, 50, 30], 1),
+        ([10, 60, 61], 1),
+        ([70, 65, 90], 1),
+        ([-5, 61], 0),
+        ([50, 50], 1),
+    ],
+    ids=["newest before", "the same instant", "all after: the first", "before goes before after", "tie: the last line"],
+)
 def test_of_several_scores_the_one_that_could_be_shown_counts(tmp_path, scored_at, wanted):
     """The event is at second 60; the order of lines and files does not matter but in a tie."""
     scores = [0.1 * (place + 1) for place in range(len(scored_at))]
@@ -75,10 +85,29 @@ def test_the_hours_around_are_read_too(tmp_path):
 
 
 BAD = [
-    b"\n", b"no JSON\n", b"[1]\n", b"7\n", b"null\n", b"{}\n", b"\xff\xfe\n", b"[" * 5000 + b"\n", b'{"at":NaN}\n',
-    line(1, None), line(1, "0.5"), line(1, 1.5), line(1, -0.1), line(1, True), line(1, 0.5, version="v1"),
-    line(1, 0.5, version=None), line(1, 0.5, at="yesterday"), line(1, 0.5, at=7), line(1, 0.5, id=[1]),
-    line(1, 0.5, id={}), line([1], 0.5), line({"a": 1}, 0.5), line("x" * LONGEST_LINE, 0.5).rjust(2 * LONGEST_LINE - 1),
+    b"\n",
+    b"no JSON\n",
+    b"[1]\n",
+    b"7\n",
+    b"null\n",
+    b"{}\n",
+    b"\xff\xfe\n",
+    b"[" * 5000 + b"\n",
+    b'{"at":NaN}\n',
+    line(1, None),
+    line(1, "0.5"),
+    line(1, 1.5),
+    line(1, -0.1),
+    line(1, True),
+    line(1, 0.5, version="v1"),
+    line(1, 0.5, version=None),
+    line(1, 0.5, at="yesterday"),
+    line(1, 0.5, at=7),
+    line(1, 0.5, id=[1]),
+    line(1, 0.5, id={}),
+    line([1], 0.5),
+    line({"a": 1}, 0.5),
+    line("x" * LONGEST_LINE, 0.5).rjust(2 * LONGEST_LINE - 1),
 ]
 
 
@@ -110,25 +139,30 @@ def test_no_bytes_are_fatal(tmp_path_factory, noise):
     assert joined(folder, [1, 2]).scores_B.tolist() == [0.25, 0.75]
 
 
-@pytest.mark.parametrize(("column", "logged"), [
-    (pa.array([7, 2**63 - 1]), [7, 2**63 - 1]),
-    (pa.array([7, 2**63 - 1]), ["7", str(2**63 - 1)]),
-    (pa.array([7, 2**64 - 1], pa.uint64()), [7, 2**64 - 1]),
-    (pa.array(["a", "ä\x00€" * 50]), ["a", "ä\x00€" * 50]),
-    (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
-    (pa.array([b"a", b"b"]), ["a", "b"]),
-    (pa.array([1.0, 0.1]), [1.0, 0.1]),
-    (pa.array([1.0, 2e15]), [1, 2e15]),
-    (pa.array([True, None]), [True, None]),
-], ids=["int", "int as text", "uint64", "text", "dictionary", "binary", "float", "whole float", "bool and null"])
+@pytest.mark.parametrize(
+    ("column", "logged"),
+    [
+        (pa.array([7, 2**63 - 1]), [7, 2**63 - 1]),
+        (pa.array([7, 2**63 - 1]), ["7", str(2**63 - 1)]),
+        (pa.array([7, 2**64 - 1], pa.uint64()), [7, 2**64 - 1]),
+        (pa.array(["a", "ä\x00€" * 50]), ["a", "ä\x00€" * 50]),
+        (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        (pa.array([b"a", b"b"]), ["a", "b"]),
+        (pa.array([1.0, 0.1]), [1.0, 0.1]),
+        (pa.array([1.0, 2e15]), [1, 2e15]),
+        (pa.array([True, None]), [True, None]),
+    ],
+    ids=["int", "int as text", "uint64", "text", "dictionary", "binary", "float", "whole float", "bool and null"],
+)
 def test_ids_of_any_plain_type_match(tmp_path, column, logged):
     """What a client sends as JSON is the same id as what comes in Parquet."""
     write(tmp_path, line(logged[0], 0.25), line(logged[1], 0.75))
     assert joined(tmp_path, column).scores_B.tolist() == [0.25, 0.75]
 
 
-@pytest.mark.parametrize("time", [HOUR.start_ms + 1500, "2026-11-21T10:00:01.500Z", "2026-11-21T10:00:01.5",
-                                  "2026-11-21T12:00:01.500+02:00"])
+@pytest.mark.parametrize(
+    "time", [HOUR.start_ms + 1500, "2026-11-21T10:00:01.500Z", "2026-11-21T10:00:01.5", "2026-11-21T12:00:01.500+02:00"]
+)
 def test_several_columns_and_the_time_identify_a_row(tmp_path, time):
     """All columns have to agree; the event's time is told in ISO 8601 or milliseconds."""
     settings = data("user", "time")

@@ -54,8 +54,15 @@ def test_damage_is_seen(tmp_path):
         EncodedRows.load(path, sha256)
 
 
-@pytest.mark.parametrize("change", [{"labels_B": np.zeros(2, np.uint8)}, {"keys_BS": np.zeros((3, 2), np.int64)},
-                                    {"keys_BS": np.zeros(3, np.uint64)}, {"more": np.zeros(3)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels_B": np.zeros(2, np.uint8)},
+        {"keys_BS": np.zeros((3, 2), np.int64)},
+        {"keys_BS": np.zeros(3, np.uint64)},
+        {"more": np.zeros(3)},
+    ],
+)
 def test_other_tensors_are_refused(tmp_path, change):
     """A safetensors file of other names, types or shapes holds no encoded rows."""
     rows = rows_at([1, 2, 3])
@@ -65,11 +72,22 @@ def test_other_tensors_are_refused(tmp_path, change):
         EncodedRows.load(tmp_path / "rows")
 
 
-@pytest.mark.parametrize(("times", "share", "wanted"), [
-    (list(range(10)), 0.3, 7), (list(range(10)), 0.001, 9), (list(range(10)), 0.999, 1),
-    ([0, 0, 0, 0, 0, 0, 1, 1, 1, 9], 0.3, 6), ([0, 0, 0, 0, 0, 0, 1, 1, 1, 9], 0.15, 9),
-    ([0, 1, 1, 1, 1], 0.2, 1), ([1, 1, 1, 1, 2], 0.9, 4),
-    ([4, 4, 4], 0.3, 3), ([4], 0.3, 1), ([], 0.3, 0), ([4, 5], 0.9, 1)])
+@pytest.mark.parametrize(
+    ("times", "share", "wanted"),
+    [
+        (list(range(10)), 0.3, 7),
+        (list(range(10)), 0.001, 9),
+        (list(range(10)), 0.999, 1),
+        ([0, 0, 0, 0, 0, 0, 1, 1, 1, 9], 0.3, 6),
+        ([0, 0, 0, 0, 0, 0, 1, 1, 1, 9], 0.15, 9),
+        ([0, 1, 1, 1, 1], 0.2, 1),
+        ([1, 1, 1, 1, 2], 0.9, 4),
+        ([4, 4, 4], 0.3, 3),
+        ([4], 0.3, 1),
+        ([], 0.3, 0),
+        ([4, 5], 0.9, 1),
+    ],
+)
 def test_cut(times, share, wanted):
     """The cut is the instant nearest to the share with rows on both sides; without one, all are train rows."""
     assert rows_at(times).cut(share) == wanted

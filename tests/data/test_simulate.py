@@ -47,9 +47,16 @@ def test_files_are_laid_out_typed_and_sorted(tmp_path):
     assert done.path == tmp_path / "data" / "date=2026-01-01" / "hour=03" / "part-0.parquet"
     rows = pq.ParquetFile(done.path, page_checksum_verification=True).read()
     assert {name: str(kind) for name, kind in zip(rows.column_names, rows.schema.types, strict=True)} == {
-        "impression_id": "int64", "event_time": "timestamp[ms, tz=UTC]", "user_id": "int64", "item_id": "int64",
-        "item_tags": "list<element: int32>", "site_domain": "string", "device": "int32", "price": "float",
-        "clicked": "int8"}
+        "impression_id": "int64",
+        "event_time": "timestamp[ms, tz=UTC]",
+        "user_id": "int64",
+        "item_id": "int64",
+        "item_tags": "list<element: int32>",
+        "site_domain": "string",
+        "device": "int32",
+        "price": "float",
+        "clicked": "int8",
+    }
     times_B = rows["event_time"].cast(pa.int64()).to_numpy()
     assert (np.diff(times_B) >= 0).all()
     assert done.hour.start_ms <= times_B[0] <= times_B[-1] < (done.hour + 1).start_ms
@@ -152,7 +159,7 @@ def test_frequencies_are_heavy_tailed(column):
     """The most frequent hundredth of the features makes more than a fifth of the rows."""
     rows, _ = simulate_hour(Simulation(tail=1.1), NOON)
     counts_V = np.sort(np.unique(features(rows, column), return_counts=True)[1])[::-1]
-    assert counts_V[:max(1, len(counts_V) // 100)].sum() > 0.2 * rows.num_rows
+    assert counts_V[: max(1, len(counts_V) // 100)].sum() > 0.2 * rows.num_rows
 
 
 def test_volume_swings_over_the_day():

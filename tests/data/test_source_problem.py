@@ -15,13 +15,26 @@ from saec.hours import Hour
 pytestmark = pytest.mark.case(6)
 HOUR = Hour.parse("2026-01-02T05")
 PATHS = [
-    "dt=2026-01-02/hr=05/part-0.parquet", "date=20260102/hour=05/part-0.parquet",
-    "date=2026-01-02/hour=05/000000_0", "date=2026-01-02/05.parquet", "year=2026/month=1/day=2/hour=5/x.parq",
-    "2026/01/02/05/x.csv.gz", "20260102/05/x.csv", "2026010205/x.parquet", "clicks-2026-01-02T05.parquet",
-    "clicks-2026-01-02T05:00:00Z-b.jsonl", "clicks_20260102_05.csv", "2026-01-02/clicks-05.csv",
-    "2026-01-02/clicks-20260102-05.csv", "202601020530.csv", "DATE=2026-01-02/HOUR=05/x.parquet",
-    "date=2026-01-02/hour=05/country=DE/x.parquet", "v2/logs/2026.01.02/05/a/b/x.csv",
-    "date=2026_01_02/hour=05/x.parquet", "2026-01-02-05/part.txt", "shard-1/2026-01-02 05/x.csv",
+    "dt=2026-01-02/hr=05/part-0.parquet",
+    "date=20260102/hour=05/part-0.parquet",
+    "date=2026-01-02/hour=05/000000_0",
+    "date=2026-01-02/05.parquet",
+    "year=2026/month=1/day=2/hour=5/x.parq",
+    "2026/01/02/05/x.csv.gz",
+    "20260102/05/x.csv",
+    "2026010205/x.parquet",
+    "clicks-2026-01-02T05.parquet",
+    "clicks-2026-01-02T05:00:00Z-b.jsonl",
+    "clicks_20260102_05.csv",
+    "2026-01-02/clicks-05.csv",
+    "2026-01-02/clicks-20260102-05.csv",
+    "202601020530.csv",
+    "DATE=2026-01-02/HOUR=05/x.parquet",
+    "date=2026-01-02/hour=05/country=DE/x.parquet",
+    "v2/logs/2026.01.02/05/a/b/x.csv",
+    "date=2026_01_02/hour=05/x.parquet",
+    "2026-01-02-05/part.txt",
+    "shard-1/2026-01-02 05/x.csv",
     "year=2026/month=01/day=02/2026-01-02T0500.csv",
 ]
 
@@ -47,8 +60,17 @@ def test_layouts_nearly_right(tmp_path, path):
     assert source_problem(mended) is None
 
 
-@pytest.mark.parametrize("path", ["x.csv", "clicks.parquet", "date=2026-01-02/x.parquet", "part-00001.csv",
-                                  "date=2026-13-02/hour=05/x.csv", "a/b/c.csv"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "x.csv",
+        "clicks.parquet",
+        "date=2026-01-02/x.parquet",
+        "part-00001.csv",
+        "date=2026-13-02/hour=05/x.csv",
+        "a/b/c.csv",
+    ],
+)
 def test_files_that_tell_no_hour(tmp_path, path):
     """No layout is guessed; the way on is to lay the log out by the hour."""
     file_at(tmp_path, path)
@@ -118,5 +140,9 @@ def test_no_url_shows_its_password():
 def test_guesses_are_layouts():
     """Each guess reads its own path, and says the names beside the numbers as they are."""
     assert [guess_layout(path) for path in PATHS[:4]] == [
-        "dt=%Y-%m-%d/hr=%H", "date=%Y%m%d/hour=%H", "date=%Y-%m-%d/hour=%H", "date=%Y-%m-%d/%H*"]
+        "dt=%Y-%m-%d/hr=%H",
+        "date=%Y%m%d/hour=%H",
+        "date=%Y-%m-%d/hour=%H",
+        "date=%Y-%m-%d/%H*",
+    ]
     assert all(HourLayout(guess_layout(path)).hour(path) == HOUR for path in PATHS)

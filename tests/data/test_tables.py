@@ -22,11 +22,16 @@ def clicks(hour: Hour, rows: int = 60, hours: int = 1) -> pa.Table:
     """Clicks spread evenly over hours."""
     step = np.arange(rows)
     times = [hour.start + timedelta(seconds=int(3600 * hours * k / rows)) for k in step]
-    return pa.table({"time": pa.array(times, pa.timestamp("us", "UTC")),
-                     "clicked": pa.array((step % 3 == 0).astype("i4")),
-                     "user": pa.array(step % 7, pa.int64()), "site": pa.array([f"site {k % 5}" for k in step]),
-                     "date": pa.array([f"{time:%Y-%m-%d}" for time in times]),
-                     "hour": pa.array([time.hour for time in times], pa.int32())})
+    return pa.table(
+        {
+            "time": pa.array(times, pa.timestamp("us", "UTC")),
+            "clicked": pa.array((step % 3 == 0).astype("i4")),
+            "user": pa.array(step % 7, pa.int64()),
+            "site": pa.array([f"site {k % 5}" for k in step]),
+            "date": pa.array([f"{time:%Y-%m-%d}" for time in times]),
+            "hour": pa.array([time.hour for time in times], pa.int32()),
+        }
+    )
 
 
 class Delta:

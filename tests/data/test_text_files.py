@@ -13,8 +13,11 @@ from saec.data.ingest import ingest_hour
 from saec.data.partitions import read_partition
 from saec.errors import InputError
 
-FIELDS = [{"name": "user"}, {"name": "site", "type": "string", "nullable": True},
-          {"name": "price", "kind": "numeric", "type": "float"}]
+FIELDS = [
+    {"name": "user"},
+    {"name": "site", "type": "string", "nullable": True},
+    {"name": "price", "kind": "numeric", "type": "float"},
+]
 HEADER = "time,clicked,user,site,price\n"
 ROW = "2017-10-01T03:00:00Z,1,5,a,0.5\n"
 
@@ -58,8 +61,18 @@ def written(table: pa.Table, name: str) -> bytes:
 
 
 @pytest.mark.case(6)
-@pytest.mark.parametrize("name", ["part-0.csv", "part-0.tsv", "part-0.csv.gz", "part-0.tsv.zst", "part-0.jsonl",
-                                  "part-0.ndjson.gz", "part-0.json.zst"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "part-0.csv",
+        "part-0.tsv",
+        "part-0.csv.gz",
+        "part-0.tsv.zst",
+        "part-0.jsonl",
+        "part-0.ndjson.gz",
+        "part-0.json.zst",
+    ],
+)
 def test_text_becomes_the_same_rows_as_parquet(producer, hour, tmp_path, name):
     """The hour's keys, labels and times are those of the same rows in Parquet, to the byte."""
     table = producer.table(rows=90, tags=None)
@@ -129,14 +142,17 @@ def test_integers_written_as_floats(producer, hour):
     assert "'user'" in refused(producer, hour, reason="malformed")
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    (HEADER + ROW + ROW.replace(",5,", ",x,"), ["line 3", "'user'", "'x'"]),
-    (HEADER + "\n" + ROW + ROW.replace(",0.5", ""), ["line 4", "4 values where 5 are wanted"]),
-    (HEADER + ROW.replace(",5,", ",7.0,") + ROW.replace(",0.5", ""), ["line 3", "4 values where 5 are wanted"]),
-    (HEADER + ROW.replace(",a,", ',"a,'), ["a quote is opened"]),
-    (HEADER + '2017-10-01T03:00:00Z,1,5,"a\nb",0.5\n' + ROW.replace("0.5", "0,5"), ["line 4", "6 values"]),
-    ((HEADER + ROW).encode().replace(b",a,", b",\xff,"), ["line 2", "'site'", "UTF8"]),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (HEADER + ROW + ROW.replace(",5,", ",x,"), ["line 3", "'user'", "'x'"]),
+        (HEADER + "\n" + ROW + ROW.replace(",0.5", ""), ["line 4", "4 values where 5 are wanted"]),
+        (HEADER + ROW.replace(",5,", ",7.0,") + ROW.replace(",0.5", ""), ["line 3", "4 values where 5 are wanted"]),
+        (HEADER + ROW.replace(",a,", ',"a,'), ["a quote is opened"]),
+        (HEADER + '2017-10-01T03:00:00Z,1,5,"a\nb",0.5\n' + ROW.replace("0.5", "0,5"), ["line 4", "6 values"]),
+        ((HEADER + ROW).encode().replace(b",a,", b",\xff,"), ["line 2", "'site'", "UTF8"]),
+    ],
+)
 def test_malformed_csv(producer, hour, text, says):
     """The message names the file, the line on which it is, the column and the value."""
     deliver(producer, text)
@@ -144,9 +160,16 @@ def test_malformed_csv(producer, hour, text, says):
     assert [word for word in says if word not in message] == [], message
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ('{"user": 1}\n\n{"user": "x"}\n', ["line 3", "user"]), ('{"user": 1}\n{"user": 1\n', ["line 2"]),
-    ('[{"user": 1}]', ["one object a line"]), ("user\n", ["line 1"]), ('{"user": 1, "user": 2}\n', ["twice"])])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"user": 1}\n\n{"user": "x"}\n', ["line 3", "user"]),
+        ('{"user": 1}\n{"user": 1\n', ["line 2"]),
+        ('[{"user": 1}]', ["one object a line"]),
+        ("user\n", ["line 1"]),
+        ('{"user": 1, "user": 2}\n', ["twice"]),
+    ],
+)
 def test_malformed_json_lines(producer, hour, text, says):
     """The same for JSON lines."""
     deliver(producer, text, "part-0.jsonl")

@@ -18,18 +18,21 @@ def clicks(rows=ROWS, hours=HOURS, seed=1):
     liking_U, liking_I = random.normal(0, 1, 200), random.normal(0, 1, 40)
     clicked_B = random.random(rows) < 1 / (1 + np.exp(1.5 - liking_U[user_B] - liking_I[item_B]))
     second_B = random.integers(0, hours * 3600, rows)
-    return [{
-        "event_time": (START + timedelta(seconds=int(second_B[row]))).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "request": f"r{row}",
-        "user_id": int(user_B[row]),
-        "item": f"item-{item_B[row]}",
-        "zip": f"{item_B[row] % 7:05d}",
-        "price": round(float(random.gamma(2.0, 2.0)), 2),
-        "site": None if row % 5 == 0 else f"site-{user_B[row] % 9}",
-        "version": 3,
-        "dwell_ms": int(random.integers(1, 9_000)) if clicked_B[row] else None,
-        "clicked": int(clicked_B[row]),
-    } for row in range(rows)]
+    return [
+        {
+            "event_time": (START + timedelta(seconds=int(second_B[row]))).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "request": f"r{row}",
+            "user_id": int(user_B[row]),
+            "item": f"item-{item_B[row]}",
+            "zip": f"{item_B[row] % 7:05d}",
+            "price": round(float(random.gamma(2.0, 2.0)), 2),
+            "site": None if row % 5 == 0 else f"site-{user_B[row] % 9}",
+            "version": 3,
+            "dwell_ms": int(random.integers(1, 9_000)) if clicked_B[row] else None,
+            "clicked": int(clicked_B[row]),
+        }
+        for row in range(rows)
+    ]
 
 
 def write_csv(path, rows, delimiter=","):

@@ -16,11 +16,16 @@ def read(log):
     return pa.concat_tables([piece for file in log.files for piece in log.pieces(file)]).to_pylist()
 
 
-@pytest.mark.parametrize(("name", "write", "kind", "delimiter"), [
-    ("a.csv", write_csv, "csv", ","), ("a.txt", lambda path, rows: write_csv(path, rows, "\t"), "csv", "\t"),
-    ("a.csv.gz", write_csv, "csv", ","), ("a.data", write_jsonl, "jsonl", ","),
-    ("a", lambda path, rows: pq.write_table(pa.Table.from_pylist(rows), path), "parquet", ","),
-])
+@pytest.mark.parametrize(
+    ("name", "write", "kind", "delimiter"),
+    [
+        ("a.csv", write_csv, "csv", ","),
+        ("a.txt", lambda path, rows: write_csv(path, rows, "\t"), "csv", "\t"),
+        ("a.csv.gz", write_csv, "csv", ","),
+        ("a.data", write_jsonl, "jsonl", ","),
+        ("a", lambda path, rows: pq.write_table(pa.Table.from_pylist(rows), path), "parquet", ","),
+    ],
+)
 def test_a_file_is_known_by_its_content(tmp_path, rows, name, write, kind, delimiter):
     """Names and endings do not matter; every row is there, with every column."""
     write(tmp_path / name, rows)
@@ -55,9 +60,16 @@ def test_records_become_columns_and_mixed_values_text(tmp_path):
     assert read(find_log(str(tmp_path))) == [{"a.b": 1, "c": "1"}, {"a.b": None, "c": "x"}]
 
 
-@pytest.mark.parametrize(("content", "reason", "said"), [
-    (b"PK\x03\x04....", "archive", "unpack"), (b"[{}]", "malformed", "JSON lines"), (b"a\x00b", "malformed", "neither"),
-    (b"one\ntwo\n", "malformed", "single column"), (b"", "empty", "no file of rows")])
+@pytest.mark.parametrize(
+    ("content", "reason", "said"),
+    [
+        (b"PK\x03\x04....", "archive", "unpack"),
+        (b"[{}]", "malformed", "JSON lines"),
+        (b"a\x00b", "malformed", "neither"),
+        (b"one\ntwo\n", "malformed", "single column"),
+        (b"", "empty", "no file of rows"),
+    ],
+)
 def test_what_is_no_log_is_refused(tmp_path, content, reason, said):
     """The message says what to do about it."""
     (tmp_path / "file").write_bytes(content)

@@ -18,17 +18,29 @@ from saec.hours import Hour
 from tests.discover.logs import START, clicks, write_csv, write_jsonl
 
 PLAN = Plan(
-    types={"event_time": pa.string(), "request": pa.string(), "user_id": pa.int64(), "site": pa.string(),
-           "clicked": pa.int64()},
-    names={"user_id": "user"}, dropped=frozenset({"event_time"}), time=TimeColumn("event_time", "text", hourly=False),
-    time_name="event_time", label="clicked")
+    types={
+        "event_time": pa.string(),
+        "request": pa.string(),
+        "user_id": pa.int64(),
+        "site": pa.string(),
+        "clicked": pa.int64(),
+    },
+    names={"user_id": "user"},
+    dropped=frozenset({"event_time"}),
+    time=TimeColumn("event_time", "text", hourly=False),
+    time_name="event_time",
+    label="clicked",
+)
 
 
 def written(folder):
     """All rows of hourly files, by hour."""
-    return {hour: pa.concat_tables(pq.read_table(path, partitioning=None)
-                                   for path in sorted((folder / module_folder(hour)).iterdir()))
-            for hour in available_hours(DataConfig(source=str(folder), time_column="t", label_column="l"))}
+    return {
+        hour: pa.concat_tables(
+            pq.read_table(path, partitioning=None) for path in sorted((folder / module_folder(hour)).iterdir())
+        )
+        for hour in available_hours(DataConfig(source=str(folder), time_column="t", label_column="l"))
+    }
 
 
 def module_folder(hour):
@@ -62,7 +74,8 @@ def test_little_memory_and_few_open_files_change_nothing(log_csv, tmp_path, monk
     assert len(list((tmp_path / "little").rglob("part-1.parquet"))) == 4
     one, other = written(tmp_path / "whole"), written(tmp_path / "little")
     assert {hour: sorted(table["request"].to_pylist()) for hour, table in one.items()} == {
-        hour: sorted(table["request"].to_pylist()) for hour, table in other.items()}
+        hour: sorted(table["request"].to_pylist()) for hour, table in other.items()
+    }
 
 
 @pytest.mark.parametrize("factor", [4, 12])
@@ -71,8 +84,13 @@ def test_memory_does_not_grow_with_the_log(tmp_path, monkeypatch, factor):
     path = write_csv(tmp_path / "log.csv", clicks(rows=5_000) * factor)
     monkeypatch.setattr("saec.discover.log_files.BLOCK_BYTES", 16_000)
     before, height = pa.total_allocated_bytes(), []
-    partition(find_log(str(path)), PLAN, tmp_path / "out", most_bytes=200_000,
-              on_rows=lambda _: height.append(pa.total_allocated_bytes() - before))
+    partition(
+        find_log(str(path)),
+        PLAN,
+        tmp_path / "out",
+        most_bytes=200_000,
+        on_rows=lambda _: height.append(pa.total_allocated_bytes() - before),
+    )
     assert len(height) > 10 * factor
     assert max(height) < 1_100_000
 
@@ -93,8 +111,14 @@ def test_an_hour_that_is_all_a_row_says_is_spread(tmp_path):
     """Rows of an hour happen one after the other, in their order, over pieces and part files."""
     path = tmp_path / "avazu.csv"
     path.write_text("hour,click,id\n" + "".join(f"141021{row // 60:02},{row % 2},{row}\n" for row in range(120)))
-    plan = Plan({"hour": pa.int64(), "click": pa.int64(), "id": pa.int64()}, {}, frozenset({"hour"}),
-                TimeColumn("hour", "digits", hourly=True), "event_time", "click")
+    plan = Plan(
+        {"hour": pa.int64(), "click": pa.int64(), "id": pa.int64()},
+        {},
+        frozenset({"hour"}),
+        TimeColumn("hour", "digits", hourly=True),
+        "event_time",
+        "click",
+    )
     partition(find_log(str(path)), plan, tmp_path / "out")
     first, second = written(tmp_path / "out").values()
     assert second["id"].to_pylist() == list(range(60, 120))
@@ -106,8 +130,9 @@ def test_rows_without_a_time_are_spread_over_hours_that_are_named(tmp_path):
     """As Criteo's."""
     path = tmp_path / "criteo.csv"
     path.write_text("label,x\n" + "".join(f"{row % 2},{row}\n" for row in range(90)))
-    plan = Plan({"label": pa.int64(), "x": pa.int64()}, {}, frozenset(), None, "event_time", "label",
-                span=(Hour.of(START), 3))
+    plan = Plan(
+        {"label": pa.int64(), "x": pa.int64()}, {}, frozenset(), None, "event_time", "label", span=(Hour.of(START), 3)
+    )
     done = partition(find_log(str(path)), plan, tmp_path / "out")
     assert [count.rows for count in done.hours.values()] == [30, 30, 30]
 

@@ -31,9 +31,16 @@ def check_agreement(model, keys_BS):
     return codes_BS
 
 
-@pytest.mark.parametrize("changed", [
-    {"network": "dcnv2"}, {"network": "deepfm"}, {"precision": "float16"}, {"logit_cap": 0.0, "hidden": ()},
-], ids=str)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"network": "dcnv2"},
+        {"network": "deepfm"},
+        {"precision": "float16"},
+        {"logit_cap": 0.0, "hidden": ()},
+    ],
+    ids=str,
+)
 def test_ten_thousand_rows_of_every_kind(tmp_path, changed):
     """Known, unknown and evicted features, newcomers, lists, nulls, and unknown ones whose fingerprint passes."""
     config = odd_config(**changed)
@@ -76,8 +83,12 @@ def test_an_index_of_any_width_in_any_number_of_shards(tmp_path, monkeypatch, co
     keys_N = np.unique(keys_BS[:600])
     keys_N = keys_N[keys_N > 0][:1_800]
     rng = np.random.default_rng(code_bits)
-    index = RetrievalIndex.build(keys_N, rng.integers(0, min(2**code_bits, 300), keys_N.size), code_bits=code_bits,
-                                 fingerprint_bits=fingerprint_bits)
+    index = RetrievalIndex.build(
+        keys_N,
+        rng.integers(0, min(2**code_bits, 300), keys_N.size),
+        code_bits=code_bits,
+        fingerprint_bits=fingerprint_bits,
+    )
     assert (len(index.layouts) > 1) == (shards > 1)
     save_file(index.tensors(), tmp_path / INDEX)
     check_agreement(Model.read(tmp_path), keys_BS)

@@ -26,10 +26,16 @@ def own_id(monkeypatch):
     monkeypatch.setattr(events, "_id", lambda _url: "1a2b3c4d")
 
 
-NAMES = {"saec: a run without a sign of life", "saec workspace-1a2b3c4d: what it stands on is gone",
-         "saec workspace-1a2b3c4d: no hour finished", "saec workspace-1a2b3c4d: an hour FAILED",
-         "saec workspace-1a2b3c4d: nothing published for hours", "saec workspace-1a2b3c4d: the live model is old",
-         "saec workspace-1a2b3c4d: what is live is shown worse", "saec workspace-1a2b3c4d: the disk is nearly full"}
+NAMES = {
+    "saec: a run without a sign of life",
+    "saec workspace-1a2b3c4d: what it stands on is gone",
+    "saec workspace-1a2b3c4d: no hour finished",
+    "saec workspace-1a2b3c4d: an hour FAILED",
+    "saec workspace-1a2b3c4d: nothing published for hours",
+    "saec workspace-1a2b3c4d: the live model is old",
+    "saec workspace-1a2b3c4d: what is live is shown worse",
+    "saec workspace-1a2b3c4d: the disk is nearly full",
+}
 
 
 def named(config, notification: Any = None) -> dict[str, Any]:
@@ -51,8 +57,9 @@ def test_thresholds_are_the_settings(simulated):
 def test_without_a_block_nobody_is_notified(simulated):
     """The default only shows; a zombie is crashed in any case."""
     found = named(simulated.config())
-    assert {type(action) for name, wanted in found.items() if "sign of life" not in name
-            for action in wanted.actions} == {DoNothing}
+    assert {
+        type(action) for name, wanted in found.items() if "sign of life" not in name for action in wanted.actions
+    } == {DoNothing}
     assert [type(action) for action in found["a run without a sign of life"].actions] == [ChangeFlowRunState]
 
 
@@ -73,8 +80,12 @@ def test_a_run_that_ends_under_any_name_is_no_zombie(simulated):
 def fired(name: str) -> list[dict]:
     """Events that tell that an automation fired."""
     with get_client(sync_client=True) as client:
-        body = {"filter": {"event": {"name": ["prefect.automation.triggered"]},
-                           "resource": {"labels": {"prefect.resource.name": name}}}}
+        body = {
+            "filter": {
+                "event": {"name": ["prefect.automation.triggered"]},
+                "resource": {"labels": {"prefect.resource.name": name}},
+            }
+        }
         return client.request("POST", "/events/filter", json=body).json()["events"]
 
 

@@ -83,8 +83,12 @@ def test_pipelines_of_one_name_are_told_apart(fresh, tmp_path):
     other = fresh.copy(tmp_path / "other" / "site")
     configs = fresh.config(), other.config()
     assert configs[0].workspace.name == configs[1].workspace.name
-    for made in (pipeline_name, lambda config: resource(config)["prefect.resource.id"],
-                 lambda config: page_key(config, OVERVIEW), lambda config: automations(config)[1].name):
+    for made in (
+        pipeline_name,
+        lambda config: resource(config)["prefect.resource.id"],
+        lambda config: page_key(config, OVERVIEW),
+        lambda config: automations(config)[1].name,
+    ):
         first, second = map(made, configs)
         assert first != second
         events._id.cache_clear()
@@ -96,8 +100,10 @@ def test_pipelines_of_one_name_are_told_apart(fresh, tmp_path):
 @pytest.mark.usefixtures("prefect_server")
 def test_a_name_that_another_pipeline_has_is_refused(site, settings_file, simulated, tmp_path):
     """Its deployment would be overwritten without a word; the same pipeline may deploy again from elsewhere."""
+
     def mine(path: Path):
         return CliRunner().invoke(command, ["--config", str(path), "--name", "mine", "--work-pool", "machines"])
+
     assert mine(settings_file).exit_code == 0
     moved = settings_file.with_name("moved.yaml")
     moved.write_bytes(settings_file.read_bytes())
@@ -108,7 +114,8 @@ def test_a_name_that_another_pipeline_has_is_refused(site, settings_file, simula
     refused = mine(theirs)
     assert refused.exit_code == 1
     assert f"hourly/mine is the deployment of another pipeline on this server, {pipeline_name(site.config())}" in (
-        refused.output)
+        refused.output
+    )
     assert known("hourly/mine").parameters == {"config": str(moved)}
 
 
@@ -212,7 +219,8 @@ def test_a_scheduled_pipeline_on_one_machine(root, site, settings_file, port, tm
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.deploy", "--config", str(settings_file), "--port", str(port)],
-        cwd=root, env=environment | {"PREFECT_HOME": str(tmp_path / "prefect")},
+        cwd=root,
+        env=environment | {"PREFECT_HOME": str(tmp_path / "prefect")},
     )
 
     def ask(path: str, body: dict | None = None):
@@ -234,8 +242,16 @@ def test_a_scheduled_pipeline_on_one_machine(root, site, settings_file, port, tm
         planned = until(lambda: ask("/flow_runs/filter", scheduled) or None)
         assert {run["deployment_id"] for run in planned} == {hourly["id"]}, "the scheduler creates runs"
         run = ask(f"/deployments/{hourly['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
-        ended = until(lambda: next((found for found in [ask(f"/flow_runs/{run['id']}")]
-                                    if found["state_type"] in ("COMPLETED", "FAILED", "CRASHED")), None))
+        ended = until(
+            lambda: next(
+                (
+                    found
+                    for found in [ask(f"/flow_runs/{run['id']}")]
+                    if found["state_type"] in ("COMPLETED", "FAILED", "CRASHED")
+                ),
+                None,
+            )
+        )
         assert (ended["state_type"], ended["state_name"]) == ("COMPLETED", "PUBLISHED"), ended["state"]["message"]
         assert [row.state for row in site.rows()[5:]] == ["PUBLISHED", "PUBLISHED"]
         assert not (tmp_path / "prefect" / "storage").exists(), "no result was kept"

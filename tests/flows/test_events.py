@@ -41,7 +41,11 @@ def test_alarms_that_prefect_cannot_know(sent, simulated, troubled):
     """A stalled gate, a worse live version and a low disk have events of their own; the others follow from hours."""
     events.tell_alarms(simulated.config(), alarms(troubled, AlarmsConfig()))
     assert [event for event, _ in sent] == [
-        "saec.pipeline.lost", "saec.publishing.stalled", "saec.live.worse", "saec.disk.low"]
+        "saec.pipeline.lost",
+        "saec.publishing.stalled",
+        "saec.live.worse",
+        "saec.disk.low",
+    ]
     assert sent[3][1]["payload"]["message"].startswith("2.50 GB free where the workspace is, wanted 5; first: saec ")
 
 

@@ -19,8 +19,11 @@ pytestmark = [pytest.mark.server, pytest.mark.usefixtures("prefect_server", "aft
 
 def left(site) -> dict[str, str]:
     """sha256 of every file of versions, training state and hours' folders."""
-    return {f"{below}/{name}": sha for below in ("store/versions", "checkpoints", "hours")
-            for name, sha in site.digests(f"workspace/{below}").items()}
+    return {
+        f"{below}/{name}": sha
+        for below in ("store/versions", "checkpoints", "hours")
+        for name, sha in site.digests(f"workspace/{below}").items()
+    }
 
 
 def runs_of(state) -> tuple[list, list, list]:
@@ -121,8 +124,14 @@ def test_what_was_said_before_the_swap_is_corrected(site, settings_file):
     The backfill says that it released a version though some hour of it was held by its gate.
     """
     site.redeliver(site.hours[1])
-    state = backfill(config=settings_file, first=str(site.hours[1]), last=str(site.hours[4]), only="all", promote=True,
-                     return_state=True)
+    state = backfill(
+        config=settings_file,
+        first=str(site.hours[1]),
+        last=str(site.hours[4]),
+        only="all",
+        promote=True,
+        return_state=True,
+    )
     rows = {row.hour: row for row in site.rows()}
     assert rows[site.hours[1]].state == "HELD"
     assert (state.name, exit_code(state)) == ("PUBLISHED", 0)
@@ -140,16 +149,23 @@ def test_what_was_said_before_the_swap_is_corrected(site, settings_file):
 
 
 @pytest.mark.case(20)
-@pytest.mark.parametrize(("given", "said"), [
-    ({"first": "1 Oct 2017", "last": "2017-10-01T05"}, "is not of the form 2017-10-01T03"),
-    ({"first": "2026-02-30T05", "last": "2026-03-01T05"}, "does not exist"),
-    ({"first": "2026-03-01T15", "last": "2026-03-01T13"}, "swap them"),
-    ({"first": "2026-03-01T15"}, "name the first and the last hour"),
-    ({"first": "1970-01-01T00", "last": "2026-03-01T13"}, "the first one that there is data of is 2026-03-01T12"),
-    ({"first": "1970-01-01T00", "last": "2026-03-01T13", "action": "dry run"}, "the first one that there is data of"),
-    ({"action": "resume"}, "no backfill is open"), ({"action": "pause"}, "no backfill is open"),
-    ({"action": "cancel"}, "no backfill is open"),
-])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"first": "1 Oct 2017", "last": "2017-10-01T05"}, "is not of the form 2017-10-01T03"),
+        ({"first": "2026-02-30T05", "last": "2026-03-01T05"}, "does not exist"),
+        ({"first": "2026-03-01T15", "last": "2026-03-01T13"}, "swap them"),
+        ({"first": "2026-03-01T15"}, "name the first and the last hour"),
+        ({"first": "1970-01-01T00", "last": "2026-03-01T13"}, "the first one that there is data of is 2026-03-01T12"),
+        (
+            {"first": "1970-01-01T00", "last": "2026-03-01T13", "action": "dry run"},
+            "the first one that there is data of",
+        ),
+        ({"action": "resume"}, "no backfill is open"),
+        ({"action": "pause"}, "no backfill is open"),
+        ({"action": "cancel"}, "no backfill is open"),
+    ],
+)
 def test_what_a_form_gets_wrong_is_refused(site, settings_file, given, said):
     """A slip is no failed run and no crash: the run ends REFUSED, in the words of the command line, exit code 2."""
     state = backfill(config=settings_file, **given, return_state=True)
@@ -182,12 +198,14 @@ def test_a_store_that_is_gone_fails_the_run(site, settings_file):
 @pytest.mark.slow
 def test_a_lost_lease_ends_the_run(site, settings_file, monkeypatch):
     """A run that was replaced stops: its flow run fails, and the hour is left to the run that took over."""
+
     def replaced(plan):
         monkeypatch.undo()
         with site.pipeline() as other:
             monkeypatch.setattr(other.ledger, "_clock", lambda: datetime.now(UTC) + timedelta(hours=1))
             other.ledger.acquire("the run that took over", seconds=60)
         raise InputError("whatever this run finds now is not its affair")
+
     monkeypatch.setattr(TASKS["ingest"], "fn", replaced)
     state = hourly(settings_file, return_state=True)
     assert state.is_failed()

@@ -20,9 +20,21 @@ class MadeUp(Server):
     def __init__(self, *minutes: float, name: str = "shop", paused: bool = False, active: tuple[bool, ...] = (True,)):
         super().__init__("http://127.0.0.1:1/api")
         object.__setattr__(self, "due", [NOW + timedelta(minutes=minute) for minute in minutes])
-        object.__setattr__(self, "deployed", [
-            {"id": "1", "name": name, "paused": paused, "work_pool_name": "saec",
-             "schedules": [{"active": one} for one in active]}] if name else [])
+        object.__setattr__(
+            self,
+            "deployed",
+            [
+                {
+                    "id": "1",
+                    "name": name,
+                    "paused": paused,
+                    "work_pool_name": "saec",
+                    "schedules": [{"active": one} for one in active],
+                }
+            ]
+            if name
+            else [],
+        )
 
     def found(self, what, **wanted):
         if what == "deployments":
@@ -40,15 +52,22 @@ def test_runs_ahead_and_none_waiting(name):
     assert list(check(MadeUp(-4, 35, 95), name, LATE, NOW)) == ["hourly/shop runs next at 2026-03-29T02:05:00+00:00"]
 
 
-@pytest.mark.parametrize(("server", "name", "said"), [
-    (MadeUp(-6, 35), "shop", r"was due at 2026-03-29T01:24:00\+00:00 and nobody took it; look at the worker of saec"),
-    (MadeUp(), "shop", "no run ahead: the server's scheduler is not at work"),
-    (MadeUp(-1), None, "no run ahead: the server's scheduler is not at work"),
-    (MadeUp(35, active=(False,)), None, "no active schedule"),
-    (MadeUp(35, active=()), "shop", "no active schedule"),
-    (MadeUp(35, paused=True), "shop", "no active schedule"),
-    (MadeUp(35), "news", "hourly/news is not deployed; run saec deploy"),
-])
+@pytest.mark.parametrize(
+    ("server", "name", "said"),
+    [
+        (
+            MadeUp(-6, 35),
+            "shop",
+            r"was due at 2026-03-29T01:24:00\+00:00 and nobody took it; look at the worker of saec",
+        ),
+        (MadeUp(), "shop", "no run ahead: the server's scheduler is not at work"),
+        (MadeUp(-1), None, "no run ahead: the server's scheduler is not at work"),
+        (MadeUp(35, active=(False,)), None, "no active schedule"),
+        (MadeUp(35, active=()), "shop", "no active schedule"),
+        (MadeUp(35, paused=True), "shop", "no active schedule"),
+        (MadeUp(35), "news", "hourly/news is not deployed; run saec deploy"),
+    ],
+)
 def test_what_is_unhealthy(server, name, said):
     """Nothing scheduled, a paused or lost schedule, a run that nobody takes, a pipeline that was never deployed."""
     with pytest.raises(Unhealthy, match=said):
@@ -79,6 +98,7 @@ def test_a_server_that_is_not_there_or_refuses(monkeypatch):
     def refuse(request, **_):
         assert request.headers["Authorization"] == "Basic YTpi"
         raise urllib.error.HTTPError(request.full_url, 401, "Unauthorized", None, None)
+
     monkeypatch.setattr(health.urllib.request, "urlopen", refuse)
     with pytest.raises(Unhealthy, match="401 Unauthorized; set PREFECT_API_AUTH_STRING"):
         Server("http://127.0.0.1:9/api", "a:b").pipelines(None)
@@ -101,6 +121,7 @@ def test_what_the_server_is_asked(monkeypatch):
     def note(request, **_):
         asked.append((request.full_url, json.loads(request.data)))
         return Answer()
+
     monkeypatch.setattr(health.urllib.request, "urlopen", note)
     server = Server("http://127.0.0.1:9/api")
     assert server.pipelines(None) == []

@@ -65,8 +65,10 @@ def test_hours_that_came_to_nothing_have_a_page_too(shown, state, reason, config
 
 def test_a_page_that_cannot_be_made_changes_nothing(monkeypatch, caplog, config):
     """A server that refuses an artifact is logged, and the hour's outcome stands."""
+
     def refused(**_):
         raise ConnectionError("no server")
+
     monkeypatch.setattr(pages, "create_markdown_artifact", refused)
     pages.show_hour(config, row("PUBLISHED"), [])
     assert "the page of hour 2017-10-01T03 cannot be shown" in caplog.text
@@ -84,12 +86,19 @@ def test_the_overview_stands_under_one_key(shown, troubled, monkeypatch, config)
 
 def test_plan_of_a_backfill(shown, config):
     """Hours with what would be done and why; those of which the same is said are one line."""
-    plan = [PlannedHour(HOUR, "do", "was never done", 63.0), PlannedHour(HOUR + 1, "do", "was never done", 63.0),
-            PlannedHour(HOUR + 2, "skip", "is PUBLISHED")]
+    plan = [
+        PlannedHour(HOUR, "do", "was never done", 63.0),
+        PlannedHour(HOUR + 1, "do", "was never done", 63.0),
+        PlannedHour(HOUR + 2, "skip", "is PUBLISHED"),
+    ]
     pages.show_plan(config, spans(plan))
     assert shown[0]["table"] == [
-        {"hours (UTC)": "2017-10-01T03 to 2017-10-01T04 (2)", "action": "do", "why": "was never done",
-         "estimate": "2 min"},
+        {
+            "hours (UTC)": "2017-10-01T03 to 2017-10-01T04 (2)",
+            "action": "do",
+            "why": "was never done",
+            "estimate": "2 min",
+        },
         {"hours (UTC)": "2017-10-01T05", "action": "skip", "why": "is PUBLISHED", "estimate": "–"},
     ]
 
@@ -104,23 +113,31 @@ def test_a_plan_of_many_kinds_stays_a_small_page(shown, config):
     assert table[-1]["why"].startswith("and 19,800 further lines")
 
 
-@pytest.mark.parametrize(("state", "name", "completed"), [
-    ("PUBLISHED", "PUBLISHED", True), ("HELD", "HELD", True), ("QUARANTINED", "QUARANTINED", True),
-    ("FAILED", "Failed", False),
-])
+@pytest.mark.parametrize(
+    ("state", "name", "completed"),
+    [
+        ("PUBLISHED", "PUBLISHED", True),
+        ("HELD", "HELD", True),
+        ("QUARANTINED", "QUARANTINED", True),
+        ("FAILED", "Failed", False),
+    ],
+)
 def test_state_of_an_hour(state, name, completed):
     """Only FAILED is a failure to Prefect; the others are Completed under the outcome's name, with the message."""
     ended = hour_state(row(state, "why"))
     assert (ended.name, ended.is_completed(), ended.message) == (name, completed, f"why: said of {state}")
 
 
-@pytest.mark.parametrize(("states", "name", "message"), [
-    ([], "Completed", "no hour was due"),
-    (["PUBLISHED", "PUBLISHED"], "PUBLISHED", "2 published"),
-    (["PUBLISHED", "HELD"], "HELD", "1 published, 1 held"),
-    (["HELD", "QUARANTINED"], "QUARANTINED", "1 held, 1 quarantined"),
-    (["FAILED", "PUBLISHED"], "Failed", "1 published, 1 failed"),
-])
+@pytest.mark.parametrize(
+    ("states", "name", "message"),
+    [
+        ([], "Completed", "no hour was due"),
+        (["PUBLISHED", "PUBLISHED"], "PUBLISHED", "2 published"),
+        (["PUBLISHED", "HELD"], "HELD", "1 published, 1 held"),
+        (["HELD", "QUARANTINED"], "QUARANTINED", "1 held, 1 quarantined"),
+        (["FAILED", "PUBLISHED"], "Failed", "1 published, 1 failed"),
+    ],
+)
 def test_state_of_a_run_is_its_worst_hour(states, name, message):
     """A run over several hours is named after the worst of them and counts them all."""
     ended = run_state(row(state) for state in states)

@@ -39,8 +39,13 @@ from tests.conftest import instead
 
 SECONDS = 240
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-SECRETS = {"postgres_password": "postgres-canary", "store_key": "store-canary", "store_reader_key": "reader-canary",
-           "prefect_auth": "admin:auth-canary", "api_key": "api-key-canary-00"}
+SECRETS = {
+    "postgres_password": "postgres-canary",
+    "store_key": "store-canary",
+    "store_reader_key": "reader-canary",
+    "prefect_auth": "admin:auth-canary",
+    "api_key": "api-key-canary-00",
+}
 EVERY_20_SECONDS = "'* * * * * */20'"
 
 
@@ -80,12 +85,21 @@ class Installation:
     def here(self, text: Any) -> str:
         """A piece of the compose file with this machine's ports and folders."""
         at = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
-        inside = {"postgres:5432": at["postgres"], "store:8333": at["store"], "server:4200": at["server"],
-                  "127.0.0.1:4200": at["server"], "127.0.0.1:8080": at["model"], "0.0.0.0": "127.0.0.1",
-                  "/tmp/identities.json": str(self.folder / "identities.json"),
-                  "/app/scored": str(self.folder / "scored"), "/app/cache": str(self.folder / "cache"),
-                  "/run/secrets": str(self.folder / "secrets"), "/tmp/prefect": str(self.folder / "prefect"),
-                  "/app/workspace": str(self.folder), "$$": "$"}
+        inside = {
+            "postgres:5432": at["postgres"],
+            "store:8333": at["store"],
+            "server:4200": at["server"],
+            "127.0.0.1:4200": at["server"],
+            "127.0.0.1:8080": at["model"],
+            "0.0.0.0": "127.0.0.1",
+            "/tmp/identities.json": str(self.folder / "identities.json"),
+            "/app/scored": str(self.folder / "scored"),
+            "/app/cache": str(self.folder / "cache"),
+            "/run/secrets": str(self.folder / "secrets"),
+            "/tmp/prefect": str(self.folder / "prefect"),
+            "/app/workspace": str(self.folder),
+            "$$": "$",
+        }
         told = "|".join(re.escape(name) for name in inside)
         text = re.sub(rf"({told})(?!\d)", lambda match: inside[match[0]], str(text))
         return {"4200": str(self.ports["server"])}.get(text, text)
@@ -93,9 +107,16 @@ class Installation:
     def environment(self, name: str, **more: str) -> dict[str, str]:
         """A service's variables; of this process's own only the way to the programs."""
         path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{self.root}:{os.environ['PATH']}"
-        own = {"PATH": path, "PYTHONPATH": str(self.root), "HOME": str(self.folder), "LANG": "C.UTF-8",
-               "PREFECT_HOME": str(self.folder / "prefect" / name), "DO_NOT_TRACK": "1",
-               "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PYTHONUNBUFFERED": "1"}
+        own = {
+            "PATH": path,
+            "PYTHONPATH": str(self.root),
+            "HOME": str(self.folder),
+            "LANG": "C.UTF-8",
+            "PREFECT_HOME": str(self.folder / "prefect" / name),
+            "DO_NOT_TRACK": "1",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PYTHONUNBUFFERED": "1",
+        }
         return own | {key: self.here(value) for key, value in self.services[name]["environment"].items()} | more
 
     def start(self, name: str, command: list[str], **options: Any) -> None:
@@ -126,8 +147,15 @@ class Installation:
         kind, *test = self.services[name]["healthcheck"]["test"]
         *words, last = (self.here(word) for word in ([] if kind == "CMD" else ["sh", "-c"]) + test)
         command = [*words, " ".join([last, *arguments])]
-        said = subprocess.run(command, env=self.environment(name, **more), cwd=self.folder, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said = subprocess.run(
+            command,
+            env=self.environment(name, **more),
+            cwd=self.folder,
+            text=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         return said.returncode == 0, said.stdout
 
     def ask(self, path: str, body: dict | None = None, *, method: str | None = None, auth: str = "") -> Any:
@@ -162,17 +190,30 @@ class Installation:
             shutil.chown(data, *account.values())
             shutil.chown(password, *account.values())
         settings, port = self.environment("postgres"), str(self.ports["postgres"])
-        subprocess.run([BINARIES / "initdb", f"--pgdata={data / 'db'}", f"--username={settings['POSTGRES_USER']}",
-                        f"--pwfile={password}", *settings["POSTGRES_INITDB_ARGS"].split(), "--no-sync"],
-                       check=True, stdout=subprocess.DEVNULL, cwd=data, **account)
+        subprocess.run(
+            [
+                BINARIES / "initdb",
+                f"--pgdata={data / 'db'}",
+                f"--username={settings['POSTGRES_USER']}",
+                f"--pwfile={password}",
+                *settings["POSTGRES_INITDB_ARGS"].split(),
+                "--no-sync",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=data,
+            **account,
+        )
         command = [BINARIES / "postgres", "-D", data / "db", "-p", port, "-k", data, "-h", "127.0.0.1"]
         self.database = partial(self.start, "postgres", command, cwd=data, **account)
         self.database()
         admin = f"host=127.0.0.1 port={port} user=saec password={SECRETS['postgres_password']} dbname=postgres"
         until(lambda: self.reached(admin), "PostgreSQL", self.gone)
         with psycopg.connect(admin, autocommit=True) as connection:
-            for statement in (f"CREATE DATABASE {settings['POSTGRES_DB']}",
-                              (self.root / "ledger-database.sql").read_text()):
+            for statement in (
+                f"CREATE DATABASE {settings['POSTGRES_DB']}",
+                (self.root / "ledger-database.sql").read_text(),
+            ):
                 healthy, said = self.check("postgres", **self.client_of(port))
                 assert not healthy, said
                 assert "does not exist" in said
@@ -198,15 +239,20 @@ class Installation:
         """The S3 store: SeaweedFS by the compose file's command where it is installed, else moto with its bucket."""
         port = self.ports["store"]
         if shutil.which("weed"):
-            others = [f"-{part}.port={20_000 + offset + port % 9_000}" for offset, part in
-                      enumerate(("master", "volume", "filer"))]
+            others = [
+                f"-{part}.port={20_000 + offset + port % 9_000}"
+                for offset, part in enumerate(("master", "volume", "filer"))
+            ]
             others.append(f"-s3.port.grpc={20_003 + port % 9_000}")  # else 10,000 above its port, which may be too high
             command = self.here(self.services["store"]["command"]).replace("s3.port=8333", f"s3.port={port}")
             command = command.replace("/models", str(self.folder / "models")).split()
             (self.folder / "models").mkdir()
             identities = {"STORE_IDENTITIES": str(self.folder / "identities.json")}
-            self.start("store", ["with-secrets.sh", "store-identities.sh", *command, *others],
-                       env=self.environment("store", **identities))
+            self.start(
+                "store",
+                ["with-secrets.sh", "store-identities.sh", *command, *others],
+                env=self.environment("store", **identities),
+            )
         else:
             self.start("store", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)])
         until(lambda: not socket.socket().connect_ex(("127.0.0.1", port)), "the store", self.gone)
@@ -215,8 +261,13 @@ class Installation:
 
     def client(self, name: str, key: str) -> Any:
         """The store as one of its identities sees it."""
-        return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.ports['store']}", region_name="us-east-1",
-                            aws_access_key_id=name, aws_secret_access_key=key)
+        return boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{self.ports['store']}",
+            region_name="us-east-1",
+            aws_access_key_id=name,
+            aws_secret_access_key=key,
+        )
 
 
 @pytest.fixture
@@ -252,6 +303,7 @@ def settings_file(installation, fresh) -> Path:
 @pytest.mark.fault(33)
 def test_the_database_restarts_in_the_middle_of_an_hour(database, fresh, monkeypatch):
     """The run waits for it and goes on: the hour is done at the first attempt."""
+
     def while_it_restarts(*args: object) -> object:
         database.stop("postgres")
         later = threading.Timer(2.0, database.database)
@@ -309,12 +361,19 @@ def test_the_standard_installation(installation, settings_file, fresh, monkeypat
 
     assert until(worked, "the run's end", installation.gone)["auto_scheduled"]
     for service in ("server", "worker"):
-        healthy, said = until(lambda service=service: (found := installation.check(service, **config))[0] and found,
-                              f"a healthy {service}", installation.gone)
+        healthy, said = until(
+            lambda service=service: (found := installation.check(service, **config))[0] and found,
+            f"a healthy {service}",
+            installation.gone,
+        )
         assert "hourly/shop runs next at" in said
 
-    installation.compose("model", SAEC_SERVER_STORE=settings["store"], SAEC_SERVER_ROW_IDS="impression_id",
-                         SAEC_SERVER_PORT=str(installation.ports["model"]))
+    installation.compose(
+        "model",
+        SAEC_SERVER_STORE=settings["store"],
+        SAEC_SERVER_ROW_IDS="impression_id",
+        SAEC_SERVER_PORT=str(installation.ports["model"]),
+    )
     until(lambda: installation.check("model")[0], "the model server", installation.gone)
     row = pq.read_table(fresh.file(fresh.hours[-1]), partitioning=None).slice(0, 1).drop(["event_time", "clicked"])
     assert installation.score(row.to_pylist(), SECRETS["api_key"])["version"] == store.live().version
@@ -326,8 +385,10 @@ def test_the_standard_installation(installation, settings_file, fresh, monkeypat
             installation.client("serving", SECRETS["store_reader_key"]).put_object(Bucket="models", Key="x", Body=b"")
 
     installation.stop("worker")
-    healthy, said = until(lambda: not (found := installation.check("worker", "--late", "5", **config))[0] and found,
-                          "a run that nobody takes")
+    healthy, said = until(
+        lambda: not (found := installation.check("worker", "--late", "5", **config))[0] and found,
+        "a run that nobody takes",
+    )
     assert "nobody took it" in said
     assert "worker of saec" in said
     database = installation.environment("server")["PREFECT_SERVER_DATABASE_CONNECTION_URL"]

@@ -10,14 +10,27 @@ from saec import steps
 from saec.errors import ConfigError, InputError, IntegrityError, LeaseLost, StoreError, TrainingError
 
 LASTING = [
-    OSError(errno.ENOSPC, "no space"), PermissionError(errno.EACCES, "denied"), OSError(errno.EROFS, "read only"),
-    OSError(errno.EIO, "bad disk"), FileNotFoundError(errno.ENOENT, "gone"), StoreError("full", reason="disk-full"),
-    StoreError("live is held", reason="held"), IntegrityError("bytes differ"), InputError("torn", reason="truncated"),
-    TrainingError("nan"), ConfigError("knob"), LeaseLost("replaced"), MemoryError(), ValueError("bug"),
+    OSError(errno.ENOSPC, "no space"),
+    PermissionError(errno.EACCES, "denied"),
+    OSError(errno.EROFS, "read only"),
+    OSError(errno.EIO, "bad disk"),
+    FileNotFoundError(errno.ENOENT, "gone"),
+    StoreError("full", reason="disk-full"),
+    StoreError("live is held", reason="held"),
+    IntegrityError("bytes differ"),
+    InputError("torn", reason="truncated"),
+    TrainingError("nan"),
+    ConfigError("knob"),
+    LeaseLost("replaced"),
+    MemoryError(),
+    ValueError("bug"),
 ]
 PASSING = [
-    ConnectionResetError(errno.ECONNRESET, "reset"), TimeoutError("slow"), OSError(errno.ESTALE, "stale handle"),
-    OSError(errno.EAGAIN, "busy"), StoreError("cannot write versions/x in s3://bucket: 503"),
+    ConnectionResetError(errno.ECONNRESET, "reset"),
+    TimeoutError("slow"),
+    OSError(errno.ESTALE, "stale handle"),
+    OSError(errno.EAGAIN, "busy"),
+    StoreError("cannot write versions/x in s3://bucket: 503"),
 ]
 
 

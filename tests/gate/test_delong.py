@@ -20,8 +20,9 @@ def rows(request, planted):
     """Labels and two models of 300 rows, with all scores distinct, or rounded to a few levels."""
     made = planted(300)
     models = made.model(0.5), made.model(0.8)
-    return made.labels_B, *(model if request.param is None else np.round(model * request.param) / request.param
-                            for model in models)
+    return made.labels_B, *(
+        model if request.param is None else np.round(model * request.param) / request.param for model in models
+    )
 
 
 def test_placements_are_those_of_all_pairs(rows):
@@ -41,8 +42,9 @@ def test_covariance_is_delongs_formula(rows):
     found = [placements(labels_B, model_B) for model_B in models]
     brute = [brute_force_placements(labels_B, model_B) for model_B in models]
     positives = int(labels_B.sum())
-    wanted_22 = (np.cov([positive_P for positive_P, _ in brute]) / positives
-                 + np.cov([negative_N for _, negative_N in brute]) / (labels_B.size - positives))
+    wanted_22 = np.cov([positive_P for positive_P, _ in brute]) / positives + np.cov(
+        [negative_N for _, negative_N in brute]
+    ) / (labels_B.size - positives)
     found_22 = [[covariance(one, other) for other in found] for one in found]
     np.testing.assert_allclose(found_22, wanted_22, rtol=1e-10)
 
@@ -64,8 +66,9 @@ def test_standard_error_is_the_bootstraps(planted):
     first_B, second_B = made.model(0.5), made.model(0.8)
     _, error = auc_difference(placements(made.labels_B, first_B), placements(made.labels_B, second_B))
     draws = (made.random.integers(0, 600, 600) for _ in range(1000))
-    scatter = np.std([auc(made.labels_B[draw_B], first_B[draw_B]) - auc(made.labels_B[draw_B], second_B[draw_B])
-                      for draw_B in draws])
+    scatter = np.std(
+        [auc(made.labels_B[draw_B], first_B[draw_B]) - auc(made.labels_B[draw_B], second_B[draw_B]) for draw_B in draws]
+    )
     assert error == pytest.approx(scatter, rel=0.1)
 
 

@@ -34,8 +34,13 @@ def test_one_stratum_is_delongs_comparison(planted):
     made = planted(400)
     line_B, original_B = made.model(0.5), made.model(0.7)
     pair = of((made.labels_B, line_B, original_B)).pairs["original"]
-    wanted = compare(score("line", made.labels_B, line_B), score("original", made.labels_B, original_B), auc_margin=1,
-                     logloss_margin=1, confidence=0.95)
+    wanted = compare(
+        score("line", made.labels_B, line_B),
+        score("original", made.labels_B, original_B),
+        auc_margin=1,
+        logloss_margin=1,
+        confidence=0.95,
+    )
     assert pair.ranks.positive.mean == pytest.approx(wanted.auc.difference, abs=1e-12)
     assert pair.ranks.standard_error == pytest.approx(wanted.auc.standard_error, rel=1e-9)
     assert pair.loss.mean == pytest.approx(wanted.logloss.difference, abs=1e-12)
@@ -46,8 +51,9 @@ def test_one_stratum_is_delongs_comparison(planted):
 def test_the_pooled_log_loss_is_that_of_all_rows(drawn):
     """However the rows are split, sums of the losses are those of the whole; an empty stratum adds nothing."""
     parts = [arrays(rows) for rows in drawn]
-    labels_B, line_B, original_B = (np.concatenate([np.zeros(0), *column]) for column in zip(*parts, strict=True)) \
-        if parts else (np.zeros(0),) * 3
+    labels_B, line_B, original_B = (
+        (np.concatenate([np.zeros(0), *column]) for column in zip(*parts, strict=True)) if parts else (np.zeros(0),) * 3
+    )
     evidence, labels_B = of(*parts), labels_B.astype(np.uint8)
     assert (evidence.alone.rows, evidence.alone.positives) == (labels_B.size, labels_B.sum())
     if labels_B.size:
@@ -68,11 +74,13 @@ def test_the_pooled_auc_is_the_mean_over_strata_by_clicks(drawn):
         assert not evidence.alone.ranks.positive.weight
         return
     clicks = [int(labels_B.sum()) for labels_B, _, _ in both]
-    wanted = np.average([auc(labels_B, line_B) - auc(labels_B, original_B) for labels_B, line_B, original_B in both],
-                        weights=clicks)
+    wanted = np.average(
+        [auc(labels_B, line_B) - auc(labels_B, original_B) for labels_B, line_B, original_B in both], weights=clicks
+    )
     assert evidence.pairs["original"].ranks.positive.mean == pytest.approx(wanted, abs=1e-12)
     assert evidence.alone.ranks.positive.mean + 0.5 == pytest.approx(
-        np.average([auc(labels_B, line_B) for labels_B, line_B, _ in both], weights=clicks), abs=1e-12)
+        np.average([auc(labels_B, line_B) for labels_B, line_B, _ in both], weights=clicks), abs=1e-12
+    )
 
 
 @given(strata)

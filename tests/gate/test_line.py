@@ -30,7 +30,7 @@ class Line:
         original_B = 1 / (1 + np.exp(-logits_B))
         line_B = 1 / (1 + np.exp(-(logits_B + apart * own_B + worse * noise_B + shift)))
         champion_B = original_B if champion else None
-        candidate_G = line_B[self.cut:]
+        candidate_G = line_B[self.cut :]
         if broken_gate:
             candidate_G = self.random.permutation(candidate_G)
         self.said.append(judge(labels_B, line_B, original_B, champion_B, candidate_G, self.cut, self.evidence, config))
@@ -142,8 +142,10 @@ def test_the_evidence_is_the_whole_hour_as_it_was_met():
     random = np.random.default_rng(1)
     labels_B = (random.random(1_000) < 0.3).astype(np.uint8)
     scores_B = 0.3 + 0.02 * labels_B
-    found = [judge(labels_B, scores_B, scores_B, None, candidate_G, 700, None, GateConfig(min_rows=9_999)).evidence
-             for candidate_G in (scores_B[700:], 0.9 - scores_B[700:])]
+    found = [
+        judge(labels_B, scores_B, scores_B, None, candidate_G, 700, None, GateConfig(min_rows=9_999)).evidence
+        for candidate_G in (scores_B[700:], 0.9 - scores_B[700:])
+    ]
     assert found[0] == found[1]
     assert found[0].alone.rows == found[0].pairs["original"].rows == 1_000
 

@@ -13,7 +13,8 @@ LABELS_B = np.array([0, 1, 1, 0, 1], np.uint8)
 SCORES_B = np.array([0.1, 0.8, 0.1, 0.1, 0.6])
 
 rows = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=60).filter(
-    lambda pairs: len({label for label, _ in pairs}) == 2)
+    lambda pairs: len({label for label, _ in pairs}) == 2
+)
 
 
 def test_auc_counts_ties_half():
@@ -29,8 +30,9 @@ def test_auc_and_logloss_are_scikit_learns(pairs, weighted):
     weights_B = 1.0 + 0.37 * np.arange(len(pairs)) if weighted else None
     assert metrics.auc(labels_B, scores_B, weights_B) == roc_auc_score(labels_B, scores_B, sample_weight=weights_B)
     clipped_B = scores_B.clip(metrics.EPSILON, 1 - metrics.EPSILON)
-    assert metrics.logloss(labels_B, scores_B, weights_B) == log_loss(labels_B, clipped_B, labels=[0, 1],
-                                                                      sample_weight=weights_B)
+    assert metrics.logloss(labels_B, scores_B, weights_B) == log_loss(
+        labels_B, clipped_B, labels=[0, 1], sample_weight=weights_B
+    )
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -109,8 +111,9 @@ def test_logloss_refuses_what_is_no_probability(bad):
     assert np.isnan(metrics.logloss(LABELS_B, np.array([bad, 0.8, 0.1, 0.1, 0.6])))
 
 
-@pytest.mark.parametrize("figure", [metrics.auc, metrics.logloss, metrics.normalised_entropy,
-                                    metrics.calibration_ratio])
+@pytest.mark.parametrize(
+    "figure", [metrics.auc, metrics.logloss, metrics.normalised_entropy, metrics.calibration_ratio]
+)
 def test_rows_that_do_not_match_are_refused(figure):
     """Scores of another length, or labels that are neither 0 nor 1, are an error saying what was found."""
     with pytest.raises(TrainingError, match=r"\(5,\).*\(4,\)"):

@@ -18,8 +18,10 @@ def hour(rng: np.random.Generator, rows: int, *, live: float = 0.1, original: fl
     """Labels, and scores that know them through noise of these widths."""
     labels_B = (rng.random(rows) < 0.4).astype(np.uint8)
     known_B = 0.4 + 0.2 * (labels_B - 0.4) + 0.1 * rng.standard_normal(rows)
-    noisy = {name: np.clip(known_B + width * rng.standard_normal(rows), 0.01, 0.99)
-             for name, width in (("live", live), ("original", original))}
+    noisy = {
+        name: np.clip(known_B + width * rng.standard_normal(rows), 0.01, 0.99)
+        for name, width in (("live", live), ("original", original))
+    }
     return labels_B, noisy
 
 
@@ -30,8 +32,10 @@ def sums(labels_B: np.ndarray, scores: dict) -> dict:
 
 def test_two_small_hours_by_hand():
     """Placements 1 and 1/2 against 1/2 and 1/2 in the one, 1 against 0 in the other; clicked rows weigh the same."""
-    one = sums(np.array([1, 1, 0, 0], np.uint8), {"live": np.array([0.9, 0.5, 0.4, 0.6]),
-                                                  "original": np.array([0.5, 0.5, 0.4, 0.6])})
+    one = sums(
+        np.array([1, 1, 0, 0], np.uint8),
+        {"live": np.array([0.9, 0.5, 0.4, 0.6]), "original": np.array([0.5, 0.5, 0.4, 0.6])},
+    )
     two = sums(np.array([1, 0], np.uint8), {"live": np.array([0.8, 0.2]), "original": np.array([0.2, 0.8])})
     found = pooled([one, two])
     assert (found.hours, found.rows) == (2, 6)
@@ -52,8 +56,10 @@ def test_one_hour_is_delongs():
     assert found.auc.first == pytest.approx(auc(labels_B, scores["live"]), abs=1e-12)
     assert found.logloss.second == pytest.approx(logloss(labels_B, scores["original"]), abs=1e-12)
     live, original = (placements(labels_B, scores[name]) for name in ("live", "original"))
-    variance = sum(np.var(getattr(live, part) - getattr(original, part), ddof=1) / getattr(live, part).size
-                   for part in ("positive_P", "negative_N"))
+    variance = sum(
+        np.var(getattr(live, part) - getattr(original, part), ddof=1) / getattr(live, part).size
+        for part in ("positive_P", "negative_N")
+    )
     assert found.auc.reach == pytest.approx(Z * math.sqrt(variance))
     gap_B = row_losses(labels_B, scores["live"]) - row_losses(labels_B, scores["original"])
     assert found.logloss.reach == pytest.approx(Z * gap_B.std(ddof=1) / math.sqrt(labels_B.size))
@@ -93,8 +99,15 @@ def test_hours_are_pooled_where_they_know_a_pair():
     """Half-filled and broken records are passed over."""
     whole = {"served_pairs": {"live-original": sums(*hour(np.random.default_rng(0), 50))}}
     pair = whole["served_pairs"]["live-original"]
-    broken = [None, "x", {}, {"live-original": "x"}, {"live-original": {**pair, "rows": None}},
-              {"live-original": {**pair, "loss": {"weight": 1.0}}}, {"live-original": {**pair, "rows": math.nan}}]
+    broken = [
+        None,
+        "x",
+        {},
+        {"live-original": "x"},
+        {"live-original": {**pair, "rows": None}},
+        {"live-original": {**pair, "loss": {"weight": 1.0}}},
+        {"live-original": {**pair, "rows": math.nan}},
+    ]
     found = over_hours([whole, *({"served_pairs": pairs} for pairs in broken), whole])
     assert list(found) == ["live-original"]
     assert found["live-original"].hours == 2

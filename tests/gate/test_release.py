@@ -82,8 +82,10 @@ def test_a_loss_that_may_be_chance_is_none(rows):
     assert problem_of(labels_G[:30], version_G, candidate_G[:30], fine) == ""
 
 
-@pytest.mark.parametrize(("factor", "fit"), [(0.98 * CALIBRATION, True), (1.02 * CALIBRATION, False),
-                                             (1.02 / CALIBRATION, True), (0.98 / CALIBRATION, False)])
+@pytest.mark.parametrize(
+    ("factor", "fit"),
+    [(0.98 * CALIBRATION, True), (1.02 * CALIBRATION, False), (1.02 / CALIBRATION, True), (0.98 / CALIBRATION, False)],
+)
 def test_clicks_promised_must_be_about_as_many(factor, fit):
     """A mean score beyond half as much again as the candidate's, or below two thirds of it, is not fit.
 

@@ -26,11 +26,19 @@ class Served:
         self.labels_B = table["clicked"].to_numpy().astype(np.uint8)
         self.rows = np.flatnonzero(np.arange(len(table)) % 10)
         times, impressions = table["event_time"].to_pylist(), table["impression_id"].to_pylist()
-        self.lines = [orjson.dumps({
-            "at": (times[row] - timedelta(milliseconds=80)).isoformat(), "request": "r",
-            "version": OTHER if row % 3 else site.live, "id": {"impression_id": impressions[row]},
-            "score": self.scores_B[row]}, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
-            for row in self.rows]
+        self.lines = [
+            orjson.dumps(
+                {
+                    "at": (times[row] - timedelta(milliseconds=80)).isoformat(),
+                    "request": "r",
+                    "version": OTHER if row % 3 else site.live,
+                    "id": {"impression_id": impressions[row]},
+                    "score": self.scores_B[row],
+                },
+                option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY,
+            )
+            for row in self.rows
+        ]
 
     def write(self, folder, hour):
         folder.mkdir()
@@ -69,8 +77,13 @@ def test_figures_are_those_of_the_rows_that_were_served(site, hour, served, tmp_
     ours = served.rows % 3 == 0
     assert list(known["served_versions"]) == [OTHER, site.store.versions()[-2]]
     assert known["served_versions"][site.store.versions()[-2]]["auc"] == auc(labels[ours], scores[ours])
-    assert known["served_log"] == {"files": 1, "lines": len(served.lines) + 2, "unreadable": 1, "torn": 1,
-                                   "unknown_versions": 1}
+    assert known["served_log"] == {
+        "files": 1,
+        "lines": len(served.lines) + 2,
+        "unreadable": 1,
+        "torn": 1,
+        "unknown_versions": 1,
+    }
 
 
 def test_no_byte_depends_on_the_log(site, hour, served, tmp_path, undisturbed):

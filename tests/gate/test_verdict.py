@@ -28,8 +28,15 @@ def rows():
         return 1.0 / (1.0 + np.exp(-(logits_B + noise * noise_B + shift)))
 
     labels_B = (random.random(3000) < model()).astype(np.uint8)
-    return labels_B, {"good": model(), "equal": model(0.05), "noisy": model(2.0), "shifted": model(shift=0.8),
-                      "weaker": model(0.5), "useless": np.full(3000, labels_B.mean()), "poor": model(6.0)}
+    return labels_B, {
+        "good": model(),
+        "equal": model(0.05),
+        "noisy": model(2.0),
+        "shifted": model(shift=0.8),
+        "weaker": model(0.5),
+        "useless": np.full(3000, labels_B.mean()),
+        "poor": model(6.0),
+    }
 
 
 def verdict(rows, challenger, original, champion, config=CONFIG):
@@ -40,8 +47,15 @@ def verdict(rows, challenger, original, champion, config=CONFIG):
 
 
 @pytest.mark.fault(63)
-@pytest.mark.parametrize(("challenger", "original", "champion"), [
-    ("good", "good", "good"), ("equal", "good", "good"), ("good", "equal", "noisy"), ("useless", "useless", "useless")])
+@pytest.mark.parametrize(
+    ("challenger", "original", "champion"),
+    [
+        ("good", "good", "good"),
+        ("equal", "good", "good"),
+        ("good", "equal", "noisy"),
+        ("useless", "useless", "useless"),
+    ],
+)
 def test_pass_inside_every_margin(rows, challenger, original, champion):
     """A challenger that is identical, equal or better is accepted; a tie with the champion goes to the newer data."""
     found = verdict(rows, challenger, original, champion)
@@ -50,13 +64,17 @@ def test_pass_inside_every_margin(rows, challenger, original, champion):
     assert found.evidence.qualified
 
 
-@pytest.mark.parametrize(("challenger", "original", "champion", "reason", "named"), [
-    ("useless", "good", "good", "worse-auc", ["champion", "original"]),
-    ("useless", "good", "useless", "worse-auc", ["original"]),
-    ("useless", "useless", "good", "worse-auc", ["champion"]),
-    ("shifted", "good", "good", "worse-logloss", ["champion", "original"]),
-    ("shifted", "good", "shifted", "worse-logloss", ["original"]),
-    ("shifted", "shifted", "good", "worse-logloss", ["champion"])])
+@pytest.mark.parametrize(
+    ("challenger", "original", "champion", "reason", "named"),
+    [
+        ("useless", "good", "good", "worse-auc", ["champion", "original"]),
+        ("useless", "good", "useless", "worse-auc", ["original"]),
+        ("useless", "useless", "good", "worse-auc", ["champion"]),
+        ("shifted", "good", "good", "worse-logloss", ["champion", "original"]),
+        ("shifted", "good", "shifted", "worse-logloss", ["original"]),
+        ("shifted", "shifted", "good", "worse-logloss", ["champion"]),
+    ],
+)
 def test_fail_on_any_metric_against_any_reference(rows, challenger, original, champion, reason, named):
     """Worse on one metric against one reference is enough to fail, and the text names it and no other."""
     found = verdict(rows, challenger, original, champion)
@@ -161,9 +179,15 @@ def test_bootstrap_accepts_a_first_challenger(rows):
 
 
 @pytest.mark.fault(66)
-@pytest.mark.parametrize(("challenger", "original", "reason"), [
-    ("useless", "useless", "undecided"), ("poor", "poor", "floor"), ("noisy", "noisy", "floor"),
-    ("useless", "good", "worse-auc")])
+@pytest.mark.parametrize(
+    ("challenger", "original", "reason"),
+    [
+        ("useless", "useless", "undecided"),
+        ("poor", "poor", "floor"),
+        ("noisy", "noisy", "floor"),
+        ("useless", "good", "worse-auc"),
+    ],
+)
 def test_bootstrap_needs_the_floor(rows, challenger, original, reason):
     """Equal to an original that is no better than the base rate is never accepted; shown worse it is FAIL(floor)."""
     found = verdict(rows, challenger, original, None)
@@ -221,8 +245,11 @@ def test_verdict_is_json_and_repeats(rows):
 
 
 probabilities = st.floats(0.0, 1.0)
-gate_rows = st.lists(st.tuples(st.sampled_from([0, 1]), probabilities, probabilities, probabilities, probabilities),
-                     min_size=4, max_size=40)
+gate_rows = st.lists(
+    st.tuples(st.sampled_from([0, 1]), probabilities, probabilities, probabilities, probabilities),
+    min_size=4,
+    max_size=40,
+)
 
 
 def columns(listed):

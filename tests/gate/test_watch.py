@@ -79,8 +79,13 @@ def template(done, tmp_path_factory):
 def test_it_cannot_flap(tmp_path_factory, monkeypatch, events, worse):
     """Whatever hours and persons do: at most one rollback a publication; after it nothing moves until a person acts."""
     store = open_store(str(tmp_path_factory.mktemp("store")))
-    plan = SimpleNamespace(config=SimpleNamespace(gate=GateConfig(rollback=True)), promote=True, fence=1,
-                           actor="a test", workspace=SimpleNamespace(store=lambda: store))
+    plan = SimpleNamespace(
+        config=SimpleNamespace(gate=GateConfig(rollback=True)),
+        promote=True,
+        fence=1,
+        actor="a test",
+        workspace=SimpleNamespace(store=lambda: store),
+    )
     held = Published("HELD", "undecided", "not now.", None)
     for number, event in enumerate(["publish", *events]):
         before = store.live()
@@ -100,8 +105,10 @@ def test_it_cannot_flap(tmp_path_factory, monkeypatch, events, worse):
             assert given_way.message == f"not now. Rolled back to {plan.before_live}, and held: it is worse."
     actions = [release.action for release in store.releases()]
     assert actions.count("rollback") <= actions.count("publish") - 1
-    assert all("publish" in actions[first:second] for first, second in pairwise(
-        [place for place, action in enumerate(actions) if action == "rollback"]))
+    assert all(
+        "publish" in actions[first:second]
+        for first, second in pairwise([place for place, action in enumerate(actions) if action == "rollback"])
+    )
 
 
 def test_the_store_knows_one_version_before_a_publication_and_none_before_a_rollback(template):

@@ -38,10 +38,15 @@ def test_everything_at_once(troubled):
     assert found["disk"].message == "2.50 GB free where the workspace is, wanted 5"
 
 
-@pytest.mark.parametrize(("name", "thresholds"), [
-    ("quiet", {"quiet_minutes": 324}), ("held", {"held_hours": 7}), ("old", {"live_hours": 13}),
-    ("disk", {"disk_free_gb": 2.5}),
-])
+@pytest.mark.parametrize(
+    ("name", "thresholds"),
+    [
+        ("quiet", {"quiet_minutes": 324}),
+        ("held", {"held_hours": 7}),
+        ("old", {"live_hours": 13}),
+        ("disk", {"disk_free_gb": 2.5}),
+    ],
+)
 def test_a_threshold_met_exactly_is_no_alarm(troubled, name, thresholds):
     """Thresholds are settings, and each moves its own alarm alone."""
     assert names(troubled, **thresholds) == [other for other in ALARMS if other != name]

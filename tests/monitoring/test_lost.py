@@ -33,10 +33,14 @@ def test_a_store_that_is_gone(site):
 
 
 @pytest.mark.case(5)
-@pytest.mark.parametrize(("spoilt", "said"), [
-    ("", "the store does not hold it"), ("network.safetensors", "its network.safetensors is missing"),
-    ("manifest.json", "has no version"),
-])
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ("", "the store does not hold it"),
+        ("network.safetensors", "its network.safetensors is missing"),
+        ("manifest.json", "has no version"),
+    ],
+)
 def test_a_live_version_that_is_not_whole(site, spoilt, said):
     """The whole version, one file, or its manifest: the way back is the newest version that is sound."""
     whole, damaged, live = site.store.versions()

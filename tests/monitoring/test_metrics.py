@@ -14,8 +14,9 @@ from tests.conftest import OUTLOOK_FIRST, ended_hour
 def read(text: bytes) -> dict[str, dict[tuple, float]]:
     """Samples by family and label values, as Prometheus' own parser reads them."""
     families = text_string_to_metric_families(text.decode())
-    return {family.name: {tuple(sample.labels.values()): sample.value for sample in family.samples}
-            for family in families}
+    return {
+        family.name: {tuple(sample.labels.values()): sample.value for sample in family.samples} for family in families
+    }
 
 
 @pytest.fixture
@@ -30,10 +31,17 @@ def test_a_pipeline_in_trouble(config, troubled):
     assert found["saec_hours"] == {("PUBLISHED",): 1, ("HELD",): 5, ("QUARANTINED",): 0, ("FAILED",): 1}
     single = {name: samples[()] for name, samples in found.items() if () in samples}
     assert single == {
-        "saec_last_hour_finished_timestamp_seconds": 1506841560, "saec_newest_hour_timestamp_seconds": 1506837600,
-        "saec_live_version_published_timestamp_seconds": 1506814200, "saec_live_version_age_seconds": 46800,
-        "saec_publishing_held": 1, "saec_unpublished_hours": 6, "saec_backlog_hours": 3, "saec_backlog_seconds": 180,
-        "saec_stale_hours": 1, "saec_lease_held": 1, "saec_disk_free_bytes": 2.5e9,
+        "saec_last_hour_finished_timestamp_seconds": 1506841560,
+        "saec_newest_hour_timestamp_seconds": 1506837600,
+        "saec_live_version_published_timestamp_seconds": 1506814200,
+        "saec_live_version_age_seconds": 46800,
+        "saec_publishing_held": 1,
+        "saec_unpublished_hours": 6,
+        "saec_backlog_hours": 3,
+        "saec_backlog_seconds": 180,
+        "saec_stale_hours": 1,
+        "saec_lease_held": 1,
+        "saec_disk_free_bytes": 2.5e9,
     }
     assert found["saec_live_version_info"] == {("20171001T00-abc",): 1}
     assert set(found["saec_alarm"].values()) == {1}
@@ -61,8 +69,14 @@ def served(outlook):
     scores = {"live": np.linspace(0.1, 0.8, 6), "original": np.linspace(0.2, 0.5, 6)}
     pairs = served_pairs(labels_B, scores)
     known = {"auc_served": 0.71, "logloss_served": 0.5, "auc_original_served": 0.72, "served_pairs": pairs}
-    return outlook(rows=[ended_hour(0, record=known), ended_hour(24, record=known), ended_hour(25, record=known),
-                         ended_hour(26, record={"auc_compressed": 0.7, "ratio_version": 3.5})])
+    return outlook(
+        rows=[
+            ended_hour(0, record=known),
+            ended_hour(24, record=known),
+            ended_hour(25, record=known),
+            ended_hour(26, record={"auc_compressed": 0.7, "ratio_version": 3.5}),
+        ]
+    )
 
 
 def test_what_was_served(config, served, outlook):
@@ -83,8 +97,15 @@ def test_what_was_served(config, served, outlook):
 @pytest.fixture
 def logged(outlook):
     """An hour with a request log, and a newer one that could not read it."""
-    figures = {"rows": 90, "coverage": 0.9, "auc": 0.7, "logloss": 0.5, "calibration": 1.1, "ece": 0.02,
-               "log": {"lines": 120, "unreadable": 3, "torn": 1}}
+    figures = {
+        "rows": 90,
+        "coverage": 0.9,
+        "auc": 0.7,
+        "logloss": 0.5,
+        "calibration": 1.1,
+        "ece": 0.02,
+        "log": {"lines": 120, "unreadable": 3, "torn": 1},
+    }
     known = {f"served_{name}": value for name, value in figures.items()}
     return outlook(rows=[ended_hour(0, record=known), ended_hour(1, record={"served_problem": "no such folder"})])
 
@@ -94,9 +115,14 @@ def test_what_was_logged(config, logged, outlook):
     found = read(metrics_text(config, logged))
     single = {name: samples[()] for name, samples in found.items() if name.startswith("saec_logged") and () in samples}
     assert single == {
-        "saec_logged_hour_timestamp_seconds": OUTLOOK_FIRST.start.timestamp(), "saec_logged_rows": 90,
-        "saec_logged_coverage_ratio": 0.9, "saec_logged_auc": 0.7, "saec_logged_logloss": 0.5,
-        "saec_logged_calibration_ratio": 1.1, "saec_logged_calibration_error": 0.02}
+        "saec_logged_hour_timestamp_seconds": OUTLOOK_FIRST.start.timestamp(),
+        "saec_logged_rows": 90,
+        "saec_logged_coverage_ratio": 0.9,
+        "saec_logged_auc": 0.7,
+        "saec_logged_logloss": 0.5,
+        "saec_logged_calibration_ratio": 1.1,
+        "saec_logged_calibration_error": 0.02,
+    }
     assert found["saec_logged_lines"] == {("unreadable",): 3, ("torn",): 1}
     assert not [name for name in read(metrics_text(config, outlook())) if name.startswith("saec_logged")]
 
@@ -104,8 +130,13 @@ def test_what_was_logged(config, logged, outlook):
 def test_what_is_not_known_is_left_out(config, outlook):
     """No version, no hours: no figure that could be mistaken for a zero."""
     found = read(metrics_text(config, outlook(rows=[], live=None, live_since=None)))
-    assert not {"saec_live_version_info", "saec_live_version_age_seconds", "saec_auc",
-                "saec_last_hour_finished_timestamp_seconds", "saec_backlog_seconds"} & set(found)
+    assert not {
+        "saec_live_version_info",
+        "saec_live_version_age_seconds",
+        "saec_auc",
+        "saec_last_hour_finished_timestamp_seconds",
+        "saec_backlog_seconds",
+    } & set(found)
     assert found["saec_publishing_held"][()] == 0
 
 

@@ -62,8 +62,9 @@ def start(*command: str, **environment: str) -> subprocess.Popen:
     """A process that leads a group of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     path = {"PYTHONPATH": f"{ROOT}:{HERE}"}
-    return subprocess.Popen(command, cwd=ROOT, env=kept | SETTINGS | SCHEDULER | path | environment,
-                            start_new_session=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=kept | SETTINGS | SCHEDULER | path | environment, start_new_session=True
+    )
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -106,8 +107,11 @@ class Server:
     def ask(self, method: str, path: str, body: dict | None = None) -> Any:
         """What the API answers; while its SQLite database is busy (503) it is asked again, as Prefect's client does."""
         request = urllib.request.Request(
-            self.environment["PREFECT_API_URL"] + path, json.dumps(body).encode() if body else None,
-            {"Content-Type": "application/json"}, method=method)
+            self.environment["PREFECT_API_URL"] + path,
+            json.dumps(body).encode() if body else None,
+            {"Content-Type": "application/json"},
+            method=method,
+        )
         until_busy = time.monotonic() + SECONDS
         while True:
             try:
@@ -199,7 +203,8 @@ class Drill:
         """
         rows, expected = self.ledger.rows(), [row for row in self.whole.rows() if row.hour <= self.last]
         assert [(row.hour, row.state, row.version) for row in rows] == [
-            (row.hour, row.state, row.version) for row in expected]
+            (row.hour, row.state, row.version) for row in expected
+        ]
         assert [row.attempts for row in rows] == [2 if row.hour in again else 1 for row in rows]
         assert all(row.finished_at <= later.started_at for row, later in pairwise(rows)), "one at a time"
         published = [row.version for row in expected if row.state == "PUBLISHED"]
@@ -209,7 +214,8 @@ class Drill:
         for below in ("workspace/store/versions", "workspace/checkpoints"):
             undisturbed = self.whole.digests(below).items()
             assert self.site.digests(below) == {
-                name: sha for name, sha in undisturbed if name[: len("20171001T03")] <= self.last.compact}
+                name: sha for name, sha in undisturbed if name[: len("20171001T03")] <= self.last.compact
+            }
 
     def runs(self) -> list[dict]:
         """Every run of the schedule, by the time it was for."""
@@ -219,8 +225,10 @@ class Drill:
     def overdue(self) -> int:
         """How many runs should have started and have not; after 15 seconds Prefect calls them Late."""
         now = datetime.now(UTC)
-        return sum(run["state_type"] == "SCHEDULED" and datetime.fromisoformat(run["expected_start_time"]) < now
-                   for run in self.runs())
+        return sum(
+            run["state_type"] == "SCHEDULED" and datetime.fromisoformat(run["expected_start_time"]) < now
+            for run in self.runs()
+        )
 
     def states(self) -> Counter[str]:
         """How many runs of the schedule are in each state, by the state's name."""

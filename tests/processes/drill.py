@@ -27,11 +27,13 @@ from saec.config import load_config
 
 def may_wait(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
     """The step, which does not begin while a file beside the workspace, `wait-at`, names it."""
+
     def step_or_wait(plan: Any, *results: Any) -> Any:
         wait_at = plan.config.workspace.parent / "wait-at"
         while wait_at.exists() and wait_at.read_text() == name:
             time.sleep(0.05)
         return step(plan, *results)
+
     return step_or_wait
 
 

@@ -26,9 +26,13 @@ def ticks(zone: str, first: Hour, last: Hour) -> list[datetime]:
 
 
 @pytest.mark.fault(15)
-@pytest.mark.parametrize(("zone", "switch", "tick_of_the_switch"), [
-    pytest.param(*case, id=name, marks=[] if name == "Berlin, autumn" else pytest.mark.slow)  # six hours each
-    for name, case in SWITCHES.items()])
+@pytest.mark.parametrize(
+    ("zone", "switch", "tick_of_the_switch"),
+    [
+        pytest.param(*case, id=name, marks=[] if name == "Berlin, autumn" else pytest.mark.slow)  # six hours each
+        for name, case in SWITCHES.items()
+    ],
+)
 def test_no_hour_is_lost_or_doubled(zone, switch, tick_of_the_switch, simulated, tmp_path):
     """Each hour is done once, in order, by the first tick after its end; in autumn by the one after the skipped one."""
     site, first, last = type(simulated)(tmp_path), switch - 3, switch + 2

@@ -18,6 +18,7 @@ def caught(scheduled):
 
     Two hours are done, and all the others have come too.
     """
+
     def caught_at(step: str):
         scheduled.begin(2)
         scheduled.wait_at(step)
@@ -25,6 +26,7 @@ def caught(scheduled):
         hour = scheduled.arrive()
         until(lambda: scheduled.reached(hour, step), f"an hour has reached {step}")
         return hour, scheduled.at_work(), worker
+
     return caught_at
 
 

@@ -17,13 +17,23 @@ from saec.report import figures, headline_figures
 from saec.report.canvas import LABEL_GAP, hour_axis, panel, png, series, spread, svg
 from saec.report.hour import hour_figure
 
-FIGURES = [headline_figures.auc_figure, headline_figures.logloss_figure, headline_figures.auc_gap_figure,
-           headline_figures.logloss_gap_figure, figures.gate_auc_figure, figures.gate_logloss_figure,
-           figures.reduction_figure, figures.sizes_figure, figures.seconds_figure, figures.life_figure]
+FIGURES = [
+    headline_figures.auc_figure,
+    headline_figures.logloss_figure,
+    headline_figures.auc_gap_figure,
+    headline_figures.logloss_gap_figure,
+    figures.gate_auc_figure,
+    figures.gate_logloss_figure,
+    figures.reduction_figure,
+    figures.sizes_figure,
+    figures.seconds_figure,
+    figures.life_figure,
+]
 
 
-@pytest.mark.parametrize("draw", [
-    FIGURES[0], *(pytest.param(draw, marks=pytest.mark.slow) for draw in FIGURES[1:])])  # each is drawn four times
+@pytest.mark.parametrize(
+    "draw", [FIGURES[0], *(pytest.param(draw, marks=pytest.mark.slow) for draw in FIGURES[1:])]
+)  # each is drawn four times
 def test_same_records_same_bytes(records: list[dict[str, Any]], draw: Callable[..., Figure]) -> None:
     """Neither the order of the records, the process's settings nor the clock shows in SVG or PNG."""
     first = svg(draw(records), "name"), png(draw(records))
@@ -53,8 +63,11 @@ def test_hours_that_know_nothing_are_gaps_and_marked(records: list[dict[str, Any
     assert len(hours) == 60
     assert list(np.flatnonzero(np.isnan(values))) == [9, 12, 23, 31]
     lines = figures.gate_auc_figure(records).axes[0].lines
-    marks = {line.get_marker(): list(line.get_xdata() - hours[0]) for line in lines
-             if line.get_linestyle() == "None" and len(line.get_xdata()) and line.get_xdata()[0] > 2}
+    marks = {
+        line.get_marker(): list(line.get_xdata() - hours[0])
+        for line in lines
+        if line.get_linestyle() == "None" and len(line.get_xdata()) and line.get_xdata()[0] > 2
+    }
     assert marks == {"s": [9, 17, 46], "X": [23], "^": [31]}
 
 

@@ -36,8 +36,13 @@ def test_models_are_a_table_of_their_own(records: list[dict[str, Any]]) -> None:
     """Those that met the hour on all its rows, then the gate's on its last minutes, with bytes."""
     rows = models_table(records[20])
     assert [(row["scored on"], row["model"]) for row in rows] == [
-        ("all rows", "live"), ("all rows", "version of the hour before"), ("all rows", "original"),
-        ("gate rows", "original"), ("gate rows", "candidate (compressed)"), ("gate rows", "champion")]
+        ("all rows", "live"),
+        ("all rows", "version of the hour before"),
+        ("all rows", "original"),
+        ("gate rows", "original"),
+        ("gate rows", "candidate (compressed)"),
+        ("gate rows", "champion"),
+    ]
     assert rows[0]["AUC"] == f"{records[20]['auc_served']:.4f}"
     assert models_table(records[23]) == []
 

@@ -88,10 +88,15 @@ def test_json_and_tables_have_the_figures(served_records: list[dict[str, Any]]) 
     assert not [name for name in frame if name.startswith(("served_bins", "served_versions"))]
 
 
-@pytest.mark.parametrize("show", [
-    lambda records: render_report(records, "Shop"), lambda records: hour_markdown(records[59]),
-    lambda records: printed(hours_table(records, WIDER)), lambda records: printed(summary_panel(records)),
-])
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda records: render_report(records, "Shop"),
+        lambda records: hour_markdown(records[59]),
+        lambda records: printed(hours_table(records, WIDER)),
+        lambda records: printed(summary_panel(records)),
+    ],
+)
 def test_without_a_log_nothing_is_said(records: list[dict[str, Any]], show: Any) -> None:
     """Hours without a request log look as they did before there was one."""
     assert newest_logged(records) is None
@@ -107,10 +112,14 @@ def test_bins_lie_where_the_record_says(served_records: list[dict[str, Any]]) ->
     assert list(dots.get_ydata()) == [item["click_rate"] for item in bins]
 
 
-@pytest.mark.parametrize("record", [
-    {}, {"served_rows": 0, "served_coverage": 0.0, "served_bins": [], "served_versions": {}, "served_auc": None},
-    {"served_rows": 3, "served_bins": None, "served_versions": None, "served_log": None},
-])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"served_rows": 0, "served_coverage": 0.0, "served_bins": [], "served_versions": {}, "served_auc": None},
+        {"served_rows": 3, "served_bins": None, "served_versions": None, "served_log": None},
+    ],
+)
 def test_half_a_record_is_no_error(record: dict[str, Any]) -> None:
     """Hours that nothing was served in, and records that know little, are shown all the same."""
     record = {"hour": "2017-10-01T00", "outcome": "PUBLISHED"} | record

@@ -60,24 +60,32 @@ def test_a_pipeline_in_trouble(troubled):
     assert lines["unpublished"] == "6 hours since the last one, HELD(worse), FAILED(oom)"
 
 
-@pytest.mark.parametrize(("state", "at_work", "said_of_it"), [
-    ("RUNNING", True, ""), ("RUNNING", False, "; interrupted: why"), ("STOPPED", False, "; stopped: why")])
+@pytest.mark.parametrize(
+    ("state", "at_work", "said_of_it"),
+    [("RUNNING", True, ""), ("RUNNING", False, "; interrupted: why"), ("STOPPED", False, "; stopped: why")],
+)
 def test_the_open_backfill(troubled, state, at_work, said_of_it):
     """How far it has come and how long it will take; why it does not go on, when it does not."""
     asked = replace(ask(FIRST, FIRST + 9, "ann"), state=state, message=None if at_work else "why")
     left = [PlannedHour(FIRST + 9, "do", "is due", 60.0), PlannedHour(FIRST, "skip", "is PUBLISHED")]
     seen = replace(troubled, backfill=Progress(asked, left, 3), lease=troubled.lease if at_work else None)
     assert said(seen)["backfill"] == (
-        f"backfill 2017-10-01T00 to 2017-10-01T09 (missing): 3 of 4 hours done, about 60 s left{said_of_it}")
+        f"backfill 2017-10-01T00 to 2017-10-01T09 (missing): 3 of 4 hours done, about 60 s left{said_of_it}"
+    )
 
 
-@pytest.mark.parametrize(("changed", "next_hour"), [
-    ({}, "2017-10-01T12, over at 13:00 UTC"),
-    ({"now": Hour.parse("2017-10-02T00").start}, "2017-10-01T12, when its partition comes"),
-    ({"rows": []}, "none before data.source holds one"),
-    ({"waiting": PlannedHour(Hour.parse("2017-10-01T12"), "wait", "its partition is absent")},
-     "2017-10-01T12: its partition is absent"),
-])
+@pytest.mark.parametrize(
+    ("changed", "next_hour"),
+    [
+        ({}, "2017-10-01T12, over at 13:00 UTC"),
+        ({"now": Hour.parse("2017-10-02T00").start}, "2017-10-01T12, when its partition comes"),
+        ({"rows": []}, "none before data.source holds one"),
+        (
+            {"waiting": PlannedHour(Hour.parse("2017-10-01T12"), "wait", "its partition is absent")},
+            "2017-10-01T12: its partition is absent",
+        ),
+    ],
+)
 def test_the_next_hour(outlook, changed, next_hour):
     """When it is over, when its partition comes, or that nobody can say."""
     assert said(outlook(**changed))["next hour"] == next_hour
@@ -116,8 +124,9 @@ def test_the_strip_ends_where_the_clock_is(outlook):
 
 def test_the_strip_is_two_days_long(outlook):
     """The last 48 hours, gaps between known hours included."""
-    rows = [HourRow(Hour.parse("2017-10-01T00") + index, "HELD", attempts=1, fence=1) for index in range(100)
-            if index != 70]
+    rows = [
+        HourRow(Hour.parse("2017-10-01T00") + index, "HELD", attempts=1, fence=1) for index in range(100) if index != 70
+    ]
     outcomes = last_outcomes(outlook(rows=rows, now=(rows[-1].hour + 1).start))
     assert (len(outcomes), strip_words(outcomes.values())) == (48, "47 held (H), 1 not done (·)")
 

@@ -79,10 +79,21 @@ def test_hostile_text_stays_text(html: str) -> None:
 def test_hostile_values_everywhere_stay_text() -> None:
     """No field of a record is trusted: not outcome, reason, version, verdict, nor the names of files and steps."""
     evil = "\"><img src=x onerror='y'>&$\\frac{"
-    record = {"hour": "2017-10-01T00", "outcome": evil, "reason": evil, "version": evil, "rows_gate": evil,
-              "rows": evil, "served_pairs": {"live-original": evil, evil: {evil: evil}}, "release_problem": evil,
-              "auc_served": evil, "sizes": {evil: 5}, "seconds": {evil: 1.0}, "auc_original": 0.7,
-              "verdict": {"status": evil, "text": evil, "comparisons": [{"reference": evil, "rows": evil}]}}
+    record = {
+        "hour": "2017-10-01T00",
+        "outcome": evil,
+        "reason": evil,
+        "version": evil,
+        "rows_gate": evil,
+        "rows": evil,
+        "served_pairs": {"live-original": evil, evil: {evil: evil}},
+        "release_problem": evil,
+        "auc_served": evil,
+        "sizes": {evil: 5},
+        "seconds": {evil: 1.0},
+        "auc_original": 0.7,
+        "verdict": {"status": evil, "text": evil, "comparisons": [{"reference": evil, "rows": evil}]},
+    }
     page = Page(render_report([record], evil, live=evil))
     assert "img" not in page.tags
     assert not any(name.startswith("on") for name, _ in page.attributes)
@@ -129,8 +140,10 @@ def test_pairs_are_shown_for_the_last_day_and_for_all_hours(records: list[dict[s
     """Three pairs each, with intervals; a day alone is not shown twice."""
     cells = Page(html.partition("<h2>What was served")[2].partition("</table>")[0]).cells
     assert [(cells[at], cells[at + 2]) for at in range(0, len(cells), 7)] == [
-        (window, pair) for window in ("last 24 hours", "all 60 hours")
-        for pair in ("live − original", "version − original", "live − version")]
+        (window, pair)
+        for window in ("last 24 hours", "all 60 hours")
+        for pair in ("live − original", "version − original", "live − version")
+    ]
     found = over_hours(records[-24:])["live-original"]
     assert cells[1] == f"{found.rows:,}"
     assert cells[3:5] == [signed(found.auc.difference), interval_text(found.auc)]

@@ -15,8 +15,12 @@ from saec.report.summary import plain_summary, report_rows, summarise
 
 def gated(hour: str, rows: int, original: float | None, compressed: float | None, **more: Any) -> dict[str, Any]:
     """A record of an hour that reached the gate; log loss is one minus AUC."""
-    known = {"auc_original": original, "auc_compressed": compressed,
-             "logloss_original": original and 1 - original, "logloss_compressed": compressed and 1 - compressed}
+    known = {
+        "auc_original": original,
+        "auc_compressed": compressed,
+        "logloss_original": original and 1 - original,
+        "logloss_compressed": compressed and 1 - compressed,
+    }
     return {"hour": hour, "outcome": "PUBLISHED", "rows_gate": rows, **known, **more}
 
 
@@ -55,8 +59,16 @@ def test_the_window_is_of_hours_on_the_clock() -> None:
 
 def test_medians_and_totals_skip_what_is_not_known() -> None:
     """A held hour neither lowers a median nor a total."""
-    hours = [{"hour": f"2017-10-01T0{index}", "outcome": "PUBLISHED", "ratio_total": ratio, "rows": ratio,
-              "seconds": {"train": ratio, "gate": 1.0}} for index, ratio in enumerate((10, 30, 20))]
+    hours = [
+        {
+            "hour": f"2017-10-01T0{index}",
+            "outcome": "PUBLISHED",
+            "ratio_total": ratio,
+            "rows": ratio,
+            "seconds": {"train": ratio, "gate": 1.0},
+        }
+        for index, ratio in enumerate((10, 30, 20))
+    ]
     summary = summarise([*hours, {"hour": "2017-10-01T04", "outcome": "HELD", "ratio_total": None}])
     assert summary["medians"]["ratio_total"] == 20
     assert summary["medians"]["seconds"] == 21
@@ -85,8 +97,9 @@ def test_no_records_make_an_empty_summary() -> None:
 def test_what_was_served_is_pooled_over_the_last_day_and_over_all(records: list[dict[str, Any]]) -> None:
     """Hours on the clock, held ones too; for JSON in plain values by the models' names."""
     served = summarise(records)["served"]
-    assert served["last"]["live-original"] == pooled(record["served_pairs"]["live-original"] for record in records[-24:]
-                                                     if "served_pairs" in record)
+    assert served["last"]["live-original"] == pooled(
+        record["served_pairs"]["live-original"] for record in records[-24:] if "served_pairs" in record
+    )
     assert served["all"]["version-original"].hours == 56
     plain = json.loads(json.dumps(plain_summary(records), allow_nan=False))["served"]["all"]["live-version"]
     gap = served["all"]["live-version"].auc

@@ -19,16 +19,35 @@ def test_what_is_not_a_number_is_a_dash(write: object, unknown: object) -> None:
     assert write(unknown) == "–"
 
 
-@pytest.mark.parametrize(("written", "wanted"), [
-    (text.decimal(0.74021), "0.7402"), (text.signed(0.0027), "+0.0027"), (text.signed(-0.0014), "−0.0014"),
-    (text.percent(0.0616), "6.2 %"), (text.percent(0.0996), "10 %"), (text.percent(0.0), "0 %"),
-    (text.percent(0.00004), "0.0 %"), (text.percent(1.5), "150 %"), (text.percent(-0.02), "−2.0 %"),
-    (text.count(1253637), "1,253,637"), (text.times(658.2), "658×"), (text.times(27.7), "27.7×"),
-    (text.times(99.96), "100×"), (text.times(1937), "1,937×"), (text.times(9.996), "10.0×"),
-    (text.size(161e6), "161 MB"), (text.size(4.46e9), "4.46 GB"), (text.size(999), "999 B"),
-    (text.size(999_600), "1 MB"), (text.size(3e15), "3,000 TB"), (text.duration(4.21), "4.2 s"),
-    (text.duration(63), "63 s"), (text.duration(725), "12 min"), (text.duration(9000), "2.5 h"),
-])
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        (text.decimal(0.74021), "0.7402"),
+        (text.signed(0.0027), "+0.0027"),
+        (text.signed(-0.0014), "−0.0014"),
+        (text.percent(0.0616), "6.2 %"),
+        (text.percent(0.0996), "10 %"),
+        (text.percent(0.0), "0 %"),
+        (text.percent(0.00004), "0.0 %"),
+        (text.percent(1.5), "150 %"),
+        (text.percent(-0.02), "−2.0 %"),
+        (text.count(1253637), "1,253,637"),
+        (text.times(658.2), "658×"),
+        (text.times(27.7), "27.7×"),
+        (text.times(99.96), "100×"),
+        (text.times(1937), "1,937×"),
+        (text.times(9.996), "10.0×"),
+        (text.size(161e6), "161 MB"),
+        (text.size(4.46e9), "4.46 GB"),
+        (text.size(999), "999 B"),
+        (text.size(999_600), "1 MB"),
+        (text.size(3e15), "3,000 TB"),
+        (text.duration(4.21), "4.2 s"),
+        (text.duration(63), "63 s"),
+        (text.duration(725), "12 min"),
+        (text.duration(9000), "2.5 h"),
+    ],
+)
 def test_numbers_are_written_with_three_digits_and_a_unit(written: str, wanted: str) -> None:
     """The unit changes where the number would get a fourth digit."""
     assert written == wanted

@@ -12,15 +12,20 @@ FIRST = Hour.parse("2026-03-01T00")
 
 def record(index, **worth):
     """An hour in which fields were worth (mean, standard error, rows)."""
-    fields = {name: {"head": 1.0, **dict(zip(("worth", "worth_error", "worth_rows"), of, strict=True))}
-              for name, of in worth.items()}
+    fields = {
+        name: {"head": 1.0, **dict(zip(("worth", "worth_error", "worth_rows"), of, strict=True))}
+        for name, of in worth.items()
+    }
     return {"hour": str(FIRST + index), "fields": fields}
 
 
 def test_by_hand():
     """Two hours of 100 and 300 rows; the day before it was worth more."""
-    hours = [record(0, user=(0.02, 0.001, 100)), record(24, user=(0.01, 0.002, 100), os=(0.03, 0.001, 100)),
-             record(25, user=(0.002, 0.001, 300), os=(0.03, 0.001, 300))]
+    hours = [
+        record(0, user=(0.02, 0.001, 100)),
+        record(24, user=(0.01, 0.002, 100), os=(0.03, 0.001, 100)),
+        record(25, user=(0.002, 0.001, 300), os=(0.03, 0.001, 300)),
+    ]
     found = field_worth(hours[::-1])
     assert list(found) == ["os", "user"]
     user = found["user"]

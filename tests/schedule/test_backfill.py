@@ -24,8 +24,11 @@ def ends(rows) -> list[tuple[str, str | None]]:
 
 def left(site) -> dict[str, str]:
     """sha256 of every file of versions and training state, and of what stays of hours."""
-    return {f"{below}/{name}": sha for below in ("store/versions", "checkpoints", "hours")
-            for name, sha in site.digests(f"workspace/{below}").items()}
+    return {
+        f"{below}/{name}": sha
+        for below in ("store/versions", "checkpoints", "hours")
+        for name, sha in site.digests(f"workspace/{below}").items()
+    }
 
 
 def dying(at: int) -> Run:
@@ -37,6 +40,7 @@ def dying(at: int) -> Run:
         if len(begun) == at:
             raise KeyboardInterrupt
         return steps.retrain(*args)
+
     return instead(retrain=retrain)
 
 
@@ -74,7 +78,10 @@ def test_same_data_again_is_no_change(site):
     serving, before = site.serving(), site.rows()
     (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
     assert (row.version, row.checkpoint, row.input_digest) == (
-        before[2].version, before[2].checkpoint, before[2].input_digest)
+        before[2].version,
+        before[2].checkpoint,
+        before[2].input_digest,
+    )
     assert (row.state, row.reason) == (before[2].state, before[2].reason), "it was released then"
     assert site.serving() == serving
     assert site.store.versions() == [row.version for row in before if row.version]
@@ -106,8 +113,7 @@ def test_hour_that_loses_its_state_makes_later_ones_stale(site):
 def test_redo_that_died_makes_later_ones_stale(site):
     """Where a run died over a middle hour, nobody knows what it had been: doing it again marks the later hours."""
     site.redeliver(site.hours[2])
-    with site.pipeline(run_step=dying(1)) as pipeline, pytest.raises(KeyboardInterrupt), \
-            pipeline.leased() as lease:
+    with site.pipeline(run_step=dying(1)) as pipeline, pytest.raises(KeyboardInterrupt), pipeline.leased() as lease:
         pipeline.do(lease, site.hours[2])
     site.file(site.hours[2]).write_bytes(b"PAR1")
     site.backfill(site.hours[2], site.hours[2], "failed")
@@ -126,7 +132,9 @@ def test_late_hour_is_swapped_in_with_its_successor(site):
     aside.rename(site.file(late))
     rows = site.backfill(site.hours[0], newer, "missing", promote=True)
     assert [(row.hour, row.state, row.reason) for row in rows] == [
-        (late, "HELD", "not-promoted"), (newer, "PUBLISHED", None)]
+        (late, "HELD", "not-promoted"),
+        (newer, "PUBLISHED", None),
+    ]
     assert (rows[1].parent, site.live) == (late, rows[1].version)
     assert site.live != live
     assert len(site.store.releases()) == releases + 1
@@ -162,8 +170,9 @@ def test_what_stands_is_untouched_until_all_is_swapped_in(site):
     seen = []
 
     def gate(plan, *args):
-        seen.append((plan.hour, site.rows() == before, site.serving() == serving,
-                     site.digests("workspace/hours") == files))
+        seen.append(
+            (plan.hour, site.rows() == before, site.serving() == serving, site.digests("workspace/hours") == files)
+        )
         return steps.gate(plan, *args)
 
     rows = site.backfill(site.hours[1], site.hours[LAST], "all", run_step=instead(gate=gate))
@@ -308,8 +317,10 @@ def test_scheduled_run_goes_before_the_next_hour_of_a_backfill(site):
 def test_swap_survives_a_crash_right_after_it(site, monkeypatch):
     """Killed between swapping in and releasing, a backfill that is resumed releases what it had made."""
     site.redeliver(site.hours[2], every=100)
+
     def killed(self):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setattr(Workspace, "swap_in", killed)
         with pytest.raises(KeyboardInterrupt):

@@ -133,6 +133,7 @@ def test_hour_that_came_after_its_deadline_is_folded(site):
     moved = np.timedelta64((next_hour.index - site.hours[0].index), "h")
     place = table.column_names.index("event_time")
     import pyarrow as pa  # noqa: PLC0415
+
     times = table["event_time"].to_numpy() + moved
     column = pa.array(times).cast(table.schema.field("event_time").type)
     target = site.file(next_hour)

@@ -43,9 +43,11 @@ def run(tmp_path):
 @pytest.fixture
 def taken(tmp_path):
     """A function that takes the lease, and gives it back."""
+
     def take(patience: float = 0.0):
         with held(Ledger(url(tmp_path)), open_store(tmp_path / "store"), tmp_path, "another run", patience) as lease:
             return lease
+
     return take
 
 
@@ -118,5 +120,13 @@ def test_replaced_run_cannot_release_although_nobody_else_has(taken, tmp_path):
     with pytest.raises(LeaseLost):
         store.unhold(actor="the old run", reason="late", fence=1)
     with pytest.raises(ReleaseConflict):
-        store._log.append(before, action="publish", version=None, held=False, actor="the old run", reason="later still",
-                          fence=1, previous=None)
+        store._log.append(
+            before,
+            action="publish",
+            version=None,
+            held=False,
+            actor="the old run",
+            reason="later still",
+            fence=1,
+            previous=None,
+        )

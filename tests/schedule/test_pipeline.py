@@ -37,28 +37,34 @@ def ends(rows) -> list[tuple[str, str | None]]:
 
 def raising(error: BaseException) -> Run:
     """Steps of which the third breaks."""
+
     def cluster(*_):
         raise error
+
     return instead(cluster=cluster)
 
 
-@pytest.mark.parametrize(("error", "outcome", "reason"), [
-    (HourHeld("nothing to learn", reason="empty"), "HELD", "empty"),
-    (HourAbsent("not there"), "HELD", "no-data"),
-    (InputError("damaged", reason="corrupt"), "QUARANTINED", "corrupt"),
-    (TrainingError("loss is nan"), "FAILED", "diverged"),
-    (StoreError("bucket is gone"), "FAILED", "store"),
-    (ReleaseConflict("another was first"), "FAILED", "conflict"),
-    pytest.param(MemoryError(), "FAILED", "oom", marks=pytest.mark.fault(8)),
-    pytest.param(OSError(errno.ENOMEM, "Cannot allocate memory"), "FAILED", "oom", marks=pytest.mark.fault(8)),
-    (OSError(errno.ENOSPC, "No space left on device"), "FAILED", "disk-full"),
-    (OSError(errno.EDQUOT, "Quota exceeded"), "FAILED", "disk-full"),
-    (PermissionError(errno.EACCES, "Permission denied", "/store"), "FAILED", "permission"),
-    (OSError(errno.EROFS, "Read-only file system"), "FAILED", "permission"),
-    (OSError(errno.EIO, "Input/output error"), "FAILED", "io"),
-    (OSError("no number"), "FAILED", "io"),
-    (ZeroDivisionError("ours"), "FAILED", "bug"),
-], ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None)
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason"),
+    [
+        (HourHeld("nothing to learn", reason="empty"), "HELD", "empty"),
+        (HourAbsent("not there"), "HELD", "no-data"),
+        (InputError("damaged", reason="corrupt"), "QUARANTINED", "corrupt"),
+        (TrainingError("loss is nan"), "FAILED", "diverged"),
+        (StoreError("bucket is gone"), "FAILED", "store"),
+        (ReleaseConflict("another was first"), "FAILED", "conflict"),
+        pytest.param(MemoryError(), "FAILED", "oom", marks=pytest.mark.fault(8)),
+        pytest.param(OSError(errno.ENOMEM, "Cannot allocate memory"), "FAILED", "oom", marks=pytest.mark.fault(8)),
+        (OSError(errno.ENOSPC, "No space left on device"), "FAILED", "disk-full"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), "FAILED", "disk-full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/store"), "FAILED", "permission"),
+        (OSError(errno.EROFS, "Read-only file system"), "FAILED", "permission"),
+        (OSError(errno.EIO, "Input/output error"), "FAILED", "io"),
+        (OSError("no number"), "FAILED", "io"),
+        (ZeroDivisionError("ours"), "FAILED", "bug"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
 def test_every_error_is_an_outcome(site, error, outcome, reason):
     """Whatever breaks in an hour, the hour ends with a reason and its message, and the live version is as it was."""
     serving = site.serving()
@@ -117,8 +123,10 @@ def test_failed_hour_is_retried_by_the_next_runs(site):
 def test_second_run_is_told_who_is_busy(site):
     """While a run holds the lease a second one gets LedgerError(busy) that names it."""
     with (
-        site.pipeline() as first, first.leased(),
-        site.pipeline() as second, pytest.raises(LedgerError, match=r"in use by saec run on .*process") as caught,
+        site.pipeline() as first,
+        first.leased(),
+        site.pipeline() as second,
+        pytest.raises(LedgerError, match=r"in use by saec run on .*process") as caught,
         second.leased(),
     ):
         pass
@@ -163,6 +171,7 @@ def test_torch_without_memory_is_out_of_memory(site):
 @pytest.mark.parametrize("during", STEPS[:-1])
 def test_run_that_lost_its_lease_can_neither_write_nor_publish(site, undisturbed, during):
     """A run replaced during any step stops with LeaseLost: ledger and live version stay; the next run does the hour."""
+
     def replaced(*args):
         take_over(site)
         return getattr(steps, during)(*args)
@@ -179,6 +188,7 @@ def test_run_that_lost_its_lease_can_neither_write_nor_publish(site, undisturbed
 
 def test_run_replaced_while_publishing_cannot_follow_the_new_one(site):
     """Once the run that took over has released, the old one's publish is refused by its fencing number."""
+
     def late(plan, *args):
         take_over(site)
         fence = plan.fence + 1
@@ -217,6 +227,7 @@ def test_orphans_of_killed_runs_are_removed(site):
 
 def test_hour_stands_when_old_files_cannot_be_removed(site, monkeypatch, caplog):
     """Retention that fails after an hour is a warning: the hour is PUBLISHED and the run goes on."""
+
     def refused(*_):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -281,16 +292,39 @@ def test_report_record_has_the_outcome_and_the_figures(undisturbed, site):
     row = undisturbed.rows()[-1]
     record = report_record(row)
     assert json.loads(json.dumps(record)) == record
-    assert {"hour", "outcome", "reason", "version", "rows", "auc_original", "auc_compressed", "auc_champion",
-            "logloss_original", "logloss_compressed", "logloss_champion", "vectors_original", "vectors_compressed",
-            "bytes_original", "bytes_compressed", "ratio_vectors", "ratio_embedding", "ratio_total",
-            "ratio_version", "seconds"} <= record.keys()
+    assert {
+        "hour",
+        "outcome",
+        "reason",
+        "version",
+        "rows",
+        "auc_original",
+        "auc_compressed",
+        "auc_champion",
+        "logloss_original",
+        "logloss_compressed",
+        "logloss_champion",
+        "vectors_original",
+        "vectors_compressed",
+        "bytes_original",
+        "bytes_compressed",
+        "ratio_vectors",
+        "ratio_embedding",
+        "ratio_total",
+        "ratio_version",
+        "seconds",
+    } <= record.keys()
     assert (record["hour"], record["outcome"], record["version"]) == (str(row.hour), "PUBLISHED", row.version)
     site.file(site.hours[NEXT]).write_bytes(b"PAR1")
     (refused,) = site.advance(site.hours[NEXT])
     assert report_record(refused) == {
-        "hour": str(refused.hour), "outcome": "QUARANTINED", "reason": "truncated", "message": refused.message,
-        "version": None, "stale_because": None}
+        "hour": str(refused.hour),
+        "outcome": "QUARANTINED",
+        "reason": "truncated",
+        "message": refused.message,
+        "version": None,
+        "stale_because": None,
+    }
 
 
 def test_ratios_are_those_of_the_files(undisturbed):
@@ -312,8 +346,12 @@ def test_ratios_are_those_of_the_files(undisturbed):
 def test_a_run_removes_what_killed_ones_left(site):
     """Half-written checkpoints and metrics go, and so do staging folders and versions without a manifest."""
     workspace, store = site.folder / "workspace", site.folder / "workspace" / "store"
-    left = [workspace / "checkpoints" / ".x.safetensors.0a.tmp", workspace / ".metrics.prom.1b.tmp",
-            store / ".staging" / "dead" / "codes.bin", store / "versions" / "20260301T20-0123456789ab" / "codes.bin"]
+    left = [
+        workspace / "checkpoints" / ".x.safetensors.0a.tmp",
+        workspace / ".metrics.prom.1b.tmp",
+        store / ".staging" / "dead" / "codes.bin",
+        store / "versions" / "20260301T20-0123456789ab" / "codes.bin",
+    ]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")

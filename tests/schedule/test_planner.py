@@ -96,8 +96,9 @@ def test_failed_hour_is_not_tried_again_once_passed():
     assert due([row(0, "FAILED", "io"), row(1)], [0, 1, 2], now=3) == [(2, "do")]
 
 
-@pytest.mark.parametrize(("state", "reason"), [
-    ("PUBLISHED", None), ("HELD", "undecided"), ("HELD", "no-data"), ("QUARANTINED", "corrupt")])
+@pytest.mark.parametrize(
+    ("state", "reason"), [("PUBLISHED", None), ("HELD", "undecided"), ("HELD", "no-data"), ("QUARANTINED", "corrupt")]
+)
 def test_settled_hours_are_never_done_again_by_schedule(state, reason):
     """An hour that ended otherwise is done; a scheduled run goes on after it, whatever became of its partition."""
     assert due([row(0, state, reason)], [0, 1], now=2) == [(1, "do")]
@@ -146,7 +147,13 @@ def test_backfill_over_a_range_names_every_hour():
     """The plan says of each hour what becomes of it: done, skipped, stepped over, waited for."""
     plan = backfill([row(1, "HELD", "empty", checkpoint=None)], [0, 1, 3], 0, 5, "missing", now=5)
     assert [(planned.hour.index - H.index, planned.action) for planned in plan] == [
-        (0, "do"), (1, "skip"), (2, "step-over"), (3, "do"), (4, "wait"), (5, "wait")]
+        (0, "do"),
+        (1, "skip"),
+        (2, "step-over"),
+        (3, "do"),
+        (4, "wait"),
+        (5, "wait"),
+    ]
     assert "HELD(empty)" in plan[1].why
     assert "absent" in plan[2].why
     assert "2026-03-01T07" in plan[4].why, "until when it is waited for"
@@ -158,7 +165,12 @@ def test_hours_that_went_on_from_a_redone_one_follow_it():
     rows = [row(0), row(1, "FAILED", "io"), row(2), row(3, "HELD", "empty", checkpoint=None), row(4)]
     plan = backfill(rows, [0, 1, 2, 3, 4], 0, 4, "failed")
     assert [(planned.action, planned.chained) for planned in plan] == [
-        ("skip", False), ("do", False), ("do", True), ("skip", False), ("do", True)]
+        ("skip", False),
+        ("do", False),
+        ("do", True),
+        ("skip", False),
+        ("do", True),
+    ]
     assert plan[2].why == f"goes on from hour {H + 1}, which is done again"
 
 
@@ -168,8 +180,9 @@ def test_range_ends_where_an_hour_cannot_follow():
     absent = backfill(rows, [0, 2], 0, 2, "failed")
     assert [planned.action for planned in absent] == ["do", "wait", "wait"]
     assert "absent" in absent[1].why
-    frozen = backfill_hours(rows, [H, H + 1, H + 2], H, H + 2, H + 9, RULES.model_copy(update={"frozen_after": 0}),
-                            only="failed")
+    frozen = backfill_hours(
+        rows, [H, H + 1, H + 2], H, H + 2, H + 9, RULES.model_copy(update={"frozen_after": 0}), only="failed"
+    )
     assert [planned.action for planned in frozen] == ["do", "wait", "wait"]
     assert "frozen" in frozen[1].why
 
@@ -188,8 +201,10 @@ def test_failed_hour_is_paused_for_ever_longer():
     ended = (H + 2).start
     for attempts, pause in ((1, PAUSE), (2, 2 * PAUSE)):
         rows = [row(1, "FAILED", "io", attempts=attempts, finished_at=ended)]
-        early, late = (due_hours(rows, [H + 1, H + 2], H + 3, RULES, ended + pause + delta)
-                       for delta in (timedelta(seconds=-1), timedelta()))
+        early, late = (
+            due_hours(rows, [H + 1, H + 2], H + 3, RULES, ended + pause + delta)
+            for delta in (timedelta(seconds=-1), timedelta())
+        )
         assert [(planned.hour, planned.action) for planned in early] == [(H + 1, "wait")]
         assert f"attempt {attempts} of {MOST_ATTEMPTS}" in early[0].why
         assert [planned.action for planned in late] == ["do", "do"]
@@ -207,11 +222,21 @@ def test_estimate_is_the_median_of_trained_hours():
 
 def ledgers() -> st.SearchStrategy[list[HourRow]]:
     """Ledgers with any outcome at any of the hours -10 to 30, oldest first."""
-    ends = [("PUBLISHED", None), ("HELD", "undecided"), ("HELD", "no-data"), ("QUARANTINED", "nulls"), ("FAILED", "io"),
-            ("RUNNING", None)]
+    ends = [
+        ("PUBLISHED", None),
+        ("HELD", "undecided"),
+        ("HELD", "no-data"),
+        ("QUARANTINED", "nulls"),
+        ("FAILED", "io"),
+        ("RUNNING", None),
+    ]
     rows = st.builds(
         lambda offset, end, attempts, stale: row(offset, *end, attempts=attempts, stale_because=stale),
-        st.integers(-10, 30), st.sampled_from(ends), st.integers(1, 5), st.sampled_from([None, "changed"]))
+        st.integers(-10, 30),
+        st.sampled_from(ends),
+        st.integers(1, 5),
+        st.sampled_from([None, "changed"]),
+    )
     by_hour = st.lists(rows, max_size=20, unique_by=lambda it: it.hour)
     return by_hour.map(lambda them: sorted(them, key=lambda it: it.hour))
 
@@ -233,8 +258,14 @@ def test_schedule_keeps_its_promises(rows, available, now, absent_after):
     assert not {planned.hour for planned in plan} & ({known.hour for known in rows} - again)
 
 
-@given(ledgers(), st.sets(st.integers(-10, 30)), st.integers(-10, 30), st.integers(-10, 20), st.integers(0, 12),
-       st.sampled_from(get_args(Only)))
+@given(
+    ledgers(),
+    st.sets(st.integers(-10, 30)),
+    st.integers(-10, 30),
+    st.integers(-10, 20),
+    st.integers(0, 12),
+    st.sampled_from(get_args(Only)),
+)
 def test_backfill_keeps_its_promises(rows, available, now, first, length, only):
     """For any ledger: every hour of the range once, in order; nothing is done at or after now, or without data."""
     plan = backfill(rows, sorted(available), first, first + length, only, now)

@@ -34,9 +34,13 @@ class StandIn:
 
     engine = "a stand-in"
     columns: ClassVar = {"user_id": "int", "site": "string or null"}
-    schema = SimpleNamespace(time_unit=None, readers={
-        "user_id": SimpleNamespace(kind="categorical", type="int", nullable=False),
-        "site": SimpleNamespace(kind="categorical", type="string", nullable=True)})
+    schema = SimpleNamespace(
+        time_unit=None,
+        readers={
+            "user_id": SimpleNamespace(kind="categorical", type="int", nullable=False),
+            "site": SimpleNamespace(kind="categorical", type="string", nullable=True),
+        },
+    )
 
     def __init__(self, folder: Path) -> None:
         self.version = folder.name
@@ -72,6 +76,7 @@ class Client:
         async def ask() -> httpx.Response:
             async with httpx.AsyncClient(transport=self._transport, base_url="http://server") as client:
                 return await client.request(method, path, **asked)
+
         return asyncio.run(ask())
 
     def get(self, path: str, **asked) -> httpx.Response:
@@ -119,13 +124,24 @@ def served(tmp_path) -> Iterator[Served]:
 
 @contextmanager
 def serving(
-    folder: Path, settings: ServingConfig | None = None, key: str | None = None, cache: Path | None = None,
-    row_ids: tuple[str, ...] = (), request_log=None, open_model: Callable = StandIn,
+    folder: Path,
+    settings: ServingConfig | None = None,
+    key: str | None = None,
+    cache: Path | None = None,
+    row_ids: tuple[str, ...] = (),
+    request_log=None,
+    open_model: Callable = StandIn,
 ) -> Iterator[Served]:
     """A server in this process."""
     store, standing = open_store(folder / "store"), Standing()
-    follower = Follower(store, standing, poll_seconds=0.05, last_good=LastGood(cache) if cache else None,
-                        row_ids=row_ids, open_model=open_model)
+    follower = Follower(
+        store,
+        standing,
+        poll_seconds=0.05,
+        last_good=LastGood(cache) if cache else None,
+        row_ids=row_ids,
+        open_model=open_model,
+    )
     app = build_app(Api(standing, settings or ServingConfig(), row_ids, request_log), key)
     yield Served(store, standing, follower, Client(app), folder)
 

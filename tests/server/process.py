@@ -29,9 +29,12 @@ class Server:
         """Start it and wait until it listens."""
         known = {name: text for name, text in os.environ.items() if not name.startswith("SAEC_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "saec.server", "--store", str(store), "--port", "0", *words], cwd=ROOT,
-            env=known | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"} | environment, stderr=subprocess.PIPE,
-            text=True)
+            [sys.executable, "-m", "saec.server", "--store", str(store), "--port", "0", *words],
+            cwd=ROOT,
+            env=known | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"} | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert self._process.stderr
         said = self._process.stderr.readline()
         self.listening_since = time.monotonic()
@@ -43,8 +46,9 @@ class Server:
         self.port = int(said.rstrip().rpartition(":")[2])
         self.pid = self._process.pid
 
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = JSON
-            ) -> tuple[int, bytes]:
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = JSON
+    ) -> tuple[int, bytes]:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
@@ -116,8 +120,9 @@ class Load:
     hold what went wrong.
     """
 
-    def __init__(self, server: Server, bodies: list[bytes], expected: Mapping[str, list[list[float]]],
-                 callers: int = 4) -> None:
+    def __init__(
+        self, server: Server, bodies: list[bytes], expected: Mapping[str, list[list[float]]], callers: int = 4
+    ) -> None:
         self._server, self._bodies, self._expected = server, bodies, expected
         self.answers: Counter[str] = Counter()
         self.failed: list[str] = []

@@ -67,10 +67,19 @@ def test_a_request_has_a_name(live, given, kept):
     assert answer.headers["x-request-id"]
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [
-    ("GET", "/v1/score", 405), ("POST", "/v1/model", 405), ("DELETE", "/metrics", 405), ("PATCH", "/openapi.json", 405),
-    ("GET", "/", 404), ("POST", "/v1/score/", 404), ("GET", "/v1/../etc/passwd", 404), ("GET", "/docs", 404),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/score", 405),
+        ("POST", "/v1/model", 405),
+        ("DELETE", "/metrics", 405),
+        ("PATCH", "/openapi.json", 405),
+        ("GET", "/", 404),
+        ("POST", "/v1/score/", 404),
+        ("GET", "/v1/../etc/passwd", 404),
+        ("GET", "/docs", 404),
+    ],
+)
 def test_other_methods_and_paths(live, method, path, status):
     """405 and 404, as JSON, small."""
     refusal(live.client.request(method, path), status, "method-not-allowed" if status == 405 else "not-found")
@@ -95,9 +104,19 @@ def ask_raw(application, headers: dict[str, str], parts: list[bytes | None], *, 
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": "/v1/score",
-             "raw_path": b"/v1/score", "query_string": b"", "root_path": "", "scheme": "http", "server": ("s", 80),
-             "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/score",
+        "raw_path": b"/v1/score",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "server": ("s", 80),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
     asyncio.run(application(scope, receive, send))
     head = dict(sent[0]["headers"])
     return sent[0]["status"], json.loads(b"".join(part.get("body", b"") for part in sent[1:])), read, head
@@ -136,10 +155,19 @@ def test_a_body_that_does_not_come_is_not_waited_for(application, monkeypatch):
     assert (status, body["error"]["reason"]) == (400, "gone")
 
 
-@pytest.mark.parametrize(("kind", "status"), [
-    ("application/json", 200), ("application/json; charset=utf-8", 200), ("Application/JSON", 200), ("text/json", 415),
-    ("application/x-www-form-urlencoded", 415), ("multipart/form-data; boundary=x", 415), ("", 415), ("é" * 999, 415),
-])
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("Application/JSON", 200),
+        ("text/json", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("", 415),
+        ("é" * 999, 415),
+    ],
+)
 def test_only_json_is_read(application, kind, status):
     """The type is judged before the body is read."""
     assert ask_raw(application, {"content-type": kind}, [b'{"rows": []}'])[::2] == (status, int(status == 200))
@@ -155,20 +183,23 @@ def test_no_more_rows_than_allowed(live):
         assert f"'{name}' has 4 rows, at most 3" in body["error"]["message"]
 
 
-@pytest.mark.parametrize(("asks", "said"), [
-    ([], "the body must be an object, got a list"),
-    ({}, "the body has no 'rows'"),
-    ({"row": []}, "the body has 'row'; did you mean 'rows'?"),
-    ({"rows": [], "user": {}}, "the body has 'rows'"),
-    ({"user": {}}, "the body has no 'candidates'"),
-    ({"user": [], "candidates": []}, "'user' must be an object of columns, got a list"),
-    ({"user": {}, "candidates": {}}, "'candidates' must be a list of objects, got an object"),
-    ({"rows": "x"}, "'rows' must be a list of objects, got a string"),
-    ({"rows": None}, "'rows' must be a list of objects, got null"),
-    ({"rows": [{"user_id": 1}, 3]}, "rows[1] must be an object of columns, got an integer"),
-    ({"rows": [{"user_id": "x"}]}, "column 'user_id' wants int"),
-    ({"rows": [{"user_id": 1, "usr": 2}]}, "no field reads column 'usr'"),
-])
+@pytest.mark.parametrize(
+    ("asks", "said"),
+    [
+        ([], "the body must be an object, got a list"),
+        ({}, "the body has no 'rows'"),
+        ({"row": []}, "the body has 'row'; did you mean 'rows'?"),
+        ({"rows": [], "user": {}}, "the body has 'rows'"),
+        ({"user": {}}, "the body has no 'candidates'"),
+        ({"user": [], "candidates": []}, "'user' must be an object of columns, got a list"),
+        ({"user": {}, "candidates": {}}, "'candidates' must be a list of objects, got an object"),
+        ({"rows": "x"}, "'rows' must be a list of objects, got a string"),
+        ({"rows": None}, "'rows' must be a list of objects, got null"),
+        ({"rows": [{"user_id": 1}, 3]}, "rows[1] must be an object of columns, got an integer"),
+        ({"rows": [{"user_id": "x"}]}, "column 'user_id' wants int"),
+        ({"rows": [{"user_id": 1, "usr": 2}]}, "no field reads column 'usr'"),
+    ],
+)
 def test_what_asks_for_no_scores_is_told_why(live, asks, said):
     """422, naming what is wrong and where."""
     assert said in refusal(live.client.post("/v1/score", json=asks), 422, "dtype" if "wants int" in said else "schema")
@@ -231,6 +262,7 @@ def test_a_fault_of_the_server_is_told_in_few_words(live):
 
 def test_an_answer_is_of_one_version_whenever_the_swap_comes(live):
     """The version is taken once, after the body is there: what comes later changes nothing of the answer."""
+
     def swapped_after(part):
         if part:
             live.publish(0.75)
@@ -241,8 +273,9 @@ def test_an_answer_is_of_one_version_whenever_the_swap_comes(live):
         def __getitem__(self, place):
             return swapped_after(super().__getitem__(place))
 
-    status, body, *_ = ask_raw(build_app(Api(live.standing, ServingConfig())), JSON,
-                               Parts([b"", b'{"rows": [{"user_id": 1}]}']))
+    status, body, *_ = ask_raw(
+        build_app(Api(live.standing, ServingConfig())), JSON, Parts([b"", b'{"rows": [{"user_id": 1}]}'])
+    )
     assert (status, body) == (200, {"version": live.standing.live.model.version, "scores": [0.75]})
 
 
@@ -269,18 +302,25 @@ def test_scored_rows_are_logged_with_what_identifies_them(tmp_path):
     with log, serving(tmp_path, row_ids=("impression_id", "user_id"), request_log=log) as served:
         version = served.publish(0.5)
         served.follower.look()
-        served.client.post("/v1/score", headers={"x-request-id": "ranked"}, json={
-            "user": {"user_id": 7}, "candidates": [{"impression_id": 1}, {"impression_id": "b"}, {"site": "x"}]})
-        served.client.post("/v1/score", headers={"x-request-id": "rows"}, json={
-            "rows": [{"impression_id": 3, "user_id": 8}, {"impression_id": None, "user_id": 8}]})
+        served.client.post(
+            "/v1/score",
+            headers={"x-request-id": "ranked"},
+            json={"user": {"user_id": 7}, "candidates": [{"impression_id": 1}, {"impression_id": "b"}, {"site": "x"}]},
+        )
+        served.client.post(
+            "/v1/score",
+            headers={"x-request-id": "rows"},
+            json={"rows": [{"impression_id": 3, "user_id": 8}, {"impression_id": None, "user_id": 8}]},
+        )
         wrong = served.score(impression_id={"nested": 1})
         assert "rows[0].impression_id identifies the row" in refusal(wrong, 422, "schema")
-    path, = (tmp_path / "log").iterdir()
+    (path,) = (tmp_path / "log").iterdir()
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["request"], line["version"], line["id"], line["score"]) for line in lines] == [
         ("ranked", version, {"impression_id": 1, "user_id": 7}, 0.5),
         ("ranked", version, {"impression_id": "b", "user_id": 7}, 0.5),
-        ("rows", version, {"impression_id": 3, "user_id": 8}, 0.5)]
+        ("rows", version, {"impression_id": 3, "user_id": 8}, 0.5),
+    ]
 
 
 def test_who_identifies_rows_without_a_log_may(tmp_path):

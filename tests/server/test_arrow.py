@@ -17,9 +17,18 @@ from tests.server.nasty import MAX_BODY, MAX_ROWS
 from tests.server.versions import publish, rows
 
 ARROW = "application/vnd.apache.arrow.stream"
-TYPES = pa.schema([("user_id", pa.int64()), ("site", pa.string()), ("tags", pa.list_(pa.string())),
-                   ("price", pa.float64()), ("age", pa.int32()), ("mobile", pa.bool_()), ("slot", pa.int8()),
-                   ("time", pa.string())])
+TYPES = pa.schema(
+    [
+        ("user_id", pa.int64()),
+        ("site", pa.string()),
+        ("tags", pa.list_(pa.string())),
+        ("price", pa.float64()),
+        ("age", pa.int32()),
+        ("mobile", pa.bool_()),
+        ("slot", pa.int8()),
+        ("time", pa.string()),
+    ]
+)
 USER = ["user_id", "age", "mobile", "time"]
 
 
@@ -60,8 +69,10 @@ def test_rows_and_candidates_score_as_in_json(real):
     asked, table = rows(50, 3), of_rows(50, 3)
     assert ask(real, stream(table)).json() == real.client.post("/v1/score", json={"rows": asked}).json()
     user, candidates = table.select(USER)[:1], table.drop_columns(USER)
-    in_json = {"user": {name: asked[0][name] for name in USER},
-               "candidates": [{name: row[name] for name in row if name not in USER} for row in asked]}
+    in_json = {
+        "user": {name: asked[0][name] for name in USER},
+        "candidates": [{name: row[name] for name in row if name not in USER} for row in asked],
+    }
     got = ask(real, stream(user) + stream(candidates)).json()["scores"]
     assert got == pytest.approx(real.client.post("/v1/score", json=in_json).json()["scores"], abs=1e-12)
 
@@ -99,31 +110,41 @@ def test_no_rows_have_no_scores(real):
     assert ask(real, stream(of_rows(0))).json()["scores"] == []
 
 
-@pytest.mark.parametrize(("changed", "status", "said"), [
-    (lambda t: b"", 400, "empty"),
-    (lambda t: b"{}", 400, "no Arrow stream"),
-    (lambda t: stream(t)[:-40], 400, "no Arrow stream"),
-    (lambda t: stream(t) + b"more", 400, "no Arrow stream"),
-    (lambda t: stream(t, compression="zstd"), 400, "compressed"),
-    (lambda t: stream(t.set_column(1, "site", t["site"].dictionary_encode()), compression="lz4"), 400, "compressed"),
-    (lambda t: stream(t.drop_columns(USER)) * 3, 422, "more than two streams"),
-    (lambda t: stream(t.select(USER)) + stream(t.drop_columns(USER)), 422, "must hold the user's one row, got 3"),
-    (lambda t: stream(t[:1]) + stream(t.select(["user_id"])), 422, "'user_id' is given for all rows"),
-    (lambda t: stream(t.append_column("usr_id", t["user_id"])), 422, "'usr_id'; did you mean 'user_id'"),
-    (lambda t: stream(t.append_column("user_id", t["user_id"])), 422, "'user_id' is there more than once"),
-    (lambda t: stream(t.drop_columns(["price"])), 422, "'price'"),
-    (lambda t: of("user_id", pa.array(["1", "2"])), 422, "'user_id' wants int"),
-    (lambda t: of("user_id", pa.array([1, None])), 422, "'user_id' has nulls"),
-    (lambda t: of("price", pa.array([1.0, float("nan")])), 422, "'price'"),
-    (lambda t: of("time", pa.array(["yesterday", "today"])), 422, "'time'"),
-    (lambda t: of("site", pa.array([{"a": 1}])), 422, "'site' is of type struct"),
-    (lambda t: of("tags", pa.array([[["a"]]])), 422, "'tags' is of type list<"),
-    (lambda t: of("site", pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array(["a"]))), 422,
-     "'site' is of type run_end_encoded"),
-    (lambda t: stream(of_rows(MAX_ROWS + 1)), 422, "has 101 rows, at most 100"),
-    (lambda t: stream(pa.table({"x": pa.nulls(10**9)})), 422, "has 1,000,000,000 rows"),
-    (lambda t: stream(pa.table([], schema=pa.schema([]))), 200, ""),
-])
+@pytest.mark.parametrize(
+    ("changed", "status", "said"),
+    [
+        (lambda t: b"", 400, "empty"),
+        (lambda t: b"{}", 400, "no Arrow stream"),
+        (lambda t: stream(t)[:-40], 400, "no Arrow stream"),
+        (lambda t: stream(t) + b"more", 400, "no Arrow stream"),
+        (lambda t: stream(t, compression="zstd"), 400, "compressed"),
+        (
+            lambda t: stream(t.set_column(1, "site", t["site"].dictionary_encode()), compression="lz4"),
+            400,
+            "compressed",
+        ),
+        (lambda t: stream(t.drop_columns(USER)) * 3, 422, "more than two streams"),
+        (lambda t: stream(t.select(USER)) + stream(t.drop_columns(USER)), 422, "must hold the user's one row, got 3"),
+        (lambda t: stream(t[:1]) + stream(t.select(["user_id"])), 422, "'user_id' is given for all rows"),
+        (lambda t: stream(t.append_column("usr_id", t["user_id"])), 422, "'usr_id'; did you mean 'user_id'"),
+        (lambda t: stream(t.append_column("user_id", t["user_id"])), 422, "'user_id' is there more than once"),
+        (lambda t: stream(t.drop_columns(["price"])), 422, "'price'"),
+        (lambda t: of("user_id", pa.array(["1", "2"])), 422, "'user_id' wants int"),
+        (lambda t: of("user_id", pa.array([1, None])), 422, "'user_id' has nulls"),
+        (lambda t: of("price", pa.array([1.0, float("nan")])), 422, "'price'"),
+        (lambda t: of("time", pa.array(["yesterday", "today"])), 422, "'time'"),
+        (lambda t: of("site", pa.array([{"a": 1}])), 422, "'site' is of type struct"),
+        (lambda t: of("tags", pa.array([[["a"]]])), 422, "'tags' is of type list<"),
+        (
+            lambda t: of("site", pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array(["a"]))),
+            422,
+            "'site' is of type run_end_encoded",
+        ),
+        (lambda t: stream(of_rows(MAX_ROWS + 1)), 422, "has 101 rows, at most 100"),
+        (lambda t: stream(pa.table({"x": pa.nulls(10**9)})), 422, "has 1,000,000,000 rows"),
+        (lambda t: stream(pa.table([], schema=pa.schema([]))), 200, ""),
+    ],
+)
 def test_what_is_refused(real, changed, status, said):
     """Named, with the reasons of JSON where JSON has them."""
     if status == 200:
@@ -132,17 +153,24 @@ def test_what_is_refused(real, changed, status, said):
         refusal(real, changed(of_rows(3)), status, said)
 
 
-@pytest.mark.parametrize("values", [
-    pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int8()), pa.array(["x" * 5_000])),
-    pa.array(["y" * 5_000] * 100, pa.string_view()),
-    pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int8()), pa.array(["x" * 5_000], pa.string_view())),
-], ids=["dictionary", "views", "both"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int8()), pa.array(["x" * 5_000])),
+        pa.array(["y" * 5_000] * 100, pa.string_view()),
+        pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int8()), pa.array(["x" * 5_000], pa.string_view())),
+    ],
+    ids=["dictionary", "views", "both"],
+)
 def test_values_count_as_what_they_are(real, values):
     """A long text that many rows point to counts for each; so few bytes cannot take much memory."""
     body = of("site", values)
     if len(body) > MAX_BODY:  # pyarrow writes equal views out
-        views = pa.Array.from_buffers(pa.string_view(), 100, [
-            None, pa.py_buffer(struct.pack("<i4sii", 5_000, b"yyyy", 0, 0) * 100), pa.py_buffer(b"y" * 5_000)])
+        views = pa.Array.from_buffers(
+            pa.string_view(),
+            100,
+            [None, pa.py_buffer(struct.pack("<i4sii", 5_000, b"yyyy", 0, 0) * 100), pa.py_buffer(b"y" * 5_000)],
+        )
         body = of("site", views)
     assert len(body) < MAX_BODY
     refusal(real, body, 413, "larger than the 65,536 bytes")
@@ -168,12 +196,14 @@ def test_row_ids_are_logged(tmp_path):
         for wrong in (pa.array([1.5] * 3), pa.array([[1]] * 3), pa.array([b"x"] * 3), pa.array(["x" * 300] * 3)):
             answer = ask(served, stream(table.append_column("impression_id", wrong)))
             assert (answer.status_code, answer.json()["error"]["reason"]) == (422, "schema")
-    path, = (tmp_path / "log").iterdir()
+    (path,) = (tmp_path / "log").iterdir()
     user = rows(3)[0]["user_id"]
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == [
-        {"user_id": user, "impression_id": 1}, {"user_id": user, "impression_id": 3},
+        {"user_id": user, "impression_id": 1},
+        {"user_id": user, "impression_id": 3},
         {"user_id": rows(3)[0]["user_id"], "impression_id": "a"},
-        {"user_id": rows(3)[1]["user_id"], "impression_id": "b"}]
+        {"user_id": rows(3)[1]["user_id"], "impression_id": "b"},
+    ]
 
 
 def test_what_a_null_hides_is_not_looked_at(real):
@@ -196,16 +226,20 @@ def test_what_a_null_hides_is_not_looked_at(real):
 def test_damaged_streams_never_crash(real):
     """Bytes changed, cut out and put in, in streams of every form: an answer or a refusal, and the next is answered."""
     draw, table = random.Random(7), of_rows(8)
-    good = [stream(table), stream(table.select(USER)[:1]) + stream(table.drop_columns(USER)),
-            of("site", table["site"].cast(pa.dictionary(pa.int8(), pa.string()))),
-            of("site", table["site"].cast(pa.string_view())), stream(table, compression="zstd")]
+    good = [
+        stream(table),
+        stream(table.select(USER)[:1]) + stream(table.drop_columns(USER)),
+        of("site", table["site"].cast(pa.dictionary(pa.int8(), pa.string()))),
+        of("site", table["site"].cast(pa.string_view())),
+        stream(table, compression="zstd"),
+    ]
     seen = set()
     for number in range(600):
         body = bytearray(good[number % len(good)])
         for _ in range(draw.choice((1, 1, 2, 8))):
             place = draw.randrange(len(body))
             piece = draw.choice((b"", b"\x00", b"\xff", b"\xff\xff\xff\x7f", draw.randbytes(4)))
-            body[place: place + draw.choice((len(piece), 4))] = piece
+            body[place : place + draw.choice((len(piece), 4))] = piece
         answer = ask(real, bytes(body))
         assert answer.status_code in (200, 400, 413, 422), (bytes(body), answer.text)
         assert answer.status_code == 200 or answer.json()["error"]["message"]

@@ -60,8 +60,15 @@ def test_rollback_and_hold_are_obeyed(served):
     served.follower.look()
     assert served.score().json()["version"] == first
     assert served.client.get("/v1/model").json()["release"] == pytest.approx(
-        {"sequence": 3, "action": "rollback", "held": True, "actor": "ann", "reason": "calibration off",
-         "at": served.store.live().at})
+        {
+            "sequence": 3,
+            "action": "rollback",
+            "held": True,
+            "actor": "ann",
+            "reason": "calibration off",
+            "at": served.store.live().at,
+        }
+    )
     served.store.unhold(actor="ann", reason="fine again")
     model = served.standing.live.model
     served.follower.look()

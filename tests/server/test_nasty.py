@@ -23,16 +23,33 @@ def test_nasty_requests(real, nasty: Nasty):
     assert nasty.said in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("odd", [
-    {"site": ""}, {"site": "\x00"}, {"site": "ü\u202e\U0001f600"}, {"site": "x" * 60_000}, {"tags": []},
-    {"tags": ["t"] * 5_000}, {"price": 0}, {"price": -1e308}, {"price": 5e-324}, {"user_id": 2**64 - 1},
-    {"user_id": -(2**63)}, {"slot": 2**63}, {"age": 2**64 - 1}, {"time": "0001-01-01T00:00:00+23:59"},
-    {"time": "9999-12-31T23:59:59.999999-23:59"}, {"time": "2026-W47-6T10"}, {"price": 10**30},
-])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"site": ""},
+        {"site": "\x00"},
+        {"site": "ü\u202e\U0001f600"},
+        {"site": "x" * 60_000},
+        {"tags": []},
+        {"tags": ["t"] * 5_000},
+        {"price": 0},
+        {"price": -1e308},
+        {"price": 5e-324},
+        {"user_id": 2**64 - 1},
+        {"user_id": -(2**63)},
+        {"slot": 2**63},
+        {"age": 2**64 - 1},
+        {"time": "0001-01-01T00:00:00+23:59"},
+        {"time": "9999-12-31T23:59:59.999999-23:59"},
+        {"time": "2026-W47-6T10"},
+        {"price": 10**30},
+    ],
+)
 def test_odd_values_are_values(real, odd):
     """What is strange but allowed has a score."""
-    answer = real.client.post("/v1/score", content=json.dumps({"rows": [rows(1)[0] | odd]}),
-                              headers={"content-type": "application/json"})
+    answer = real.client.post(
+        "/v1/score", content=json.dumps({"rows": [rows(1)[0] | odd]}), headers={"content-type": "application/json"}
+    )
     assert answer.status_code == 200, answer.text
     assert 0 <= answer.json()["scores"][0] <= 1
 

@@ -55,10 +55,16 @@ def test_its_example_is_a_page(document):
     assert [candidate.keys() for candidate in page["candidates"]] == [{"tags", "price", "slot"}] * 3
 
 
-@pytest.mark.parametrize(("columns", "own"), [
-    (["user_id", "article_id", "position"], ["article_id", "position"]), (["C1", "C2", "C3", "C4", "C5"], ["C5"]),
-    (["x"], ["x"]), (["item_id", "adId"], ["item_id"]), (["advert", "reader", "itemId"], ["itemId"]),
-])
+@pytest.mark.parametrize(
+    ("columns", "own"),
+    [
+        (["user_id", "article_id", "position"], ["article_id", "position"]),
+        (["C1", "C2", "C3", "C4", "C5"], ["C5"]),
+        (["x"], ["x"]),
+        (["item_id", "adId"], ["item_id"]),
+        (["advert", "reader", "itemId"], ["itemId"]),
+    ],
+)
 def test_candidates_are_told_by_their_names(columns, own):
     """By whole words; where that says nothing, the last columns are theirs."""
     readers = dict.fromkeys(columns, object()) | {"time": None}
@@ -71,8 +77,13 @@ def test_a_row_is_as_the_version_wants_it(document):
     good = rows(1)[0]
     for fit in (*rows(20), good | {"impression_id": 3}, {key: good[key] for key in good if key != "site"}):
         jsonschema_rs.validate(schema, fit)
-    for unfit in (good | {"user_id": "x"}, good | {"unknown": 1}, good | {"price": None}, good | {"user_id": 2**64},
-                  {key: good[key] for key in good if key != "user_id"}):
+    for unfit in (
+        good | {"user_id": "x"},
+        good | {"unknown": 1},
+        good | {"price": None},
+        good | {"user_id": 2**64},
+        {key: good[key] for key in good if key != "user_id"},
+    ):
         assert not jsonschema_rs.is_valid(schema, unfit), unfit
 
 

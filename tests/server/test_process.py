@@ -115,10 +115,17 @@ def test_heads_without_end(store, tmp_path, part):
 def test_the_command_serves_as_well(store, tmp_path):
     """`saec serve` takes store, columns and settings from the configuration, and ends with 0 on SIGTERM."""
     settings = tmp_path / "settings.yaml"
-    settings.write_text(f"store: {tmp_path / 'store'}\ndata: {{source: x, time_column: time, label_column: clicked}}\n"
-                        "fields: [{name: user_id}]\nserving: {port: 0}\n")
-    process = subprocess.Popen([sys.executable, "-m", "saec.cli.main", "serve", "--config", str(settings)], cwd=ROOT,
-                               stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    settings.write_text(
+        f"store: {tmp_path / 'store'}\ndata: {{source: x, time_column: time, label_column: clicked}}\n"
+        "fields: [{name: user_id}]\nserving: {port: 0}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "saec.cli.main", "serve", "--config", str(settings)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert "serving on http://127.0.0.1:" in process.stderr.readline()
     assert listeners(process.pid)
     assert not any(beyond(address) for address in listeners(process.pid))
@@ -141,17 +148,28 @@ def test_callers_notice_what_is_wrong(store):
     assert len(load.mixed) == 4
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["--port", "1"], "cannot listen on"), (["--log", "x"], "no columns identify them"),
-    (["--max-rows", "0"], "--max-rows"), (["--host", "nowhere.invalid"], "cannot listen on"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", "1"], "cannot listen on"),
+        (["--log", "x"], "no columns identify them"),
+        (["--max-rows", "0"], "--max-rows"),
+        (["--host", "nowhere.invalid"], "cannot listen on"),
+    ],
+)
 def test_what_cannot_be_served_is_said_at_once(tmp_path, words, said):
     """A message, no traceback, and an exit code that is not 0."""
     if words == ["--port", "1"] and os.geteuid() == 0:
         taken = socket.create_server(("127.0.0.1", 0))
         words = ["--port", str(taken.getsockname()[1])]
-    ended = subprocess.run([sys.executable, "-m", "saec.server", "--store", str(tmp_path), *words], cwd=tmp_path,
-                           capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    ended = subprocess.run(
+        [sys.executable, "-m", "saec.server", "--store", str(tmp_path), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -159,14 +177,28 @@ def test_what_cannot_be_served_is_said_at_once(tmp_path, words, said):
 
 def test_the_server_needs_no_pipeline():
     """All of it is imported without anything of the pipeline's installation, save what takes Arrow streams."""
-    script = ("import sys, importlib, pkgutil, saec.server\n"
-              "for module in pkgutil.iter_modules(saec.server.__path__):\n"
-              "    module.name == 'arrow_body' or importlib.import_module(f'saec.server.{module.name}')\n"
-              "print(*sys.modules)")
+    script = (
+        "import sys, importlib, pkgutil, saec.server\n"
+        "for module in pkgutil.iter_modules(saec.server.__path__):\n"
+        "    module.name == 'arrow_body' or importlib.import_module(f'saec.server.{module.name}')\n"
+        "print(*sys.modules)"
+    )
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     imported = {name.partition(".")[0] for name in ended.stdout.split()}
-    assert not imported & {"torch", "prefect", "pandas", "pyarrow", "sqlalchemy", "yaml", "rich", "scipy", "matplotlib",
-                           "fastapi", "jinja2", "flows"}
+    assert not imported & {
+        "torch",
+        "prefect",
+        "pandas",
+        "pyarrow",
+        "sqlalchemy",
+        "yaml",
+        "rich",
+        "scipy",
+        "matplotlib",
+        "fastapi",
+        "jinja2",
+        "flows",
+    }
     assert {"starlette", "uvicorn", "orjson"} <= imported
 
 

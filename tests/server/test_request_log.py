@@ -17,6 +17,7 @@ NOON = Hour.parse("2026-11-21T12").start.timestamp()
 @pytest.fixture
 def clock(monkeypatch):
     """The server's clock, which a test sets."""
+
     class Clock:
         now = NOON
 
@@ -34,15 +35,26 @@ def test_each_row_is_a_line(tmp_path, clock):
     clock.now = NOON + 1.25
     with RequestLog(tmp_path / "log") as log:
         log.add("r1", VERSION, [{"impression_id": 1}, {"impression_id": 2}], [0.25, 1 / 3])
-    path, = (tmp_path / "log").iterdir()
+    (path,) = (tmp_path / "log").iterdir()
     assert path == log.path(Hour.parse("2026-11-21T12"))
     assert path.name.startswith("20261121T12.")
     assert path.name.endswith(f"-{os.getpid()}.jsonl")
     assert lines(path) == [
-        {"at": "2026-11-21T12:00:01.250Z", "request": "r1", "version": VERSION, "id": {"impression_id": 1},
-         "score": 0.25},
-        {"at": "2026-11-21T12:00:01.250Z", "request": "r1", "version": VERSION, "id": {"impression_id": 2},
-         "score": 1 / 3}]
+        {
+            "at": "2026-11-21T12:00:01.250Z",
+            "request": "r1",
+            "version": VERSION,
+            "id": {"impression_id": 1},
+            "score": 0.25,
+        },
+        {
+            "at": "2026-11-21T12:00:01.250Z",
+            "request": "r1",
+            "version": VERSION,
+            "id": {"impression_id": 2},
+            "score": 1 / 3,
+        },
+    ]
     assert (log.written, log.dropped) == (2, 0)
 
 
@@ -76,7 +88,7 @@ def test_a_full_queue_drops_and_counts(tmp_path, monkeypatch):
         log.add("fits", VERSION, [{"id": 1}, {"id": 2}], [0.1, 0.2])
         log.add("too many", VERSION, [{"id": 3}, {"id": 4}], [0.3, 0.4])
         log.add("fits again", VERSION, [{"id": 5}], [0.5])
-    path, = tmp_path.iterdir()
+    (path,) = tmp_path.iterdir()
     assert [line["id"]["id"] for line in lines(path)] == [1, 2, 5]
     assert (log.written, log.dropped) == (3, 2)
 

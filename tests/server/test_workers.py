@@ -64,8 +64,18 @@ def test_workers_answer_follow_log_and_are_replaced(store, tmp_path):
     """Two workers, a new release and the death of one of them under load; then SIGTERM."""
     second = commit(store, 1)
     expected = {version: scores(store, version) for version in store.versions()}
-    words = ("--workers", "2", "--log", str(tmp_path / "log"), "--row-id", "user_id", "--poll-seconds", "0.05",
-             "--cache", str(tmp_path / "cache"))
+    words = (
+        "--workers",
+        "2",
+        "--log",
+        str(tmp_path / "log"),
+        "--row-id",
+        "user_id",
+        "--poll-seconds",
+        "0.05",
+        "--cache",
+        str(tmp_path / "cache"),
+    )
     with running(tmp_path / "store", *words) as server:
         until(lambda: of_workers(server, "saec_server_ready") == {"0": 1.0, "1": 1.0})
         first, other = workers(server.pid)
@@ -84,8 +94,9 @@ def test_workers_answer_follow_log_and_are_replaced(store, tmp_path):
         started = workers(server.pid)
         assert server.stop() == 0
     until(lambda: all(map(gone, started)))
-    logged = {path: [json.loads(line) for line in path.read_text().splitlines()]
-              for path in (tmp_path / "log").iterdir()}
+    logged = {
+        path: [json.loads(line) for line in path.read_text().splitlines()] for path in (tmp_path / "log").iterdir()
+    }
     assert len(logged) == 2
     assert {line["version"] for lines in logged.values() for line in lines} == set(store.versions())
 
@@ -119,10 +130,12 @@ def test_workers_without_their_parent_stop(store, tmp_path):
 @pytest.mark.server
 def test_a_worker_that_cannot_start_is_tried_again_after_pauses(tmp_path):
     """What ends at once is not started at once for ever; the log says so."""
-    script = ("import os, logging, signal; from saec.server import workers\n"
-              "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
-              "logging.basicConfig()\n"
-              "workers.supervise(lambda number: os._exit(3), workers.listen('127.0.0.1', 0, 2))\n")
+    script = (
+        "import os, logging, signal; from saec.server import workers\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
+        "logging.basicConfig()\n"
+        "workers.supervise(lambda number: os._exit(3), workers.listen('127.0.0.1', 0, 2))\n"
+    )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     time.sleep(2.5)
     process.send_signal(signal.SIGINT)

@@ -35,8 +35,15 @@ _FIELDS: list[dict[str, Any]] = [
     {"name": "slot", "type": "int", "cap": 9},
     {"name": "hour", "kind": "hour_of_day"},
 ]
-_DEFAULTS = {"kind": "categorical", "column": None, "type": "int", "nullable": False, "cap": None, "boundaries": [],
-             "max_values": 8}
+_DEFAULTS = {
+    "kind": "categorical",
+    "column": None,
+    "type": "int",
+    "nullable": False,
+    "cap": None,
+    "boundaries": [],
+    "max_values": 8,
+}
 _CLUSTERS, _WIDTH = 12, 4
 CONTENT = {
     "format": 3,
@@ -50,11 +57,19 @@ CONTENT = {
 def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Rows that these versions take, the same for the same seed."""
     draw = np.random.default_rng(seed)
-    return [{"user_id": int(draw.integers(200)), "site": [None, "a.example", "b.example"][draw.integers(3)],
-             "tags": [f"t{tag}" for tag in draw.integers(20, size=draw.integers(5))],
-             "price": float(draw.gamma(2.0, 10.0)), "age": [None, 25, 70][draw.integers(3)],
-             "mobile": bool(draw.integers(2)), "slot": int(draw.integers(12)),
-             "time": f"2026-11-21T{draw.integers(24):02d}:20:30Z"} for _ in range(count)]
+    return [
+        {
+            "user_id": int(draw.integers(200)),
+            "site": [None, "a.example", "b.example"][draw.integers(3)],
+            "tags": [f"t{tag}" for tag in draw.integers(20, size=draw.integers(5))],
+            "price": float(draw.gamma(2.0, 10.0)),
+            "age": [None, 25, 70][draw.integers(3)],
+            "mobile": bool(draw.integers(2)),
+            "slot": int(draw.integers(12)),
+            "time": f"2026-11-21T{draw.integers(24):02d}:20:30Z",
+        }
+        for _ in range(count)
+    ]
 
 
 def write_version(folder: Path, seed: int) -> list[float]:

@@ -32,8 +32,18 @@ FIELDS = [
     {"name": "hour", "kind": "hour_of_day"},
     {"name": "day", "kind": "day_of_week"},
 ]
-TYPES = pa.schema({"user": pa.int64(), "item": pa.int32(), "tags": pa.list_(pa.string()), "site": pa.string(),
-                   "price": pa.float64(), "age": pa.int8(), "mobile": pa.bool_(), "at": pa.timestamp("ms", "UTC")})
+TYPES = pa.schema(
+    {
+        "user": pa.int64(),
+        "item": pa.int32(),
+        "tags": pa.list_(pa.string()),
+        "site": pa.string(),
+        "price": pa.float64(),
+        "age": pa.int8(),
+        "mobile": pa.bool_(),
+        "at": pa.timestamp("ms", "UTC"),
+    }
+)
 COUNT = 60
 
 
@@ -41,16 +51,19 @@ def some_rows(count: int = COUNT, seed: int = 0) -> list[dict[str, Any]]:
     """Rows with nulls, empty and long lists, and odd texts; users from 90 on are those whose features are unknown."""
     rng = np.random.default_rng(seed)
     tags = ["red", "grün", "\0", "x" * 300]
-    return [{
-        "user": int(rng.integers(100)),
-        "item": int(rng.integers(60)),
-        "tags": None if row % 7 == 0 else [tags[tag] for tag in rng.integers(0, 4, row % 5)],
-        "site": None if row % 5 == 0 else f"site {rng.integers(9)}",
-        "price": None if row % 11 == 0 else float(np.round(rng.lognormal(), 3)),
-        "age": int(rng.integers(10, 70)),
-        "mobile": bool(row % 2),
-        "at": HOUR.start + timedelta(seconds=97 * row, milliseconds=row, hours=row),
-    } for row in range(count)]
+    return [
+        {
+            "user": int(rng.integers(100)),
+            "item": int(rng.integers(60)),
+            "tags": None if row % 7 == 0 else [tags[tag] for tag in rng.integers(0, 4, row % 5)],
+            "site": None if row % 5 == 0 else f"site {rng.integers(9)}",
+            "price": None if row % 11 == 0 else float(np.round(rng.lognormal(), 3)),
+            "age": int(rng.integers(10, 70)),
+            "mobile": bool(row % 2),
+            "at": HOUR.start + timedelta(seconds=97 * row, milliseconds=row, hours=row),
+        }
+        for row in range(count)
+    ]
 
 
 def arrow(rows: list[dict[str, Any]]) -> pa.Table:
@@ -62,12 +75,15 @@ class Published:
     """A published version, and what it was made from."""
 
     def __init__(self, folder: Path, precision: str = "int8", **layout: Any) -> None:
-        self.config = Config.model_validate({
-            "data": {"source": "x", "time_column": "at", "label_column": "clicked", "hash_key": "secret"},
-            "fields": FIELDS, "crosses": [["site", "mobile"], ["user", "hour"], ["user", "item", "day"]],
-            "model": {"width": 4, "hidden": [8, 6], "cross_layers": 2, "cross_rank": 3} | layout,
-            "compression": {"codebook_precision": precision, "fingerprint_bits": 16},
-        })
+        self.config = Config.model_validate(
+            {
+                "data": {"source": "x", "time_column": "at", "label_column": "clicked", "hash_key": "secret"},
+                "fields": FIELDS,
+                "crosses": [["site", "mobile"], ["user", "hour"], ["user", "item", "day"]],
+                "model": {"width": 4, "hidden": [8, 6], "cross_layers": 2, "cross_rank": 3} | layout,
+                "compression": {"codebook_precision": precision, "fingerprint_bits": 16},
+            }
+        )
         self.rows = some_rows()
         self.keys_BS = self.encode(arrow(self.rows))
         self.store = open_store(str(folder / "store"))

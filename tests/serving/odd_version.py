@@ -26,26 +26,41 @@ COUNTS = (5, 0, 300, 3, 2, 7, 1, 2, 9, 4, 31, 6)
 """Clusters of the fields."""
 
 
-def odd_config(network: str = "dcnv2", precision: str = "int8", logit_cap: float = 2.0, fingerprint_bits: int = 3,
-               hidden: tuple[int, ...] = (6, 5)) -> Config:
+def odd_config(
+    network: str = "dcnv2",
+    precision: str = "int8",
+    logit_cap: float = 2.0,
+    fingerprint_bits: int = 3,
+    hidden: tuple[int, ...] = (6, 5),
+) -> Config:
     """Fields of every kind and type."""
-    return Config.model_validate({
-        "data": {"source": "nowhere", "time_column": "at", "label_column": "clicked", "hash_key": "k" * 65},
-        "fields": [
-            {"name": "user"}, {"name": "count", "column": "visits", "cap": 50},
-            {"name": "site", "type": "string", "nullable": True},
-            {"name": "tags", "kind": "list", "max_values": 3, "nullable": True},
-            {"name": "words", "kind": "list", "type": "string", "max_values": 2, "nullable": True},
-            {"name": "price", "kind": "numeric", "type": "float", "nullable": True},
-            {"name": "age", "kind": "numeric", "boundaries": [-1.5, 0.0, 50.0]},
-            {"name": "mobile", "type": "bool"}, {"name": "hour", "kind": "hour_of_day"},
-            {"name": "day", "kind": "day_of_week"},
-        ],
-        "crosses": [["user", "hour"], ["site", "mobile", "price"]],
-        "model": {"network": network, "width": 3, "hidden": list(hidden), "cross_layers": 2, "cross_rank": 4,
-                  "logit_cap": logit_cap},
-        "compression": {"codewords": 300, "codebook_precision": precision, "fingerprint_bits": fingerprint_bits},
-    })
+    return Config.model_validate(
+        {
+            "data": {"source": "nowhere", "time_column": "at", "label_column": "clicked", "hash_key": "k" * 65},
+            "fields": [
+                {"name": "user"},
+                {"name": "count", "column": "visits", "cap": 50},
+                {"name": "site", "type": "string", "nullable": True},
+                {"name": "tags", "kind": "list", "max_values": 3, "nullable": True},
+                {"name": "words", "kind": "list", "type": "string", "max_values": 2, "nullable": True},
+                {"name": "price", "kind": "numeric", "type": "float", "nullable": True},
+                {"name": "age", "kind": "numeric", "boundaries": [-1.5, 0.0, 50.0]},
+                {"name": "mobile", "type": "bool"},
+                {"name": "hour", "kind": "hour_of_day"},
+                {"name": "day", "kind": "day_of_week"},
+            ],
+            "crosses": [["user", "hour"], ["site", "mobile", "price"]],
+            "model": {
+                "network": network,
+                "width": 3,
+                "hidden": list(hidden),
+                "cross_layers": 2,
+                "cross_rank": 4,
+                "logit_cap": logit_cap,
+            },
+            "compression": {"codewords": 300, "codebook_precision": precision, "fingerprint_bits": fingerprint_bits},
+        }
+    )
 
 
 def odd_rows(count: int, seed: int = 0) -> pa.Table:
@@ -57,21 +72,27 @@ def odd_rows(count: int, seed: int = 0) -> pa.Table:
         return [values[number] for number in rng.integers(0, len(values), count)]
 
     def lists(values: list, longest: int) -> list:
-        return [None if size < 0 else [values[number] for number in rng.integers(0, len(values), size)]
-                for size in rng.integers(-1, longest + 1, count)]
+        return [
+            None if size < 0 else [values[number] for number in rng.integers(0, len(values), size)]
+            for size in rng.integers(-1, longest + 1, count)
+        ]
 
-    return pa.table({
-        "user": pa.array(rng.integers(0, 40 + count // 4, count)),
-        "visits": pa.array(some(ODD_INTEGERS), pa.int64()),
-        "site": pa.array(some(ODD_TEXTS), pa.string()),
-        "tags": pa.array(lists([*range(9), None], 5), pa.list_(pa.int32())),
-        "words": pa.array(lists(ODD_TEXTS, 4), pa.list_(pa.string())),
-        "price": pa.array(some([*ODD_NUMBERS, None]), pa.float64()),
-        "age": pa.array(some(ODD_INTEGERS), pa.int64()),
-        "mobile": pa.array(some([True, False]), pa.bool_()),
-        "at": pa.array([start + timedelta(hours=int(hours)) for hours in rng.integers(-200, 200, count)],
-                       pa.timestamp("ms", tz="UTC")),
-    })
+    return pa.table(
+        {
+            "user": pa.array(rng.integers(0, 40 + count // 4, count)),
+            "visits": pa.array(some(ODD_INTEGERS), pa.int64()),
+            "site": pa.array(some(ODD_TEXTS), pa.string()),
+            "tags": pa.array(lists([*range(9), None], 5), pa.list_(pa.int32())),
+            "words": pa.array(lists(ODD_TEXTS, 4), pa.list_(pa.string())),
+            "price": pa.array(some([*ODD_NUMBERS, None]), pa.float64()),
+            "age": pa.array(some(ODD_INTEGERS), pa.int64()),
+            "mobile": pa.array(some([True, False]), pa.bool_()),
+            "at": pa.array(
+                [start + timedelta(hours=int(hours)) for hours in rng.integers(-200, 200, count)],
+                pa.timestamp("ms", tz="UTC"),
+            ),
+        }
+    )
 
 
 def keys_of(rows: pa.Table, config: Config) -> np.ndarray:

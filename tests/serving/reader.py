@@ -178,8 +178,10 @@ class Reader:
         shapes = self.shapes()
         steps, packed = stored["steps_P"][1], bytes(stored["packed"][1])
         multiples = struct.iter_unpack("b", zlib.decompress(packed))
-        return {name: (shapes[name], [next(multiples)[0] * step for _ in range(math.prod(shapes[name]))])
-                for name, step in zip(sorted(shapes), steps, strict=True)}
+        return {
+            name: (shapes[name], [next(multiples)[0] * step for _ in range(math.prod(shapes[name]))])
+            for name, step in zip(sorted(shapes), steps, strict=True)
+        }
 
     def shapes(self) -> dict:
         model, units = self.model, len(self.counts) * self.model["width"]
@@ -239,8 +241,10 @@ class Reader:
     def linear(self, name: str, x: list[float], *, bias: bool = True) -> list[float]:
         (rows, width), weight = self.network[f"{name}.weight"]
         shift = self.network[f"{name}.bias"][1] if bias else [0.0] * rows
-        return [sum(w * v for w, v in zip(weight[i * width : (i + 1) * width], x, strict=True)) + shift[i]
-                for i in range(rows)]
+        return [
+            sum(w * v for w, v in zip(weight[i * width : (i + 1) * width], x, strict=True)) + shift[i]
+            for i in range(rows)
+        ]
 
 
 def mix(key: int, seed: int) -> int:

@@ -58,15 +58,25 @@ class Odd:
         self.kinds = [str(draw.choice(kinds)) for _ in range(draw.integers(1, 9))]
         fields = [self._field(number, kind) for number, kind in enumerate(self.kinds)]
         plain = [field["name"] for field in fields if field["kind"] != "list"]
-        crosses = {tuple(draw.choice(plain, draw.integers(2, min(len(plain), 8) + 1), replace=False).tolist())
-                   for _ in range(draw.integers(0, 4)) if len(plain) > 1}
+        crosses = {
+            tuple(draw.choice(plain, draw.integers(2, min(len(plain), 8) + 1), replace=False).tolist())
+            for _ in range(draw.integers(0, 4))
+            if len(plain) > 1
+        }
         self.schema = {
-            "format": 3, "fields": fields, "crosses": sorted(map(list, crosses)),
+            "format": 3,
+            "fields": fields,
+            "crosses": sorted(map(list, crosses)),
             "data": {"hash_key": "k" * int(draw.integers(0, 70)), "time_column": "at", "label_column": "clicked"},
-            "model": {"network": str(draw.choice(["deepfm", "dcnv2"])), "width": int(draw.integers(2, 20)),
-                      "hidden": [int(units) for units in draw.integers(1, 70, draw.integers(0, 4))],
-                      "logit_cap": float(draw.choice([0.0, 2.0])), "cross_layers": int(draw.integers(1, 5)),
-                      "cross_rank": int(draw.integers(1, 40))}}
+            "model": {
+                "network": str(draw.choice(["deepfm", "dcnv2"])),
+                "width": int(draw.integers(2, 20)),
+                "hidden": [int(units) for units in draw.integers(1, 70, draw.integers(0, 4))],
+                "logit_cap": float(draw.choice([0.0, 2.0])),
+                "cross_layers": int(draw.integers(1, 5)),
+                "cross_rank": int(draw.integers(1, 40)),
+            },
+        }
         files = {SCHEMA: json.dumps(self.schema).encode(), CODEBOOKS: b"", NETWORK: b"", INDEX: b""}
         schema = model_module._schema(files[SCHEMA], Path("schema"))
         count, width = len(schema.field_names), schema.model.width
@@ -74,18 +84,26 @@ class Odd:
         codewords = int((counts_F.astype(int) + 2).sum())
         tensors = {"counts_F": counts_F}
         if draw.random() < 0.5:
-            tensors |= {"codewords_TD": draw.integers(-127, 128, (codewords, width)).astype(np.int8),
-                        "scale_T": np.full(codewords, 0.002, np.float16)}
+            tensors |= {
+                "codewords_TD": draw.integers(-127, 128, (codewords, width)).astype(np.int8),
+                "scale_T": np.full(codewords, 0.002, np.float16),
+            }
         else:
             tensors["codewords_TD"] = draw.normal(0, 0.2, (codewords, width)).astype(np.float16)
-        parameters = {name: np.asarray(draw.normal(0, shape[-1] ** -0.5 if shape else 0.2, shape), np.float32)
-                      for name, shape in parameter_shapes(schema.model, count).items()}
+        parameters = {
+            name: np.asarray(draw.normal(0, shape[-1] ** -0.5 if shape else 0.2, shape), np.float32)
+            for name, shape in parameter_shapes(schema.model, count).items()
+        }
         files[CODEBOOKS], files[NETWORK] = save(tensors), save(rounded(parameters, 8.0))
         files[INDEX] = save(RetrievalIndex.build(np.zeros(0, np.uint64), [], code_bits=4, fingerprint_bits=3).tensors())
         keys_BS = Model(Path("odd"), {}, files).encode(self.rows(80))
         keys_N = np.setdiff1d(keys_BS, [0])[: int(draw.integers(0, 500))]
-        index = RetrievalIndex.build(keys_N, draw.integers(0, 12, len(keys_N)), code_bits=int(draw.integers(4, 17)),
-                                     fingerprint_bits=int(draw.integers(0, 17)))
+        index = RetrievalIndex.build(
+            keys_N,
+            draw.integers(0, 12, len(keys_N)),
+            code_bits=int(draw.integers(4, 17)),
+            fingerprint_bits=int(draw.integers(0, 17)),
+        )
         files[INDEX] = save(index.tensors())
         self.model = Model(Path("odd"), {}, files)
 
@@ -105,13 +123,28 @@ class Odd:
     def _field(self, number: int, kind: str) -> dict:
         draw = self.draw
         settings = {
-            "int": {}, "capped": {"cap": 50}, "string": {"type": "string"}, "bool": {"type": "bool"},
-            "strings": {"kind": "list", "type": "string"}, "ints": {"kind": "list"},
-            "float": {"kind": "numeric", "type": "float"}, "number": {"kind": "numeric"},
+            "int": {},
+            "capped": {"cap": 50},
+            "string": {"type": "string"},
+            "bool": {"type": "bool"},
+            "strings": {"kind": "list", "type": "string"},
+            "ints": {"kind": "list"},
+            "float": {"kind": "numeric", "type": "float"},
+            "number": {"kind": "numeric"},
             "bounded": {"kind": "numeric", "type": "float", "boundaries": [-1.5, 0.0, 0.7, 50.0]},
-            "hour": {"kind": "hour_of_day"}, "day": {"kind": "day_of_week"}}[kind]
-        return {"name": f"f{number}", "kind": "categorical", "column": None, "type": "int", "nullable": True,
-                "cap": None, "boundaries": [], "max_values": int(draw.integers(1, 5))} | settings
+            "hour": {"kind": "hour_of_day"},
+            "day": {"kind": "day_of_week"},
+        }[kind]
+        return {
+            "name": f"f{number}",
+            "kind": "categorical",
+            "column": None,
+            "type": "int",
+            "nullable": True,
+            "cap": None,
+            "boundaries": [],
+            "max_values": int(draw.integers(1, 5)),
+        } | settings
 
     def _value(self, kind: str):
         draw = self.draw
@@ -124,13 +157,47 @@ class Odd:
         few = int(draw.integers(0, 30))
         texts = ["", "é", "\0", "12345678", "x" * 255, "x" * 256, "y" * 257, "z" * 300, "\ud800"]
         numbers = [0, -1, 49, 50, 51, 2**63 - 1, -(2**63)]
-        floats = [0.0, -0.0, 1.0, 0.7, 0.5**0.5, 2.0**0.5, 1e-320, -1e300, 1.7e308, 3.4028235e38, 3.4028236e38,
-                  50.0, -1.5]
-        return {"int": few, "capped": few * 4, "string": f"v{few}", "bool": few % 2 == 1, "float": few / 7,
-                "number": few * 3, "bounded": few - 3.1}[kind] if draw.random() < 0.6 else {
-            "int": numbers, "capped": numbers, "number": numbers, "string": texts, "bool": [True], "float": floats,
-            "bounded": floats}[kind][int(draw.integers(0, 99)) % {"bool": 1, "string": len(texts), "float": len(floats),
-                                                                   "bounded": len(floats)}.get(kind, len(numbers))]
+        floats = [
+            0.0,
+            -0.0,
+            1.0,
+            0.7,
+            0.5**0.5,
+            2.0**0.5,
+            1e-320,
+            -1e300,
+            1.7e308,
+            3.4028235e38,
+            3.4028236e38,
+            50.0,
+            -1.5,
+        ]
+        return (
+            {
+                "int": few,
+                "capped": few * 4,
+                "string": f"v{few}",
+                "bool": few % 2 == 1,
+                "float": few / 7,
+                "number": few * 3,
+                "bounded": few - 3.1,
+            }[kind]
+            if draw.random() < 0.6
+            else {
+                "int": numbers,
+                "capped": numbers,
+                "number": numbers,
+                "string": texts,
+                "bool": [True],
+                "float": floats,
+                "bounded": floats,
+            }[kind][
+                int(draw.integers(0, 99))
+                % {"bool": 1, "string": len(texts), "float": len(floats), "bounded": len(floats)}.get(
+                    kind, len(numbers)
+                )
+            ]
+        )
 
 
 @pytest.mark.parametrize("seed", range(COUNT_OF_SCHEMAS))
@@ -146,8 +213,7 @@ def test_scores_and_keys_are_numpys(library, seed):
         columns = columns_of(rows, model.schema)
         wanted_B, keys_BS = model.score(rows), model.encode(rows)
         assert wanted_B.shape == (count,)
-        np.testing.assert_array_equal(
-            np.concatenate(scoring.encoder.encode_fields(*columns, count), axis=1), keys_BS)
+        np.testing.assert_array_equal(np.concatenate(scoring.encoder.encode_fields(*columns, count), axis=1), keys_BS)
         np.testing.assert_allclose(scoring.score(*columns, count), wanted_B, **SAME)
         np.testing.assert_allclose(scoring.score_keys(keys_BS), wanted_B, **SAME)
         holes_BS = keys_BS * odd.draw.integers(0, 2, keys_BS.shape).astype(np.uint64)
@@ -159,8 +225,9 @@ def test_scores_and_keys_are_numpys(library, seed):
             wanted_B = model.score_candidates(user, own)
             for either in (scoring, sharing):
                 np.testing.assert_allclose(either.score(*columns, count), wanted_B, **SAME)
-            for found, wanted in zip(scoring.encoder.encode_fields(*columns, count),
-                                     model.encoder.encode_fields(*columns), strict=True):
+            for found, wanted in zip(
+                scoring.encoder.encode_fields(*columns, count), model.encoder.encode_fields(*columns), strict=True
+            ):
                 np.testing.assert_array_equal(found, wanted)
 
 
@@ -178,7 +245,7 @@ def test_a_buffer_that_lies_is_refused(built, seed):
         for _ in range(draw.integers(1, 4)):
             place = 8 * int(draw.integers(0, max(1, len(damaged) // 8)))
             word = struct.pack("<q", odd_words[draw.integers(0, len(odd_words))])
-            damaged[place:place + 8] = word[: len(damaged) - place]
+            damaged[place : place + 8] = word[: len(damaged) - place]
         answers.append(encoder.keys(bytes(damaged), sharing, count, keys.ctypes.data, room))
         assert keys[room] == 0, "nothing is written beyond the keys' room"
     assert set(answers) <= {0, 1}
@@ -252,10 +319,15 @@ def test_a_version_scores_the_same_with_either(in_use, published):
     rows, columns = published.rows, {name: [row[name] for row in published.rows] for name in published.rows[0]}
     user = {name: rows[0][name] for name in ("user", "at", "tags")}
     own = [{name: value for name, value in row.items() if name not in user} for row in rows]
-    for score in (lambda model: model.score(rows), lambda model: model.score(columns),
-                  lambda model: model.score_candidates(user, own), lambda model: model.score_candidates({}, rows),
-                  lambda model: model.score_candidates(rows[0], [{}] * 3), lambda model: model.score([]),
-                  lambda model: model.score_keys(published.keys_BS)):
+    for score in (
+        lambda model: model.score(rows),
+        lambda model: model.score(columns),
+        lambda model: model.score_candidates(user, own),
+        lambda model: model.score_candidates({}, rows),
+        lambda model: model.score_candidates(rows[0], [{}] * 3),
+        lambda model: model.score([]),
+        lambda model: model.score_keys(published.keys_BS),
+    ):
         np.testing.assert_allclose(score(fast), score(slow), **SAME)
     fast.check()
     assert fast.engine == in_use.name
@@ -278,8 +350,9 @@ def test_compiled_code_that_is_off_gives_way_to_numpy(in_use, published):
     model._compiled._struct.bias += 1.0
     model.check()
     assert model.engine.startswith("numpy (compiled code")
-    np.testing.assert_array_equal(model.score(published.rows), Model.open(published.folder, engine="numpy").score(
-        published.rows))
+    np.testing.assert_array_equal(
+        model.score(published.rows), Model.open(published.folder, engine="numpy").score(published.rows)
+    )
 
 
 def test_the_engine_may_be_chosen(in_use, published, monkeypatch):

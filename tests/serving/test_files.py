@@ -55,8 +55,10 @@ MALICIOUS = {
     "another key": crafted({"a": {**ENTRY, "exec": "1"}}, bytes(16)),
     "no offsets": crafted({"a": {"dtype": "F32", "shape": [4]}}, bytes(16)),
     "many axes": crafted({"a": {**ENTRY, "shape": [4] + [1] * 99}}, bytes(16)),
-    "a name twice": crafted(b'{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},'
-                            b'"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', bytes(1)),
+    "a name twice": crafted(
+        b'{"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}',
+        bytes(1),
+    ),
 }
 
 
@@ -70,8 +72,13 @@ def test_tensors_that_do_not_lie_end_to_end_are_refused(tmp_path, data):
 
 def test_what_the_library_writes_is_read(tmp_path):
     """All our types, scalars and empty arrays too, with the metadata that others may add."""
-    arrays = {"a": np.arange(3, dtype=np.uint16), "b": np.array(2.5, np.float32), "c": np.zeros((0, 4), np.int8),
-              "d": np.arange(6, dtype=np.uint64).reshape(2, 3), "e": np.ones(1, np.float16)}
+    arrays = {
+        "a": np.arange(3, dtype=np.uint16),
+        "b": np.array(2.5, np.float32),
+        "c": np.zeros((0, 4), np.int8),
+        "d": np.arange(6, dtype=np.uint64).reshape(2, 3),
+        "e": np.ones(1, np.float16),
+    }
     found = tensors(save(arrays, {"made": "by a test"}), tmp_path)
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -81,8 +88,9 @@ def test_what_the_library_writes_is_read(tmp_path):
 
 @pytest.mark.fault(26, 71)
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "altered", "longer", "missing", "linked", "a folder",
-                                    "a pipe"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "emptied", "altered", "longer", "missing", "linked", "a folder", "a pipe"]
+)
 def test_a_damaged_file_is_refused_by_name(spoilt, name, damage):
     """Whatever happens to a file of a version, opening it says which file it was."""
     path = spoilt.folder / name
@@ -94,7 +102,7 @@ def test_a_damaged_file_is_refused_by_name(spoilt, name, damage):
         case "emptied":
             path.write_bytes(b"")
         case "altered":
-            path.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1:])
+            path.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :])
         case "longer":
             path.write_bytes(data + b"\0")
         case "linked":
@@ -130,22 +138,25 @@ def test_a_version_lies_under_its_own_name(spoilt):
 
 
 @pytest.mark.fault(60, 71)
-@pytest.mark.parametrize(("name", "changed"), [
-    (NETWORK, {"steps_P": np.full(16, np.nan, np.float32)}),
-    (NETWORK, {"steps_P": np.full(16, np.inf, np.float32)}),
-    (NETWORK, {"steps_P": np.full(16, 3e38, np.float32)}),
-    (NETWORK, {"steps_P": np.ones(16, np.float16)}),
-    (NETWORK, {"steps_P": np.ones(15, np.float32)}),
-    (NETWORK, {"steps_P": np.ones((4, 4), np.float32)}),
-    (NETWORK, {"packed": np.zeros(0, np.uint8)}),
-    (NETWORK, {"packed": np.zeros(4, np.int8)}),
-    (NETWORK, {"packed": np.full(99, 255, np.uint8)}),
-    (NETWORK, {"more": np.zeros(1, np.float32)}),
-    (CODEBOOKS, {"scale_T": np.array(1.0, np.float16)}),
-    (CODEBOOKS, {"counts_F": np.zeros((2, 6), np.uint16)}),
-    (INDEX, {"layout": np.zeros(6, np.uint64)}),
-    (INDEX, {"cells": np.zeros(3, np.uint32)}),
-])
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        (NETWORK, {"steps_P": np.full(16, np.nan, np.float32)}),
+        (NETWORK, {"steps_P": np.full(16, np.inf, np.float32)}),
+        (NETWORK, {"steps_P": np.full(16, 3e38, np.float32)}),
+        (NETWORK, {"steps_P": np.ones(16, np.float16)}),
+        (NETWORK, {"steps_P": np.ones(15, np.float32)}),
+        (NETWORK, {"steps_P": np.ones((4, 4), np.float32)}),
+        (NETWORK, {"packed": np.zeros(0, np.uint8)}),
+        (NETWORK, {"packed": np.zeros(4, np.int8)}),
+        (NETWORK, {"packed": np.full(99, 255, np.uint8)}),
+        (NETWORK, {"more": np.zeros(1, np.float32)}),
+        (CODEBOOKS, {"scale_T": np.array(1.0, np.float16)}),
+        (CODEBOOKS, {"counts_F": np.zeros((2, 6), np.uint16)}),
+        (INDEX, {"layout": np.zeros(6, np.uint64)}),
+        (INDEX, {"cells": np.zeros(3, np.uint32)}),
+    ],
+)
 def test_whole_files_that_make_no_model_are_refused(spoilt, name, changed):
     """Digests that fit do not help: numbers that are not finite and shapes that do not belong together."""
     path = spoilt.folder / name
@@ -156,11 +167,25 @@ def test_whole_files_that_make_no_model_are_refused(spoilt, name, changed):
 
 
 @pytest.mark.fault(71)
-@pytest.mark.parametrize("change", [
-    {"format": 2}, {"format": 4}, {"format": True}, {"exec": "1"}, {"fields": []}, {"fields": {}},
-    {"crosses": [["site"]]}, {"crosses": [["site", "tags"]]}, {"crosses": [["site", "nobody"]]}, {"crosses": ["site"]},
-    {"model": None}, {"crosses": [["site", "mobile"]] * 2}, {"crosses": [[1, 2]]}, {"data": {}},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"format": 4},
+        {"format": True},
+        {"exec": "1"},
+        {"fields": []},
+        {"fields": {}},
+        {"crosses": [["site"]]},
+        {"crosses": [["site", "tags"]]},
+        {"crosses": [["site", "nobody"]]},
+        {"crosses": ["site"]},
+        {"model": None},
+        {"crosses": [["site", "mobile"]] * 2},
+        {"crosses": [[1, 2]]},
+        {"data": {}},
+    ],
+)
 def test_a_schema_that_says_something_else_is_refused(spoilt, change):
     """Unknown keys, kinds and names; crosses of what is not there."""
     path = spoilt.folder / SCHEMA
@@ -170,16 +195,37 @@ def test_a_schema_that_says_something_else_is_refused(spoilt, change):
 
 
 @pytest.mark.fault(71)
-@pytest.mark.parametrize(("section", "change"), [
-    ("fields", {"name": "../../x"}), ("fields", {"name": "user "}), ("fields", {"kind": "code"}),
-    ("fields", {"type": "float"}), ("fields", {"cap": -1}), ("fields", {"cap": True}), ("fields", {"max_values": 0}),
-    ("fields", {"max_values": 257}), ("fields", {"nullable": 1}), ("fields", {"boundaries": [2.0, 1.0]}),
-    ("fields", {"boundaries": [float("nan")]}), ("fields", {"boundaries": [True]}), ("fields", {"column": 7}),
-    ("model", {"width": 1}), ("model", {"width": 2.0}), ("model", {"network": "exec"}), ("model", {"hidden": [0]}),
-    ("model", {"hidden": [10**9]}), ("model", {"logit_cap": -1}), ("model", {"logit_cap": float("inf")}),
-    ("model", {"cross_layers": 9}), ("data", {"hash_key": None}), ("data", {"time_column": "a b"}),
-    ("model", {"cross_rank": 2}), ("model", {"hidden": [8]}), ("model", {"network": "deepfm"}),
-])
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("fields", {"name": "../../x"}),
+        ("fields", {"name": "user "}),
+        ("fields", {"kind": "code"}),
+        ("fields", {"type": "float"}),
+        ("fields", {"cap": -1}),
+        ("fields", {"cap": True}),
+        ("fields", {"max_values": 0}),
+        ("fields", {"max_values": 257}),
+        ("fields", {"nullable": 1}),
+        ("fields", {"boundaries": [2.0, 1.0]}),
+        ("fields", {"boundaries": [float("nan")]}),
+        ("fields", {"boundaries": [True]}),
+        ("fields", {"column": 7}),
+        ("model", {"width": 1}),
+        ("model", {"width": 2.0}),
+        ("model", {"network": "exec"}),
+        ("model", {"hidden": [0]}),
+        ("model", {"hidden": [10**9]}),
+        ("model", {"logit_cap": -1}),
+        ("model", {"logit_cap": float("inf")}),
+        ("model", {"cross_layers": 9}),
+        ("data", {"hash_key": None}),
+        ("data", {"time_column": "a b"}),
+        ("model", {"cross_rank": 2}),
+        ("model", {"hidden": [8]}),
+        ("model", {"network": "deepfm"}),
+    ],
+)
 def test_settings_that_cannot_be_are_refused(spoilt, section, change):
     """Each number and name of the schema is held to what the configuration would allow, or to the other files."""
     path = spoilt.folder / SCHEMA

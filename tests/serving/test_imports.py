@@ -21,8 +21,9 @@ sys.meta_path.insert(0, Blocker())
 def python(script: str, *arguments: object) -> str:
     """What a fresh interpreter prints."""
     script = f"import sys; sys.path[:] = {sys.path!r}\n{script}"
-    return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True,
-                          check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_importing_it_loads_nothing_heavy():
@@ -35,7 +36,9 @@ def test_importing_it_loads_nothing_heavy():
 def test_it_scores_where_there_is_nothing_but_numpy(published, model, row):
     """With every other package out of reach, a version is opened, checked, and scores as it does here."""
     wanted_B = model.score([row, row | {"user": 10**15}])
-    script = BLOCKER + """
+    script = (
+        BLOCKER
+        + """
 from saec.serving import Model
 model = Model.open(sys.argv[1])
 model.check()
@@ -46,6 +49,7 @@ try:
 except ModuleNotFoundError:
     print("blocked")
 """
+    )
     import json  # noqa: PLC0415 - as the script does
 
     scores, blocked = python(script, published.folder, json.dumps(row | {"at": row["at"].isoformat()})).splitlines()

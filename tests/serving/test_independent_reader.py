@@ -18,8 +18,14 @@ from tests.serving.odd_version import odd_config, odd_rows, write_odd_version
 from tests.serving.reader import Reader, live, open_manifest, tensors
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
-DTYPES = {"layout": np.uint64, "cells": np.uint32, "counts_F": np.uint16, "codewords_TD": np.int8,
-          "scale_T": np.float16, "packed": np.uint8}
+DTYPES = {
+    "layout": np.uint64,
+    "cells": np.uint32,
+    "counts_F": np.uint16,
+    "codewords_TD": np.int8,
+    "scale_T": np.float16,
+    "packed": np.uint8,
+}
 
 
 def plain_rows(table):
@@ -80,9 +86,16 @@ def test_the_manifest_is_read_as_the_page_says(site):
         open_manifest(folder)
 
 
-@pytest.mark.parametrize("changed", [
-    {"network": "dcnv2"}, {"network": "deepfm"}, {"precision": "float16"}, {"logit_cap": 0.0, "hidden": ()},
-], ids=str)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"network": "dcnv2"},
+        {"network": "deepfm"},
+        {"precision": "float16"},
+        {"logit_cap": 0.0, "hidden": ()},
+    ],
+    ids=str,
+)
 def test_every_kind_of_field_and_network(tmp_path, changed):
     """Lists, strings, numbers, booleans, clocks, crosses and nulls, half of the rows unseen, in both networks."""
     write_odd_version(tmp_path, odd_config(**changed), odd_rows(30))
@@ -97,14 +110,16 @@ def test_every_kind_of_field_and_network(tmp_path, changed):
 
 @pytest.mark.parametrize(("code_bits", "fingerprint_bits"), [(1, 0), (3, 6), (8, 8), (9, 4), (16, 16), (5, 16)])
 @pytest.mark.parametrize("shards", [1, 3])
-def test_an_index_of_any_width_in_any_number_of_shards(tmp_path, done, monkeypatch, code_bits, fingerprint_bits,
-                                                       shards):
+def test_an_index_of_any_width_in_any_number_of_shards(
+    tmp_path, done, monkeypatch, code_bits, fingerprint_bits, shards
+):
     """Look-ups of known and unknown keys agree, whatever the bits of a cell and however many shards there are."""
     monkeypatch.setattr(indexes, "_SHARD_KEYS", 4_500 // shards)
     rng = np.random.default_rng(code_bits)
     keys_N = rng.integers(1, 2**64, 4_500, np.uint64)
-    index = RetrievalIndex.build(keys_N, rng.integers(0, 2**code_bits, 4_500), code_bits=code_bits,
-                                 fingerprint_bits=fingerprint_bits)
+    index = RetrievalIndex.build(
+        keys_N, rng.integers(0, 2**code_bits, 4_500), code_bits=code_bits, fingerprint_bits=fingerprint_bits
+    )
     assert len(index.layouts) == shards
     folder = shutil.copytree(done.folder / "workspace" / "store" / "versions" / done.live, tmp_path / "version")
     save_file(index.tensors(), folder / INDEX)

@@ -31,8 +31,9 @@ def by_torch(model: Model, config, keys_BS: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("precision", ["int8", "float16"])
 @pytest.mark.parametrize("logit_cap", [0.0, 2.0])
-@pytest.mark.parametrize("layout", [{"network": "dcnv2"}, {"network": "deepfm"}, {"hidden": []}, {"cross_layers": 1}],
-                         ids=str)
+@pytest.mark.parametrize(
+    "layout", [{"network": "dcnv2"}, {"network": "deepfm"}, {"hidden": []}, {"cross_layers": 1}], ids=str
+)
 def test_scores_are_those_of_the_trained_network(tmp_path, layout, logit_cap, precision):
     """Both networks, capped or not, with lists, nulls, and features of no code: what torch computes, to 1e-6."""
     version = Published(tmp_path, precision, logit_cap=logit_cap, **layout)
@@ -61,8 +62,7 @@ def test_a_row_may_leave_out_what_may_be_null(model, row):
     nulls = {"tags": None, "site": None, "price": None}
     bare = {name: value for name, value in row.items() if name not in nulls}
     wanted_1S = model.encode([row | nulls])
-    for given in ([bare], {name: [value] for name, value in bare.items()},
-                  arrow([row]).drop_columns(list(nulls))):
+    for given in ([bare], {name: [value] for name, value in bare.items()}, arrow([row]).drop_columns(list(nulls))):
         np.testing.assert_array_equal(model.encode(given), wanted_1S)
     assert (model.encode([row | nulls | {"tags": []}]) != wanted_1S).any()
 
@@ -115,8 +115,15 @@ def test_a_version_says_what_it_is(model, published):
     """Id, manifest and columns are at hand for whoever serves it."""
     assert model.version == model.manifest["version"] == published.version
     assert model.columns == {
-        "user": "int", "item": "int", "tags": "list of string or null", "site": "string or null",
-        "price": "float or null", "age": "int", "mobile": "bool", "at": "a timestamp"}
+        "user": "int",
+        "item": "int",
+        "tags": "list of string or null",
+        "site": "string or null",
+        "price": "float or null",
+        "age": "int",
+        "mobile": "bool",
+        "at": "a timestamp",
+    }
     assert model.schema.field_names == published.config.field_names
     assert model.schema.slot_fields == published.config.slot_fields
 
@@ -132,8 +139,9 @@ def test_recorded_scores_are_checked(spoilt):
             other.check()
 
 
-@pytest.mark.parametrize("recorded", [{}, {"scores": []}, {"scores": [0.5]}, {"scores": None}, {"scores": ["x"] * 16},
-                                      [], "x"])
+@pytest.mark.parametrize(
+    "recorded", [{}, {"scores": []}, {"scores": [0.5]}, {"scores": None}, {"scores": ["x"] * 16}, [], "x"]
+)
 def test_recorded_rows_without_their_scores_are_refused(spoilt, recorded):
     """Keys and scores go together: as many of one as of the other."""
     with pytest.raises(IntegrityError, match=r"recorded\.safetensors"):

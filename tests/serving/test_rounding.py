@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 
 from saec.serving.rounding import as_served, restored, rounded
 
-SHAPES = {"bias": (), "deep.0.weight": (40, 30), "deep.0.bias": (40,), "deep.2.weight": (1, 40),
-          "first_order_FD": (5, 6)}
+SHAPES = {
+    "bias": (),
+    "deep.0.weight": (40, 30),
+    "deep.0.bias": (40,),
+    "deep.2.weight": (1, 40),
+    "first_order_FD": (5, 6),
+}
 
 
 def parameters(seed: int = 0, scale: float = 0.1) -> dict[str, np.ndarray]:
@@ -82,22 +87,25 @@ def test_one_large_weight_does_not_overflow():
     assert served[3, 4] == pytest.approx(-1e6)
 
 
-@pytest.mark.parametrize(("changed", "message"), [
-    ({"steps_P": np.ones(4, np.float32)}, "4 network parameters"),
-    ({"steps_P": np.ones(5, np.float64)}, "wants tensors"),
-    ({"steps_P": np.ones((5, 1), np.float32)}, "wants tensors"),
-    ({"steps_P": np.full(5, np.nan, np.float32)}, "not finite"),
-    ({"steps_P": np.full(5, 3e38, np.float32)}, "not finite"),
-    ({"packed": np.zeros(0, np.uint8)}, "numbers"),
-    ({"packed": np.zeros((2, 2), np.uint8)}, "wants tensors"),
-    ({"packed": np.full(50, 7, np.uint8)}, "unpacked"),
-    ({"packed": packed(np.zeros(1310))}, "1,311 numbers"),
-    ({"packed": packed(np.zeros(1312))}, "1,311 numbers"),
-    ({"packed": packed(np.zeros(10**7))}, "1,311 numbers"),
-    ({"packed": np.concatenate([packed(np.ones(1311)), packed(np.ones(1))])}, "1,311 numbers"),
-    ({"packed": packed(np.ones(1311))[:-1]}, "1,311 numbers"),
-    ({"more": np.zeros(1, np.uint8)}, "wants tensors"),
-])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"steps_P": np.ones(4, np.float32)}, "4 network parameters"),
+        ({"steps_P": np.ones(5, np.float64)}, "wants tensors"),
+        ({"steps_P": np.ones((5, 1), np.float32)}, "wants tensors"),
+        ({"steps_P": np.full(5, np.nan, np.float32)}, "not finite"),
+        ({"steps_P": np.full(5, 3e38, np.float32)}, "not finite"),
+        ({"packed": np.zeros(0, np.uint8)}, "numbers"),
+        ({"packed": np.zeros((2, 2), np.uint8)}, "wants tensors"),
+        ({"packed": np.full(50, 7, np.uint8)}, "unpacked"),
+        ({"packed": packed(np.zeros(1310))}, "1,311 numbers"),
+        ({"packed": packed(np.zeros(1312))}, "1,311 numbers"),
+        ({"packed": packed(np.zeros(10**7))}, "1,311 numbers"),
+        ({"packed": np.concatenate([packed(np.ones(1311)), packed(np.ones(1))])}, "1,311 numbers"),
+        ({"packed": packed(np.ones(1311))[:-1]}, "1,311 numbers"),
+        ({"more": np.zeros(1, np.uint8)}, "wants tensors"),
+    ],
+)
 def test_tensors_of_no_such_network_are_refused(changed, message):
     """Other types and sizes, too few or too many numbers, a stream cut short, steps that are not finite."""
     with pytest.raises(ValueError, match=message):

@@ -207,12 +207,19 @@ def broken(store: ModelStore) -> Iterator[str]:
         yield from (f"{version}: {problem}" for problem in store.verify(version))
 
 
-DRILLS = {"publication": Publication(), "first publication": Publication(first=True), "rollback": Rollback(),
-          "retention": Retention(), "checkpoint": Checkpointing(), "first checkpoint": FirstCheckpoint()}
+DRILLS = {
+    "publication": Publication(),
+    "first publication": Publication(first=True),
+    "rollback": Rollback(),
+    "retention": Retention(),
+    "checkpoint": Checkpointing(),
+    "first checkpoint": FirstCheckpoint(),
+}
 
 
-def power_losses(drill: Drill, patch: pytest.MonkeyPatch, folder: Path, draw: random.Random, kill_at: int = 0
-                 ) -> Iterator[list[str]]:
+def power_losses(
+    drill: Drill, patch: pytest.MonkeyPatch, folder: Path, draw: random.Random, kill_at: int = 0
+) -> Iterator[list[str]]:
     """What is wrong with each disk that a power loss may leave of a drill."""
     for number, found in enumerate(drill.record(patch, folder / "recorded", kill_at).found(draw)):
         yield drill.wrong(found, folder / f"{number}")

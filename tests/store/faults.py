@@ -12,8 +12,19 @@ import pytest
 
 from tests.store.power_loss import Killed
 
-CALLS = ((os, "open"), (os, "mkdir"), (os, "write"), (os, "fchmod"), (os, "chmod"), (os, "fsync"), (os, "replace"),
-         (os, "link"), (os, "unlink"), (os, "rmdir"), (io, "open"))
+CALLS = (
+    (os, "open"),
+    (os, "mkdir"),
+    (os, "write"),
+    (os, "fchmod"),
+    (os, "chmod"),
+    (os, "fsync"),
+    (os, "replace"),
+    (os, "link"),
+    (os, "unlink"),
+    (os, "rmdir"),
+    (io, "open"),
+)
 """What changes a file system, where pathlib and shutil call it."""
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV)
 
@@ -33,4 +44,5 @@ class Fault:
             if len(self.trace) == self.at or (self.error is Killed and len(self.trace) > self.at):
                 raise Killed if self.error is Killed else OSError(self.error, os.strerror(self.error), str(args[0]))
             return real(*args, **kwargs)
+
         return call

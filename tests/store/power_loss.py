@@ -78,8 +78,15 @@ class Disk:
         for path in [self.root, *sorted(self.root.rglob("*"))]:
             self._appeared(path)
         self.start = len(self.events)
-        for name, record in {"mkdir": self._made, "replace": self._moved, "rename": self._moved, "link": self._linked,
-                             "unlink": self._removed, "rmdir": self._removed, "fsync": self._synced}.items():
+        for name, record in {
+            "mkdir": self._made,
+            "replace": self._moved,
+            "rename": self._moved,
+            "link": self._linked,
+            "unlink": self._removed,
+            "rmdir": self._removed,
+            "fsync": self._synced,
+        }.items():
             patch.setattr(os, name, self._wrap(getattr(os, name), record))
 
     def mark(self, what: str) -> None:
@@ -103,6 +110,7 @@ class Disk:
             result = real(*args, **options)
             record(*path)
             return result
+
         return call
 
     @staticmethod
@@ -219,18 +227,21 @@ class _State:
         total = 1
         for choice in choices:
             total *= len(choice)
-        picks = product(*choices) if total <= MOST_CHOICES else (
-            tuple(draw.choice(choice) for choice in choices) for _ in range(MOST_CHOICES))
+        picks = (
+            product(*choices)
+            if total <= MOST_CHOICES
+            else (tuple(draw.choice(choice) for choice in choices) for _ in range(MOST_CHOICES))
+        )
         for pick in picks:
             taken = [event for event, there in zip(self.pending_names, pick, strict=False) if there]
-            chosen = dict(zip(files, pick[len(self.pending_names):], strict=True))
+            chosen = dict(zip(files, pick[len(self.pending_names) :], strict=True))
             now = {node: contents[files.index(node)][index] for node, index in chosen.items()}
             yield self._tree(taken, self.content | now)
 
     def _contents(self, node: int) -> list[bytes]:
         """What may be in a file that is not synced."""
         new = self.pending_content[node]
-        return sorted({self.content.get(node, b""), b"", new[:len(new) // 2], new})
+        return sorted({self.content.get(node, b""), b"", new[: len(new) // 2], new})
 
     def _tree(self, taken: list[Event], content: dict[int, bytes]) -> Found:
         """The files that can be reached from the root."""

@@ -31,8 +31,14 @@ def empty_bucket(endpoint: str, patch: pytest.MonkeyPatch) -> str:
     """URL of a store in a new bucket; the environment gives access to it."""
     import boto3  # noqa: PLC0415 - as above
 
-    settings = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "canary-secret", "AWS_REGION": "us-east-1",
-                "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
+    settings = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "canary-secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+    }
     for name, value in settings.items():
         patch.setenv(name, value)
     bucket = f"models-{next(BUCKETS)}"

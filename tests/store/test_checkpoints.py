@@ -23,8 +23,12 @@ class State:
     """Training state that grows and is touched in places: two big groups and a small one that is kept whole."""
 
     def __init__(self):
-        self.arrays = {"table.vectors_VD": np.zeros((2, 3), np.float32), "table.squares_V": np.zeros(2, np.float32),
-                       "vocabulary.keys_V": np.zeros(0, np.uint64), "network.bias": np.zeros((), np.float32)}
+        self.arrays = {
+            "table.vectors_VD": np.zeros((2, 3), np.float32),
+            "table.squares_V": np.zeros(2, np.float32),
+            "vocabulary.keys_V": np.zeros(0, np.uint64),
+            "network.bias": np.zeros((), np.float32),
+        }
         self.number = 0
 
     def step(self, grown=1, touched=()):
@@ -117,8 +121,10 @@ def test_the_same_state_has_the_same_name_and_bytes(tmp_path):
 def test_an_absent_checkpoint_is_named(tmp_path):
     """A name that was never saved is refused with the file, for reading and as a base."""
     checkpoints = Checkpoints(tmp_path)
-    for attempt in (lambda: checkpoints.load("20171001T03-original-0"),
-                    lambda: checkpoints.save(HOUR, "original", State().step(), "20171001T03-original-0")):
+    for attempt in (
+        lambda: checkpoints.load("20171001T03-original-0"),
+        lambda: checkpoints.save(HOUR, "original", State().step(), "20171001T03-original-0"),
+    ):
         with pytest.raises(StoreError, match=r"no checkpoint .*20171001T03-original-0.*backfill") as caught:
             attempt()
         assert caught.value.reason == "no-checkpoint"
@@ -132,7 +138,7 @@ def test_any_altered_byte_is_noticed(tmp_path):
         path = tmp_path / f"{name}.safetensors"
         good = path.read_bytes()
         for place in range(0, len(good), 3):
-            path.write_bytes(good[:place] + bytes([good[place] ^ 0x15]) + good[place + 1:])
+            path.write_bytes(good[:place] + bytes([good[place] ^ 0x15]) + good[place + 1 :])
             with pytest.raises(IntegrityError, match=name):
                 checkpoints.load(names[-1])
         for length in (0, 4, 100, len(good) - 1):

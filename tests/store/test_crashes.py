@@ -42,8 +42,11 @@ def calls_of_a_publication(tmp_path, monkeypatch, commit):
 
 
 @pytest.mark.fault(2, 21, 24, 25, 27)
-@pytest.mark.parametrize("error", [Killed, errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV],
-                         ids=["kill", "ENOSPC", "EIO", "EACCES", "EXDEV"])
+@pytest.mark.parametrize(
+    "error",
+    [Killed, errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV],
+    ids=["kill", "ENOSPC", "EIO", "EACCES", "EXDEV"],
+)
 def test_every_call_of_a_publication_may_fail(tmp_path, monkeypatch, commit, error):
     """After each fault the live version is whole and the old or the new one; a rerun publishes the same version."""
     calls = len(calls_of_a_publication(tmp_path, monkeypatch, commit))
@@ -80,7 +83,11 @@ def test_the_order_of_a_publication(tmp_path, monkeypatch, commit):
     trace = calls_of_a_publication(tmp_path, monkeypatch, commit)
     named = {index: call[1:] for index, call in enumerate(trace) if call[0] in ("replace", "link")}
     assert [Path(target).name for _, target in named.values()] == [
-        "codes.bin", "schema.json", "manifest.json", "00000002.json"]
+        "codes.bin",
+        "schema.json",
+        "manifest.json",
+        "00000002.json",
+    ]
     for index, (source, target) in named.items():
         assert ("fsync", source) in trace[:index], f"{target} has its name before its data is on the disk"
         following = [call[1] for call in trace[index:] if call[0] == "fsync"]

@@ -20,9 +20,14 @@ def test_every_disk_that_a_power_loss_may_leave_is_sound(name, tmp_path, monkeyp
 
 
 @pytest.mark.fault(2, 7)
-@pytest.mark.parametrize(("name", "kill_at"), [
-    pytest.param("publication", 8, marks=pytest.mark.slow), pytest.param("publication", 25, marks=pytest.mark.slow),
-    ("first checkpoint", 2)])  # thousands of disks each
+@pytest.mark.parametrize(
+    ("name", "kill_at"),
+    [
+        pytest.param("publication", 8, marks=pytest.mark.slow),
+        pytest.param("publication", 25, marks=pytest.mark.slow),
+        ("first checkpoint", 2),
+    ],
+)  # thousands of disks each
 def test_a_power_loss_after_a_kill_is_survived_too(name, kill_at, tmp_path, monkeypatch):
     """What a killed run named and did not sync, a file or the release itself, is not relied on by the next run."""
     wrong = [*power_losses(DRILLS[name], monkeypatch, tmp_path, random.Random(1), kill_at)]

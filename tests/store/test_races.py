@@ -17,8 +17,10 @@ HOUR = Hour.parse("2017-10-01T03")
 def race(writers, barrier, attempt):
     """The results of all writers, each a thread that waits at the barrier before each turn."""
     results = []
-    threads = [threading.Thread(target=lambda writer=writer: results.extend(attempt(writer, barrier)))
-               for writer in range(writers)]
+    threads = [
+        threading.Thread(target=lambda writer=writer: results.extend(attempt(writer, barrier)))
+        for writer in range(writers)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -61,8 +63,10 @@ def test_one_of_four_processes_wins(local_store, commit):
     context = multiprocessing.get_context("fork")
     versions = [commit(local_store, writer=writer) for writer in range(4)]
     barrier, won = context.Barrier(4), context.Queue()
-    processes = [context.Process(target=publish_once, args=(local_store.objects.root, version, barrier, won))
-                 for version in versions]
+    processes = [
+        context.Process(target=publish_once, args=(local_store.objects.root, version, barrier, won))
+        for version in versions
+    ]
     for process in processes:
         process.start()
     winner = won.get(timeout=20)

@@ -82,7 +82,11 @@ def test_a_rollback_stays_until_released(store, versions):
     assert caught.value.reason == "held"
     released = store.unhold(**PERSON)
     assert (released.action, released.version, released.previous, released.held) == (
-        "release", versions[0], versions[1], False)
+        "release",
+        versions[0],
+        versions[1],
+        False,
+    )
     assert store.publish(versions[2], **RUN, fence=1).previous == versions[0]
 
 
@@ -119,9 +123,12 @@ def test_damaged_or_absent_versions_never_go_live(store, versions):
 def test_a_run_that_lost_its_lease_cannot_release(store, versions):
     """After a release under lease 5, a run with lease 4 is refused everything; a person needs no lease."""
     store.publish(versions[0], **RUN, fence=5)
-    for change in (lambda: store.publish(versions[1], **RUN, fence=4),
-                   lambda: store.publish(versions[0], **RUN, fence=4),
-                   lambda: store.rollback(versions[0], **PERSON, fence=4), lambda: store.hold(**PERSON, fence=4)):
+    for change in (
+        lambda: store.publish(versions[1], **RUN, fence=4),
+        lambda: store.publish(versions[0], **RUN, fence=4),
+        lambda: store.rollback(versions[0], **PERSON, fence=4),
+        lambda: store.hold(**PERSON, fence=4),
+    ):
         with pytest.raises(LeaseLost, match="lease 4 may not release"):
             change()
     assert store.hold(**PERSON).fence == 5
@@ -161,6 +168,7 @@ def test_a_lost_answer_to_a_create_is_a_success(s3_url, tmp_path, monkeypatch, c
     from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415
 
     from saec.store import remote  # noqa: PLC0415
+
     store = open_store(s3_url, cache=tmp_path / "cache")
     version, real = commit(store), remote.obstore.put
 
@@ -174,12 +182,18 @@ def test_a_lost_answer_to_a_create_is_a_success(s3_url, tmp_path, monkeypatch, c
     assert store.live().version == version
 
 
-@pytest.mark.parametrize("url", ["s3://ann:canary-secret@bucket/models?token=canary-secret",
-                                 "nosuch://canary-secret@x/y"])
+@pytest.mark.parametrize(
+    "url", ["s3://ann:canary-secret@bucket/models?token=canary-secret", "nosuch://canary-secret@x/y"]
+)
 def test_secrets_in_a_url_stay_out_of_messages(url, tmp_path, monkeypatch):
     """Whether the URL cannot be used or the server cannot be reached, the error names the store without secrets."""
-    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "x",
-                        "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "canary-secret"}.items():
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "x",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "canary-secret",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("saec.store.remote._RETRY", {"max_retries": 0})
     with pytest.raises(StoreError) as caught:
@@ -200,5 +214,6 @@ def test_race_is_lost_to_a_record_of_any_length(store, reason):
     """Whoever comes second is told that another was first, however much longer that record is than its own."""
     store.hold(actor="first", reason=reason, fence=0)
     with pytest.raises(ReleaseConflict):
-        store._log.append(None, action="hold", version=None, held=True, actor="second", reason="y", fence=0,
-                          previous=None)
+        store._log.append(
+            None, action="hold", version=None, held=True, actor="second", reason="y", fence=0, previous=None
+        )

@@ -118,8 +118,9 @@ class Retention(RuleBasedStateMachine):
         before, last = self.store.versions(), self.store.live()
         removed = self.store.retain(keep, self.protected)
         needed = self.protected | ({last.version, last.previous} if last else set())
-        assert self.store.versions() == [version for index, version in enumerate(before)
-                                         if version in needed or index >= len(before) - keep]
+        assert self.store.versions() == [
+            version for index, version in enumerate(before) if version in needed or index >= len(before) - keep
+        ]
         assert removed == [version for version in before if version not in self.store.versions()]
 
     @invariant()

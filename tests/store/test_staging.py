@@ -29,9 +29,11 @@ def test_a_live_folder_is_not_an_orphan(tmp_path):
 @pytest.mark.fault(3)
 def test_the_folder_of_a_killed_process_is_removed(tmp_path):
     """SIGKILL runs no clean-up, yet the kernel frees the lock and the next sweep finds the orphan."""
-    script = ("import os, signal, sys; from pathlib import Path; from saec.store.staging import staging_folder\n"
-              "with staging_folder(Path(sys.argv[1])) as folder:\n"
-              "    (folder / 'half').write_bytes(b'x'); os.kill(os.getpid(), signal.SIGKILL)")
+    script = (
+        "import os, signal, sys; from pathlib import Path; from saec.store.staging import staging_folder\n"
+        "with staging_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').write_bytes(b'x'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert len(list(tmp_path.iterdir())) == 1
     assert remove_orphan_folders(tmp_path) == 1

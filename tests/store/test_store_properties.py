@@ -164,5 +164,9 @@ class StoreMachine(RuleBasedStateMachine):
 @pytest.mark.fault(69)
 def test_the_store_is_as_a_model_says():
     """Publish, rollback, hold, retention, take-over and crash, in any order."""
-    run_state_machine_as_test(StoreMachine, settings=settings(
-        max_examples=examples(35), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)))
+    run_state_machine_as_test(
+        StoreMachine,
+        settings=settings(
+            max_examples=examples(35), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -38,12 +38,18 @@ def test_committed_files_come_back(store, commit):
     assert store.versions() == [version]
     folder = store.open(version)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"} == {
-        "codes.bin": b"codes", "schema.json": b"{}"}
+        "codes.bin": b"codes",
+        "schema.json": b"{}",
+    }
     manifest = store.manifest(version)
     assert json.loads((folder / "manifest.json").read_bytes()) == manifest
     assert manifest["files"]["codes.bin"]["bytes"] == 5
     assert (manifest["version"], manifest["hour"], manifest["format"], manifest["rows"]) == (
-        version, "2017-10-01T03", 2, 3)
+        version,
+        "2017-10-01T03",
+        2,
+        3,
+    )
 
 
 @pytest.mark.fault(16)
@@ -77,19 +83,23 @@ def test_an_unfinished_version_is_an_orphan(store, commit):
     kept, unfinished = commit(store), commit(store, content=b"other")
     store.objects.delete(f"versions/{unfinished}/manifest.json")
     assert store.remove_orphans() == 1
-    assert store.objects.list("versions") == [f"versions/{kept}/{name}"
-                                              for name in ("codes.bin", "manifest.json", "schema.json")]
+    assert store.objects.list("versions") == [
+        f"versions/{kept}/{name}" for name in ("codes.bin", "manifest.json", "schema.json")
+    ]
 
 
 @pytest.mark.fault(26)
-@pytest.mark.parametrize(("name", "data", "problem"), [
-    ("codes.bin", b"codez", "codes.bin was altered"),
-    ("codes.bin", b"codes and more", "codes.bin was altered"),
-    ("extra.bin", b"", "extra.bin is not in the manifest"),
-    ("manifest.json", b"{", "not a manifest"),
-    ("manifest.json", b"[" * 100_000, "not a manifest"),
-    ("manifest.json", b"{}" + b" " * (1 << 20), "longer than"),
-])
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("codes.bin", b"codez", "codes.bin was altered"),
+        ("codes.bin", b"codes and more", "codes.bin was altered"),
+        ("extra.bin", b"", "extra.bin is not in the manifest"),
+        ("manifest.json", b"{", "not a manifest"),
+        ("manifest.json", b"[" * 100_000, "not a manifest"),
+        ("manifest.json", b"{}" + b" " * (1 << 20), "longer than"),
+    ],
+)
 def test_damage_is_found_refused_and_repaired_by_a_commit(store, commit, name, data, problem):
     """Altered, unexpected or unreadable bytes are listed by verify and refused by open; committing again repairs."""
     version = commit(store)
@@ -107,8 +117,14 @@ def test_damage_is_found_refused_and_repaired_by_a_commit(store, commit, name, d
 
 
 @pytest.mark.fault(71)
-@pytest.mark.parametrize("written", [lambda data: data + b"\n", lambda data: data.replace(b":", b": "),
-                                     lambda data: data.replace(b"{", b'{"rows": 4,', 1)])
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda data: data + b"\n",
+        lambda data: data.replace(b":", b": "),
+        lambda data: data.replace(b"{", b'{"rows": 4,', 1),
+    ],
+)
 def test_a_manifest_written_otherwise_was_altered(store, commit, tmp_path, written):
     """Other white space, or a name that is there twice, leaves the meaning and the id: the bytes are compared too."""
     version = commit(store)
@@ -137,8 +153,17 @@ def test_every_field_of_the_manifest_is_covered_by_the_id(store, commit):
 
 
 @pytest.mark.fault(71)
-@pytest.mark.parametrize("version", ["../../etc", "20171001T03-0123456789ab/../x", "20171001T03-0123456789AB", "",
-                                     "20171001T03-0123456789ab\n", "20171001T99-0123456789ab"])
+@pytest.mark.parametrize(
+    "version",
+    [
+        "../../etc",
+        "20171001T03-0123456789ab/../x",
+        "20171001T03-0123456789AB",
+        "",
+        "20171001T03-0123456789ab\n",
+        "20171001T99-0123456789ab",
+    ],
+)
 def test_no_text_but_a_version_id_reaches_a_path(store, version):
     """Everything else is refused before a path is made of it."""
     for method in (store.manifest, store.open, store.remove):
@@ -159,10 +184,14 @@ def test_an_unfit_manifest_is_refused_before_anything_is_written(store, commit, 
 def test_staged_folders_hold_plain_named_files_only(local_store, tmp_path):
     """Links, folders, hidden or oddly named files, a manifest of one's own and an empty folder are refused."""
     (tmp_path / "secret").write_bytes(b"x")
-    for make in (lambda folder: (folder / "link").symlink_to(tmp_path / "secret"),
-                 lambda folder: (folder / "sub").mkdir(), lambda folder: (folder / ".hidden").touch(),
-                 lambda folder: (folder / "a b").touch(), lambda folder: (folder / "manifest.json").touch(),
-                 lambda folder: None):
+    for make in (
+        lambda folder: (folder / "link").symlink_to(tmp_path / "secret"),
+        lambda folder: (folder / "sub").mkdir(),
+        lambda folder: (folder / ".hidden").touch(),
+        lambda folder: (folder / "a b").touch(),
+        lambda folder: (folder / "manifest.json").touch(),
+        lambda folder: None,
+    ):
         with local_store.stage() as staged:
             make(staged)
             with pytest.raises(StoreError) as caught:
@@ -182,7 +211,9 @@ def test_published_files_are_readable_by_every_user(local_store):
         os.umask(previous)
     folder = local_store.open(version)
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
-        "codes.bin": 0o644, "manifest.json": 0o644}
+        "codes.bin": 0o644,
+        "manifest.json": 0o644,
+    }
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent, folder.parent.parent)} == {0o755}
 
 

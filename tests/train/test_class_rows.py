@@ -67,9 +67,9 @@ def test_added_places_follow_the_batches():
 
 def test_who_was_here_an_hour_ago_is_told_from_who_is_new(click_hours):
     """Users that came in the hour before click, all others do not; none has a row, and yet they are told apart."""
-    original = Original(click_hours.config(
-        vocabulary={"admit_after": 10**6}, training={"batch_rows": 16, "table_learning_rate": 1.0}
-    ))
+    original = Original(
+        click_hours.config(vocabulary={"admit_after": 10**6}, training={"batch_rows": 16, "table_learning_rate": 1.0})
+    )
     came_before_B = np.arange(120) % 2 == 1
     for number in range(12):
         hour = click_hours.first + number
@@ -96,17 +96,24 @@ def test_codes_are_taken_of_the_vectors_of_the_hour_to_come(click_hours, end):
     moment = HourPast(original, hour, rows.keys_BS, cut, at_cut).moment(end=end)
     prepared = twin.prepare(hour + 1, click_hours.rows(hour + 1))
     scored_with = {}
-    for key, place, added in zip(*(part.ravel().tolist() for part in (
-        click_hours.rows(hour + 1).keys_BS, prepared.places_BS.numpy(), prepared.classes_BS.numpy()
-    )), strict=True):
+    for key, place, added in zip(
+        *(
+            part.ravel().tolist()
+            for part in (click_hours.rows(hour + 1).keys_BS, prepared.places_BS.numpy(), prepared.classes_BS.numpy())
+        ),
+        strict=True,
+    ):
         if place >= 0 and prepared.working.rows_U[place] >= twin.vocabulary.shared:
             scored_with[key] = (prepared.working.vectors_UD[place] + prepared.working.vectors_UD[added]).numpy()
     own = moment.everything[moment.everything.candidates.own_N]
     found = dict(zip(own.keys_N.tolist(), moment.vectors(own), strict=True))
     common = found.keys() & scored_with.keys() & set(seen.keys_BS[:cut].ravel().tolist())
     assert len(common) > 10
-    compared = [key for key in common if original.vocabulary.row_V[original.vocabulary.find(
-        np.array([key], np.uint64))[0]] < at_cut.rows_before]
+    compared = [
+        key
+        for key in common
+        if original.vocabulary.row_V[original.vocabulary.find(np.array([key], np.uint64))[0]] < at_cut.rows_before
+    ]
     for key in compared:
         np.testing.assert_allclose(found[key], scored_with[key], rtol=1e-5, atol=1e-7)
     assert compared

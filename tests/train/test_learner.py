@@ -61,10 +61,23 @@ def plain_fit(learner, places_BS, labels_B):
     for start in range(0, len(labels_B), config.batch_rows):
         batch = places_BS[start : start + config.batch_rows].tolist()
         leaves = {place: vectors[place].clone().requires_grad_() for row in batch for place in row if place >= 0}
-        field_vectors_BFD = torch.stack([torch.stack([
-            torch.stack([leaves[place] for place, owner in zip(row, learner.pooling.slot_fields, strict=True)
-                         if owner == field and place >= 0]).mean(0)
-            for field in range(learner.pooling.fields)]) for row in batch])
+        field_vectors_BFD = torch.stack(
+            [
+                torch.stack(
+                    [
+                        torch.stack(
+                            [
+                                leaves[place]
+                                for place, owner in zip(row, learner.pooling.slot_fields, strict=True)
+                                if owner == field and place >= 0
+                            ]
+                        ).mean(0)
+                        for field in range(learner.pooling.fields)
+                    ]
+                )
+                for row in batch
+            ]
+        )
         labels = torch.tensor(labels_B[start : start + config.batch_rows], dtype=torch.float32)
         row_losses_B = binary_cross_entropy_with_logits(learner.network(field_vectors_BFD), labels, reduction="none")
         optimiser.zero_grad()

@@ -16,8 +16,11 @@ CUT = 105
 def state(original):
     """Copies of everything a snapshot holds, but for what is derived from the rest."""
     snapshot = original.snapshot()
-    return {name: np.array(array) for name, array in snapshot.arrays.items()
-            if name.partition(".")[0] not in snapshot.derived}
+    return {
+        name: np.array(array)
+        for name, array in snapshot.arrays.items()
+        if name.partition(".")[0] not in snapshot.derived
+    }
 
 
 def reordered(arrays, shared, order):
@@ -41,8 +44,12 @@ def by_key(original):
     known, table = original.vocabulary, original.table
     rows = known.row_V
     return {
-        int(key): (known.sightings_V[place], known.frequency_V[place], known.last_seen_V[place],
-                   table.vectors_VD[rows[place]].tobytes() if rows[place] >= 0 else None)
+        int(key): (
+            known.sightings_V[place],
+            known.frequency_V[place],
+            known.last_seen_V[place],
+            table.vectors_VD[rows[place]].tobytes() if rows[place] >= 0 else None,
+        )
         for place, key in enumerate(known.keys_V)
     }
 
@@ -66,10 +73,14 @@ def test_another_interleaving_comes_to_the_same(click_hours, order):
         at_cut = original.learn(hour, rows, prepared, CUT)
         past = HourPast(original, hour, rows.keys_BS, CUT, at_cut)
         returns = past.returned(challenger.standards.returns)
-        codings = [code(past.moment(end=end), challenger.standards, challenger.codes, Allowance(4, 30))
-                   for end in (False, True)]
-        found.append([scores_B, at_cut.scores_G, returns.known_2FQA, returns.sighted_2FQA]
-                     + [array for coding in codings for array in coding.arrays().values()])
+        codings = [
+            code(past.moment(end=end), challenger.standards, challenger.codes, Allowance(4, 30))
+            for end in (False, True)
+        ]
+        found.append(
+            [scores_B, at_cut.scores_G, returns.known_2FQA, returns.sighted_2FQA]
+            + [array for coding in codings for array in coding.arrays().values()]
+        )
     assert [array.tobytes() for array in found[0]] == [array.tobytes() for array in found[1]]
     assert dict(sorted(by_key(first).items())) == dict(sorted(by_key(second).items()))
 

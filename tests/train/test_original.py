@@ -40,8 +40,11 @@ def hours_from(click_hours, count):
 def state(original):
     """Copies of everything a snapshot holds, but for what is derived from the rest."""
     snapshot = original.snapshot()
-    return {name: np.array(array) for name, array in snapshot.arrays.items()
-            if name.partition(".")[0] not in snapshot.derived}
+    return {
+        name: np.array(array)
+        for name, array in snapshot.arrays.items()
+        if name.partition(".")[0] not in snapshot.derived
+    }
 
 
 def same(first, second):
@@ -180,16 +183,14 @@ def flip(*places):
 
 def test_an_hour_is_scored_before_anything_of_it_is_learnt(click_hours):
     """Whatever the labels of an hour, the scores of progressive validation are the same."""
-    (plain_B, _, one), (flipped_B, _, other) = (
-        last_hour(click_hours, flip(*parts)) for parts in ((), (slice(None),)))
+    (plain_B, _, one), (flipped_B, _, other) = (last_hour(click_hours, flip(*parts)) for parts in ((), (slice(None),)))
     assert plain_B.tobytes() == flipped_B.tobytes()
     assert not np.array_equal(one.table.vectors_VD, other.table.vectors_VD)
 
 
 def test_the_gate_is_scored_before_its_rows_are_learnt(click_hours):
     """Whatever the labels of the gate rows, scores and vectors at the cut are the same; train rows do change them."""
-    plain, gate, train = (
-        last_hour(click_hours, flip(*parts)) for parts in ((), (slice(CUT, None),), (slice(CUT),)))
+    plain, gate, train = (last_hour(click_hours, flip(*parts)) for parts in ((), (slice(CUT, None),), (slice(CUT),)))
     assert plain[1].scores_G.shape == (150 - CUT,)
     same(plain[1].arrays(), gate[1].arrays())
     assert not np.array_equal(plain[2].table.vectors_VD, gate[2].table.vectors_VD)
@@ -275,10 +276,14 @@ def test_looking_again_at_the_hour_changes_nothing(click_hours):
     assert len(original.score(original.prepare(hour, rows), CUT)) == len(rows) - CUT
     after = state(original)
     count = len(before["table.vectors_VD"])
-    same(before | {"vocabulary.row_V": np.zeros(0)}, after | {
-        "vocabulary.row_V": np.zeros(0),
-        **{f"table.{name}": after[f"table.{name}"][:count] for name in ("vectors_VD", "squares_V")},
-    })
+    same(
+        before | {"vocabulary.row_V": np.zeros(0)},
+        after
+        | {
+            "vocabulary.row_V": np.zeros(0),
+            **{f"table.{name}": after[f"table.{name}"][:count] for name in ("vectors_VD", "squares_V")},
+        },
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])

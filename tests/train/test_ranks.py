@@ -48,12 +48,18 @@ def trained(*, weighted=True, passes=PASSES):
         places_BS[draw.random(ROWS) < 0.5, 2] = -1
         added_BS = np.where(places_BS < 0, -1, 50 + draw.integers(0, 10, places_BS.shape))
         done = learner.fit(
-            working, torch.from_numpy(places_BS), labels_B, seed=seed, dropped_to_S=torch.tensor(SLOTS),
-            added_BS=torch.from_numpy(added_BS), weights_B=1 + draw.random(ROWS) * 9 if weighted else None,
+            working,
+            torch.from_numpy(places_BS),
+            labels_B,
+            seed=seed,
+            dropped_to_S=torch.tensor(SLOTS),
+            added_BS=torch.from_numpy(added_BS),
+            weights_B=1 + draw.random(ROWS) * 9 if weighted else None,
         )
         losses.append(done.loss)
-    return Trained(losses, learner_state(learner) | {"vectors": working.vectors_UD.numpy(),
-                                                     "squares": working.squares_U.numpy()})
+    return Trained(
+        losses, learner_state(learner) | {"vectors": working.vectors_UD.numpy(), "squares": working.squares_U.numpy()}
+    )
 
 
 def as_a_rank(**settings):
@@ -98,5 +104,6 @@ def test_ranks_train_as_one_process_does(size):
         for name, array in alone.arrays.items():
             np.testing.assert_allclose(found.arrays[name], array, rtol=0, atol=1e-3, err_msg=name)
     assert first.losses == again.losses
-    assert {name: array.tobytes() for name, array in first.arrays.items()} == \
-        {name: array.tobytes() for name, array in again.arrays.items()}
+    assert {name: array.tobytes() for name, array in first.arrays.items()} == {
+        name: array.tobytes() for name, array in again.arrays.items()
+    }
