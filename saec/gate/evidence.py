@@ -243,6 +243,8 @@ class Evidence:
     """Whether a test has passed and none has failed since: the hours of a qualified line are published."""
     tried: int = 0
     """Tests in a row that ended without passing; each lowers the error that the next may make."""
+    live: Pair = field(default_factory=Pair)
+    """The line beside what is live, on the hours since that was released, whatever tests began or ended meanwhile."""
 
     def with_stratum(
         self, labels_B: Labels, line_B: Floats, references: dict[str, Floats], weights_B: Weights = None
@@ -258,12 +260,13 @@ class Evidence:
         if not labels_B.size:
             return self
         line, half = _Stratum.of(labels_B, line_B, weights_B), np.full(labels_B.size, 0.5)
-        pairs = {
-            name: self.pairs.get(name, Pair()) + line.beside(_Stratum.of(labels_B, reference_B, weights_B))
-            for name, reference_B in references.items()
+        hour = {
+            name: line.beside(_Stratum.of(labels_B, reference_B, weights_B)) for name, reference_B in references.items()
         }
+        pairs = {name: self.pairs.get(name, Pair()) + pair for name, pair in hour.items()}
+        live = self.live + hour["champion"] if "champion" in references else Pair()
         alone = line.alone(labels_B, placements(labels_B, half, weights_B))
-        return replace(self, pairs=pairs, alone=self.alone + alone)
+        return replace(self, pairs=pairs, alone=self.alone + alone, live=live)
 
     def afresh(self, *, qualified: bool, passed: bool) -> Evidence:
         """With a fresh test in the place of one that is over.
@@ -276,6 +279,7 @@ class Evidence:
             before=self.alone if qualified else Alone(),
             qualified=qualified,
             tried=0 if passed or (qualified and self.qualified) else self.tried + 1,
+            live=self.live,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -293,6 +297,7 @@ class Evidence:
             known["hours"],
             known["qualified"],
             known["tried"],
+            Pair.from_dict(known["live"]) if "live" in known else Pair(),  # a record of before the rule
         )
 
 

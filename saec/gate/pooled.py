@@ -110,6 +110,12 @@ def test_of(evidence: Evidence, config: GateConfig) -> Test:
     return Test("passed" if passed else "open", comparisons, (), rows)
 
 
+def beside_live(evidence: Evidence, config: GateConfig) -> Comparison | None:
+    """The line beside what is live, by bounds that hold at every look since that was released; None on too few rows."""
+    found = _compared("champion", evidence.live, 1.0 - config.confidence, config)
+    return found if _enough(found, config) else None
+
+
 def entropy_margin(rows: int, positives: int, share: float) -> float:
     """The log-loss margin in nats a row: a share of the entropy of the base rate of so many rows and clicks."""
     return share * Alone(rows, positives).entropy

@@ -7,6 +7,7 @@
     log loss shown, or of a line that would pass: found, worse than
     the base rate of the rows                                          -> FAIL(floor)
     the running test passed, or the line is qualified by an earlier one -> PASS(ok), or BOOTSTRAP(ok) without a champion
+    the line is shown better than what is live                         -> PASS(better)
     fewer rows, or rows of a label, than the gate wants                -> UNDECIDED(too-few)
     otherwise                                                          -> UNDECIDED(undecided)
 
@@ -14,6 +15,11 @@ A line is on trial until a test passes: every check (AUC and log loss, against o
 champion) shown inside its margin, and without a champion the base rate shown beaten. From then on it is qualified, and
 its hours are published while a fresh test runs beside; once that shows it worse it is on trial again. Whenever a test
 decides, a fresh one begins. Decisions:
+
+- *What is live grows old* while its line is on trial, and users meet it. So a line on trial is released once it is
+  shown better than what is live, in AUC and in log loss, on the hours since that was released, whatever it still owes
+  the original; it stays on trial. The chance that one live version is ever replaced by a line that is not better is at
+  most 1 - confidence; no margin helps.
 
 - *Evidence* (`saec.gate.evidence`): whole hours, as users met them, each scored by the version of the line made from
   the hour before, released or not, and by the original as the hour began. Hours are pooled until they decide, so a site
@@ -43,10 +49,10 @@ from typing import Any
 import numpy as np
 
 from saec.config import GateConfig
-from saec.gate.comparison import Comparison, Standing, compare, score
-from saec.gate.evidence import Evidence
+from saec.gate.comparison import Comparison, Difference, Standing, compare, score
+from saec.gate.evidence import Evidence, Pair
 from saec.gate.metrics import Floats, Labels, Weights, check_rows, click_rate, weights_of
-from saec.gate.pooled import FLOOR, Check, Test, entropy_margin, test_of
+from saec.gate.pooled import FLOOR, Check, Test, beside_live, entropy_margin, test_of
 from saec.plain_json import plain_json
 
 ROUNDING = 1e-9
@@ -69,7 +75,7 @@ class Verdict:
     status: Status
     """PASS, FAIL, UNDECIDED, or BOOTSTRAP for one that passed without a champion."""
     reason: str
-    """Stable slug: ok, worse-auc, worse-logloss, undecided, floor, metric or too-few."""
+    """Stable slug: ok, better, worse-auc, worse-logloss, undecided, floor, metric or too-few."""
     text: str
     """The same for people, with the figures that decided."""
     evidence: Evidence
@@ -82,6 +88,8 @@ class Verdict:
     """Rows at which the running test of an equal line has passed with 95% probability; None when rows do not tell."""
     hours_to_decide: int | None = None
     """Hours like this one until then; 0 when they are there already."""
+    live: Comparison | None = None
+    """On the hours since what is live was released, with that; bounds for any look. None on too few rows."""
 
     @property
     def accepted(self) -> bool:
@@ -145,7 +153,8 @@ def judge(  # noqa: PLR0913, PLR0917 - four models, rules
     weights_G = weights_of(weights_B, slice(cut, None))
     gate_rows = _gate_rows(labels_B[cut:], {"candidate": candidate_G, **guarded}, pooled, config, weights_G)
     rows = labels_B.size if weights_B is None else round(float(weights_B.sum()))
-    return _decided(pooled, test_of(pooled, config), gate_rows, rows, config)
+    verdict = _decided(pooled, test_of(pooled, config), gate_rows, rows, config)
+    return replace(verdict, evidence=replace(verdict.evidence, live=Pair())) if verdict.accepted else verdict
 
 
 def _unusable(given: dict[str, Floats]) -> str:
@@ -187,13 +196,15 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
     hours = _hours_to_decide(test, rows, config)
     counted = f"{_several(pooled.hours, 'hour')}, {test.rows:,} rows ({test.floor.positives:,} with label 1)"
     wrong = [check for check in _checks(gate_rows) if check.difference.standing is Standing.FAIL]
-    if test.failed:
+    live = beside_live(pooled, config)
+    better = live is not None and all(gap.loss_at_most < 0.0 for gap in live.differences)
+    if test.failed and not (better and all(check.reference == "original" for check in test.failed)):
         status, reason = Status.FAIL, test.state
         text = f"The challenger is worse on {counted}: {_figures(test.failed)}."
     elif wrong:
         status, reason = Status.FAIL, _reason(wrong[0])
         text = f"The challenger is worse on {gate_rows[0].rows:,} gate rows alone: {_figures(wrong)}."
-    elif qualified and (gap := (pooled.before + pooled.alone).loss_gap).mean > ROUNDING:
+    elif (qualified or better) and (gap := (pooled.before + pooled.alone).loss_gap).mean > ROUNDING:
         status, reason = Status.FAIL, "floor"
         text = (
             f"The challenger's log loss is {gap.mean:.5f} worse than always answering the share of clicks, on "
@@ -206,6 +217,13 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
             if passed
             else f"Qualified; the test that runs beside has {counted}: {_leanings(test)}."
         ) + _beaten(test, status)
+    elif live is not None and better:
+        status, reason = Status.PASS, "better"
+        text = (
+            f"Better on {live.rows:,} rows since the live version was released: "
+            f"{' and '.join(map(_gain, live.differences))}. Still on trial, {counted}: "
+            f"{_figures(test.failed) if test.failed else _leanings(test)}."
+        )
     elif test.state == "too-few":
         status, reason = Status.UNDECIDED, "too-few"
         text = (
@@ -220,7 +238,7 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
             else "cannot tell yet"
         )
         text = f"{counted} {found}: {_leanings(test)}. Decides {_when(hours)}."
-    return Verdict(status, reason, text, after, test.comparisons, gate_rows, test.rows_to_decide, hours)
+    return Verdict(status, reason, text, after, test.comparisons, gate_rows, test.rows_to_decide, hours, live)
 
 
 def _checks(comparisons: tuple[Comparison, ...]) -> list[Check]:
@@ -285,6 +303,14 @@ def _figures(checks: Iterable[Check]) -> str:
         f"{gap.loss_at_least:.5f}, margin {gap.margin:.2g})"
         for check in checks
         for gap in [check.difference]
+    )
+
+
+def _gain(gap: Difference) -> str:
+    """A difference that is shown to be a gain, in words and figures."""
+    return (
+        f"{Check('what is live', gap)} {gap.challenger:.4f} to {gap.reference:.4f}, better by "
+        f"{-gap.loss:.5f} (at least {-gap.loss_at_most:.5f})"
     )
 
 

@@ -19,8 +19,22 @@ class Line:
         self.random, self.rows, self.rate = np.random.default_rng(seed), rows, rate
         self.cut, self.evidence, self.said = round(0.7 * rows), None, []
 
-    def hour(self, *, worse=0.0, shift=0.0, apart=0.05, clicks=True, champion=False, config=CONFIG, broken_gate=False):
-        """Judge one more hour, of a line that sees the truth through more noise than the original, or shifted."""
+    def hour(
+        self,
+        *,
+        worse=0.0,
+        shift=0.0,
+        apart=0.05,
+        clicks=True,
+        champion=False,
+        live=None,
+        config=CONFIG,
+        broken_gate=False,
+    ):
+        """Judge one more hour, of a line that sees the truth through more noise than the original, or shifted.
+
+        What is live is the original, or sees through noise of its own.
+        """
         level = np.log(self.rate / (1 - self.rate))
         logits_B = self.random.normal(level - 0.7, 1.2, self.rows)
         noise_B, own_B = self.random.normal(size=(2, self.rows))
@@ -30,6 +44,8 @@ class Line:
         original_B = 1 / (1 + np.exp(-logits_B))
         line_B = 1 / (1 + np.exp(-(logits_B + apart * own_B + worse * noise_B + shift)))
         champion_B = original_B if champion else None
+        if live is not None:
+            champion_B = 1 / (1 + np.exp(-(logits_B + live * self.random.normal(size=self.rows))))
         candidate_G = line_B[self.cut :]
         if broken_gate:
             candidate_G = self.random.permutation(candidate_G)
@@ -97,6 +113,54 @@ def test_a_line_that_stays_worse_is_not_let_through_by_being_tried_often():
     line = Line(3_000, 0.2)
     assert not any(line.hour(worse=0.5).accepted for _ in range(30))
     assert line.evidence.tried >= 10
+
+
+def test_a_line_on_trial_replaces_what_is_live_once_it_is_better_than_that():
+    """What is live grows old; the line, still worse than the original, is shown better, and again for each release."""
+    line = Line(3_000, 0.2)
+    line.until(wanted=True)
+    line.until(wanted=False, champion=True, worse=0.6)
+    while line.evidence.qualified:
+        line.hour(champion=True, worse=0.6)
+    found, hours = line.until(wanted=True, worse=0.6, live=1.5)
+    assert (found.status, found.reason) == (Status.PASS, "better")
+    assert hours < 12
+    assert "better by" in found.text
+    assert "Still on trial" in found.text
+    assert not line.evidence.qualified
+    assert line.evidence.live.rows == 0
+    assert not any(line.hour(worse=0.6, live=0.6).accepted for _ in range(12))
+    assert line.until(wanted=True, worse=0.6, live=1.5)[0].reason == "better"
+
+
+def test_a_line_that_is_no_better_than_what_is_live_does_not_replace_it():
+    """Neither one that is as good, nor one that gains in ranks and loses in log loss."""
+    line = Line(3_000, 0.2)
+    assert not any(line.hour(worse=0.6, live=0.6).accepted for _ in range(30))
+    shifted = Line(3_000, 0.2)
+    assert not any(shifted.hour(worse=0.6, shift=0.8, live=0.8).accepted for _ in range(30))
+    gained = shifted.said[-1].live.differences
+    assert gained[0].loss_at_most < 0 < gained[1].loss
+
+
+def test_a_better_line_is_held_to_its_gate_rows_all_the_same():
+    """One broken hour is not released because those before were better than what is live."""
+    line = Line(6_000, 0.3)
+    for _ in range(30):
+        assert not line.hour(worse=0.6, live=1.5, broken_gate=True).accepted
+    assert line.said[-1].reason.startswith("worse-")
+    assert "gate rows" in line.said[-1].text
+    assert line.hour(worse=0.6, live=1.5).reason == "better"
+
+
+def test_records_of_before_the_rule_are_read():
+    """An hour's record that knows nothing of what is live begins with nothing."""
+    line = Line(3_000, 0.2)
+    line.hour(champion=True)
+    known = line.evidence.as_dict()
+    assert Evidence.from_dict(json.loads(json.dumps(known))) == line.evidence
+    del known["live"]
+    assert Evidence.from_dict(known).live.rows == 0
 
 
 def test_one_broken_hour_of_a_qualified_line_is_held():
