@@ -211,7 +211,7 @@ COMMANDS = {
     "saec versions": Case(as_it_is, 0, "live"),
     'saec rollback VERSION --reason "calibration off in the app"': Case(as_it_is, 0, "held: nothing is published"),
     'saec hold --reason "launch day"': Case(as_it_is, 0, "held"),
-    'saec release --reason "launch is over"': Case(held, 0, "launch is over"),
+    'saec unhold --reason "launch is over"': Case(held, 0, "launch is over"),
     "saec backfill --only stale --from 2026-03-01T15 --to 2026-03-01T18 --dry-run": Case(late, 0, "have another label"),
     "saec backfill --only stale --from 2026-03-01T15 --to 2026-03-01T18 --promote": Case(late, 0, "swapped in (4)"),
     "saec run --hour 2026-03-01T16 --replace": Case(late, 3, "2026-03-01T16 HELD superseded"),

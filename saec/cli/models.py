@@ -124,7 +124,7 @@ def repair(session: Session) -> int:
 def rollback(session: Session, version: str, reason: str) -> None:
     """Make an earlier version live again, and hold it.
 
-    VERSION is verified first. Nothing is published until `saec release`, else the next hour would undo the rollback.
+    VERSION is verified first. Nothing is published until `saec unhold`, else the next hour would undo the rollback.
     """
     _tell_release(session, session.store.rollback(version, actor=f"saec rollback by {whoami()}", reason=reason))
 
@@ -135,20 +135,20 @@ def rollback(session: Session, version: str, reason: str) -> None:
 def hold(session: Session, reason: str) -> None:
     """Keep what is live.
 
-    Hours go on and their versions are kept, but none is published until `saec release`.
+    Hours go on and their versions are kept, but none is published until `saec unhold`.
     """
     _tell_release(session, session.store.hold(actor=f"saec hold by {whoami()}", reason=reason))
 
 
-@click.command(epilog=example('saec release --reason "launch is over"'))
+@click.command(epilog=example('saec unhold --reason "launch is over"'))
 @_reason
 @shared_options
-def release(session: Session, reason: str) -> None:
+def unhold(session: Session, reason: str) -> None:
     """End a hold or a rollback's hold.
 
     The next hour that passes its gate is published again.
     """
-    _tell_release(session, session.store.unhold(actor=f"saec release by {whoami()}", reason=reason))
+    _tell_release(session, session.store.unhold(actor=f"saec unhold by {whoami()}", reason=reason))
 
 
 def _described(session: Session, version: str, live: Release | None) -> dict[str, Any]:
@@ -227,4 +227,4 @@ def _tell_release(session: Session, done: Release) -> None:
     session.answer(_public(done))
     session.say(f"live: {done.version or 'nothing yet'} ({done.actor}: {done.reason})")
     if done.held:
-        session.say(f"held: nothing is published until {session.command('release --reason ...')}", style="yellow")
+        session.say(f"held: nothing is published until {session.command('unhold --reason ...')}", style="yellow")

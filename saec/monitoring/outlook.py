@@ -168,5 +168,5 @@ def next_words(outlook: Outlook) -> str | None:
     elif outlook.stale:
         words = f"backfill --only stale --from {outlook.stale[0]} --to {outlook.rows[-1].hour}"  # what went on follows
     elif outlook.live and outlook.live.held:
-        words = 'release --reason "..."'
+        words = 'unhold --reason "..."'
     return words

@@ -79,7 +79,7 @@ def _live(outlook: Outlook) -> Line:
     if not outlook.live or not outlook.live_version:
         return Line("live", "nothing: what was is gone" if outlook.has_published else "no version yet", "attention")
     live = outlook.live
-    how = f"{live.action}, {live.actor}" if live.action in ("publish", "rollback") else "then held or released"
+    how = f"{live.action}, {live.actor}" if live.action in ("publish", "rollback") else "then held or let go"
     return Line("live", f"{live.version}, for {age(outlook.live_seconds)} ({how})", "good")
 
 

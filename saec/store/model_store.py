@@ -158,7 +158,7 @@ class ModelStore(VersionStore):
             )
         return self._log.append(
             last,
-            action="release",
+            action="unhold",
             version=last.version,
             held=False,
             actor=actor,
@@ -222,7 +222,7 @@ def _refuse_held_or_older(last: Release | None, version: str) -> None:
     if last.held:
         raise StoreError(
             f"{version} is archived, not published: {last.actor} holds {last.version or 'the store'} "
-            f"({last.reason}); end that with saec release",
+            f"({last.reason}); end that with saec unhold",
             reason="held",
         )
     if last.version and version_hour(version) < version_hour(last.version):

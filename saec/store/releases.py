@@ -13,7 +13,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from saec.errors import IntegrityError, LeaseLost, ReleaseConflict
 from saec.failpoints import reached
@@ -22,7 +22,7 @@ from saec.store.objects import Objects
 _NAME = re.compile(r"releases/(\d{8})\.json", re.ASCII)
 _LIMIT = 1 << 16
 
-Action = Literal["publish", "rollback", "hold", "release", "fence"]
+Action = Literal["publish", "rollback", "hold", "unhold", "fence"]
 
 
 class Release(BaseModel):
@@ -33,7 +33,7 @@ class Release(BaseModel):
     sequence: int = Field(ge=1)
     """Number of the record, from 1."""
     action: Action
-    """What was done; "release" ends a hold, "fence" only shuts out a run that was replaced."""
+    """What was done; "fence" only shuts out a run that was replaced."""
     version: str | None
     """Live version from now on; None when nothing was published yet."""
     held: bool
@@ -50,6 +50,12 @@ class Release(BaseModel):
     """Fencing number of the writer's lease."""
     token: str = ""
     """Random text that tells this record from any other."""
+
+    @field_validator("action", mode="before")
+    @classmethod
+    def _renamed(cls, action: object) -> object:
+        """Records written before the command was called `saec unhold` say "release"."""
+        return "unhold" if action == "release" else action
 
 
 class ReleaseLog:

@@ -69,7 +69,7 @@ def test_rollback_holds_until_release(shell):
     assert shell.json("versions")["versions"][0]["held"]
     row = shell.json("run", "--hour", shell.site.hours[NEXT], code=3)["hours"][0]
     assert (row["outcome"], row["reason"], shell.site.live) == ("HELD", "held", old)
-    assert shell.json("release", "--reason", "mended")["held"] is False
+    assert shell.json("unhold", "--reason", "mended")["held"] is False
     assert shell.site.live == old
     row = shell.json("run", "--hour", shell.site.hours[NEXT + 1])["hours"][0]
     assert (row["outcome"], shell.site.live) == ("PUBLISHED", row["version"])
@@ -86,7 +86,7 @@ def test_hold_keeps_what_is_live(shell):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("release", "--reason", "x"), 1, "nothing is held"),
+        (("unhold", "--reason", "x"), 1, "nothing is held"),
         (("rollback", "20260301T12-0123456789ab", "--reason", "x"), 1, "has no version"),
         (("rollback", "../../etc", "--reason", "x"), 1, "is not a version id"),
         (("rollback", "20260301T12-0123456789ab"), 2, "--reason"),

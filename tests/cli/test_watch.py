@@ -54,7 +54,7 @@ def test_status_follows_a_hold(shell):
     shell("hold", "--reason", "launch day")
     answer = shell.json("status")
     assert answer["held"]["reason"] == "launch day"
-    assert answer["next"].startswith("saec release")
+    assert answer["next"].startswith("saec unhold")
 
 
 def test_status_before_anything_is_there(empty_shell):

@@ -7,6 +7,7 @@ import pytest
 from saec.errors import IntegrityError, LeaseLost, ReleaseConflict, StoreError
 from saec.hours import Hour
 from saec.store.model_store import open_store
+from saec.store.releases import Release
 
 HOUR = Hour.parse("2017-10-01T03")
 RUN = {"actor": "run", "reason": "passed"}
@@ -82,12 +83,19 @@ def test_a_rollback_stays_until_released(store, versions):
     assert caught.value.reason == "held"
     released = store.unhold(**PERSON)
     assert (released.action, released.version, released.previous, released.held) == (
-        "release",
+        "unhold",
         versions[0],
         versions[1],
         False,
     )
     assert store.publish(versions[2], **RUN, fence=1).previous == versions[0]
+
+
+def test_a_record_of_before_the_renaming_is_read(store, versions):
+    """What ended a hold was called "release"."""
+    store.publish(versions[0], **RUN, fence=1)
+    known = store.live().model_dump() | {"action": "release"}
+    assert Release.model_validate(known).action == "unhold"
 
 
 def test_a_hold_keeps_what_is_live(store, versions):
