@@ -113,6 +113,12 @@ def roots(names: set[str]) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+def test_the_order_is_the_documented_one():
+    """docs/architecture.md lists the layers as they are here, the topmost first."""
+    order = "\n".join(" ".join(names) for names in reversed(LAYERS))
+    assert f"```text\n{order}\n```" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
 def test_a_module_says_what_it_is_for(trees):
     """Every module opens with a docstring."""
     assert [name for name, tree in trees.items() if not ast.get_docstring(tree)] == []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from markdown_it import MarkdownIt
 
 from saec.cli.main import cli
 from saec.config import load_config
@@ -39,6 +40,7 @@ HOSTS = {
     "bucket",
     "x",
     "www.apache.org",
+    "www.w3.org",
     "db",
     "saec",
     "CATALOG",
@@ -53,11 +55,6 @@ def name_of(path: Path) -> str:
 @pytest.fixture(params=DOCUMENTS, ids=name_of)
 def document(request) -> Path:
     return request.param
-
-
-@pytest.fixture(scope="module")
-def readme() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +138,9 @@ def defines(body: list[ast.stmt], names: list[str]) -> bool:
     return False
 
 
-def tree(readme: str) -> Iterator[str]:
-    """The names that the lines of the README's file tree start with; an indented line's are in the folder above it."""
-    folder, (listing,) = "", blocks(readme.partition("## File tree")[2], "text")
+def tree(architecture: str) -> Iterator[str]:
+    """The names that the lines of the file tree start with; an indented line's are in the folder above it."""
+    folder, listing = "", blocks(architecture.partition("## Rooms")[2], "text")[0]
     for line in listing.splitlines():
         names = list(takewhile(FILE_NAME.fullmatch, line.split()))
         assert names, f"the file tree's line {line!r} names no file"
@@ -151,9 +148,13 @@ def tree(readme: str) -> Iterator[str]:
         yield from (folder + name if line.startswith(" ") else name for name in names)
 
 
-@pytest.mark.parametrize("words", commands((ROOT / "README.md").read_text(encoding="utf-8")), ids=" ".join)
-def test_every_command_of_the_readme_exists(words):
-    """Commands, options, make targets and modules that the README shows are there."""
+@pytest.mark.parametrize(
+    "words",
+    [words for name in ("README.md", "docs/guide.md") for words in commands((ROOT / name).read_text(encoding="utf-8"))],
+    ids=" ".join,
+)
+def test_every_command_of_readme_and_guide_exists(words):
+    """Commands, options, make targets and modules that they show are there."""
     check_command(words)
 
 
@@ -182,6 +183,53 @@ def test_links_lead_somewhere(document):
     assert not [target for target in local if target and not (document.parent / target).is_file()]
 
 
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_anchors_lead_somewhere(document):
+    """A link into a page names a heading of it."""
+    text = document.read_text(encoding="utf-8")
+    lost = []
+    for target in re.findall(r"\]\(([^)\s]*#[^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        if "://" in target or (name and not name.endswith(".md")):
+            continue
+        page = (document.parent / name).read_text(encoding="utf-8") if name else text
+        if anchor not in {slug(heading) for heading in re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)}:
+            lost.append(target)
+    assert not lost
+
+
+def broken_tables(text: str) -> list[str]:
+    """Lines meant as tables that do not render as such, and rows of tables with too few or too many cells."""
+    outside = re.sub(r"^```.*?^```", lambda code: "\n" * code[0].count("\n"), text, flags=re.MULTILINE | re.DOTALL)
+    lines, rendered = outside.splitlines(), set()
+    broken = []
+    for token in MarkdownIt("commonmark").enable("table").parse(outside):
+        if token.type == "table_open":
+            first, last = token.map
+            cells = [len(re.findall(r"(?<!\\)\|", line.strip().strip("|"))) for line in lines[first:last]]
+            broken += [lines[first + row] for row, count in enumerate(cells) if count != cells[0]]
+            rendered |= set(range(first, last))
+    meant = {number for number, line in enumerate(lines) if re.match(r"\s*\|", line)}
+    return broken + [lines[number] for number in sorted(meant - rendered)]
+
+
+def test_tables_render(document):
+    """Every table is one in Markdown, and its rows have as many cells as its head."""
+    assert not broken_tables(document.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "text", ["| a | b |\n|---|---|\n| 1 |\n", "| a | b |\n| 1 | 2 |\n", "word\n\n| a |\n\n|---|\n| 1 |\n"]
+)
+def test_broken_tables_are_found(text):
+    """The test above cannot pass by not looking."""
+    assert broken_tables(text)
+
+
 @pytest.mark.parametrize("path", NAMED, ids=name_of)
 def test_every_name_in_the_documents_exists(path):
     """Modules, classes, functions and files that a document names in backticks are there."""
@@ -208,16 +256,16 @@ def test_names_are_looked_up(name, there):
     assert exists(name) is there
 
 
-def test_the_readmes_settings_load(readme, tmp_path):
+def test_the_guides_settings_load(tmp_path):
     """The example of one's own data is a valid configuration."""
-    (example,) = blocks(readme, "yaml")
+    (example,) = blocks((ROOT / "docs" / "guide.md").read_text(encoding="utf-8"), "yaml")
     (tmp_path / "shop.yaml").write_text(example, encoding="utf-8")
     assert load_config(tmp_path / "shop.yaml").field_names[-1] == "user_id&hour_of_day"
 
 
-def test_the_file_tree_is_that_of_the_project(readme, files):
-    """The README's tree shows everything at the top and everything in saec, and nothing that is not there."""
-    shown = list(tree(readme))
+def test_the_file_tree_is_that_of_the_project(files):
+    """The tree shows everything at the top and everything in saec, and nothing that is not there."""
+    shown = list(tree((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
     assert not [name for name in shown if not (ROOT / name).exists()]
     parts = [path.relative_to(ROOT).parts for path in files]
     there = {part[0] for part in parts} | {f"saec/{part[1]}" for part in parts if part[0] == "saec"}

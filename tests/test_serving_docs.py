@@ -96,10 +96,10 @@ def test_the_snippets_run(shop):
     assert firsts == pytest.approx([model.score([row])[0]] * 3, abs=1e-6)
 
 
-def test_the_readmes_snippet_runs(shop):
+def test_the_guides_snippet_runs(shop):
     """One user's candidate has a score."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", guide, flags=re.MULTILINE | re.DOTALL)
     names: dict = {}
     snippet = snippet.replace("20260301T16-0123456789ab", versions(shop)[-1])
     exec(snippet.replace("model.score", "scores = model.score"), names)
