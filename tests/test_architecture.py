@@ -26,6 +26,8 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.discover",),
     (
         "saec.compression.index",
+        "saec.compression.index_build",
+        "saec.compression.index_layout",
         "saec.compression.peeling",
         "saec.compression.places",
         "saec.serving.kernel",

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from saec.compression.index import Cells, Keys, Layout
+    from saec.compression.index_layout import Cells, Keys, Layout
     from saec.serving.kernel import Library
 
 _ALONE = 1 << 48  # state of a cell: keys in it above bit 48, sum of their numbers below

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from saec.compression.index import GOLDEN, MIXERS, SHARD_SEED, RetrievalIndex
+from saec.compression.index import RetrievalIndex
+from saec.compression.index_layout import GOLDEN, MIXERS, SHARD_SEED
 from saec.compression.places import CLUSTERS, starts
 from saec.export.graph import Graph
 from saec.serving.files import SCHEMA

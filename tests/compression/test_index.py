@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from saec.compression import index as index_module
-from saec.compression import peeling
+from saec.compression import index_build, peeling
 from saec.compression.index import RetrievalIndex
 from saec.errors import ConfigError, IntegrityError, TrainingError
 from tests.properties import examples
@@ -286,7 +285,7 @@ def test_flipped_cells_only_change_answers(large):
 @pytest.fixture
 def small_shards(monkeypatch):
     """Shards of about a thousand keys."""
-    monkeypatch.setattr(index_module, "_SHARD_KEYS", 1000)
+    monkeypatch.setattr(index_build, "_SHARD_KEYS", 1000)
 
 
 @pytest.mark.parametrize(("code_bits", "fingerprint_bits"), [(8, 8), (8, 5), (3, 4), (16, 16), (5, 0)])
@@ -335,7 +334,7 @@ def test_a_small_index_has_no_trace_of_shards():
     """Up to one and a half million keys there is one shard, and the layout is a single row."""
     index = RetrievalIndex.build(*random_pairs(200), code_bits=8, fingerprint_bits=8)
     assert index.tensors()["layout"].shape == (6,)
-    assert sum(1 for _ in index_module._sharded(np.zeros(1_500_000, np.uint64), np.zeros(1_500_000, np.uint8))) == 1
+    assert sum(1 for _ in index_build._sharded(np.zeros(1_500_000, np.uint64), np.zeros(1_500_000, np.uint8))) == 1
 
 
 @functools.cache

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from safetensors.numpy import save_file
 
-from saec.compression import index as indexes
+from saec.compression import index_build
 from saec.compression.index import RetrievalIndex
 from saec.export.onnx import export_onnx
 from saec.serving import Model
@@ -78,7 +78,7 @@ def test_an_index_of_any_width_in_any_number_of_shards(tmp_path, monkeypatch, co
     """The look-up in the graph finds what ours finds, for every key it was built from and for unknown ones."""
     config = odd_config()
     write_odd_version(tmp_path, config, odd_rows(0))
-    monkeypatch.setattr(indexes, "_SHARD_KEYS", 1_800 // shards)
+    monkeypatch.setattr(index_build, "_SHARD_KEYS", 1_800 // shards)
     keys_BS = keys_of(odd_rows(900), config)
     keys_N = np.unique(keys_BS[:600])
     keys_N = keys_N[keys_N > 0][:1_800]

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import save
 
 from saec import build_kernel
-from saec.compression import index as index_module
-from saec.compression import peeling
+from saec.compression import index_build, peeling
 from saec.compression.index import RetrievalIndex
+from saec.compression.index_layout import GOLDEN, Layout
 from saec.errors import ConfigError, InputError
 from saec.serving import Model, compiled, kernel
 from saec.serving import model as model_module
@@ -271,7 +271,7 @@ def test_scores_of_too_few_keys_are_refused(built):
 
 def test_shards_are_told_apart(library, monkeypatch):
     """An index of several shards gives each key the code that numpy gives it."""
-    monkeypatch.setattr(index_module, "_SHARD_KEYS", 1500)
+    monkeypatch.setattr(index_build, "_SHARD_KEYS", 1500)
     odd = Odd(5)
     draw, model = np.random.default_rng(0), odd.model
     keys_N = np.unique(draw.integers(1, 2**63, 9_000, np.uint64))
@@ -287,9 +287,9 @@ def test_an_index_is_built_the_same(built, monkeypatch, keys):
     """Keys leave in numpy's order and take numpy's cells; sets that do not peel are told alike."""
     library, draw = kernel.load(built), np.random.default_rng(keys)
     pairs = np.unique(draw.integers(1, 2**63, keys, np.uint64)), draw.integers(0, 8, keys)
-    hash_N = pairs[0] * np.uint64(index_module.GOLDEN)
+    hash_N = pairs[0] * np.uint64(GOLDEN)
     for segments in (1 + keys // 20, 4 + keys // 12):  # too few, and more than enough
-        layout = index_module.Layout(0, keys, 16, segments, 3, 9)
+        layout = Layout(0, keys, 16, segments, 3, 9)
         slow, fast = peeling._peeled(hash_N, layout), peeling._peeled_compiled(library, hash_N, layout)
         assert (slow is None) == (fast is None)
         if slow and fast:

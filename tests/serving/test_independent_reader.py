@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from saec.compression import index as indexes
+from saec.compression import index_build
 from saec.compression.index import RetrievalIndex
 from saec.serving import Model
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA
@@ -114,7 +114,7 @@ def test_an_index_of_any_width_in_any_number_of_shards(
     tmp_path, done, monkeypatch, code_bits, fingerprint_bits, shards
 ):
     """Look-ups of known and unknown keys agree, whatever the bits of a cell and however many shards there are."""
-    monkeypatch.setattr(indexes, "_SHARD_KEYS", 4_500 // shards)
+    monkeypatch.setattr(index_build, "_SHARD_KEYS", 4_500 // shards)
     rng = np.random.default_rng(code_bits)
     keys_N = rng.integers(1, 2**64, 4_500, np.uint64)
     index = RetrievalIndex.build(
