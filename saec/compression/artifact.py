@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors.numpy import save, save_file
 
-from saec.compression.codebooks import Centroids
 from saec.compression.dial import KEY_BYTES
 from saec.compression.index import RetrievalIndex
+from saec.compression.quantised import code_bits, quantised
 from saec.data.schema import schema_text
 from saec.errors import TrainingError
 from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
@@ -53,10 +53,10 @@ def write_artifact(
     index = RetrievalIndex.build(
         head_keys_H,
         head_codes_H - 1,
-        code_bits=_code_bits(challenger.standards.centroids),
+        code_bits=code_bits(challenger.standards.centroids.counts_F),
         fingerprint_bits=compression.fingerprint_bits,
     )
-    codebooks = _quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
+    codebooks = quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
     codebooks["counts_F"] = challenger.standards.centroids.counts_F.astype(np.uint16)
     save_file(index.tensors(), folder / INDEX)
     save_file(codebooks, folder / CODEBOOKS)
@@ -122,10 +122,6 @@ def _recorded_bytes(slots: int) -> int:
     return len(save({"keys_RS": np.zeros((MOST_RECORDED, slots), np.uint64)}))
 
 
-def _code_bits(centroids: Centroids) -> int:
-    return max(1, int(centroids.counts_F.max(initial=0)).bit_length())
-
-
 def _finite(parameters: Arrays) -> Arrays:
     """The parameters, all of them finite: the last step of a pass has no later loss that would show a NaN."""
     for name, values in parameters.items():
@@ -136,28 +132,3 @@ def _finite(parameters: Arrays) -> Arrays:
                 reason="non-finite",
             )
     return parameters
-
-
-def _quantised(vectors_TD: NDArray[np.float32], precision: str) -> Arrays:
-    """Codewords as stored: half precision, or bytes with one scale a codeword."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if precision == "float16":
-            stored: Arrays = {"codewords_TD": vectors_TD.astype(np.float16)}
-        else:
-            scale_T = (np.maximum(np.abs(vectors_TD).max(1), 1e-12) / 127.0).astype(np.float16)
-            scale_T = np.maximum(scale_T, np.finfo(np.float16).smallest_subnormal)
-            steps_TD = np.rint(vectors_TD / scale_T[:, None]).clip(-127, 127)
-            stored = {"codewords_TD": steps_TD.astype(np.int8), "scale_T": scale_T}
-        finite = np.isfinite(_dequantised(stored)).all()
-    if not finite:
-        raise TrainingError(
-            f"codewords are not finite as {precision}, the largest is {np.abs(vectors_TD).max():g}; the hour's "
-            "training diverged: lower training.table_learning_rate and run the hour again",
-            reason="non-finite",
-        )
-    return stored
-
-
-def _dequantised(codebooks: Arrays) -> NDArray[np.float32]:
-    vectors_TD: NDArray[np.float32] = codebooks["codewords_TD"].astype(np.float32)
-    return vectors_TD * codebooks["scale_T"][:, None] if "scale_T" in codebooks else vectors_TD

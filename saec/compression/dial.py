@@ -42,15 +42,31 @@ class Allowance:
     @classmethod
     def of(cls, config: Config, rows: int, ratio: float) -> Allowance:
         """The allowance against an original of so many rows, default rows included."""
-        total = max(original_bytes(config, rows) / ratio, SMALLEST)
-        compression, fields = config.compression, len(config.field_names)
-        codeword_bytes = config.model.width * 2
-        if compression.codebook_precision == "int8":
-            codeword_bytes = config.model.width + 2
-        codewords = compression.codewords or _codewords(_CODEBOOK_SHARE * total / fields / codeword_bytes)
+        compression = config.compression
+        return cls.within(
+            max(original_bytes(config, rows) / ratio, SMALLEST),
+            len(config.field_names),
+            stored_bytes(config.model.width, compression.codebook_precision),
+            compression.fingerprint_bits,
+            compression.codewords,
+        )
+
+    @classmethod
+    def within(
+        cls, total: float, fields: int, codeword_bytes: int, fingerprint_bits: int, codewords: int | None = None
+    ) -> Allowance:
+        """The allowance of so many bytes for index and codebooks.
+
+        Args:
+            total: the bytes.
+            fields: how many codebooks there are.
+            codeword_bytes: bytes of a codeword on disk, as `stored_bytes` has them.
+            fingerprint_bits: of an entry of the index.
+            codewords: clusters of a field, in place of what follows from the bytes.
+        """
+        codewords = codewords or _codewords(_CODEBOOK_SHARE * total / fields / codeword_bytes)
         index_bytes = total - fields * (codewords + 2) * codeword_bytes - _HEADERS
-        cell_bits = codewords.bit_length() + compression.fingerprint_bits
-        return cls(codewords, features_within(index_bytes, cell_bits))
+        return cls(codewords, features_within(index_bytes, codewords.bit_length() + fingerprint_bits))
 
 
 def warmed(compression: CompressionConfig, ratio: float, hours: int) -> float:
@@ -58,6 +74,11 @@ def warmed(compression: CompressionConfig, ratio: float, hours: int) -> float:
     if not compression.doubling_hours:
         return ratio
     return float(min(ratio, FIRST_RATIO * 2.0 ** (hours / compression.doubling_hours)))
+
+
+def stored_bytes(width: int, precision: str) -> int:
+    """Bytes of a codeword on disk: two a number, or one a number and two for their scale."""
+    return width + 2 if precision == "int8" else 2 * width
 
 
 def original_bytes(config: Config, rows: int) -> int:

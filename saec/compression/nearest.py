@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+from saec.compression.products import multiply
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +86,7 @@ def _search(vectors_ND: Vectors, centroids_KD: Vectors, own_N: Codes | None = No
     """The nearest codeword of each vector, by looking at all of them, but for `own_N` if given."""
     width = vectors_ND.shape[1]
     norms_K1 = np.square(centroids_KD).sum(1, keepdims=True)
-    product_DK = torch.from_numpy(np.concatenate([-2.0 * centroids_KD, norms_K1], axis=1)).T.contiguous()
+    product_DK = np.ascontiguousarray(np.concatenate([-2.0 * centroids_KD, norms_K1], axis=1).T)
     block = max(_STRIP, min(BLOCK, _DISTANCES // len(centroids_KD) // _STRIP * _STRIP, _strips(len(vectors_ND))))
     extended_BD = np.ones((block, width + 1), np.float32)
     distances_BK = np.empty((block, len(centroids_KD)), np.float32)
@@ -94,7 +95,7 @@ def _search(vectors_ND: Vectors, centroids_KD: Vectors, own_N: Codes | None = No
         end = min(start + block, len(vectors_ND))
         extended_BD[: end - start, :width] = vectors_ND[start:end]
         rows = _strips(end - start)  # a product of a few rows may round otherwise than one of many
-        torch.mm(torch.from_numpy(extended_BD[:rows]), product_DK, out=torch.from_numpy(distances_BK[:rows]))
+        multiply(extended_BD[:rows], product_DK, distances_BK[:rows])
         if own_N is not None:
             distances_BK[np.arange(end - start), own_N[start:end]] = np.inf
         codes_N[start:end] = distances_BK[: end - start].argmin(1)  # three times as fast as torch's; first of equals

@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+from saec.compression.products import least, squared_norms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,11 +103,10 @@ def _accepted(candidates_CD: Vectors, far_C: Weights, random: np.random.Generato
 
 def _nearer(far_M: Weights, vectors_MD: Vectors, codewords_CD: Vectors) -> Weights:
     """Squared distance of each vector to the nearest codeword, given that to the nearest of the former ones."""
-    vectors, codewords = torch.from_numpy(vectors_MD), torch.from_numpy(codewords_CD)
-    norms_C = codewords.square().sum(1)
-    norms_M = vectors.square().sum(1) * (1.0 - _ROUNDING)
+    norms_C = squared_norms(codewords_CD)
+    norms_M = squared_norms(vectors_MD) * np.float32(1.0 - _ROUNDING)
     for start in range(0, len(codewords_CD), _CANDIDATES):
         part = slice(start, start + _CANDIDATES)
-        nearest_M = torch.addmm(norms_C[part], vectors, codewords[part].T, alpha=-2.0).amin(1)
-        far_M = np.minimum(far_M, (nearest_M + norms_M).clamp_min_(0.0).numpy())
+        nearest_M = least(norms_C[part], vectors_MD, codewords_CD[part])
+        far_M = np.minimum(far_M, np.maximum(nearest_M + norms_M, 0.0))
     return far_M

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saec.compression.index import RetrievalIndex
-from saec.compression.places import CLUSTERS, DEFAULT, places
+from saec.compression.places import places
 from saec.data.features import FeatureEncoder
 from saec.data.hashing import Keys
 from saec.data.schema import Schema, parse_schema
 from saec.errors import IntegrityError
+from saec.serving.codebooks import codes_of, read_codebooks, read_index
 from saec.serving.compiled import Compiled, takes
 from saec.serving.files import (
     CODEBOOKS,
@@ -66,8 +66,10 @@ class Model:
         self.folder = folder
         self.manifest = manifest
         self.schema = _schema(files[SCHEMA], folder / SCHEMA)
-        self.index = _index(files[INDEX], folder / INDEX)
-        self.counts_F, self.codewords_TD = _codebooks(files[CODEBOOKS], folder / CODEBOOKS, self.schema)
+        self.index = read_index(files[INDEX], folder / INDEX)
+        self.counts_F, self.codewords_TD = read_codebooks(
+            files[CODEBOOKS], folder / CODEBOOKS, len(self.schema.field_names), self.schema.model.width
+        )
         self.network = _network(files[NETWORK], folder / NETWORK, self.schema)
         self.encoder = FeatureEncoder(self.schema)
         self._slot_fields_S = np.array(self.schema.slot_fields)
@@ -175,9 +177,7 @@ class Model:
             fields: their fields, of a shape that fits; those of the S slots when left out.
         """
         fields = self._slot_fields_S if fields is None else fields
-        codes = self.index.lookup(keys).astype(np.int64) + 1
-        known = codes < self.counts_F[fields] + CLUSTERS
-        return np.where(keys == 0, -1, np.where(known, codes, DEFAULT))
+        return np.where(keys == 0, -1, codes_of(self.index, self.counts_F, keys, fields))
 
     def score_keys(self, keys_BS: Keys) -> NDArray[np.float64]:
         """Probability of a click for each row of feature keys."""
@@ -258,32 +258,6 @@ def _schema(data: Buffer, origin: Path) -> Schema:
         return parse_schema(bytes(data))
     except ValueError as error:
         raise IntegrityError(f"{origin} is not a schema that this saec reads: {error}; run saec verify") from None
-
-
-def _index(data: Buffer, origin: Path) -> RetrievalIndex:
-    arrays = tensors(data, origin)
-    try:
-        return RetrievalIndex.from_tensors(arrays)
-    except IntegrityError as error:
-        raise IntegrityError(f"{origin}: {error}") from None
-
-
-def _codebooks(data: Buffer, origin: Path, schema: Schema) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Clusters of each field, and the codewords of all as numbers."""
-    arrays, fields = tensors(data, origin), len(schema.field_names)
-    try:
-        counts_F, codewords_TD = arrays["counts_F"].astype(np.int64), arrays["codewords_TD"].astype(np.float32)
-        if "scale_T" in arrays:
-            codewords_TD *= arrays["scale_T"].astype(np.float32)[:, None]
-    except (KeyError, ValueError, IndexError) as error:
-        raise IntegrityError(f"{origin} holds no codebooks: {error}; run saec verify {origin.parent.name}") from None
-    wanted = (int((counts_F + CLUSTERS).sum()), schema.model.width)
-    if counts_F.shape != (fields,) or codewords_TD.shape != wanted or not np.isfinite(codewords_TD).all():
-        raise IntegrityError(
-            f"{origin} holds codewords {codewords_TD.shape} for {counts_F.shape} fields, wanted {wanted}, all finite, "
-            f"for the {fields} fields of the schema; run saec verify {origin.parent.name}"
-        )
-    return counts_F, codewords_TD
 
 
 def _network(data: Buffer, origin: Path, schema: Schema) -> Network:
