@@ -315,6 +315,21 @@ class ReportConfig(Section):
     """Fields by whose values live and original are also compared: the eight most frequent of the hour are slices."""
 
 
+_ADDRESS = r"^https?://[^\s/@]+(/[^\s@]*)?$"
+"""Of a service that is told things: without a login, which would end up in logs."""
+
+
+class MirrorsConfig(Section):
+    """Who outside is told of releases and hours (extra `mirrors`); nothing is read back, and no hour fails for it."""
+
+    mlflow: Annotated[str, Field(pattern=_ADDRESS)] | None = None
+    """Address of an MLflow server whose registry gets every release with its figures; `MLFLOW_TRACKING_TOKEN`, or
+    `_USERNAME` and `_PASSWORD`, hold the login."""
+    openlineage: Annotated[str, Field(pattern=_ADDRESS)] | None = None
+    """Address of an OpenLineage receiver that is told how each hour begins and ends; `OPENLINEAGE_API_KEY` holds its
+    key."""
+
+
 class ServingConfig(Section):
     """The model server, `saec serve`."""
 
@@ -377,6 +392,7 @@ class Config(Section):
     retention: RetentionConfig = RetentionConfig()
     alarms: AlarmsConfig = AlarmsConfig()
     report: ReportConfig = ReportConfig()
+    mirrors: MirrorsConfig = MirrorsConfig()
     serving: ServingConfig = ServingConfig()
 
     @model_validator(mode="after")
@@ -468,6 +484,7 @@ class Config(Section):
                 "alarms": True,
                 "serving": True,
                 "report": True,
+                "mirrors": True,
                 "data": {*_WHERE, *_SCHEDULING},
             },
         )
@@ -526,6 +543,8 @@ def _known_keys(location: tuple[object, ...]) -> list[str]:
         "gate": GateConfig,
         "retention": RetentionConfig,
         "alarms": AlarmsConfig,
+        "report": ReportConfig,
+        "mirrors": MirrorsConfig,
         "serving": ServingConfig,
     }
     return list((sections[str(location[0])] if location else Config).model_fields)

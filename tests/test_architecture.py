@@ -55,6 +55,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.schedule.progress",),
     ("saec.schedule.lease",),
     ("saec.integrity",),
+    ("saec.mirrors",),
     ("saec.monitoring",),
     ("saec.schedule.pipeline",),
     ("saec.schedule.backfill",),

@@ -125,6 +125,8 @@ def test_a_setting_like_no_other_gets_no_hint(refused):
         ("crosses", [["user", "tags"]], "cross user&tags names 'tags', a list, which cannot be crossed"),
         ("report", {"slices": ["huor"]}, "report.slices names no field 'huor'; did you mean 'hour'?"),
         ("report", {"slices": ["tags"]}, "report.slices names 'tags', of kind list; wanted fields that read one value"),
+        ("mirrors.mlflow", "sqlite:///m.db", "mirrors.mlflow: String should match pattern"),
+        ("mirrors", {"openlineage": "http://ann:pw@x"}, "openlineage: String should match pattern"),
         ("crosses", [["user"]], "crosses.0: List should have at least 2 items"),
         ("crosses", [["user", "hour"], ["user", "hour"]], "cross user&hour is there twice"),
     ],
@@ -155,6 +157,7 @@ def test_files_that_hold_no_settings(refused, text, said):
     [
         changed("ledger", ["postgresql+psycopg://saec:canary@postgres/ledger"]),
         changed("store", {"url": "s3://saec:canary@models/x"}),
+        changed("mirrors", {"mlflow": "http://saec:canary@x"}),
         "ledger: postgresql://x:can ary: canary@postgres/ledger\n",
         "ledger: [postgresql://saec:canary@postgres/ledger\n",
     ],
@@ -202,6 +205,8 @@ WITHOUT_EFFECT = {
     "alarms.live_hours",
     "alarms.disk_free_gb",
     "report.slices",
+    "mirrors.mlflow",
+    "mirrors.openlineage",
     *(f"serving.{name}" for name in ServingConfig.model_fields),
 }
 OTHER = {
@@ -233,6 +238,8 @@ OTHER = {
     "data.negative_sampling": 0.1,
     "alarms.notify": "slack-webhook/on-call",
     "report.slices": [GOOD["fields"][0]["name"]],
+    "mirrors.mlflow": "http://localhost:5000",
+    "mirrors.openlineage": "http://localhost:5000/lineage",
     "serving.host": "0.0.0.0",
     "serving.log": "l",
     "serving.cache": "c",

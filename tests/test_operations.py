@@ -206,6 +206,7 @@ COMMANDS = {
     "saec report --from 2026-03-01T14": Case(as_it_is, 0, "2026-03-01T16"),
     "saec metrics": Case(as_it_is, 0, "saec_backlog_hours 2.0"),
     "saec verify": Case(as_it_is, 0, "0 damaged, 0 missing"),
+    "saec card": Case(as_it_is, 0, "What speaks against it"),
     "saec migrate --dry-run": Case(as_it_is, 0, "nothing to carry over"),
     "saec migrate": Case(as_it_is, 0, "nothing to carry over"),
     "saec versions": Case(as_it_is, 0, "live"),

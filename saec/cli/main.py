@@ -24,7 +24,7 @@ from saec.cli.formats import export
 from saec.cli.hours import backfill, run
 from saec.cli.init import init
 from saec.cli.migrate import migrate
-from saec.cli.models import hold, repair, rollback, unhold, verify, versions
+from saec.cli.models import card, hold, repair, rollback, unhold, verify, versions
 from saec.cli.score import score
 from saec.cli.serve import serve
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
@@ -40,7 +40,7 @@ SECTIONS = {
     "Data": (init, check, simulate, import_group),
     "Hours": (run, backfill, migrate, deploy),
     "What happened": (status, report, metrics),
-    "Models": (versions, verify, repair, tidy, rollback, hold, unhold, score, export, serve),
+    "Models": (versions, card, verify, repair, tidy, rollback, hold, unhold, score, export, serve),
 }
 
 

@@ -1,4 +1,4 @@
-"""`saec versions`, `verify`, `repair`, `rollback`, `hold` and `release`: what is in the store and what is live.
+"""`saec versions`, `card`, `verify`, `repair`, `rollback`, `hold` and `release`: the store, and what is live.
 
 Decisions: a person's rollback or hold acts at once, without the ledger's lease; each needs a reason, which the release
 log keeps.
@@ -7,10 +7,12 @@ log keeps.
 # ruff: noqa: PLC0415 - command bodies import what they need, for torch takes a second to import
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
+from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
@@ -44,6 +46,38 @@ def versions(session: Session) -> None:
         said = text.plain(release.reason)
         short = said if len(said) <= SHOWN_REASON else f"{said[:SHOWN_REASON]}…"
         session.say(f"{release.at[:16]}Z {release.action} {release.version or ''}, {release.actor}: {short}", "dim")
+
+
+@click.command(epilog=example("saec card 20260101T05-0123456789ab --out card.md"))
+@click.argument("version", required=False)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page to this file.")
+@shared_options
+def card(session: Session, version: str | None, out: Path | None) -> None:
+    """Show the card of a version, of the live one when none is named.
+
+    What it is, what speaks against it, how it did on hours that it had not learnt and at the gate, with intervals;
+    which hours it learnt, its size by file, what it is for, and how to go back. Nothing is measured anew: it is made
+    from manifest, release log and ledger.
+    """
+    from saec.durable import write_file
+    from saec.report.card import card as facts_of
+    from saec.report.card_page import card_markdown
+    from saec.store.manifest import version_hour
+
+    version = version or session.live()
+    hour = version_hour(version)
+    rows = [*session.ledger.rows(last=hour - 1, records=False), *session.ledger.rows(hour)]
+    facts = facts_of(session.store, rows, version)
+    page = card_markdown(facts)
+    session.answer(facts)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_file(out, page.encode())
+        session.say(f"card: {out}")
+    elif session.screen.is_terminal:
+        session.screen.print(Markdown(page))
+    elif not session.as_json:
+        click.echo(page, nl=False)
 
 
 @click.command(epilog=example("saec verify 20260101T05-0123456789ab"))
@@ -223,7 +257,12 @@ def _public(release: Release) -> dict[str, Any]:
 
 
 def _tell_release(session: Session, done: Release) -> None:
-    """Answer of a change of what is live."""
+    """Answer of a change of what is live; who mirrors releases has it mirrored at once."""
+    from saec.ledger import is_there
+    from saec.mirrors.registry import mirror_releases
+
+    if is_there(session.config.ledger_url):  # it is the ledger that names the pipeline
+        mirror_releases(session.config, session.ledger, session.store)
     session.answer(_public(done))
     session.say(f"live: {done.version or 'nothing yet'} ({done.actor}: {done.reason})")
     if done.held:

@@ -27,6 +27,7 @@ from saec.report.headline_figures import served_lines
 from saec.report.logged import HEAD as LOGGED_HEAD
 from saec.report.logged import log_text, logged_text, version_rows
 from saec.report.logged_figures import reliability_figure
+from saec.report.markdown import escape, markdown_table
 from saec.report.palette import LIGHT
 from saec.report.records import (
     PARTS,
@@ -122,16 +123,6 @@ def hour_figure(records: Sequence[Record], record: Record) -> bytes:
         if axes.lines:
             axes.axvspan(hour.index - 0.5, hour.index + 0.5, color=LIGHT["grid"], linewidth=0, zorder=0)
     return png(figure, HOUR_DOTS)
-
-
-def escape(value: object) -> str:
-    r"""Text from outside as literal text of one line of markdown, also inside a table.
-
-    >>> print(escape("<b> a|b *c*"))
-    &lt;b&gt; a\|b \*c\*
-    """
-    literal = text.plain(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~:@-])", r"\\\1", literal)
 
 
 def _headline(record: Record) -> str:
@@ -269,11 +260,3 @@ def _image(figure: bytes, described: str) -> str:
 def _known(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     """The rows that have a figure at all: an hour that stopped early shows what it reached."""
     return [row for row in rows if any(any(letter.isdigit() for letter in cell) for cell in row[1:])]
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table, the first column left, the others right aligned; nothing for no rows."""
-    if not rows:
-        return ""
-    rule = ["---", *("---:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))

@@ -15,7 +15,7 @@ from saec.ledger import report_record
 from saec.monitoring.alarms import Alarm
 from saec.monitoring.outlook import Outlook
 from saec.report import text
-from saec.report.hour import escape, markdown_table
+from saec.report.markdown import escape, markdown_table
 from saec.report.records import Record, hour_of, total_seconds
 from saec.report.standing import standing
 from saec.report.strip import HOURS, last_outcomes, strip_words

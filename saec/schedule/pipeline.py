@@ -22,6 +22,8 @@ from saec.failpoints import reached
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
 from saec.logs import ended, hour_logged, step_begun
+from saec.mirrors.lineage import Lineage
+from saec.mirrors.registry import mirror_releases
 from saec.monitoring.metrics import write_metrics
 from saec.records import HourPlan
 from saec.schedule.late import learners
@@ -87,6 +89,7 @@ class Pipeline:
         self.workspace = Workspace(config)
         self.run_step = run_step
         self.actor = actor
+        self.lineage = Lineage(config, self.ledger, self.workspace)
 
     def due(self, now: Hour | None = None) -> list[PlannedHour]:
         """What a scheduled run would do now."""
@@ -108,6 +111,7 @@ class Pipeline:
                 remove_temporaries(folder)
             yield lease
         write_metrics(self.config, self.ledger, store)
+        mirror_releases(self.config, self.ledger, store)
 
     def run(
         self,
@@ -177,10 +181,11 @@ class Pipeline:
         """
         ledger = self.ledger.aside if aside else self.ledger
         before, delivery = ledger.get(hour), self._delivery(hour)
-        ledger.begin(lease, hour, self.config.digest)
+        begun = ledger.begin(lease, hour, self.config.digest)
         reached("hour.begun")
         parent = ledger.latest_trained(hour)
         parent_hour = parent.hour if parent else None
+        self.lineage.begun(begun, parent)
 
         seconds: dict[str, float] = {}
 
@@ -201,6 +206,7 @@ class Pipeline:
             result = do_hour(plan, run)
             reached("hour.done")
         except LeaseLost:
+            self.lineage.aborted(begun, parent)
             raise
         except Exception as error:  # every way an hour can end is an outcome
             outcome, reason, message = self._ending(hour, error)
@@ -231,6 +237,7 @@ class Pipeline:
                 record={**result.record, "seconds": seconds},
             )
         reached("hour.finished")
+        self.lineage.ended(row, parent)
         if not aside and _may_differ(before, row):
             self.ledger.mark_stale(lease, hour, f"hour {hour} was done again after it")
         if row.checkpoint:

@@ -1,4 +1,4 @@
-"""`saec versions`, `verify`, `rollback`, `hold` and `release`."""
+"""`saec versions`, `card`, `verify`, `rollback`, `hold` and `release`."""
 
 import shlex
 import shutil
@@ -83,9 +83,22 @@ def test_hold_keeps_what_is_live(shell):
     assert shell.site.live == live
 
 
+def test_a_card_is_of_the_live_version_or_of_the_one_that_is_named(shell, tmp_path):
+    """As a page, in a file, or in JSON; looking at it changes no byte of the store."""
+    before = shell.site.digests()
+    assert shell.json("card")["version"] == shell.site.live
+    oldest = stored(shell)[0]
+    page = shell("card", oldest).stdout
+    assert page.startswith(f"# Version `{oldest}`")
+    shell("card", oldest, "--out", tmp_path / "cards" / "card.md")
+    assert (tmp_path / "cards" / "card.md").read_text(encoding="utf-8") == page
+    assert shell.site.digests() == before
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (("card", "20260301T12-0123456789ab"), 1, "has no version"),
         (("unhold", "--reason", "x"), 1, "nothing is held"),
         (("rollback", "20260301T12-0123456789ab", "--reason", "x"), 1, "has no version"),
         (("rollback", "../../etc", "--reason", "x"), 1, "is not a version id"),

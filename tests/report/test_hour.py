@@ -9,7 +9,8 @@ import numpy as np
 from saec.config import GateConfig
 from saec.gate.paired import pooled
 from saec.gate.verdict import judge
-from saec.report.hour import escape, hour_markdown, models_table
+from saec.report.hour import hour_markdown, models_table
+from saec.report.markdown import escape
 from saec.report.text import signed
 
 

@@ -1,0 +1,51 @@
+"""What both mirrors share: a pipeline's name outside, and failures that disturb no hour and show no secret."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from saec.errors import SaecError
+
+if TYPE_CHECKING:
+    from saec.config import Config
+    from saec.ledger import Ledger
+
+log = logging.getLogger("saec.mirrors")
+_LOGIN = re.compile(r"://[^\s/@]*@")
+_LONGEST = 200
+
+
+def pipeline_name(config: Config, ledger: Ledger) -> str:
+    """What a pipeline is called outside: its workspace's folder, and the id that its ledger keeps."""
+    return f"{config.workspace.absolute().name}-{ledger.pipeline_id}"
+
+
+def without_login(url: str) -> str:
+    """A URL, or text with URLs in it, without users and passwords.
+
+    >>> without_login("cannot reach http://ann:secret@x/api")
+    'cannot reach http://x/api'
+    """
+    return _LOGIN.sub("://", url)
+
+
+@contextmanager
+def undisturbed(what: str, then: str) -> Iterator[None]:
+    """Whatever goes wrong within becomes a warning.
+
+    Args:
+        what: is being done, for the warning.
+        then: what becomes of it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        log.warning("%s was not possible: %s; install it: pip install 'saec[mirrors]'", what, error)
+    except Exception as error:  # noqa: BLE001 - whatever is wrong out there, it is no hour's affair
+        said = without_login(" ".join(str(error).split()))[:_LONGEST]
+        kind = "" if isinstance(error, SaecError) else f"{type(error).__name__}: "
+        log.warning("%s was not possible, %s: %s%s", what, then, kind, said)

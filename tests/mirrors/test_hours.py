@@ -1,0 +1,25 @@
+"""Real hours with mirrors: told of as they go, and not disturbed by mirrors that fail."""
+
+import logging
+
+import pytest
+
+from saec.mirrors.registry import LIVE
+from tests.mirrors.test_registry import URL, mirrored
+
+pytest.importorskip("openlineage", reason="hours are told by the extra mirrors")
+
+
+def test_hours_go_on_whatever_their_mirrors_do(site, registry, receiver, caplog):
+    """All releases of before are caught up with the first hour; the second is published though both mirrors fail."""
+    config = site.config(mirrors={"mlflow": URL, "openlineage": receiver.url})
+    [row] = site.advance(site.hours[5], config=config)
+    assert [event["eventType"] for event in receiver.events] == ["START", "COMPLETE"]
+    released = [release.version for release in site.store.releases()]
+    assert (mirrored(registry), registry.aliases) == (released, {LIVE: row.version})
+    registry.down, receiver.answer = 0, 500
+    with caplog.at_level(logging.WARNING):
+        [row] = site.advance(site.hours[6], config=config)
+    assert (row.state, site.live) == ("PUBLISHED", row.version)
+    assert "telling OpenLineage" in caplog.text
+    assert "mirroring releases to MLflow was not possible" in caplog.text
