@@ -172,9 +172,9 @@ def test_speed_does_not_depend_on_the_values():
     def best(values: np.ndarray) -> float:
         times = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.thread_time()
             hash_int64(values, (1, 2))
-            times.append(time.perf_counter() - start)
+            times.append(time.thread_time() - start)
         return min(times)
 
     assert best(np.arange(50_000) << 40) < 3 * best(np.random.default_rng(0).integers(0, 2**62, 50_000))

@@ -242,17 +242,17 @@ def test_restored_equals_the_original():
 
 
 def seconds_of_an_hour(already):
-    """The best time of three for an hour of the same 20,000 features in a vocabulary that knows so many others."""
+    """The least CPU time of four for an hour of the same 20,000 features in a vocabulary that knows so many others."""
     known = Vocabulary(VocabularyConfig(), 1)
     keys = np.random.default_rng(0).integers(1, 2**64 - 1, already + 20_000, dtype=np.uint64)
     known.observe(HOUR, features(keys[:already], slot_fields=[0]))
     hour = features(keys[already:], slot_fields=[0])
     best = np.inf
     for step in range(4):
-        started = time.perf_counter()
+        started = time.thread_time()
         known.admit(hour)
         known.observe(HOUR + step + 1, hour)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.thread_time() - started)
     return best
 
 

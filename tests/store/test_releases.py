@@ -7,7 +7,7 @@ import pytest
 from saec.errors import IntegrityError, LeaseLost, ReleaseConflict, StoreError
 from saec.hours import Hour
 from saec.store.model_store import open_store
-from saec.store.releases import Release
+from saec.store.releases import Release, ReleaseLog
 
 HOUR = Hour.parse("2017-10-01T03")
 RUN = {"actor": "run", "reason": "passed"}
@@ -170,6 +170,23 @@ def test_a_damaged_last_release_is_an_error(store, versions):
         store.live()
 
 
+def test_every_record_that_is_missing_or_damaged_is_told(store, versions):
+    """The first as well as one in between; a log that is whole has no problem, nor has one without any record."""
+    assert store.release_problems() == {}
+    for version in versions:
+        store.publish(version, **RUN, fence=1)
+    assert store.release_problems() == {}
+    store.hold(**PERSON)
+    for number in (1, 3):
+        store.objects.delete(f"releases/{number:08d}.json")
+    store.objects.delete("releases/00000002.json")
+    store.objects.put_if_absent("releases/00000002.json", b"{}")
+    told = store.release_problems()
+    assert [*told] == [f"releases/{number:08d}.json" for number in (1, 2, 3)]
+    assert told["releases/00000001.json"] == told["releases/00000003.json"] == "is missing, though later ones are there"
+    assert "is not a release record" in told["releases/00000002.json"]
+
+
 @pytest.mark.fault(31)
 def test_a_lost_answer_to_a_create_is_a_success(s3_url, tmp_path, monkeypatch, commit):
     """When S3 wrote the record but the answer was lost, the retry's "exists already" is told from a lost race."""
@@ -222,6 +239,6 @@ def test_race_is_lost_to_a_record_of_any_length(store, reason):
     """Whoever comes second is told that another was first, however much longer that record is than its own."""
     store.hold(actor="first", reason=reason, fence=0)
     with pytest.raises(ReleaseConflict):
-        store._log.append(
+        ReleaseLog(store.objects).append(
             None, action="hold", version=None, held=True, actor="second", reason="y", fence=0, previous=None
         )
