@@ -33,6 +33,7 @@ _WHERE = ("source", "version", "layout", "format")
 _SCHEDULING = ("due_after", "absent_after", "late", "frozen_after")
 """Settings of `data` that say when an hour is done, not what comes of it."""
 _LATER: tuple[tuple[str, str, Any], ...] = (
+    ("", "device", "cpu"),
     ("data", "delimiter", None),
     ("data", "header", []),
     ("data", "duplicates", "click-wins"),
@@ -42,7 +43,7 @@ _LATER: tuple[tuple[str, str, Any], ...] = (
     ("data", "time_unit", None),
     ("compression", "clusterer", "saec"),
 )
-"""Settings that came later, with what they are where nobody sets them."""
+"""Settings that came later, with what they are where nobody sets them; in no section where it has no name."""
 
 
 class Section(BaseModel):
@@ -380,6 +381,9 @@ class Config(Section):
     """Seed of everything drawn at random."""
     threads: int = Field(default=1, ge=1)
     """Threads of the numeric libraries; more than one pays from batches of some thousand rows on."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where models train and codewords are searched: the processor, an NVIDIA GPU, or that where one is usable. Bytes
+    of a GPU are its own; no GPU has run this yet."""
     data: DataConfig
     fields: list[FieldConfig] = Field(min_length=1)
     crosses: list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = []
@@ -489,8 +493,9 @@ class Config(Section):
             },
         )
         for section, name, default in _LATER:  # so that settings of before they were there keep their digest
-            if settings[section][name] == default:
-                del settings[section][name]
+            of = settings[section] if section else settings
+            if of[name] == default:
+                del of[name]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from saec import device
 from saec.compression.artifact import compression_figures, write_artifact, write_recorded
 from saec.compression.auto import Auto
 from saec.compression.challenger import Challenger
@@ -297,13 +298,14 @@ def _released(
 
 
 def _settled(plan: HourPlan) -> Workspace:
-    """The workspace, with the numeric libraries set as configured.
+    """The workspace, with the numeric libraries and the device set as configured.
 
     Each step does this: torch's thread count is per thread, and a flow may run each step in a thread of its own.
     """
     torch.set_num_threads(plan.config.threads)
     _libraries(len(sys.modules)).limit(limits=plan.config.threads, user_api="blas")
     torch.use_deterministic_algorithms(mode=True)
+    device.use(plan.config.device)
     return plan.workspace
 
 
@@ -393,6 +395,7 @@ def _manifest(
         **({"late": ingested.late} if ingested.late else {}),
         **({"clicks_from": ingested.clicks_from} if ingested.clicks_from else {}),
         **({"ranks": ranks.current.size} if ranks.current else {}),
+        **({"device": gpu} if (gpu := device.model()) else {}),
         "parents": {"original": plan.original, "challenger": plan.challenger, "champion": plan.champion},
         "rows": {"train": trained.cut, "gate": trained.rows_gate},
         "judged": {file.name.rpartition("/")[2]: file.sha256 for file in judged.candidate},

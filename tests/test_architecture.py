@@ -22,7 +22,10 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
         "saec.build_kernel",
     ),
     ("saec.data",),
-    ("saec.gate.metrics",),
+    (
+        "saec.device",
+        "saec.gate.metrics",
+    ),
     ("saec.discover",),
     (
         "saec.compression.index",

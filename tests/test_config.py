@@ -221,6 +221,7 @@ OTHER = {
     "model.hidden": [8],
     "training.precision": "bfloat16",
     "workspace": "w2",
+    "device": "cuda",
     "compression.codebook_precision": "float16",
     "compression.ratio": "auto",
     "store": "s",

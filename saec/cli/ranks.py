@@ -44,14 +44,23 @@ def over_ranks(body: Callable[..., int]) -> Callable[..., int]:
         if started > 1:
             if ranks not in (None, started):
                 raise ConfigError(f"--ranks {ranks}, but torchrun has started {started} processes: leave --ranks out")
+            _on_processors(session)
             return _member(session, functools.partial(body, session, **given))
         if ranks is None or ranks == 1:
             return body(session, **given)
-        session.config  # noqa: B018 - what is wrong with it is said once, before N processes start
+        _on_processors(session)  # once, before N processes start
         results = start(ranks, command, click.get_current_context().find_root().meta["arguments"])
         return results if isinstance(results, int) else results[0]
 
     return run
+
+
+def _on_processors(session: Session) -> None:
+    """Refuse settings by which ranks would share a GPU: they sum up by gloo, on processors."""
+    if session.config.device != "cpu":
+        raise ConfigError(
+            f"device: {session.config.device}, but ranks train on processors: leave --ranks out, or set device: cpu"
+        )
 
 
 def start(size: int, entry: Callable[..., Any], *arguments: Any) -> dict[int, Any] | int:

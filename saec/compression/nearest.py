@@ -6,6 +6,7 @@ Decisions:
 - A guess (last iteration's code, last hour's code) that lies nearer to its vector than half the way to any other
   codeword is the answer, by the triangle inequality. Where features form clusters that spares 95 rows in 100 the
   product, and never changes a code; where they do not it costs a twentieth.
+- On a GPU the product and the argmin run there, over larger blocks; errors are measured here all the same.
 
 Shapes: N vectors, M of them, K codewords, D width, B rows of a block.
 """
@@ -18,6 +19,8 @@ import numpy as np
 
 from saec.compression.products import multiply
 
+from saec import device
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -28,6 +31,8 @@ BLOCK = 1 << 11
 """Rows whose distances to all codewords are held at once: with 255 codewords 2 MB, which stay in the cache."""
 _DISTANCES = 1 << 22
 """Distances held at once at most: with thousands of codewords blocks have fewer rows."""
+_DISTANCES_THERE = 1 << 28
+"""Distances held at once on a GPU: 1 GiB."""
 _STRIP = 32
 """Rows of a product are filled up to a multiple of this."""
 _ROUNDING = 2e-5
@@ -84,6 +89,8 @@ def _unsure(vectors_ND: Vectors, centroids_KD: Vectors, guess_N: Codes) -> Codes
 
 def _search(vectors_ND: Vectors, centroids_KD: Vectors, own_N: Codes | None = None) -> Codes:
     """The nearest codeword of each vector, by looking at all of them, but for `own_N` if given."""
+    if device.current != device.CPU:
+        return _searched_on(device.current, vectors_ND, centroids_KD, own_N)
     width = vectors_ND.shape[1]
     norms_K1 = np.square(centroids_KD).sum(1, keepdims=True)
     product_DK = np.ascontiguousarray(np.concatenate([-2.0 * centroids_KD, norms_K1], axis=1).T)
@@ -99,6 +106,22 @@ def _search(vectors_ND: Vectors, centroids_KD: Vectors, own_N: Codes | None = No
         if own_N is not None:
             distances_BK[np.arange(end - start), own_N[start:end]] = np.inf
         codes_N[start:end] = distances_BK[: end - start].argmin(1)  # three times as fast as torch's; first of equals
+    return codes_N
+
+
+def _searched_on(where: torch.device, vectors_ND: Vectors, centroids_KD: Vectors, own_N: Codes | None = None) -> Codes:
+    """`_search` on a device."""
+    centroids_DK = torch.from_numpy(centroids_KD).to(where).T.contiguous()
+    norms_K = centroids_DK.square().sum(0)
+    block = max(1, _DISTANCES_THERE // len(centroids_KD))
+    codes_N = np.empty(len(vectors_ND), np.int64)
+    for start in range(0, len(vectors_ND), block):
+        vectors_BD = torch.from_numpy(vectors_ND[start : start + block]).to(where)
+        distances_BK = torch.addmm(norms_K, vectors_BD, centroids_DK, alpha=-2.0)
+        if own_N is not None:
+            own_B1 = torch.from_numpy(own_N[start : start + block]).to(where)[:, None]
+            distances_BK.scatter_(1, own_B1, float("inf"))
+        codes_N[start : start + block] = distances_BK.argmin(1).cpu().numpy()
     return codes_N
 
 

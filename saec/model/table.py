@@ -13,6 +13,7 @@ Shapes: V rows of the table, U rows of a working set, N any rows, F fields, D wi
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from saec.data.hashing import mixed
 from saec.data.paged import Column, Paged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -72,6 +73,15 @@ class WorkingSet:
     def locate(self, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places in this set of rows that are all in it."""
         return np.searchsorted(self.rows_U, rows_N)
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[WorkingSet]:
+        """The set on a device, and back here when done; itself where it is there already."""
+        moved = WorkingSet(self.rows_U, self.vectors_UD.to(device), self.squares_U.to(device))
+        yield moved
+        if moved.vectors_UD is not self.vectors_UD:
+            self.vectors_UD.copy_(moved.vectors_UD)
+            self.squares_U.copy_(moved.squares_U)
 
 
 class EmbeddingTable:

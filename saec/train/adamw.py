@@ -29,8 +29,8 @@ class AdamW:
         """An optimiser that has taken no step."""
         self.parameters: list[Tensor] = list(parameters)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.steps = torch.zeros(())
-        """Steps taken, a float32 as the kernel wants it."""
+        self.steps = torch.zeros((), device=self.parameters[0].device)
+        """Steps taken, a float32 beside the parameters as the kernel wants it."""
         self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
 

@@ -6,9 +6,11 @@ Decisions: a field of one slot is that slot's vector, a list field is the mean o
 matrix from vectors to field vectors; `Pooling.gather` applies it and `Touched.sum` its transpose. Both are embedding
 bags, a kernel that threads over bags and adds within each bag in a fixed order: fast, and the same bytes every time.
 The transpose needs the cells of a batch in the order of their vectors. Sorting place and cell packed into one integer
-gives that order, stable, several times faster than a stable argsort.
+gives that order, stable, several times faster than a stable argsort. On a GPU, which has one thread add up a bag, a
+vector that all rows use would keep the others waiting; there its cells are added up in pieces, and then the pieces.
 
-Shapes: B rows, S slots, F fields, U vectors, D width, N distinct vectors of a batch, C cells of a batch in use.
+Shapes: B rows, S slots, F fields, U vectors, D width, N distinct vectors of a batch, C cells of a batch in use, P
+pieces.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CELL_BITS = 32
+PIECE = 128
+"""Cells that are added up at once on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,9 @@ class Pooling:
         if self.trivial:
             return embedding(places_BS, vectors_UD)
         rows, slots = places_BS.shape
-        first_slots_F = torch.from_numpy(np.searchsorted(self.slot_fields, np.arange(self.fields)))
-        starts_BF = slots * torch.arange(rows)[:, None] + first_slots_F
+        device = places_BS.device
+        first_slots_F = torch.from_numpy(np.searchsorted(self.slot_fields, np.arange(self.fields))).to(device)
+        starts_BF = slots * torch.arange(rows, device=device)[:, None] + first_slots_F
         pooled = embedding_bag(
             places_BS.clamp_min(0).flatten(),
             vectors_UD,
@@ -69,7 +74,7 @@ class Pooling:
     def shares(self, places_BS: Tensor) -> Tensor:
         """The share of each slot in its field's mean (B, S), 0 for padding."""
         used_BS = (places_BS >= 0).float()
-        fields_S = torch.tensor(self.slot_fields)
+        fields_S = torch.tensor(self.slot_fields, device=places_BS.device)
         used_BF = used_BS.new_zeros(len(used_BS), self.fields).index_add_(1, fields_S, used_BS)
         return used_BS / used_BF.clamp_min(1.0)[:, fields_S]
 
@@ -95,31 +100,64 @@ class Touched:
             parts: places [B, S] that are added up, no vector being in more than one of them.
             pooling: of each.
         """
-        first, *others = (part_BS.numpy() for part_BS in parts)
-        flat = np.concatenate([first, *others], axis=1).ravel() if others else first.ravel()
-        packed = (flat << _CELL_BITS) | np.arange(len(flat))
-        packed.sort()
-        packed = packed[np.searchsorted(packed, 0) :]  # padding is negative
-        places_C, cells_C = packed >> _CELL_BITS, packed & ((1 << _CELL_BITS) - 1)
-        starts_C = np.empty(len(places_C), bool)
-        starts_C[:1] = True
-        np.not_equal(places_C[1:], places_C[:-1], out=starts_C[1:])
-        first_N = np.flatnonzero(starts_C)
-        places_N, starts_N = torch.from_numpy(places_C[first_N]), torch.from_numpy(first_N)
+        flat = torch.cat(tuple(parts), 1).flatten()
+        places_N, starts_N, cells_C = (_grouped if flat.is_cpu else _grouped_on_device)(flat)
         slots = len(pooling.slot_fields)
-        if pooling.trivial and not others:
-            return cls(places_N, starts_N, torch.from_numpy(cells_C), None)
-        row_C, slot_C = np.divmod(cells_C, slots * len(parts))
-        slot_C %= slots
+        if pooling.trivial and len(parts) == 1:
+            return cls(places_N, starts_N, cells_C, None)
+        row_C = cells_C.div(slots * len(parts), rounding_mode="floor")
+        slot_C = (cells_C - row_C * (slots * len(parts))).remainder_(slots)
         if pooling.trivial:
-            return cls(places_N, starts_N, torch.from_numpy(row_C * slots + slot_C), None)
-        field_vectors_C = row_C * pooling.fields + np.array(pooling.slot_fields)[slot_C]
+            return cls(places_N, starts_N, row_C.mul_(slots).add_(slot_C), None)
+        fields_S = torch.tensor(pooling.slot_fields, device=flat.device)
         shares_C = torch.cat([pooling.shares(part_BS) for part_BS in parts], 1).flatten()[cells_C]
-        return cls(places_N, starts_N, torch.from_numpy(field_vectors_C), shares_C)
+        return cls(places_N, starts_N, row_C.mul_(pooling.fields).add_(fields_S[slot_C]), shares_C)
 
     def sum(self, gradient_BFD: Tensor) -> Tensor:
         """Gradient of each distinct vector (N, D), from the gradient of the batch's field vectors."""
         gradients = gradient_BFD.flatten(0, 1)
-        return embedding_bag(
-            self.field_vectors_C, gradients, self.starts_N, mode="sum", per_sample_weights=self.shares_C
-        )
+        if gradients.is_cpu:
+            return _bags(self.field_vectors_C, gradients, self.starts_N, self.shares_C)
+        return self.sum_in_pieces(gradients)
+
+    def sum_in_pieces(self, gradients: Tensor, most: int = PIECE) -> Tensor:
+        """The same sums, of at most so many cells at once: other rounding, and no bag that takes long.
+
+        Args:
+            gradients: of the field vectors, counted through the batch.
+            most: cells of a piece.
+        """
+        ends_N = torch.cat([self.starts_N[1:], self.starts_N.new_tensor([len(self.field_vectors_C)])])
+        pieces_N = (ends_N - self.starts_N + most - 1).div(most, rounding_mode="floor")
+        first_N = pieces_N.cumsum(0) - pieces_N
+        vector_P = torch.repeat_interleave(pieces_N)
+        place_P = torch.arange(vector_P.shape[0], device=gradients.device)
+        starts_P = self.starts_N[vector_P] + (place_P - first_N[vector_P]) * most
+        return _bags(place_P, _bags(self.field_vectors_C, gradients, starts_P, self.shares_C), first_N, None)
+
+
+def _bags(places_C: Tensor, vectors: Tensor, starts_N: Tensor, shares_C: Tensor | None) -> Tensor:
+    """Sums of vectors, one from each start to the next."""
+    return embedding_bag(places_C, vectors, starts_N, mode="sum", per_sample_weights=shares_C)
+
+
+def _grouped(flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The distinct places but for padding, where the cells of each start, and the cells in that order."""
+    packed = (flat.numpy() << _CELL_BITS) | np.arange(len(flat))
+    packed.sort()  # numpy's is several times as fast as torch's on a processor
+    packed = packed[np.searchsorted(packed, 0) :]  # padding is negative
+    places_C, cells_C = packed >> _CELL_BITS, packed & ((1 << _CELL_BITS) - 1)
+    starts_C = np.empty(len(places_C), bool)
+    starts_C[:1] = True
+    np.not_equal(places_C[1:], places_C[:-1], out=starts_C[1:])
+    first_N = np.flatnonzero(starts_C)
+    return torch.from_numpy(places_C[first_N]), torch.from_numpy(first_N), torch.from_numpy(cells_C)
+
+
+def _grouped_on_device(flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same where the places are."""
+    packed = ((flat << _CELL_BITS) | torch.arange(len(flat), device=flat.device)).sort().values
+    packed = packed[packed >= 0]
+    places_C, cells_C = packed >> _CELL_BITS, packed & ((1 << _CELL_BITS) - 1)
+    places_N, counts_N = torch.unique_consecutive(places_C, return_counts=True)
+    return places_N, counts_N.cumsum(0) - counts_N, cells_C

@@ -5,6 +5,7 @@ Decisions:
 - Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one
   a number, so the optimiser's memory is 1/D of the table's and not twice it.
 - Gradients reach each distinct vector of a batch once, summed (see batches.py), never as a dense table gradient.
+- Network and optimiser stay on the device (saec/device.py); a working set goes there for a pass, rows batch by batch.
 - Where this process leads ranks (ranks.py), they take the pass together; the batches are the same.
 - Matrix products in bfloat16 where the configuration says so and the processor has it built in; sums stay in float32.
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from saec import device
 from saec.errors import TrainingError
 from saec.gate.metrics import weights_of
 from saec.train import ranks
@@ -58,12 +60,13 @@ class Learner:
     """A network with its optimiser, ready to train on and to score vectors that others hold."""
 
     def __init__(self, network: CtrNetwork, pooling: Pooling, config: TrainingConfig) -> None:
-        """A learner whose optimiser starts afresh."""
-        self.network = network
+        """A learner whose optimiser starts afresh, on the device chosen last."""
+        self.device = torch.device(device.current)
+        self.network = network.to(self.device)
         self.pooling = pooling
         self.config = config
         self.optimiser = AdamW(network.parameters(), config.dense_learning_rate, config.weight_decay)
-        self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and gains_from_bfloat16())
+        self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self._gains())
 
     def fit(
         self,
@@ -95,21 +98,26 @@ class Learner:
             self._start(labels_B[first], weights_of(weights_B, first))
         weights = None if weights_B is None else torch.from_numpy(weights_B.astype(np.float32))
         labels = torch.from_numpy(labels_B.astype(np.float32))
+        rows = Rows((places_BS,) if added_BS is None else (places_BS, added_BS), labels, weights, dropped_to_S, seed)
         if ranks.current is not None:
-            parts = (places_BS,) if added_BS is None else (places_BS, added_BS)
-            total = ranks.current.fit(self, working, Rows(parts, labels, weights, dropped_to_S, seed))
-            return self._passed(total, len(labels_B))
-        generator = torch.Generator().manual_seed(seed)
+            return self._passed(ranks.current.fit(self, working, rows), len(labels_B))
+        with working.on(self.device) as there:
+            return self._passed(self._fit(there, rows), len(labels_B))
+
+    def _fit(self, working: WorkingSet, rows: Rows) -> float:
+        """The pass by one process; returns the sum of the losses of all rows."""
+        generator = torch.Generator().manual_seed(rows.seed)
         total = 0.0
-        for start in range(0, len(labels_B), self.config.batch_rows):
-            rows = slice(start, start + self.config.batch_rows)
-            places = places_BS[rows]
-            if dropped_to_S is not None:
+        for start in range(0, len(rows.labels_B), self.config.batch_rows):
+            batch = rows.of(slice(start, start + self.config.batch_rows))
+            places, *others = batch.parts
+            if batch.dropped_to_S is not None:
                 dropped = torch.rand(places.shape, generator=generator) < self.config.feature_dropout
-                places = torch.where(dropped & (places >= 0), dropped_to_S, places)
-            parts = (places,) if added_BS is None else (places, added_BS[rows])
-            total += self._step(working, parts, labels[rows], None if weights is None else weights[rows]) * len(places)
-        return self._passed(total, len(labels_B))
+                places = torch.where(dropped & (places >= 0), batch.dropped_to_S, places)
+            parts = tuple(part_BS.to(self.device) for part_BS in (places, *others))
+            weights_B = None if batch.weights_B is None else batch.weights_B.to(self.device)
+            total += self._step(working, parts, batch.labels_B.to(self.device), weights_B) * len(places)
+        return total
 
     def _passed(self, total: float, rows: int) -> Pass:
         """What a pass came to whose rows' losses sum up to `total`."""
@@ -126,10 +134,12 @@ class Learner:
         """Probability of a click for each row, shape (B,); places as in `fit`."""
         scores = [np.zeros(0)]
         parts_BS = (places_BS,) if added_BS is None else (places_BS, added_BS)
+        vectors_UD = vectors_UD.to(self.device)
         with torch.no_grad():
             for parts in zip(*(torch.split(part_BS, SCORED_AT_ONCE) for part_BS in parts_BS), strict=True):
-                logits_B = self.network(self._gather(vectors_UD, parts))
-                scores.append(torch.sigmoid(logits_B.double()).numpy())
+                there = tuple(part_BS.to(self.device) for part_BS in parts)
+                logits_B = self.network(self._gather(vectors_UD, there))
+                scores.append(torch.sigmoid(logits_B.double()).cpu().numpy())
         return np.concatenate(scores)
 
     def _gather(self, vectors_UD: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
@@ -209,7 +219,11 @@ class Learner:
         working.vectors_UD[places_N] = vectors_ND.sub_(step_ND, alpha=self.config.table_learning_rate)
 
     def _arithmetic(self) -> AbstractContextManager[object]:
-        return torch.autocast("cpu", torch.bfloat16) if self._bfloat16 else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if self._bfloat16 else nullcontext()
+
+    def _gains(self) -> bool:
+        """Whether the device multiplies matrices of bfloat16 natively."""
+        return gains_from_bfloat16() if self.device.type == "cpu" else torch.cuda.is_bf16_supported()
 
 
 def gains_from_bfloat16() -> bool:

@@ -25,7 +25,7 @@ class Rows:
     dropped_to_S: Tensor | None
     seed: int
 
-    def of(self, chosen_P: NDArray[np.int64]) -> Rows:
+    def of(self, chosen_P: NDArray[np.int64] | slice) -> Rows:
         """Some of the rows."""
         weights_P = None if self.weights_B is None else self.weights_B[chosen_P]
         parts = tuple(part_BS[chosen_P] for part_BS in self.parts)

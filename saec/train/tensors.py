@@ -44,7 +44,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 def network_arrays(network: nn.Module) -> Arrays:
     """Copies of the network's parameters by name."""
-    return {name: value.detach().numpy().copy() for name, value in network.named_parameters()}
+    return {name: value.detach().cpu().numpy().copy() for name, value in network.named_parameters()}
 
 
 def load_network(network: nn.Module, arrays: Arrays, origin: str) -> None:
@@ -84,7 +84,7 @@ def learner_state(learner: Learner) -> Arrays:
         for place, (name, _) in enumerate(learner.network.named_parameters()):
             moments = (optimiser.steps, optimiser.means[place], optimiser.squares[place])
             state |= {
-                f"optimiser.{moment}.{name}": value.numpy().copy()
+                f"optimiser.{moment}.{name}": value.cpu().numpy().copy()
                 for moment, value in zip(_MOMENTS, moments, strict=True)
             }
     return state
