@@ -35,14 +35,15 @@ def measure(rows: int, batches: tuple[int, ...], precision: str, rounds: int) ->
     torch.set_num_threads(1)
     joined = ranks.Ranks.join("benchmark")
     if joined.rank:
-        joined.follow(_learner(batches[0], precision))
+        joined.follow(of_size(batches[0], precision))
         return []
     hour = Hour.draw(rows, FIELDS)
     with ranks.led(joined):
-        return [timed(hour, _learner(batch_rows, precision), rounds) for batch_rows in batches]
+        return [timed(hour, of_size(batch_rows, precision), rounds) for batch_rows in batches]
 
 
-def _learner(batch_rows: int, precision: str) -> Learner:
+def of_size(batch_rows: int, precision: str) -> Learner:
+    """A learner of the network that is timed."""
     setting = Setting(
         Hour(np.zeros(0, np.int64), np.zeros((0, FIELDS), np.int64), np.zeros(0, np.uint8)), batch_rows, FIELDS, HIDDEN
     )
@@ -71,7 +72,7 @@ def alone(rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> l
     """The same by one process, which joins nobody."""
     torch.set_num_threads(1)
     hour = Hour.draw(rows, FIELDS)
-    return [timed(hour, _learner(batch_rows, precision), rounds) for batch_rows in batches]
+    return [timed(hour, of_size(batch_rows, precision), rounds) for batch_rows in batches]
 
 
 @click.command()

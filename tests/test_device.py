@@ -1,7 +1,7 @@
 """`device`: what it stands for here, and the lines that only a GPU walks, walked without one.
 
 No GPU has run them. Here they run on the processor where they can be asked to, and on a device that is not there
-(torch's fake tensors), which tells a tensor left on the other device from one that was moved, and nothing of the numbers.
+(torch's fake tensors), which tells a tensor left on the other device from one that was moved, and nothing of numbers.
 """
 
 import numpy as np

@@ -87,14 +87,25 @@ def taken_up(site, by_two):
     assert site.digests(of=version) == by_two.digests(of=version)
 
 
+@pytest.fixture(scope="module")
+def by_four(done, tmp_path_factory):
+    """The sixth hour done by four ranks."""
+    site = done.copy(tmp_path_factory.mktemp("by-four") / "site")
+    code, said = ran(site, "--ranks", "4")
+    assert code == 0, said
+    return site
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_two_ranks_come_to_the_figures_of_one_process(by_two, undisturbed):
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_come_to_the_figures_of_one_process(size, undisturbed, request):
     """The same rows, features and head; metrics as close as rounding leaves them."""
-    found, alone = by_two.rows()[5].record, undisturbed.rows()[5].record
+    by_ranks = request.getfixturevalue({2: "by_two", 4: "by_four"}[size])
+    found, alone = by_ranks.rows()[5].record, undisturbed.rows()[5].record
     for figure in ("rows", "clicks", "features", "rows_gate"):
         assert found[figure] == alone[figure]
-    assert (manifest(by_two).get("ranks"), manifest(undisturbed).get("ranks")) == (2, None)
+    assert (manifest(by_ranks).get("ranks"), manifest(undisturbed).get("ranks")) == (size, None)
     for metric in ("auc_original", "logloss_original", "auc_compressed", "logloss_compressed"):
         assert found[metric] == pytest.approx(alone[metric], abs=0.005)
 
@@ -123,6 +134,51 @@ def test_a_rank_that_dies_fails_the_hour(place, site, by_two):
     assert "run again with --ranks 2" in row.message
     assert site.digests() == before
     taken_up(site, by_two)
+
+
+KILLS = (
+    "ranks.waiting:kill",
+    "ranks.waiting:kill@2",
+    "ranks.waiting:kill@4",
+    "ranks.followed:kill",
+    "ranks.followed:kill@12",
+    "ranks.led:kill",
+    "ranks.led:kill@12",
+    "hour.begun:kill",
+    "ingest.written:kill",
+    "train.learnt:kill",
+    "checkpoint.delta-saved:kill",
+    "step.train:kill",
+    "step.cluster:kill",
+    "retrain.learnt:kill",
+    "retrain.version-written:kill",
+    "gate.judged:kill",
+    "publish.file-staged:kill",
+    "version.file-written:kill",
+    "version.committed:kill",
+    "release.decided:kill",
+    "release.written:kill",
+    "hour.done:kill",
+    "durable.part-written:kill@5",
+    "ledger.to-be-committed:kill@4",
+)
+"""Places of a two-rank hour, those of the other rank first."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("place", KILLS)
+def test_wherever_a_rank_is_killed_the_hour_comes_to_the_same_bytes(place, site, by_two):
+    """Nothing is published by halves: what is live is as before, or the version of an undisturbed run."""
+    before, version = site.digests(), by_two.rows()[5].version
+    wanted = by_two.digests(of=version)
+    code, said = ran(site, "--ranks", "2", SAEC_FAIL=place)
+    assert code != 0, f"the place was not reached: {said}"
+    live = site.live
+    assert live == version or site.digests(of=live) == {name: before[name] for name in site.digests(of=live)}
+    code, said = ran(site, "--ranks", "2")
+    assert code == 0, said
+    assert site.digests(of=version) == wanted
 
 
 @pytest.mark.slow

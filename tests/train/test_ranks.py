@@ -1,14 +1,19 @@
 """Several processes train as one does: the same losses within rounding, the same bytes every time."""
 
+import os
+import signal
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from torch.distributed import FileStore
 
+from saec import failpoints
 from saec.cli.ranks import start
 from saec.config import ModelConfig, TrainingConfig
-from saec.errors import ConfigError
+from saec.errors import ConfigError, TrainingError
 from saec.model.networks import build_network
 from saec.model.table import WorkingSet
 from saec.train import ranks
@@ -107,3 +112,61 @@ def test_ranks_train_as_one_process_does(size):
     assert {name: array.tobytes() for name, array in first.arrays.items()} == {
         name: array.tobytes() for name, array in again.arrays.items()
     }
+
+
+@contextmanager
+def forked(size, folder, fault=None):
+    """This process leads ranks that are forks of it, which takes no time; the last one of them may have a fault."""
+
+    def ranks_of(rank):
+        return ranks.Ranks(FileStore(str(folder / "rendezvous"), size), rank, size, timeout=20)
+
+    torch.set_num_threads(1)
+    others = []
+    for rank in range(1, size):
+        if not (pid := os.fork()):
+            try:
+                failpoints.on_reach = failpoints.fault(fault) if fault and rank == size - 1 else None
+                ranks_of(rank).follow(a_learner())
+            finally:
+                os._exit(0)
+        others.append(pid)
+    try:
+        with ranks.led(ranks_of(0)) as leading:
+            yield leading
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def short_words(monkeypatch):
+    """A rank that says nothing is lost at once."""
+    monkeypatch.setattr(ranks, "_WORD_SECONDS", 0.2)
+
+
+def test_four_ranks_come_to_the_losses_of_one(tmp_path, short_words):
+    """Within 1e-5, and nearly to its scores."""
+    with forked(4, tmp_path):
+        found = trained(passes=1)
+    alone = trained(passes=1)
+    np.testing.assert_allclose(found.losses, alone.losses, rtol=0, atol=1e-5)
+    for name, array in alone.arrays.items():
+        np.testing.assert_allclose(found.arrays[name], array, rtol=0, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("fault", ["ranks.followed:kill@3", "ranks.waiting:exit"])
+def test_a_rank_that_is_killed_ends_the_pass_and_nothing_is_kept(tmp_path, short_words, fault):
+    """By its name, for every pass from then on; and the next ones come to the bytes of undisturbed ones."""
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    with forked(2, tmp_path / "a", fault), pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
+        trained(passes=1)
+    assert lost.value.reason == "rank-lost"
+    with forked(2, tmp_path / "b"):
+        again = trained(passes=1)
+    with forked(2, tmp_path / "c"):
+        undisturbed = trained(passes=1)
+    assert again.losses == undisturbed.losses
+    assert all((array == undisturbed.arrays[name]).all() for name, array in again.arrays.items())

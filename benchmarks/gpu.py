@@ -1,0 +1,292 @@
+"""The check of a GPU: is `device: cuda` right, does it repeat itself, and how fast is it beside others on that GPU?
+
+Written for a machine that is lent for a quarter of an hour: it needs no build, no network and no data, leaves out what
+no time is left for (`--seconds`), and says so. **No GPU has run it yet.** `--device cpu` is the same on the processor.
+
+- Right: the losses of 200 batches of one hour, by the device and by the processor, from the same start.
+- Repeats itself: the same hour once more, all bytes.
+- Rows a second of a pass over an hour's working set, batches of 4,096 to 65,536, DeepFM of 400-400-400, float32.
+- Beside FBGEMM's table-batched embeddings, the kernel that TorchRec's fused and sharded tables run on: the same rows,
+  network and AdamW, row-wise Adagrad in the backward pass. Its sums start at our prior, its eps is 0 and its gradients
+  are those of the sum of the losses: then its losses are ours.
+- Clustering of a million vectors, cold, beside faiss and cuML, where they are installed.
+
+    pip install torchrec==1.8.0 fbgemm-gpu==1.8.0 faiss-gpu-cu12 cuml-cu12   # each where it can be had
+    python -m benchmarks.gpu                                                 # within eight minutes
+    python -m benchmarks.gpu --device cpu --batches 4096 --vectors 100000
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from benchmarks.record import Figures
+from benchmarks.training import SEED, WIDTH, Hour, Setting
+from saec import device
+from saec.compression.clustering import assign, cluster
+from saec.config import TrainingConfig
+from saec.model.networks import CtrNetwork
+from saec.model.table import WorkingSet, first_values
+from saec.train.adamw import AdamW
+from saec.train.batches import Pooling
+from saec.train.learner import Learner
+from saec.train.tensors import learner_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+FIELDS, HIDDEN, CODEWORDS = 24, [400, 400, 400], 255
+STEPS, STEP_ROWS, SAME_LOSS = 200, 256, 1e-5
+ON_DEVICE = 1e-4
+"""How far a GPU's losses may be from the processor's: sums in another order, 200 steps on."""
+
+
+@contextmanager
+def on(where: torch.device) -> Iterator[None]:
+    """Learners are made, and codewords searched, on a device."""
+    before, device.current = device.current, where
+    try:
+        yield
+    finally:
+        device.current = before
+
+
+def setting(rows: int, batch_rows: int, hidden: list[int]) -> Setting:
+    """An hour of so many rows."""
+    return Setting(Hour.draw(rows, FIELDS), batch_rows, FIELDS, hidden)
+
+
+def working_set(hour: Hour) -> WorkingSet:
+    """The hour's vectors at their start."""
+    vectors_UD = first_values(hour.rows_U.astype(np.uint64) + 1, WIDTH, SEED)
+    return WorkingSet(hour.rows_U, torch.from_numpy(vectors_UD), torch.zeros(len(hour.rows_U)))
+
+
+class Ours:
+    """Saec's learner over the hour's working set."""
+
+    def __init__(self, asked: Setting, where: torch.device) -> None:
+        """A learner on a device."""
+        config = TrainingConfig(batch_rows=asked.batch_rows, precision="float32", feature_dropout=0.0)
+        with on(where):
+            self.learner = Learner(asked.model("deepfm"), Pooling.of(range(FIELDS)), config)
+        self.hour, self.working = asked.hour, working_set(asked.hour)
+        self.places_BS = torch.from_numpy(self.hour.inverse_BS)
+
+    def pass_(self, rows: slice = slice(None)) -> float:
+        """Train on some rows; returns their mean loss."""
+        return self.learner.fit(self.working, self.places_BS[rows], self.hour.labels_B[rows]).loss
+
+    def arrays(self) -> bytes:
+        """All that was learnt."""
+        state = learner_state(self.learner)
+        return b"".join(array.tobytes() for array in (*state.values(), self.working.vectors_UD.numpy()))
+
+
+class Fused:
+    """The same over FBGEMM's table-batched embeddings."""
+
+    def __init__(self, asked: Setting, where: torch.device) -> None:
+        """All of the working set in one table on a device.
+
+        Raises:
+            ImportError: where FBGEMM is not installed, or is not of this torch.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from fbgemm_gpu import split_table_batched_embeddings_ops_training as training  # noqa: PLC0415
+            from fbgemm_gpu.split_embedding_configs import EmbOptimType  # noqa: PLC0415
+            from fbgemm_gpu.split_table_batched_embeddings_ops_common import PoolingMode  # noqa: PLC0415
+
+        config, self.hour, self.where = TrainingConfig(), asked.hour, where
+        started = working_set(asked.hour)
+        there, by = ("HOST", "CPU") if where.type == "cpu" else ("DEVICE", "CUDA")
+        place = training.EmbeddingLocation[there], training.ComputeDevice[by]
+        self.table = training.SplitTableBatchedEmbeddingBagsCodegen(
+            [(*started.vectors_UD.shape, *place)],
+            feature_table_map=[0] * FIELDS,
+            optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
+            learning_rate=config.table_learning_rate,
+            eps=0.0,
+            pooling_mode=PoolingMode.SUM,
+            device=where,
+        )
+        self.table.split_embedding_weights()[0].data.copy_(started.vectors_UD)
+        self.table.split_optimizer_states()[0][0].fill_(config.table_prior)
+        self.network: CtrNetwork = asked.model("deepfm").to(where)
+        self.optimiser = AdamW(self.network.parameters(), config.dense_learning_rate, config.weight_decay)
+        self.batch_rows = asked.batch_rows
+        self.places_BS = torch.from_numpy(self.hour.inverse_BS)
+        self.labels_B = torch.from_numpy(self.hour.labels_B.astype(np.float32))
+        rate = (float(self.labels_B[: self.batch_rows].sum()) + 0.5) / (min(self.batch_rows, len(self.labels_B)) + 1)
+        with torch.no_grad():  # as ours starts
+            self.network.bias.fill_(float(np.log(rate / (1 - rate))))
+
+    def pass_(self, rows: slice = slice(None)) -> float:
+        """Train on some rows; returns their mean loss."""
+        places_BS, labels_B, total = self.places_BS[rows], self.labels_B[rows], 0.0
+        for start in range(0, len(labels_B), self.batch_rows):
+            batch = slice(start, start + self.batch_rows)
+            total += self._step(places_BS[batch].to(self.where), labels_B[batch].to(self.where))
+        return total / len(labels_B)
+
+    def _step(self, places_BS: Tensor, labels_B: Tensor) -> float:
+        offsets = torch.arange(places_BS.numel() + 1, device=self.where)
+        pooled = self.table(places_BS.T.flatten(), offsets)
+        vectors_BFD = pooled.detach().view(len(labels_B), FIELDS, WIDTH).requires_grad_()
+        loss = binary_cross_entropy_with_logits(self.network(vectors_BFD), labels_B)
+        self.optimiser.forget_gradients()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        assert vectors_BFD.grad is not None
+        pooled.backward((vectors_BFD.grad * len(labels_B)).view_as(pooled))
+        return loss.item() * len(labels_B)
+
+
+def curve(contestant: Ours | Fused, steps: int) -> NDArray[np.float64]:
+    """The loss of each batch."""
+    return np.array([contestant.pass_(slice(step * STEP_ROWS, (step + 1) * STEP_ROWS)) for step in range(steps)])
+
+
+def right(figures: Figures, where: torch.device, steps: int) -> None:
+    """Parity with the processor and with FBGEMM, and the same bytes twice."""
+    asked = setting(steps * STEP_ROWS, STEP_ROWS, [64, 32])
+    here, there, again = (Ours(asked, place) for place in (device.CPU, where, where))
+    losses = curve(here, steps)
+    apart = float(np.abs(curve(there, steps) - losses).max())
+    most = 0.0 if where.type == "cpu" else ON_DEVICE
+    figures.add(f"losses of {steps} batches, furthest from the processor's", apart, "nats", f"<= {most}", apart <= most)
+    curve(again, steps)
+    same = there.arrays() == again.arrays()
+    figures.add("the same bytes twice", str(same), "", "True", same)
+    try:
+        fused = float(np.abs(curve(Fused(asked, where), steps) - losses).max())
+    except (ImportError, OSError) as error:
+        figures.add("FBGEMM", f"left out: {_line(error)}", "")
+        return
+    figures.add(
+        f"losses of {steps} batches, FBGEMM's furthest from ours", fused, "nats", f"<= {SAME_LOSS}", fused <= SAME_LOSS
+    )
+
+
+def speed(figures: Figures, where: torch.device, batches: list[int], rounds: int, left: Callable[[], float]) -> None:
+    """Rows a second of passes of four batches."""
+    for batch_rows in batches:
+        asked = setting(4 * batch_rows, batch_rows, HIDDEN)
+        for name, kind in (("saec", Ours), ("FBGEMM", Fused)):
+            if left() <= 0:
+                figures.add(f"batch {batch_rows}: {name}", "left out: no time", "")
+                continue
+            try:
+                contestant = kind(asked, where)  # type: ignore[operator]
+            except (ImportError, OSError) as error:
+                figures.add(f"batch {batch_rows}: {name}", f"left out: {_line(error)}", "")
+                continue
+            found = [_clocked(contestant.pass_, where) for _ in range(rounds + 1)][1:]
+            figures.add(f"batch {batch_rows}: {name}", 4 * batch_rows / statistics.median(found), "rows/s")
+
+
+def clusters(figures: Figures, where: torch.device, count: int, left: Callable[[], float]) -> None:
+    """Seconds and relative errors of clusterers on planted clusters with noise."""
+    draw = np.random.default_rng(SEED)
+    centres_KD = draw.normal(size=(2 * CODEWORDS, WIDTH)).astype(np.float32)
+    vectors_ND = centres_KD[draw.integers(0, len(centres_KD), count)]
+    vectors_ND += draw.normal(0, 0.3, vectors_ND.shape).astype(np.float32)
+    for name, body in (
+        ("saec", lambda: _ours(vectors_ND, where)),
+        ("saec, processor", lambda: _ours(vectors_ND, device.CPU)),
+        ("faiss", lambda: _faiss(vectors_ND, where)),
+        ("cuML", lambda: _cuml(vectors_ND)),
+    ):
+        if left() <= 0:
+            figures.add(f"{count} vectors: {name}", "left out: no time", "")
+            continue
+        try:
+            centroids_KD = body()  # warms up, and comes to the same
+            seconds = _clocked(body, where)
+        except ImportError as error:
+            figures.add(f"{count} vectors: {name}", f"left out: {_line(error)}", "")
+            continue
+        error = float(assign(vectors_ND, centroids_KD)[1].mean() / vectors_ND.var(0).sum())
+        figures.add(f"{count} vectors: {name}", seconds, "s")
+        figures.add(f"{count} vectors: {name}, relative error", error, "share")
+
+
+def _ours(vectors_ND: NDArray[np.float32], where: torch.device) -> NDArray[np.float32]:
+    with on(where):
+        return cluster(vectors_ND, np.ones(len(vectors_ND), np.float32), CODEWORDS)
+
+
+def _faiss(vectors_ND: NDArray[np.float32], where: torch.device) -> NDArray[np.float32]:
+    import faiss  # noqa: PLC0415
+
+    if where.type != "cpu" and not getattr(faiss, "get_num_gpus", int)():
+        raise ImportError("faiss is built without CUDA")
+    kmeans = faiss.Kmeans(WIDTH, CODEWORDS, niter=20, seed=SEED, gpu=where.type != "cpu", max_points_per_centroid=10**9)
+    kmeans.train(vectors_ND)
+    found: NDArray[np.float32] = kmeans.centroids
+    return found
+
+
+def _cuml(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    from cuml.cluster import KMeans  # noqa: PLC0415
+
+    found: NDArray[np.float32] = KMeans(CODEWORDS, max_iter=20, random_state=SEED).fit(vectors_ND).cluster_centers_
+    return np.asarray(found, np.float32)
+
+
+def _clocked(body: Callable[[], Any], where: torch.device) -> float:
+    """Seconds by the clock, the device's own work included; of the processor where that is the device."""
+    if where.type == "cpu":
+        begun = time.process_time()
+        body()
+        return time.process_time() - begun
+    begun = time.perf_counter()
+    body()
+    torch.cuda.synchronize(where)
+    return time.perf_counter() - begun
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:80]
+
+
+@click.command()
+@click.option("--device", "name", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
+@click.option("--batches", default="4096,16384,65536", show_default=True, help="Batch sizes.")
+@click.option("--steps", default=STEPS, show_default=True, help="Batches of the comparison of losses.")
+@click.option("--vectors", default=1_000_000, show_default=True, help="Vectors to cluster; 0 leaves it out.")
+@click.option("--rounds", default=3, show_default=True, help="Passes a figure.")
+@click.option("--seconds", default=420.0, show_default=True, help="Begin nothing more after so long.")
+def main(name: str, batches: str, steps: int, vectors: int, rounds: int, seconds: float) -> None:
+    """Check a device, and keep the figures."""
+    ends = time.monotonic() + seconds
+    where = device.chosen(name)
+    torch.use_deterministic_algorithms(mode=True)
+    if where.type == "cpu":
+        torch.set_num_threads(1)
+    figures = Figures("gpu" if name == "cuda" else "gpu_cpu")
+    gpu = torch.cuda.get_device_name(where) if where.type == "cuda" else "processor"
+    figures.add("device", f"{gpu}, torch {torch.__version__}", "")
+    right(figures, where, steps)
+    speed(figures, where, [int(rows) for rows in batches.split(",") if rows], rounds, lambda: ends - time.monotonic())
+    if vectors:
+        clusters(figures, where, vectors, lambda: ends - time.monotonic())
+    figures.finish()
+
+
+if __name__ == "__main__":
+    main()
