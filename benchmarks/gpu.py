@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIELDS, HIDDEN, CODEWORDS = 24, [400, 400, 400], 255
+PROCESSOR = torch.device("cpu")
 STEPS, STEP_ROWS, SAME_LOSS = 200, 256, 1e-5
 ON_DEVICE = 1e-4
 """How far a GPU's losses may be from the processor's: sums in another order, 200 steps on."""
@@ -57,7 +58,7 @@ ON_DEVICE = 1e-4
 @contextmanager
 def on(where: torch.device) -> Iterator[None]:
     """Learners are made, and codewords searched, on a device."""
-    before, device.current = device.current, where
+    before, device.current = device.current, str(where)
     try:
         yield
     finally:
@@ -164,7 +165,7 @@ def curve(contestant: Ours | Fused, steps: int) -> NDArray[np.float64]:
 def right(figures: Figures, where: torch.device, steps: int) -> None:
     """Parity with the processor and with FBGEMM, and the same bytes twice."""
     asked = setting(steps * STEP_ROWS, STEP_ROWS, [64, 32])
-    here, there, again = (Ours(asked, place) for place in (device.CPU, where, where))
+    here, there, again = (Ours(asked, place) for place in (PROCESSOR, where, where))
     losses = curve(here, steps)
     apart = float(np.abs(curve(there, steps) - losses).max())
     most = 0.0 if where.type == "cpu" else ON_DEVICE
@@ -207,7 +208,7 @@ def clusters(figures: Figures, where: torch.device, count: int, left: Callable[[
     vectors_ND += draw.normal(0, 0.3, vectors_ND.shape).astype(np.float32)
     for name, body in (
         ("saec", lambda: _ours(vectors_ND, where)),
-        ("saec, processor", lambda: _ours(vectors_ND, device.CPU)),
+        ("saec, processor", lambda: _ours(vectors_ND, PROCESSOR)),
         ("faiss", lambda: _faiss(vectors_ND, where)),
         ("cuML", lambda: _cuml(vectors_ND)),
     ):
@@ -274,7 +275,7 @@ def _line(error: BaseException) -> str:
 def main(name: str, batches: str, steps: int, vectors: int, rounds: int, seconds: float) -> None:
     """Check a device, and keep the figures."""
     ends = time.monotonic() + seconds
-    where = device.chosen(name)
+    where = torch.device(device.chosen(name))
     torch.use_deterministic_algorithms(mode=True)
     if where.type == "cpu":
         torch.set_num_threads(1)

@@ -141,4 +141,3 @@ def test_all_of_a_batch_is_moved(elsewhere, pooling, monkeypatch):
         summed_ND = touched.sum_in_pieces(gradient_BFD.flatten(0, 1))
         learner.apply(there, places_N, summed_ND)
     assert working.vectors_UD.device == torch.device("cpu")
-

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compression.products import multiply
-
 from saec import device
+from saec.compression.products import multiply
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,8 +108,10 @@ def _search(vectors_ND: Vectors, centroids_KD: Vectors, own_N: Codes | None = No
     return codes_N
 
 
-def _searched_on(where: torch.device, vectors_ND: Vectors, centroids_KD: Vectors, own_N: Codes | None = None) -> Codes:
+def _searched_on(where: str, vectors_ND: Vectors, centroids_KD: Vectors, own_N: Codes | None = None) -> Codes:
     """`_search` on a device."""
+    import torch  # noqa: PLC0415 - clustering runs without it where there is none
+
     centroids_DK = torch.from_numpy(centroids_KD).to(where).T.contiguous()
     norms_K = centroids_DK.square().sum(0)
     block = max(1, _DISTANCES_THERE // len(centroids_KD))
