@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.compression import figures, judged, runs, truth
-from benchmarks.compression.settings import AXES, RATIOS
+from benchmarks.compression.settings import AXES, FEW, RATIOS
 from benchmarks.compression.stretch import Stretch
 from benchmarks.record import RESULTS, hardware
 from saec.config import load_config
@@ -43,24 +43,31 @@ def _run(options: argparse.Namespace) -> None:
     stretch.encode()
     kept = runs.Kept.load(RESULTS / f"{options.name}-runs.json", _description(options))
     ratios = tuple(options.ratios)
+    earlier = Stretch(config, Hour.parse(options.tune_last), options.tune_hours, options.tune_scored, work / "rows")
     if options.choices_of:
         kept.content["choices"] = runs.choices_of(RESULTS / f"{options.choices_of}-runs.json")
     elif options.tune_hours:
-        earlier = Stretch(config, Hour.parse(options.tune_last), options.tune_hours, options.tune_scored, work / "rows")
         earlier.encode()
-        runs.tune(kept, options.methods, earlier, ratios, options.jobs)
-    jobs = runs.jobs_of(kept, options.methods, ratios, options.seeds)
+        kept.content["tuned_on"] = [options.tune_last, options.tune_hours, options.tune_scored]
     kept.forget(options.redo)
-    runs.run_all(kept, jobs, stretch, ratios, work / "scores", options.jobs)
-    judged.judge(kept, stretch.labels_B, work / "scores")
+    commands = kept.content.setdefault("commands", [])
+    if (command := " && ".join([*options.after, _command()])) not in commands:
+        commands.append(command)
     kept.content |= {
         "truth": truth.figures(stretch),
         "rows": len(stretch.labels_B),
         "original_bytes": round(stretch.census.original_bytes),
         "hardware": hardware(),
-        "command": " && ".join([*options.after, _command()]),
     }
-    kept.save()
+    runs.run_all(kept, runs.originals(options.seeds), stretch, ratios, work / "scores", options.jobs)
+    for method in options.methods:
+        if options.tune_hours and not options.choices_of:
+            axes = (AXES if options.tune_all else FEW)[method]
+            runs.tune(kept, method, axes, earlier, ratios, options.jobs)
+        jobs = runs.jobs_of(kept, method, ratios, options.seeds)
+        runs.run_all(kept, jobs, stretch, ratios, work / "scores", options.jobs)
+        judged.judge(kept, stretch.labels_B, work / "scores")
+    judged.judge(kept, stretch.labels_B, work / "scores")
 
 
 def _command() -> str:
@@ -73,7 +80,7 @@ def _command() -> str:
 
 def _description(options: argparse.Namespace) -> dict[str, Any]:
     """What makes results comparable: another value of any of these starts afresh."""
-    names = ("config", "last", "hours", "scored", "tune_last", "tune_hours", "tune_scored")
+    names = ("config", "last", "hours", "scored")
     return {"scored_on": "the hour after"} | {name: getattr(options, name) for name in names}
 
 
@@ -92,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tune-last", default="2017-10-06T02", help="last hour of the stretch for tuning")
     parser.add_argument("--tune-hours", type=int, default=48, help="0 leaves peers as they start")
     parser.add_argument("--tune-scored", type=int, default=14)
+    parser.add_argument("--tune-all", action="store_true", help="try every choice of every peer, not the few that tell")
     parser.add_argument("--choices-of", metavar="NAME", help="results from which to take how peers were tuned")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument(

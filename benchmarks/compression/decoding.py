@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import embedding_bag
 
 from saec.model.table import INITIAL_SCALE, WorkingSet
+from saec.train.batches import Touched
 from saec.train.learner import Learner
 
 if TYPE_CHECKING:
     from saec.config import TrainingConfig
     from saec.model.networks import CtrNetwork
     from saec.train.batches import Pooling
-
-_CLASS_BITS = 31
 
 
 class Decoder(ABC):
@@ -58,21 +58,44 @@ class Rows:
         adagrad(self.values_MW, self.squares_M, rows_N, gradient_NW, self.config)
 
 
+class Groups:
+    """Equal numbers of an array brought together, by one sort of number and place packed into one integer."""
+
+    def __init__(self, numbers: NDArray[np.int64]) -> None:
+        """Group numbers from 0 on."""
+        bits = len(numbers).bit_length()
+        packed = (numbers << bits) | np.arange(len(numbers))
+        packed.sort()
+        numbers, self.order = packed >> bits, packed & ((1 << bits) - 1)
+        first = np.empty(len(numbers), bool)
+        first[:1] = True
+        np.not_equal(numbers[1:], numbers[:-1], out=first[1:])
+        self._first = first
+        self.starts = np.flatnonzero(first)
+        self.distinct = numbers[self.starts]
+
+    @property
+    def inverse(self) -> NDArray[np.int64]:
+        """For each number its place among the distinct ones."""
+        inverse = np.empty(len(self.order), np.int64)
+        inverse[self.order] = np.cumsum(self._first) - 1
+        return inverse
+
+    def sum(self, values_NW: Tensor) -> Tensor:
+        """Values summed over equal numbers."""
+        return embedding_bag(torch.from_numpy(self.order), values_NW, torch.from_numpy(self.starts), mode="sum")
+
+
 def adagrad(values_MW: Tensor, squares_M: Tensor, rows_N: Tensor, gradient_NW: Tensor, config: TrainingConfig) -> None:
     """The step of `Learner` on some rows, in place; a row that is there several times gets the sum of its gradients."""
-    distinct, inverse = np.unique(rows_N.numpy(), return_inverse=True)
-    rows_R = torch.from_numpy(distinct)
-    if len(distinct) < len(rows_N):
-        total_RW = torch.zeros(len(distinct), gradient_NW.shape[1])
-        gradient_RW = total_RW.index_add_(0, torch.from_numpy(inverse), gradient_NW)
-    else:
-        order = np.empty(len(distinct), np.int64)
-        order[inverse] = np.arange(len(distinct))
-        gradient_RW = gradient_NW[torch.from_numpy(order)]
-    squares_R = squares_M[rows_R] + gradient_RW.square().mean(1)
+    if not len(rows_N):
+        return
+    groups = Groups(rows_N.numpy())
+    rows_R, gradient_RW = torch.from_numpy(groups.distinct), groups.sum(gradient_NW)
+    squares_R = squares_M.index_select(0, rows_R) + gradient_RW.square().mean(1)
     step_RW = gradient_RW / (config.table_prior + squares_R).sqrt().unsqueeze(1)
     squares_M[rows_R] = squares_R
-    values_MW[rows_R] = values_MW[rows_R] - config.table_learning_rate * step_RW
+    values_MW[rows_R] = values_MW.index_select(0, rows_R).sub_(step_RW, alpha=config.table_learning_rate)
 
 
 class DecodingLearner(Learner):
@@ -86,23 +109,19 @@ class DecodingLearner(Learner):
     def _step(
         self, working: WorkingSet, parts: tuple[Tensor, ...], labels_B: Tensor, weights_B: Tensor | None
     ) -> float:
-        places_BS, classes_BS = parts[0], parts[-1]
-        pairs = np.where(places_BS >= 0, (places_BS.numpy() << _CLASS_BITS) | np.maximum(classes_BS.numpy(), 0), -1)
-        distinct, inverse = np.unique(pairs, return_inverse=True)
-        inverse_BS = inverse.reshape(pairs.shape)
+        places, classes = (part_BS.numpy().ravel() for part_BS in (parts[0], parts[-1]))
+        several = int(classes.max()) + 1
+        groups = Groups(np.where(places >= 0, places * several + classes, -1) + 1)
+        distinct, inverse = groups.distinct - 1, groups.inverse
         if distinct[0] < 0:  # padding
-            distinct, inverse_BS = distinct[1:], inverse_BS - 1
-        places_N, classes_N = distinct >> _CLASS_BITS, distinct & ((1 << _CLASS_BITS) - 1)
+            distinct, inverse = distinct[1:], inverse - 1
+        places_N, classes_N = np.divmod(distinct, several)
         decoded_ND = self.decoder.vectors(working, torch.from_numpy(places_N), torch.from_numpy(classes_N))
-        vectors_ND = decoded_ND.detach().requires_grad_()
-        logits_B = self.network(self.pooling.gather(vectors_ND, torch.from_numpy(inverse_BS))).float()
-        loss_B = binary_cross_entropy_with_logits(logits_B, labels_B, weights_B, reduction="none")
+        inverse_BS = torch.from_numpy(inverse.reshape(parts[0].shape))
         stand_for = float(len(labels_B) if weights_B is None else weights_B.sum())
-        loss = loss_B.sum() / stand_for
-        for parameter in self.network.parameters():
-            parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss, gradient_BFD = self.gradients(
+            decoded_ND.detach(), (inverse_BS,), labels_B, weights_B, None if weights_B is None else stand_for
+        )
         self.optimiser.step()
-        assert vectors_ND.grad is not None
-        self.decoder.learn(working, vectors_ND.grad * stand_for)
-        return loss.item()
+        self.decoder.learn(working, Touched.of((inverse_BS,), self.pooling).sum(gradient_BFD) * stand_for)
+        return loss

@@ -125,7 +125,7 @@ def _bytes(count: float) -> str:
 def record(name: str, kept: Kept, results: Path) -> dict[str, Any]:
     """The figures that the issue asks for, with their targets."""
     made_by = {
-        "command": kept.content["command"],
+        "command": " ; ".join(kept.content.get("commands") or [kept.content["command"]]),
         "hardware": kept.content["hardware"],
         "commit": ", ".join(sorted({run["commit"] for run in kept.content["runs"]})),
     }

@@ -43,20 +43,27 @@ class Gap(Interval):
 
 
 def judge(kept: Kept, labels_B: NDArray[np.uint8], scores: Path) -> None:
-    """Compare all runs whose scores are there, and keep the differences beside them."""
+    """Compare all runs whose scores are there, and keep the differences beside them; of others those kept before."""
     pairs = [(first, second) for second in _names(kept.content["runs"]) for first in opponents(kept, second)]
+    before = {(old["seed"], old["first"], old["second"]): old for old in kept.content.get("compared", [])}
     compared: list[Record] = []
     for seed in sorted({record["seed"] for record in kept.content["runs"]}):
         scored = {
             record["name"]: _scored(record["name"], labels_B, scores, seed)
             for record in kept.content["runs"]
-            if record["seed"] == seed
+            if record["seed"] == seed and scores_file(scores, record["name"], seed).exists()
         }
-        compared += [
-            {"seed": seed, "first": first, "second": second, **_compared(scored[first], scored[second])}
-            for first, second in pairs
-            if first in scored and second in scored
-        ]
+        for first, second in pairs:
+            found = before.get((seed, first, second))
+            if first in scored and second in scored:
+                found = {
+                    "seed": seed,
+                    "first": first,
+                    "second": second,
+                    **_compared(scored[first], scored[second]),
+                }
+            if found is not None:
+                compared.append(found)
     kept.content["compared"] = compared
     kept.save()
 

@@ -96,7 +96,7 @@ class Page:
             f"## {title}\n\n`{stretch['config']}`, {stretch['hours']} hours up to {stretch['last']}, the last "
             f"{stretch['scored']} scored whole: {kept.content['rows']:,} rows. Seeds {', '.join(map(str, seeds))}. "
             f"The original takes {kept.content['original_bytes']:,} bytes. {kept.content['hardware']}; commit "
-            f"{', '.join(commits)}.\n\n```bash\n{kept.content['command']}\n```\n"
+            f"{', '.join(commits)}.\n\n```bash\n{_commands(kept)}\n```\n"
         )
         yield f"![AUC and log loss against bytes](images/{name}.png)\n"
         yield "\n".join(self._table(kept)) + "\n"
@@ -179,6 +179,11 @@ class Page:
                     f"log loss {_standing(-logloss.upper, -logloss.lower)}."
                 )
         return lines or ["Nowhere: at every size both intervals are on Saec's side."]
+
+
+def _commands(kept: Kept) -> str:
+    """What made the results, one command a line; results of before several were kept name one."""
+    return "\n".join(kept.content.get("commands") or [kept.content["command"]])
 
 
 def names(kept: Kept) -> list[str]:

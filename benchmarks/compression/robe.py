@@ -70,14 +70,17 @@ class Robe(KeyDecoder):
         count = len(self._cells_UD)
         self._known_N = places_N[places_N < count]  # places ascend
         self._fields_N = places_N[len(self._known_N) :] - count
-        weights_ND = self.weights.values_MW[self._cells_UD[self._known_N], 0] * self._signs_UD[self._known_N]
+        self._cells_ND = self._cells_UD.index_select(0, self._known_N)
+        self._signs_ND = self._signs_UD.index_select(0, self._known_N)
+        weights = self.weights.values_MW.view(-1).index_select(0, self._cells_ND.flatten())
+        weights_ND = weights.view(self._signs_ND.shape) * self._signs_ND
         return torch.cat([weights_ND, self.defaults.values_MW[self._fields_N]])
 
     def learn(self, working: WorkingSet, gradient_ND: Tensor) -> None:
         """Each weight by the gradients of all vectors that it is in."""
         known = len(self._known_N)
-        gradient_X1 = (gradient_ND[:known] * self._signs_UD[self._known_N]).flatten()[:, None]
-        self.weights.learn(self._cells_UD[self._known_N].flatten(), gradient_X1)
+        gradient_X1 = (gradient_ND[:known] * self._signs_ND).view(-1, 1)
+        self.weights.learn(self._cells_ND.flatten(), gradient_X1)
         self.defaults.learn(self._fields_N, gradient_ND[known:])
 
     def stored(self, hour: Hour, features: HourFeatures) -> tuple[NDArray[np.float32], float, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.compression.settings import AXES, TUNED_AT, Choice, Job, contestant
+from benchmarks.compression.settings import FEW, TUNED_AT, Choice, Job, contestant
 from benchmarks.compression.stored import Unreachable, timed
 from benchmarks.compression.stretch import Served, Stretch
 from benchmarks.record import commit
@@ -44,7 +44,7 @@ class Kept:
         """Read the file; one of another stretch is started afresh."""
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if content.get("stretch") != stretch:
-            content = {"stretch": stretch, "tuning": [], "choices": {}, "runs": []}
+            content = {"stretch": stretch, "tuning": [], "choices": {}, "runs": [], "left_out": [], "compared": []}
         return cls(path, content)
 
     def save(self) -> None:
@@ -67,7 +67,7 @@ class Kept:
     def find(self, kind: str, job: Job) -> Record | None:
         """The record of a pass that was made before."""
         wanted = {"name": job.name, "seed": job.seed, "choice": dict(job.choice)}
-        return next((record for record in self.content[kind] if wanted.items() <= record.items()), None)
+        return next((record for record in self.content.get(kind, []) if wanted.items() <= record.items()), None)
 
     def forget(self, methods: Iterable[str]) -> None:
         """Have the passes of some methods made again."""
@@ -129,30 +129,45 @@ def run_all(
 ) -> None:
     """Make the passes that are not known yet, so many at a time; without a folder for scores they are for tuning."""
     kind = "tuning" if scores is None else "runs"
-    missing = [
-        job
-        for job in jobs
-        if kept.find(kind, job) is None or (scores and not scores_file(scores, job.name, job.seed).exists())
-    ]
+    kinds = ("tuning",) if scores is None else ("runs", "left_out")
+    missing = [job for job in jobs if not any(kept.find(known, job) for known in kinds)]
     work: Callable[[Job], list[Record]] = partial(run, stretch=stretch, ratios=ratios, scores=scores)
+    for records in _made(work, missing, processes):
+        kept.add(kind, records)
+        for record in records:
+            Console(stderr=True).print(_line(record))
+
+
+def _made(work: Callable[[Job], list[Record]], jobs: list[Job], processes: int) -> Iterator[list[Record]]:
+    """What passes come to, as they finish; in this process where one is enough."""
+    if processes == 1:
+        yield from map(work, jobs)
+        return
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(work, job) for job in missing]):
-            kept.add(kind, done.result())
-            for record in done.result():
-                Console(stderr=True).print(_line(record))
+        for done in as_completed([pool.submit(work, job) for job in jobs]):
+            yield done.result()
 
 
-def tune(kept: Kept, methods: Iterable[str], stretch: Stretch, ratios: tuple[int, ...], processes: int) -> None:
-    """Choose the settings of each peer that has some, one after the other, on an earlier stretch."""
-    for method in [method for method in methods if method in AXES]:
-        for anchor in sorted({TUNED_AT[ratio] for ratio in ratios}):
-            choice: Choice = {axis: values[0] for axis, values in AXES[method].items()}
-            for axis, values in AXES[method].items():
-                jobs = [_job(method, anchor, {**choice, axis: value}) for value in values]
+def tune(
+    kept: Kept,
+    method: str,
+    axes: dict[str, tuple[Any, ...]],
+    stretch: Stretch,
+    ratios: tuple[int, ...],
+    processes: int,
+) -> None:
+    """Choose the settings of a peer, one after the other, on an earlier stretch, where they are not chosen yet."""
+    for anchor in sorted({TUNED_AT[ratio] for ratio in ratios}):
+        if f"{method}@{anchor}" in kept.content["choices"]:
+            continue
+        choice: Choice = {axis: values[0] for axis, values in axes.items()}
+        for axis, values in axes.items():
+            jobs = [_job(method, anchor, {**choice, axis: value}) for value in values]
+            if len(jobs) > 1:
                 run_all(kept, jobs, stretch, ratios, None, processes)
                 choice = max((dict(job.choice) for job in jobs), key=lambda tried: _merit(kept, method, anchor, tried))
-            kept.content["choices"][f"{method}@{anchor}"] = choice
-            kept.save()
+        kept.content["choices"][f"{method}@{anchor}"] = choice
+        kept.save()
 
 
 def choices_of(path: Path) -> dict[str, Choice]:
@@ -162,26 +177,21 @@ def choices_of(path: Path) -> dict[str, Choice]:
 
 
 def chosen(kept: Kept, method: str, ratio: int) -> Choice:
-    """The settings of a peer at a size; nothing for one that has none."""
-    if method not in AXES:
-        return {}
+    """The settings of a peer at a size: as tuned, or the first of the few."""
     found: Choice = kept.content["choices"].get(f"{method}@{TUNED_AT[ratio]}") or {
-        axis: values[0] for axis, values in AXES[method].items()
+        axis: values[0] for axis, values in FEW[method].items()
     }
     return found
 
 
-def jobs_of(kept: Kept, methods: Iterable[str], ratios: Iterable[int], seeds: Iterable[int]) -> list[Job]:
-    """The passes of a run: the original's first, with everything that shares it."""
-    alone = [(method, ratio) for method in methods for ratio in ratios if method in AXES]
-    return [
-        job
-        for seed in seeds
-        for job in (
-            Job("original", 0, seed),
-            *(Job(method, ratio, seed, tuple(chosen(kept, method, ratio).items())) for method, ratio in alone),
-        )
-    ]
+def originals(seeds: Iterable[int]) -> list[Job]:
+    """The original's passes, with everything that shares them."""
+    return [Job("original", 0, seed) for seed in seeds]
+
+
+def jobs_of(kept: Kept, method: str, ratios: Iterable[int], seeds: Iterable[int]) -> list[Job]:
+    """The passes of a peer, in the order of the seeds and then of the sizes given."""
+    return [Job(method, ratio, seed, tuple(chosen(kept, method, ratio).items())) for seed in seeds for ratio in ratios]
 
 
 def _job(method: str, ratio: int, choice: Choice) -> Job:

@@ -1,10 +1,11 @@
 """Which contestants there are at which size, and how each was tuned.
 
 Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
-sizes that `TUNED_AT` names: what is best at 1/30 is used down to 1/100, what is best at 1/300 down to that from
-1/200, what is best at 1/1000 from 1/500. Best is AUC minus log loss. The original's own settings (network, rates,
-dropout, admission) are the configuration's; a peer starts from them. A peer that cannot be made so small says so and is
-left out at that size; one that stores all it has in fewer bytes is measured with these.
+sizes that `TUNED_AT` names: what is best at 1/30 is used from 1/10 to 1/100, what is best at 1/300 from 1/200 to 1/1000
+(an earlier stretch has fewer features, so a size there has fewer bytes for codebooks). Best is AUC minus log loss. The
+original's own settings (network, rates, dropout, admission) are the configuration's; a peer starts from them. A peer
+that cannot be made so small says so and is left out at that size; one that stores all it has in fewer bytes is measured
+with these.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from benchmarks.compression.trained_pq import TrainedPQ
 from saec.config import Config
 
 RATIOS = (10, 30, 100, 200, 300, 500, 1000, 3000)
-TUNED_AT = {10: 10, 30: 30, 100: 30, 200: 300, 300: 300, 500: 1000, 1000: 1000, 3000: 3000}
+TUNED_AT = {10: 30, 30: 30, 100: 30, 200: 300, 300: 300, 500: 300, 1000: 300, 3000: 1000}
 """The size at which a peer's settings for a size are chosen."""
 Choice = dict[str, Any]
 
@@ -65,6 +66,33 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 """Choices of each tuned peer, tried in this order, the first of each being where it starts; `rate` is a factor on
 `training.table_learning_rate`, for `ftrl` on its own."""
+
+FEW: dict[str, dict[str, tuple[Any, ...]]] = {
+    "hashing": {"table": ("shared",), "dropout": (False,), "rate": (4.0, 2.0, 8.0)},
+    "quotient-remainder": {
+        "combine": ("sum", "product"),
+        "ids": ("as many as features",),
+        "dropout": (False,),
+        "rate": (4.0, 8.0),
+    },
+    "filtered": {"rows": ("from the start",), "rate": (4.0, 2.0, 8.0)},
+    "cafe": {"hot_share": (0.7, 0.4), "hashes": (1,), "half_life": (72.0,), "rate": (1.0, 2.0, 4.0)},
+    "robe": {"block": (8, 16), "rate": (1.0, 2.0, 4.0)},
+    "cce": {"code": ("2x8", "1x8", "2x6", "2x4"), "every": (6,), "rate": (1.0, 2.0)},
+    "mpe": {"search": ("first half",), "rate": (1.0, 2.0, 4.0)},
+    "trained-pq": {
+        "code": ("2x8", "1x8", "4x8", "1x6"),
+        "codebooks": ("shared", "by field"),
+        "tail": ("alike",),
+        "fitted": ("each hour",),
+        "rows": ("from the start",),
+        "rate": (1.0, 2.0),
+    },
+    "int4": {"rows": ("from the start",), "rate": (1.0, 2.0, 4.0)},
+    "int2": {"rows": ("from the start",), "rate": (1.0, 2.0, 4.0)},
+    "ftrl": {"l1": (0.0,), "l2": (1.0, 10.0), "rate": (1.0, 0.3, 3.0)},
+}
+"""Those of the choices that are tried unless all are asked for: what told most in earlier tuning."""
 
 QUANTISERS = {
     "product-quantised@4x8": Quantiser(4, 8, 8),

@@ -149,7 +149,7 @@ class TrainedPQ(Coder):
                 first = int(starts_NP[of[0], part])
                 words_KW = values_MW[first : first + allowed]
                 scores_NK = torch.addmm(0.5 * words_KW.square().sum(1), parts_NPW[of, part], words_KW.T, alpha=-1)
-                codes_NP[of, part] = first + scores_NK.argmin(1)
+                codes_NP[of, part] = first + torch.from_numpy(scores_NK.numpy().argmin(1))  # torch's is 20 times slower
         return codes_NP
 
     def _revive(

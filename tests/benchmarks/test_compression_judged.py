@@ -9,7 +9,7 @@ from benchmarks.compression import figures, judged
 from benchmarks.compression.judged import Gap
 from benchmarks.compression.page import Page
 from benchmarks.compression.runs import Kept, chosen, scores_file
-from benchmarks.compression.settings import AXES, Job
+from benchmarks.compression.settings import FEW, Job
 from benchmarks.compression.stretch import Census, bits_for
 
 ROWS = 2_000
@@ -36,9 +36,6 @@ def kept(tmp_path) -> Kept:
         "last": "2026-01-02T00",
         "hours": 4,
         "scored": 2,
-        "tune_last": "",
-        "tune_hours": 0,
-        "tune_scored": 0,
     }
     kept = Kept.load(tmp_path / "results" / "compression-runs.json", stretch)
     for seed in (1, 2):
@@ -53,7 +50,7 @@ def kept(tmp_path) -> Kept:
         "rows": ROWS,
         "original_bytes": 90_000,
         "hardware": "a machine",
-        "command": "do",
+        "commands": ["do"],
         "truth": {"auc": 0.9, "logloss": 0.4, "constant": 0.69},
     }
     judged.judge(kept, labels_B, tmp_path)
@@ -141,10 +138,16 @@ def test_what_is_known_is_not_run_again(kept):
 
 
 def test_choices_follow_the_nearer_tuning(kept):
-    """What was best at 1/30 holds down to 1/100, then that at 1/300, then that at 1/1000; others start as listed."""
+    """What was best at 1/30 holds down to 1/100, then that at 1/300 down to 1/1000; others start as listed."""
     kept.content["choices"] = {f"hashing@{ratio}": {"rate": ratio / 10} for ratio in (30, 300, 1000)}
-    assert [chosen(kept, "hashing", ratio)["rate"] for ratio in (30, 100, 200, 500)] == [3.0, 3.0, 30.0, 100.0]
-    assert chosen(kept, "filtered", 30) == {axis: values[0] for axis, values in AXES["filtered"].items()}
+    assert [chosen(kept, "hashing", ratio)["rate"] for ratio in (10, 100, 200, 1000, 3000)] == [
+        3.0,
+        3.0,
+        30.0,
+        30.0,
+        100.0,
+    ]
+    assert chosen(kept, "filtered", 30) == {axis: values[0] for axis, values in FEW["filtered"].items()}
 
 
 def test_threshold_fits_the_budget():
