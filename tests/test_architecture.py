@@ -63,6 +63,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.schedule.pipeline",),
     ("saec.schedule.backfill",),
     ("saec.schedule",),
+    ("saec.tuning",),
     ("saec.report",),
     ("saec.cli",),
     ("flows",),

@@ -29,6 +29,7 @@ from saec.cli.score import score
 from saec.cli.serve import serve
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
 from saec.cli.tidy import tidy
+from saec.cli.tune import tune
 from saec.cli.watch import metrics, report, status
 from saec.errors import ConfigError, HourHeld, SaecError
 from saec.logs import start as start_log
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 SECTIONS = {
     "Data": (init, check, simulate, import_group),
-    "Hours": (run, backfill, migrate, deploy),
+    "Hours": (run, backfill, migrate, tune, deploy),
     "What happened": (status, report, metrics),
     "Models": (versions, card, verify, repair, tidy, rollback, hold, unhold, score, export, serve),
 }

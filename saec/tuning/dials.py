@@ -1,0 +1,69 @@
+"""The dials that `saec tune` turns, and over which values.
+
+Decisions: what decides most comes first, for a search may end early. Each dial has a ladder of values and is turned one
+rung at a time from where it stands. Dials that buy something else than quality are none of them: sizes (`ratio`,
+`width`), the share of rows kept for the gate, limits. What changes the rows' encoding (fields, crosses) is not turned
+either: a pass is then over rows that were encoded once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from saec.config import Config
+
+Changes = dict[str, float]
+"""Values of dials by name, as `training.table_learning_rate`, where they are not as set."""
+
+
+@dataclass(frozen=True)
+class Dial:
+    """A number among the settings."""
+
+    name: str
+    """Section and knob."""
+    ladder: tuple[float, ...]
+    """Values in order; a value between two of them is turned to either."""
+    none_is_zero: bool = False
+    """Whether 0 stands for no bound, and so for the largest value."""
+
+    def value(self, config: Config) -> float:
+        """What the settings say."""
+        section, _, knob = self.name.partition(".")
+        found: float = getattr(getattr(config, section), knob)
+        return found
+
+    def beyond(self, value: float, *, up: bool) -> float | None:
+        """The next rung; None at the end of the ladder."""
+        if up:
+            return min(
+                (rung for rung in self.ladder if self._rank(rung) > self._rank(value)), key=self._rank, default=None
+            )
+        return max((rung for rung in self.ladder if self._rank(rung) < self._rank(value)), key=self._rank, default=None)
+
+    def _rank(self, value: float) -> float:
+        return math.inf if self.none_is_zero and value == 0 else value
+
+
+DIALS = (
+    Dial("training.table_learning_rate", (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)),
+    Dial("training.dense_learning_rate", (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032)),
+    Dial("model.logit_cap", (1.0, 1.5, 2.0, 3.0, 4.5, 0.0), none_is_zero=True),
+    Dial("training.table_prior", (0.125, 0.5, 2.0, 8.0, 32.0)),
+    Dial("training.feature_dropout", (0.0, 0.05, 0.1, 0.2, 0.4)),
+    Dial("vocabulary.admit_after", (1, 2, 3, 5)),
+    Dial("training.weight_decay", (0.0, 0.01, 0.1, 1.0)),
+)
+"""In the order in which they are turned."""
+
+
+def turned(config: Config, changes: Changes) -> Config:
+    """The settings with some dials turned."""
+    for name, value in changes.items():
+        section, _, knob = name.partition(".")
+        part = getattr(config, section).model_copy(update={knob: value})
+        config = config.model_copy(update={section: part})
+    return config

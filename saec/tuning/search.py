@@ -1,0 +1,81 @@
+"""The search: one dial after another, turned for as long as the searched hours show that it helps.
+
+Decisions: a turn is kept only where the paired 95% interval of the log loss lies below 0: among many trials the best
+one by chance would be no better on other hours. A dial is first turned up, then, if that did not help, down. Nothing is
+drawn, so a search that is taken up again takes the same way, past what it knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from saec.tuning.dials import DIALS, Changes, Dial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from saec.gate.paired import Paired
+    from saec.tuning.replayed import Told, Trials
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A dial turned by one rung."""
+
+    dial: str
+    before: float
+    value: float
+    gap: Paired
+    """The original after it minus before it, on the searched hours."""
+
+    @property
+    def helps(self) -> bool:
+        """Whether the searched hours show that it does."""
+        return self.gap.logloss.upper < 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "dial": self.dial,
+            "before": self.before,
+            "value": self.value,
+            "auc_difference": self.gap.auc.difference,
+            "logloss_difference": self.gap.logloss.difference,
+            "logloss_lower": self.gap.logloss.lower,
+            "logloss_upper": self.gap.logloss.upper,
+            "kept": self.helps,
+        }
+
+
+def search(
+    trials: Trials, most: int, told: Callable[[int, str], Told], dials: Sequence[Dial] = DIALS
+) -> tuple[Changes, list[Turn]]:
+    """Turn the dials.
+
+    Args:
+        trials: passes over the searched hours.
+        most: turns that are tried at most.
+        told: told how many turns were tried and which one comes, gives who is told how far it is.
+        dials: in the order in which they are turned.
+
+    Returns:
+        The dials that are to be turned, and all turns that were tried.
+    """
+    best: Changes = {}
+    turns: list[Turn] = []
+    for dial in dials:
+        for up in (True, False):
+            turned = False
+            while len(turns) < most:
+                at = best.get(dial.name, dial.value(trials.config))
+                if (value := dial.beyond(at, up=up)) is None:
+                    break
+                gap = trials.gap(best | {dial.name: value}, best, told(len(turns), f"{dial.name} {value:g}"))
+                turns.append(Turn(dial.name, at, value, gap))
+                if not turns[-1].helps:
+                    break
+                best, turned = best | {dial.name: value}, True
+            if turned:
+                break
+    return best, turns

@@ -1,0 +1,72 @@
+"""`saec tune`: it searches, judges on hours that it never saw, goes on where it was killed, and leaves what is live."""
+
+import hashlib
+
+import pytest
+import yaml
+
+from saec.tuning import replayed
+
+SLOW = {"table_learning_rate": 0.025}
+ASKED = ("tune", "--judged", "2", "--turns", "2")
+
+
+def fingerprint(folder):
+    """What lies in a site, but for tunings."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "tune" not in path.parts]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+
+@pytest.mark.slow
+def test_better_settings_are_found_and_judged_on_later_hours(shell):
+    """A table that learns eight times too slowly is turned up; the gain is of hours that no trial has scored."""
+    shell.configure(training=SLOW)
+    live = fingerprint(shell.site.folder)
+    told = shell.json(*ASKED)
+    assert told["changes"] == {"training.table_learning_rate": 0.1}
+    assert [turn["value"] for turn in told["turns"]] == [0.05, 0.1]
+    assert told["judged_on"]["from"] > told["searched"]["to"]
+    assert told["judged"]["rows"] > 500
+    assert told["judged"]["logloss_difference"] < 0
+    assert told["better"]
+    assert not told["written"]
+    assert yaml.safe_load(told["yaml"]) == {"training": {"table_learning_rate": 0.1}}
+    assert fingerprint(shell.site.folder) == live
+
+    again = shell(*ASKED, "--write")
+    assert "written" in again.output
+    assert yaml.safe_load(shell.config.read_text())["training"]["table_learning_rate"] == 0.1
+
+
+def test_a_killed_search_goes_on(shell, monkeypatch):
+    """Trials that are kept are not made again, and the result is what it would have been."""
+    shell.configure(training=SLOW)
+    passes = []
+    real = replayed.Trials._pass
+
+    def killed(trials, config, told):
+        if len(passes) == 2:
+            raise KeyboardInterrupt
+        passes.append(config.training.table_learning_rate)
+        return real(trials, config, told)
+
+    monkeypatch.setattr(replayed.Trials, "_pass", killed)
+    assert shell(*ASKED, "--turns", "2", code=None).exit_code != 0
+    monkeypatch.setattr(replayed.Trials, "_pass", lambda *given: passes.append(given[1]) or real(*given))
+    monkeypatch.setattr("saec.tuning.judged.Replay.run", lambda *_: None)
+    told = shell.json(*ASKED)
+    assert len(passes) == 3
+    assert told["changes"] == {"training.table_learning_rate": 0.1}
+
+
+def test_too_few_hours_are_refused(shell):
+    """The message says how many there are and how many are wanted."""
+    said = shell("tune", "--judged", "5", code=2).output
+    assert "there are 7 hours" in said
+    assert "3 to search and 5 to judge on" in said
+
+
+def test_a_search_that_finds_nothing_says_so(shell, monkeypatch):
+    """No pipeline is run where no turn helps."""
+    monkeypatch.setattr("saec.tuning.search.Turn.helps", property(lambda _: False))
+    assert "no turn of a dial is shown to help" in shell(*ASKED[:-1], "1").output
