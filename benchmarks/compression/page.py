@@ -69,10 +69,9 @@ Contestants:
 The peers from CAFE on have 6 bits of fingerprint, as Saec, MPE 8. Where features have rows or codes of their own,
 class rows by frequency and age are stored with them, as the original has them, and the unknown have their field's.
 
-Peers were tuned on an earlier stretch, one choice after the other, by AUC minus log loss; what is best at 1/30 is used
-down to 1/100, what is best at 1/300 from 1/200 on, what is best at 1/1000 from 1/500 on; 1/10 and 1/3000 have their
-own. `rate` is a factor on
-`training.table_learning_rate`, for FTRL on its own.
+Peers were tuned over a few choices on an earlier stretch, one choice after the other, by AUC minus log loss; what is best
+at 1/30 there is used down to 1/300, what is best at 1/100 down to 1/1000, what is best at 1/300 below. `rate` is a factor
+on `training.table_learning_rate`, for FTRL on its own.
 """
 
 

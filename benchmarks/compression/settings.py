@@ -1,8 +1,9 @@
 """Which contestants there are at which size, and how each was tuned.
 
 Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
-sizes that `TUNED_AT` names: what is best at 1/30 is used from 1/10 to 1/100, what is best at 1/300 from 1/200 to 1/1000
-(an earlier stretch has fewer features, so a size there has fewer bytes for codebooks). Best is AUC minus log loss. The
+sizes that `TUNED_AT` names: what is best at 1/30 is used from 1/10 to 1/300, what is best at 1/100 to 1/1000, what is
+best at 1/300 below. (The earlier stretch has a tenth of the features: 1/30 there has the bytes for codebooks of 1/400
+in the end.) Best is AUC minus log loss. The
 original's own settings (network, rates, dropout, admission) are the configuration's; a peer starts from them. A peer
 that cannot be made so small says so and is left out at that size; one that stores all it has in fewer bytes is measured
 with these.
@@ -34,7 +35,7 @@ from benchmarks.compression.trained_pq import TrainedPQ
 from saec.config import Config
 
 RATIOS = (10, 30, 100, 200, 300, 500, 1000, 3000)
-TUNED_AT = {10: 30, 30: 30, 100: 30, 200: 300, 300: 300, 500: 300, 1000: 300, 3000: 1000}
+TUNED_AT = {10: 30, 30: 30, 100: 30, 200: 30, 300: 30, 500: 100, 1000: 100, 3000: 300}
 """The size at which a peer's settings for a size are chosen."""
 Choice = dict[str, Any]
 

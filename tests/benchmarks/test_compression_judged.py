@@ -138,8 +138,8 @@ def test_what_is_known_is_not_run_again(kept):
 
 
 def test_choices_follow_the_nearer_tuning(kept):
-    """What was best at 1/30 holds down to 1/100, then that at 1/300 down to 1/1000; others start as listed."""
-    kept.content["choices"] = {f"hashing@{ratio}": {"rate": ratio / 10} for ratio in (30, 300, 1000)}
+    """What was best at 1/30 holds down to 1/300, then that at 1/100 down to 1/1000; others start as listed."""
+    kept.content["choices"] = {f"hashing@{ratio}": {"rate": ratio / 10} for ratio in (30, 100, 300)}
     assert [chosen(kept, "hashing", ratio)["rate"] for ratio in (10, 100, 200, 1000, 3000)] == [
         3.0,
         3.0,
