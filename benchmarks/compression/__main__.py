@@ -1,10 +1,13 @@
 """The command: tune on the earlier stretch, make the passes that are missing, compare, write figures and docs.
 
+Without options it is a short form, a few minutes of one core: 24 hours of the real log, two sizes, all peers as they
+were tuned in the kept results; what comes of it is not part of docs/results.md. `--redo original` adds sizes of Saec.
+
 Examples:
-    python -m benchmarks.compression --seeds 1 2 3 --jobs 2     # the real log
+    python -m benchmarks.compression                            # the short form
+    python -m benchmarks.compression --name compression --hours 233 --scored 48 --last 2017-10-11T02 --ratios 100 1000
+        --tune-hours 24 --seeds 1 --methods trained-pq robe     # pieces of the table; what is known is not run again
     python -m benchmarks.compression --render-only              # docs/results.md and its figures from what is kept
-    python -m benchmarks.compression --name compression-simulated --config configs/quickstart.yaml --data FOLDER
-        --last 2026-03-02T23 --hours 24 --scored 8 --tune-last 2026-03-02T11 --tune-hours 12 --tune-scored 4
 """
 
 from __future__ import annotations
@@ -30,7 +33,10 @@ def main() -> None:
     torch.set_num_threads(1)
     if not options.render_only:
         _run(options)
-    figures.render(RESULTS, options.name)
+    if options.name in figures.DATA or options.render_only:
+        figures.render(RESULTS, options.name)
+    else:
+        print("\n".join(figures.in_short(RESULTS, options.name)))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -44,11 +50,11 @@ def _run(options: argparse.Namespace) -> None:
     kept = runs.Kept.load(RESULTS / f"{options.name}-runs.json", _description(options))
     ratios = tuple(options.ratios)
     earlier = Stretch(config, Hour.parse(options.tune_last), options.tune_hours, options.tune_scored, work / "rows")
-    if options.choices_of:
-        kept.content["choices"] = runs.choices_of(RESULTS / f"{options.choices_of}-runs.json")
-    elif options.tune_hours:
+    if options.tune_hours:
         earlier.encode()
         kept.content["tuned_on"] = [options.tune_last, options.tune_hours, options.tune_scored]
+    elif not kept.content["choices"]:
+        kept.content["choices"] = runs.choices_of(RESULTS / f"{options.choices_of}-runs.json")
     kept.forget(options.redo)
     commands = kept.content.setdefault("commands", [])
     if (command := " && ".join([*options.after, _command()])) not in commands:
@@ -61,7 +67,7 @@ def _run(options: argparse.Namespace) -> None:
     }
     runs.run_all(kept, runs.originals(options.seeds), stretch, ratios, work / "scores", options.jobs)
     for method in options.methods:
-        if options.tune_hours and not options.choices_of:
+        if options.tune_hours:
             axes = (AXES if options.tune_all else FEW)[method]
             runs.tune(kept, method, axes, earlier, ratios, options.jobs)
         jobs = runs.jobs_of(kept, method, ratios, options.seeds)
@@ -90,17 +96,21 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--name", default="compression", help="of the kept results")
+    parser.add_argument("--name", default="compression-short", help="of the kept results")
     parser.add_argument("--config", default="configs/globo.yaml")
     parser.add_argument("--data", help="folder of the hours, if not the configuration's")
-    parser.add_argument("--last", default="2017-10-11T02", help="last hour")
-    parser.add_argument("--hours", type=int, default=96)
-    parser.add_argument("--scored", type=int, default=48, help="so many of the last hours are scored")
+    parser.add_argument("--last", default="2017-10-06T02", help="last hour")
+    parser.add_argument("--hours", type=int, default=24)
+    parser.add_argument("--scored", type=int, default=8, help="so many of the last hours are scored")
     parser.add_argument("--tune-last", default="2017-10-06T02", help="last hour of the stretch for tuning")
-    parser.add_argument("--tune-hours", type=int, default=48, help="0 leaves peers as they start")
-    parser.add_argument("--tune-scored", type=int, default=14)
+    parser.add_argument(
+        "--tune-hours", type=int, default=0, help="0 takes peers as they were tuned in the kept results"
+    )
+    parser.add_argument("--tune-scored", type=int, default=8)
     parser.add_argument("--tune-all", action="store_true", help="try every choice of every peer, not the few that tell")
-    parser.add_argument("--choices-of", metavar="NAME", help="results from which to take how peers were tuned")
+    parser.add_argument(
+        "--choices-of", metavar="NAME", default="compression", help="results from which to take how peers were tuned"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument(
         "--methods",
@@ -109,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         default=list(AXES),
         help="peers with a pass of their own; what shares the original's pass is always there",
     )
-    parser.add_argument("--ratios", type=int, nargs="+", choices=RATIOS, default=list(RATIOS), help="1/30 is 30")
+    parser.add_argument("--ratios", type=int, nargs="+", choices=RATIOS, default=[30, 300], help="1/30 is 30")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--work", default="workspace/compression", help="folder for encoded rows and scores")
     parser.add_argument(

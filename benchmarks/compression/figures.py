@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.compression.judged import gap, mean_of, saec_no_larger
-from benchmarks.compression.page import METHODS, Page, names
+from benchmarks.compression.page import METHODS, Page, matrix, names
 from benchmarks.compression.runs import Kept
 from benchmarks.record import ROOT, Figures
 
@@ -40,6 +40,7 @@ MARKERS = dict(zip(METHODS, "osD^vPXph<>*d1", strict=True))
 TICKS = (3, 10, 30, 100, 300, 1000, 3000)
 DATA = {
     "compression": "The real log",
+    "compression-before": "The real log before, three seeds without the trained peers",
     "compression-small": "Simulated data with known truth, as the quickstart has it",
     "compression-simulated": "Simulated data with known truth, ten times the users and items",
     "compression-many": "Simulated data with known truth, 20 million features seen",
@@ -59,6 +60,12 @@ def render(results: Path, name: str) -> None:
     (ROOT / "docs" / "results.md").write_text(page.text(), encoding="utf-8")
     if name in found:
         record(name, found[name], results)
+
+
+def in_short(results: Path, name: str) -> list[str]:
+    """What results that are not on the page came to, in lines."""
+    kept = Kept.load(results / f"{name}-runs.json")
+    return [*Page({name: (name, kept)}).not_above(kept), "", *matrix(kept)]
 
 
 def draw(kept: Kept, path: Path) -> None:

@@ -1,4 +1,8 @@
-"""docs/results.md: what was compared, how it was tuned, the tables, and where Saec is not above a peer."""
+"""docs/results.md: what a reader wants first, the real log's figure and one table; below it how, and everything else.
+
+Decisions: where Saec is not shown to be above a peer is said before anything else. The table on top has a row for each
+peer and a column for each size; the tables below have a row for each contestant, with its bytes.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +30,25 @@ METHODS = {
 }
 """Titles of the methods, in the order of the table."""
 INTRODUCTION = """\
-# Compression: AUC and log loss at equal bytes
+# Results: AUC and log loss at equal bytes
 
 Written by `python -m benchmarks.compression`, with its figures; do not edit.
 
-Everybody has the same network, learner, rows and order: one pass, hour by hour. Each whole hour is scored by what was
-made of the hours before it, as users would meet it, and then learnt. Bytes are those on disk of what stands in for the
-original's rows and keys, in the mean of the scored hours; the network counts for nobody. The original is the one that
-Saec is compared with every hour, rows of admitted features only, and its size, 4 bytes a number and 8 a key, is the 1
-of all ratios. Peers are counted without file headers, Saec with them.
+Each whole hour is scored by the version made of all hours before it, as users would meet it, and then learnt. Saec and
+every peer learn the same rows in the same order, with the same network, in the same passes. Sizes are bytes on disk of
+what stands in for the original's rows and keys, keys counted for all, as a share of the original's. Differences are
+paired on the same rows, with 95% intervals.
+"""
+HOW = """\
+## How it is measured
 
-Differences are paired on the same rows, AUC by DeLong, with 95% intervals; over seeds, the interval takes the
-variance of the rows and that of the seeds over their number. "Saec over it" compares with the largest Saec that takes
-no more bytes than the peer: sizes differ in the peer's favour only.
+One pass, hour by hour. Bytes are the mean of the scored hours; the network counts for nobody. The original is the one
+that Saec is compared with every hour, rows of admitted features only, and its size, 4 bytes a number and 8 a key, is
+the 1 of all ratios. Peers are counted without file headers, Saec with them.
+
+AUC differences are by DeLong; over seeds, the interval takes the variance of the rows and that of the seeds over their
+number. "Saec over it" compares with the largest Saec that takes no more bytes than the peer: sizes differ in the peer's
+favour only.
 
 Contestants:
 
@@ -69,9 +79,10 @@ Contestants:
 The peers from CAFE on have 6 bits of fingerprint, as Saec, MPE 8. Where features have rows or codes of their own,
 class rows by frequency and age are stored with them, as the original has them, and the unknown have their field's.
 
-Peers were tuned over a few choices on an earlier stretch, one choice after the other, by AUC minus log loss; what is best
-at 1/30 there is used down to 1/300, what is best at 1/100 down to 1/1000, what is best at 1/300 below. `rate` is a factor
-on `training.table_learning_rate`, for FTRL on its own.
+Peers were tuned over a few choices on an earlier stretch, one choice after the other, by AUC minus log loss; what is
+best at 1/30 there is used down to 1/300, what is best at 1/100 down to 1/1000, what is best at 1/300 below (the earlier
+stretch is a tenth as large, so a size there has the bytes of a smaller one in the end). `rate` is a factor on
+`training.table_learning_rate`, for FTRL on its own.
 """
 
 
@@ -83,24 +94,42 @@ class Page:
 
     def text(self) -> str:
         """The page."""
-        parts = [INTRODUCTION, *(part for title in self.data for part in self._section(title))]
+        title = next(iter(self.data), "")
+        parts = [INTRODUCTION]
+        if title:
+            parts += self._top(title)
+        parts += [HOW, *(part for title in self.data for part in self._section(title))]
         return "\n".join(parts)
+
+    def _top(self, title: str) -> Iterator[str]:
+        """The first data set in short: where Saec is not above, figure, table."""
+        name, kept = self.data[title]
+        yield f"## {title}, in short\n"
+        yield "Where Saec is not shown to be above a peer:\n"
+        yield "\n".join(self.not_above(kept)) + "\n"
+        yield f"![AUC and log loss against bytes](images/{name}.png)\n"
+        yield (
+            f"{kept.content['rows']:,} rows of the last {kept.content['stretch']['scored']} hours, {_seeds(kept)}. "
+            "What Saec has over each, AUC / log loss, with 95% intervals: more AUC and less log loss is better.\n"
+        )
+        yield "\n".join(matrix(kept)) + "\n"
+        yield f"```bash\n{_commands(kept)}\n```\n"
 
     def _section(self, title: str) -> Iterator[str]:
         name, kept = self.data[title]
         stretch, runs = kept.content["stretch"], kept.content["runs"]
-        seeds = sorted({run["seed"] for run in runs})
         commits = sorted({run["commit"] for run in runs})
         yield (
             f"## {title}\n\n`{stretch['config']}`, {stretch['hours']} hours up to {stretch['last']}, the last "
-            f"{stretch['scored']} scored whole: {kept.content['rows']:,} rows. Seeds {', '.join(map(str, seeds))}. "
+            f"{stretch['scored']} scored whole: {kept.content['rows']:,} rows, {_seeds(kept)}. "
             f"The original takes {kept.content['original_bytes']:,} bytes. {kept.content['hardware']}; commit "
             f"{', '.join(commits)}.\n\n```bash\n{_commands(kept)}\n```\n"
         )
         yield f"![AUC and log loss against bytes](images/{name}.png)\n"
-        yield "\n".join(self._table(kept)) + "\n"
         yield "### Where Saec is not shown to be above a peer\n"
-        yield "\n".join(self._not_above(kept)) + "\n"
+        yield "\n".join(self.not_above(kept)) + "\n"
+        yield "### Everything\n"
+        yield "\n".join(self._table(kept)) + "\n"
         if any("scoring_us" in run for run in runs):
             yield "### What each costs\n"
             yield "\n".join(_costs(kept)) + "\n"
@@ -162,7 +191,8 @@ class Page:
                 setting = next(run["setting"] for run in kept.content["runs"] if run["name"] == name)
                 yield f"| {mean_of(kept, name, 'ratio'):.1f} | {_listed(setting)} |"
 
-    def _not_above(self, kept: Kept) -> list[str]:
+    def not_above(self, kept: Kept) -> list[str]:
+        """Where Saec is not shown to be above a peer, a line each."""
         lines = []
         for name in names(kept):
             if name == "original" or name.startswith("saec@"):
@@ -178,6 +208,38 @@ class Page:
                     f"log loss {_standing(-logloss.upper, -logloss.lower)}."
                 )
         return lines or ["Nowhere: at every size both intervals are on Saec's side."]
+
+
+def matrix(kept: Kept) -> Iterator[str]:
+    """Saec over the original and over each peer, by size."""
+    known = names(kept)
+    sizes = sorted({int(name.partition("@")[2]) for name in known if name.partition("@")[2].isdigit()})
+    yield f"| over | {' | '.join(f'1/{size}' for size in sizes)} |"
+    yield "|---|" + "---|" * len(sizes)
+    yield f"| original, fp32 rows | {' | '.join(_over(kept, f'saec@{size}', 'original') for size in sizes)} |"
+    missing = {record["name"] for record in kept.content.get("left_out", [])}
+    for method, title in METHODS.items():
+        peers = [f"{method}@{size}" for size in sizes]
+        if method != "saec" and not missing.union(known).isdisjoint(peers):
+            cells = [
+                _over(kept, saec_no_larger(kept, peer), peer) if peer in known else "does not exist" * (peer in missing)
+                for peer in peers
+            ]
+            yield f"| {title} | {' | '.join(cells)} |"
+
+
+def _over(kept: Kept, saec: str | None, other: str) -> str:
+    """What Saec has over another, both metrics."""
+    found = [gap(kept, saec, other, metric) if saec else None for metric in ("auc", "logloss")]
+    if not all(found):
+        return "" if other == "original" else "no Saec as small"
+    return " / ".join(map(_shown, found))
+
+
+def _seeds(kept: Kept) -> str:
+    """Which seeds."""
+    seeds = sorted({run["seed"] for run in kept.content["runs"]})
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _commands(kept: Kept) -> str:

@@ -40,10 +40,10 @@ class Kept:
     content: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: Path, stretch: dict[str, Any]) -> Kept:
-        """Read the file; one of another stretch is started afresh."""
+    def load(cls, path: Path, stretch: dict[str, Any] | None = None) -> Kept:
+        """Read the file; one of another stretch than this is started afresh."""
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if content.get("stretch") != stretch:
+        if stretch is not None and content.get("stretch") != stretch:
             content = {"stretch": stretch, "tuning": [], "choices": {}, "runs": [], "left_out": [], "compared": []}
         return cls(path, content)
 
