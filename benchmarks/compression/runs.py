@@ -30,6 +30,8 @@ from benchmarks.record import commit
 from saec.gate.metrics import auc, logloss
 
 Record = dict[str, Any]
+LARGEST_RATE = 16.0
+"""Up to which a rate is doubled while the largest one tried is the best."""
 
 
 @dataclass
@@ -163,9 +165,13 @@ def tune(
         choice: Choice = {axis: values[0] for axis, values in axes.items()}
         for axis, values in axes.items():
             jobs = [_job(method, anchor, {**choice, axis: value}) for value in values]
-            if len(jobs) > 1:
+            while len(jobs) > 1:
                 run_all(kept, jobs, stretch, ratios, None, processes)
                 choice = max((dict(job.choice) for job in jobs), key=lambda tried: _merit(kept, method, anchor, tried))
+                largest = max(dict(job.choice)[axis] for job in jobs)
+                if axis != "rate" or choice[axis] < largest or largest >= LARGEST_RATE:
+                    break
+                jobs.append(_job(method, anchor, {**choice, axis: 2 * largest}))  # the best may lie beyond
         kept.content["choices"][f"{method}@{anchor}"] = choice
         kept.save()
 
