@@ -50,6 +50,7 @@ from saec.gate.slices import slice_pairs
 from saec.gate.verdict import judge
 from saec.gate.watch import BEFORE
 from saec.met import Met, challenger_of, other_schemas
+from saec.plain_json import plain_json
 from saec.records import Clustered, HourPlan, HourResult, Judged, Published, Retrained, Trained
 from saec.serving import Model
 from saec.space import require_space
@@ -399,8 +400,8 @@ def _manifest(
         "parents": {"original": plan.original, "challenger": plan.challenger, "champion": plan.champion},
         "rows": {"train": trained.cut, "gate": trained.rows_gate},
         "judged": {file.name.rpartition("/")[2]: file.sha256 for file in judged.candidate},
-        "metrics": judged.metrics,
-        "served": {name: value for name, value in trained.served.items() if name != "served_pairs"},
+        "metrics": plain_json(judged.metrics),  # an hour without a click has no AUC
+        "served": plain_json({name: value for name, value in trained.served.items() if name != "served_pairs"}),
         "verdict": {"status": judged.verdict.status, "reason": judged.verdict.reason, "text": judged.verdict.text},
         "compression": retrained.figures,
         "recorded": {"scores": list(judged.recorded)},

@@ -308,16 +308,21 @@ def test_models_are_scored_before_anything_trains_on_the_hour(site, monkeypatch)
     assert (len(spy.stream) - cut, cut, 0) in spy.scored, "the gate rows by the original at the cut"
 
 
-def flipped(site, hour, first: int, last: int | None = None) -> None:
-    """Turn over the labels of some rows of an hour; simulated rows come in the order of their time."""
+def relabelled(site, hour, change) -> None:
+    """Change the labels of an hour in place; simulated rows come in the order of their time."""
     table = pq.read_table(site.file(hour), partitioning=None)
     clicked_B = table["clicked"].to_numpy().copy()
-    clicked_B[first:last] ^= 1
+    change(clicked_B)
     write_hour(
         site.folder / "data",
         hour,
         table.set_column(table.column_names.index("clicked"), "clicked", pa.array(clicked_B)),
     )
+
+
+def flipped(site, hour, first: int, last: int | None = None) -> None:
+    """Turn over the labels of some rows of an hour."""
+    relabelled(site, hour, lambda clicked_B: np.bitwise_xor(clicked_B[first:last], 1, out=clicked_B[first:last]))
 
 
 def handed_on(site, hour, config=None) -> tuple[dict[str, str], np.ndarray, int]:
@@ -443,6 +448,17 @@ def test_a_version_unfit_for_release_gives_way_to_the_judged_one(site, monkeypat
     assert (row.state, row.record["release_problem"]) == ("PUBLISHED", "a planted problem")
     manifest = Model.open(site.store.open(site.live)).manifest
     assert {name: file["sha256"] for name, file in manifest["files"].items()} == judged == manifest["judged"]
+
+
+@pytest.mark.fault(43)
+def test_a_version_judged_without_a_click_is_published(site):
+    """Gate rows of one label have no AUC: the manifest says null, and all who read manifests can read it."""
+    relabelled(site, site.hours[NEXT], lambda clicked_B: clicked_B[-len(clicked_B) // 3 :].fill(0))
+    (row,) = site.advance(site.hours[NEXT], config=site.config(data={"max_click_shift": 0}))
+    assert (row.state, row.version) == ("PUBLISHED", site.live), row.message
+    metrics = Model.open(site.store.open(row.version)).manifest["metrics"]
+    assert metrics["auc_compressed"] is None
+    assert metrics["logloss_compressed"] > 0
 
 
 def test_what_is_published_has_learnt_the_gate_rows(site):
