@@ -5,21 +5,21 @@ the squared error weighted by feature frequency, in 20 iterations of Lloyd's whe
 is the features that carry 80% of the impressions. A relative error is the weighted squared error over the weighted
 variance, within the head or within all features.
 
-What is compared. Peers cluster all features and then code all of them, as one who used them would; "on the head" they
-do both for the head alone, so that the head's share of the gain can be told from the algorithm's. Ours clusters the
-head and codes the head, because nothing else is ever coded in production: the tail uses the default codeword, here the
-tail's mean. What it would take us to code the tail as well is a figure of its own. "Warm" is the next hour, with
-vectors that moved a little, started from last hour's centroids and codes.
+What is compared. Like for like: everybody clusters and codes the same vectors, once all features ("on all") and once
+the head ("on the head"), so that the head's share of the gain can be told from the algorithm's. Ours in production is
+"saec cold", on the head: nothing else is ever coded, the tail uses the default codeword, here the tail's mean. What it
+would take to code the tail by these centroids is a figure of its own. "Warm" is the next hour, with vectors that moved
+a little, started from last hour's centroids and codes. The largest size is too much memory for us on all features.
 
-Seconds are CPU seconds of the one thread that works, so that other work on the machine hardly counts; ours are medians
-of several rounds, peers run once. A peer that would take longer than ten minutes (`--limit`, in seconds) is
-extrapolated from the size before, linearly in features times codewords, and called so. Each size runs in a process of
-its own. The largest is also indexed: all keys, 8-bit codes, 8-bit fingerprints; there seconds are wall time, and the
-peak is the process's.
+Seconds are CPU seconds of the one thread that works, so that other work on the machine hardly counts; ours on the head
+are medians of several rounds, all else runs once. A peer that would take longer than two minutes (`--limit`, in
+seconds) is extrapolated from the size before, linearly in features times codewords, and called so. Each size runs in a
+process of its own. The largest is also indexed: all keys, 8-bit codes, 8-bit fingerprints; there seconds are wall time,
+and the peak is the process's.
 
     python -m benchmarks.clustering [FEATURES ...]     one size or several of 100000 1000000 10000000 50000000
-    python -m benchmarks.clustering --quick            the smallest
-    python -m benchmarks.clustering --limit 120 ...    extrapolate peers that would take longer than two minutes
+    python -m benchmarks.clustering --quick            the smallest, in half a minute
+    python -m benchmarks.clustering --limit 600 ...    run peers that take up to ten minutes
     python -m benchmarks.clustering trained            AUC after retraining (benchmarks.clustering_trained)
 """
 
@@ -51,7 +51,7 @@ SIZES = {100_000: 255, 1_000_000: 1024, 10_000_000: 255, 50_000_000: 255}
 """Codewords at each number of features."""
 TARGETS_AT, INDEXED_AT = 1_000_000, 50_000_000
 WIDTH, HEAD_SHARE, ROUNDS, DRIFT, ITERATIONS = 16, 0.8, 5, 0.02, 20
-PEER_LIMIT_S = 600.0
+PEER_LIMIT_S = 120.0
 PLUS_LIMIT = 60_000_000
 """Features times codewords up to which scikit-learn also starts from k-means++: beyond, the start takes minutes."""
 _BLOCK = 1 << 20
@@ -88,10 +88,13 @@ class Features(NamedTuple):
         last = np.searchsorted(carried, HEAD_SHARE * carried[-1])
         return cls(vectors_ND, frequency_N, np.flatnonzero(rank_N <= last))
 
-    def drifted_head(self) -> Vectors:
-        """The head's vectors an hour later."""
-        moved_MD = np.random.default_rng(1).standard_normal((len(self.head), WIDTH), np.float32)
-        return self.vectors_ND[self.head] + DRIFT * moved_MD
+    def drifted(self, rows: Rows) -> Vectors:
+        """The vectors of these rows an hour later."""
+        vectors_MD = self.vectors_ND[rows]
+        moved_MD = np.random.default_rng(1).standard_normal(vectors_MD.shape, np.float32)
+        moved_MD *= DRIFT
+        moved_MD += vectors_MD
+        return moved_MD
 
 
 def relative_error(vectors_ND: Vectors, frequency_N: Vectors, centroids_KD: Vectors, codes_N: Codes) -> float:
@@ -175,17 +178,18 @@ class Method(NamedTuple):
         return [(f"{name}: clustering", self.clustering_s, "s"), (f"{name}: coding", self.coding_s, "s")]
 
 
-def ours(features: Features, codewords: int) -> tuple[list[Measured], Method, Method]:
-    """Cold and warm, and what it would take to code the tail too."""
+def ours(features: Features, codewords: int) -> tuple[list[Measured], dict[str, Method]]:
+    """Cold and warm on the head and, but for the largest size, on all; and what it would take to code the tail too."""
     vectors_MD, weight_M = features.vectors_ND[features.head], features.frequency_N[features.head]
     cold = Method.measured(by_saec(codewords), vectors_MD, weight_M, ROUNDS)
-    later_MD = features.drifted_head()
+    later_MD = features.drifted(features.head)
     warm = Method.measured(by_saec(codewords, cold.centroids_KD, cold.codes_N), later_MD, weight_M, ROUNDS)
     blind = Method.measured(by_saec(codewords, cold.centroids_KD), later_MD, weight_M, ROUNDS)
     start = time.process_time()
     codes_N, _ = assign(features.vectors_ND, cold.centroids_KD)
     all_s = time.process_time() - start
     everything = (features.vectors_ND, features.frequency_N, cold.centroids_KD, codes_N)
+    on_all, methods = _ours_on_all(features, codewords) if len(codes_N) < INDEXED_AT else ([], {})
     return (
         [
             *cold.figures("saec cold"),
@@ -201,10 +205,31 @@ def ours(features: Features, codewords: int) -> tuple[list[Measured], Method, Me
             ("saec cold: relative error, all, tail on its default codeword", _with_default(features, cold), "share"),
             ("saec cold, coding all rows too: coding", all_s, "s"),
             ("saec cold, coding all rows too: relative error, all", relative_error(*everything), "share"),
+            *on_all,
         ],
-        cold,
-        warm,
+        {"saec cold": cold, "saec warm": warm} | methods,
     )
+
+
+def _ours_on_all(features: Features, codewords: int) -> tuple[list[Measured], dict[str, Method]]:
+    """Cold and warm on every feature, as the peers."""
+    weight_N = features.frequency_N
+    cold = Method.measured(by_saec(codewords), features.vectors_ND, weight_N)
+    later_ND = features.drifted(EVERYTHING)
+    warm = Method.measured(by_saec(codewords, cold.centroids_KD, cold.codes_N), later_ND, weight_N)
+    figures = [*cold.figures("saec cold on all"), *warm.figures("saec warm on all")]
+    for name, vectors_ND, method in (("cold", features.vectors_ND, cold), ("warm", later_ND, warm)):
+        error = relative_error(vectors_ND, weight_N, *method[2:])
+        figures.append((f"saec {name} on all: relative error, all", error, "share"))
+        error = _error_of_head(features, vectors_ND, method)
+        figures.append((f"saec {name} on all: relative error, head", error, "share"))
+    return figures, {"saec cold on all": cold, "saec warm on all": warm}
+
+
+def _error_of_head(features: Features, vectors_ND: Vectors, method: Method) -> float:
+    """Relative error within the head of what was clustered and coded on all."""
+    head = features.head
+    return relative_error(vectors_ND[head], features.frequency_N[head], method.centroids_KD, method.codes_N[head])
 
 
 def _with_default(features: Features, cold: Method) -> float:
@@ -252,13 +277,10 @@ def peers(
         method = Method.measured(fit, vectors_MD, weight_M)
         cost[name] = method.seconds / work
         figures += method.figures(name)
+        error = relative_error(vectors_MD, weight_M, *method[2:])
         if rows is EVERYTHING:
-            error = relative_error(features.vectors_ND, features.frequency_N, *method[2:])
             figures.append((f"{name}: relative error, all", error, "share"))
-        of_head = method.codes_N if rows is not EVERYTHING else method.codes_N[features.head]
-        error = relative_error(
-            features.vectors_ND[features.head], features.frequency_N[features.head], method.centroids_KD, of_head
-        )
+            error = _error_of_head(features, features.vectors_ND, method)
         figures.append((f"{name}: relative error, head", error, "share"))
         print(f"  {name}: {method.seconds:.2f} s, {error:.5f}", flush=True)
     return figures, cost
@@ -271,7 +293,7 @@ def compare(
     _one_thread()
     features = Features.planted(count, codewords)
     print(f"{count:,} features, {codewords} codewords, {len(features.head):,} of the head", flush=True)
-    figures, cold, warm = ours(features, codewords)
+    figures, methods = ours(features, codewords)
     figures.insert(0, ("features of the head", len(features.head), "features"))
     print(*figures, sep="\n", flush=True)
     of_peers, cost = peers(features, codewords, before, limit_s)
@@ -279,9 +301,12 @@ def compare(
     for name, seconds in cost.items():
         work = codewords * (len(features.head) if "the head" in name else count)
         marked = name + (" (extrapolated)" if before.get(name) == seconds else "")
-        ratios.append((f"saec cold over {marked}", seconds * work / cold.seconds, "times faster"))
-        ratios.append((f"saec warm over {marked}", seconds * work / warm.seconds, "times faster"))
-    ratios.append(("saec warm over saec cold", cold.seconds / warm.seconds, "times faster"))
+        for own, method in methods.items():
+            if not ("on all" in own and "the head" in name):
+                ratios.append((f"{own} over {marked}", seconds * work / method.seconds, "times faster"))
+    for where in ("", " on all")[: len(methods) // 2]:
+        times = methods[f"saec cold{where}"].seconds / methods[f"saec warm{where}"].seconds
+        ratios.append((f"saec warm{where} over saec cold{where}", times, "times faster"))
     return [*figures, *of_peers, *ratios], cost
 
 
@@ -350,22 +375,27 @@ def targets(figures: list[Measured], size: int) -> dict[str, tuple[str, bool]]:
     return found
 
 
+def asked(words: list[str]) -> tuple[list[int], float]:
+    """The sizes that a command line asks for, and the limit of peers, in seconds."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.clustering")
+    parser.add_argument("sizes", nargs="*", type=int, help=f"of {list(SIZES)}; all when left out")
+    parser.add_argument("--quick", action="store_true", help="the smallest size alone")
+    parser.add_argument("--limit", type=float, default=PEER_LIMIT_S)
+    found = parser.parse_args(words)
+    if unknown := set(found.sizes) - set(SIZES):
+        parser.error(f"no such sizes {sorted(unknown)}; there are {list(SIZES)}")
+    return [min(SIZES)] if found.quick else found.sizes or list(SIZES), found.limit
+
+
 def main() -> None:
     """Measure the sizes asked for, each in a process of its own; or hand over to the trained tables."""
     if sys.argv[1:] == ["trained"]:
         clustering_trained.main()
         return
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.clustering")
-    parser.add_argument("sizes", nargs="*", type=int, default=list(SIZES), help=f"of {list(SIZES)}")
-    parser.add_argument("--quick", action="store_const", dest="sizes", const=[min(SIZES)])
-    parser.add_argument("--limit", type=float, default=PEER_LIMIT_S)
-    asked = parser.parse_args()
-    if unknown := set(asked.sizes) - set(SIZES):
-        parser.error(f"no such sizes {sorted(unknown)}; there are {list(SIZES)}")
-    record, cost = Figures("clustering"), dict[str, float]()
-    for count in asked.sizes:
+    (sizes, limit), record, cost = asked(sys.argv[1:]), Figures("clustering"), dict[str, float]()
+    for count in sizes:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as process:
-            figures, cost = process.submit(compare, count, SIZES[count], cost, asked.limit).result()
+            figures, cost = process.submit(compare, count, SIZES[count], cost, limit).result()
             if count >= INDEXED_AT:
                 figures = [*process.submit(indexed, count, SIZES[count]).result(), *figures]
         wanted = targets(figures, count)

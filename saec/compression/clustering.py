@@ -98,9 +98,8 @@ def means(
     """The weighted mean of each codeword's vectors; a codeword without any stays where it was."""
     count = len(centroids_KD)
     weight_K = np.bincount(codes_N, frequency_N, count)
-    sums_KD = np.stack(
-        [np.bincount(codes_N, frequency_N * column_N, count) for column_N in vectors_ND.T.astype(np.float64)], axis=1
-    )
+    columns_N = (column_N.astype(np.float64) for column_N in vectors_ND.T)  # one by one: all would be twice the vectors
+    sums_KD = np.stack([np.bincount(codes_N, frequency_N * column_N, count) for column_N in columns_N], axis=1)
     used_K = weight_K > 0
     means_KD = centroids_KD.copy()
     means_KD[used_K] = sums_KD[used_K] / weight_K[used_K, None]

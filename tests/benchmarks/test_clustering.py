@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.clustering import TARGETS_AT, Features, compare, relative_error, targets
+from benchmarks.clustering import SIZES, TARGETS_AT, Features, asked, compare, relative_error, targets
 
 
 def test_the_head_carries_four_fifths_of_the_impressions():
@@ -33,6 +33,27 @@ def test_peers_beyond_the_limit_are_extrapolated_and_called_so(capsys):
     assert "saec cold over scikit-learn Lloyd on all (extrapolated)" in value
     assert "saec cold over faiss on all" in value
     assert cost["scikit-learn Lloyd on all"] == 0.1
+
+
+def test_everybody_is_compared_on_the_same_rows():
+    """Ours on all stands beside peers on all; ours on the head, as in production, beside peers on the head and on all."""
+    figures, _ = compare(3000, 20, {})
+    value = {name: figure for name, figure, _ in figures}
+    assert (
+        value["saec cold on all: relative error, all"]
+        < value["saec cold: relative error, all, tail on its default codeword"]
+    )
+    assert value["saec cold on all: relative error, all"] <= 1.1 * value["faiss on all: relative error, all"]
+    assert {"saec cold on all over faiss on all", "saec cold over faiss on the head"} <= value.keys()
+    assert "saec cold on all over faiss on the head" not in value
+    assert value["saec warm on all over saec cold on all"] > 0
+
+
+def test_quick_is_the_smallest_size_alone():
+    """Argparse gave a positional's default precedence over the flag: `--quick` ran all sizes."""
+    assert asked(["--quick"])[0] == [min(SIZES)]
+    assert asked([])[0] == list(SIZES)
+    assert asked(["1000000", "--limit", "5"]) == ([1_000_000], 5.0)
 
 
 def test_targets_are_those_of_a_million_features():
