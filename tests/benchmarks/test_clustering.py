@@ -36,7 +36,7 @@ def test_peers_beyond_the_limit_are_extrapolated_and_called_so(capsys):
 
 
 def test_everybody_is_compared_on_the_same_rows():
-    """Ours on all stands beside peers on all; ours on the head, as in production, beside peers on the head and on all."""
+    """Ours on all stands beside peers on all; ours on the head, as in production, beside peers on either."""
     figures, _ = compare(3000, 20, {})
     value = {name: figure for name, figure, _ in figures}
     assert (
