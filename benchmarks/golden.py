@@ -69,10 +69,12 @@ def moved(found: Days, wanted: Days) -> list[str]:
     """What has moved further than a seed does, in words."""
     told = [] if found.keys() == wanted.keys() else [f"days {sorted(found)}, wanted {sorted(wanted)}"]
     for day in sorted(found.keys() & wanted.keys()):
-        ended, before = Counter(found[day].pop("outcomes")), Counter(wanted[day].pop("outcomes"))
+        ended, before = Counter(found[day]["outcomes"]), Counter(wanted[day]["outcomes"])
         if sum(((ended - before) + (before - ended)).values()) > 2 * MOVED_HOURS:
             told.append(f"{day}: outcomes {dict(ended)}, wanted {dict(before)}")
         for name, value in wanted[day].items():
+            if name == "outcomes":
+                continue
             reach = RATIO_REACH * value if name in RATIOS else LIVE_REACH if name in LIVE else REACH
             if not abs(found[day].get(name, float("nan")) - value) <= reach:
                 told.append(f"{day}: {name} {found[day].get(name)}, wanted {value} (within {reach:.4g})")

@@ -122,7 +122,7 @@ def _member(session: Session, body: Callable[[], int]) -> int:
         import torch
 
         torch.set_num_threads(config.threads)
-        torch.use_deterministic_algorithms(mode=True)
+        torch.set_deterministic_debug_mode("error")
         return DONE if joined.follow(Original(config).learner) else STOPPED
     with ranks.led(joined):
         return body()

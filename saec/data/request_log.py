@@ -39,7 +39,7 @@ LONGEST_LINE = 1 << 16
 """Bytes of a line; a longer one is unreadable, in as many pieces."""
 _CHUNK = 50_000
 _KEYED_AS = "rows in the request log"
-_BETWEEN = pa.scalar(b"\x1f", pa.large_binary())
+_BETWEEN = b"\x1f"
 _AFTER = np.int64(1 << 62)
 """Added to the distance of scores that came after the event, so that any score before it is nearer."""
 _FILE = re.compile(r"(\d{8}T(?:[01]\d|2[0-3]))\.[^/]+\.jsonl")
@@ -103,10 +103,10 @@ def row_ids(table: pa.Table, data: DataConfig) -> Keys:
     """A keyed hash of what identifies each row of an hour, uint64 [B]."""
     key = field_key(data.hash_key, _KEYED_AS)
     columns = table.select(data.row_id_columns)
-    parts = [np.empty(0, np.uint64)]
+    parts, between = [np.empty(0, np.uint64)], pa.scalar(_BETWEEN, pa.large_binary())
     for batch in columns.to_batches(max_chunksize=1 << 20):
         texts = [_texts(batch.column(index)) for index in range(batch.num_columns)]
-        joined = pc.binary_join_element_wise(*texts, _BETWEEN, null_handling="replace", null_replacement=b"None")
+        joined = pc.binary_join_element_wise(*texts, between, null_handling="replace", null_replacement=b"None")
         parts.append(hash_bytes(joined.to_pylist(), key))
     return np.concatenate(parts)
 

@@ -1,9 +1,10 @@
 """Whether probabilities mean what they say: clicks against scores, bin by bin.
 
-Decisions: the curve is scikit-learn's, with the deciles of the score as bins, not equally wide stretches of [0, 1], as
-the scores of a click model crowd near its click rate and most wide bins would be empty. Equal scores share a bin, so
-that with few distinct ones there are fewer bins. scikit-learn does not say how many rows a bin has, which its error
-needs; they are counted by the same edges.
+Decisions: bins are the deciles of the score, not equally wide stretches of [0, 1], as the scores of a click model crowd
+near its click rate and most wide bins would be empty. Equal scores share a bin, so that with few distinct ones there
+are fewer bins. The curve is scikit-learn's to the last bit (a test compares), worked out here as it does not say how
+many rows a bin has, which the error needs, does not know weights, and to import it took every process that does an hour
+a third of the time of its start.
 
 Shapes: B rows.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.calibration import calibration_curve
 
 from saec.gate.metrics import Floats, Labels, Weights, check_rows
 
@@ -48,26 +48,14 @@ def reliability(labels_B: Labels, scores_B: Floats, bins: int = 10, weights_B: W
     check_rows(labels_B, scores_B)
     if not labels_B.size:
         return []
-    if weights_B is not None:
-        return _weighted(labels_B, scores_B, bins, weights_B)
-    rates, means = calibration_curve(labels_B, scores_B, n_bins=bins, strategy="quantile", pos_label=1)
-    edges = np.percentile(scores_B, np.linspace(0.0, 1.0, bins + 1) * 100)
-    rows = np.bincount(np.searchsorted(edges[1:-1], scores_B))
-    return [Bin(*values) for values in zip(rows[rows > 0].tolist(), means.tolist(), rates.tolist(), strict=True)]
-
-
-def _weighted(labels_B: Labels, scores_B: Floats, bins: int, weights_B: Floats) -> list[Bin]:
-    """The same where rows stand for several each, which scikit-learn's curve does not know."""
     edges = np.percentile(scores_B, np.linspace(0.0, 1.0, bins + 1) * 100)
     bin_B = np.searchsorted(edges[1:-1], scores_B)
-    found = [np.flatnonzero(bin_B == index) for index in np.unique(bin_B)]
+    weight_B = np.ones(len(scores_B)) if weights_B is None else weights_B
+    sums = [np.bincount(bin_B, of_B) for of_B in (weight_B, weight_B * scores_B, weight_B * labels_B)]
+    used = np.unique(bin_B)
     return [
-        Bin(
-            round(float(weights_B[rows].sum())),
-            float(np.average(scores_B[rows], weights=weights_B[rows])),
-            float(np.average(labels_B[rows], weights=weights_B[rows])),
-        )
-        for rows in found
+        Bin(round(rows), score / rows, clicks / rows)
+        for rows, score, clicks in zip(*(each[used].tolist() for each in sums), strict=True)
     ]
 
 

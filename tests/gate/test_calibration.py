@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 
 from saec.gate.calibration import calibration_error, reliability
 
@@ -27,6 +28,20 @@ def test_an_optimist_is_found():
     bins = reliability((rng.random(100_000) < truth_B).astype(np.uint8), 2 * truth_B)
     assert calibration_error(bins) == pytest.approx(truth_B.mean(), abs=0.005)
     assert all(item.mean_score > item.click_rate for item in bins)
+
+
+@pytest.mark.parametrize("distinct", [3, 40, 100_000])
+def test_the_curve_is_scikit_learns_to_the_last_bit(distinct):
+    """Bins, mean scores and click rates, with few distinct scores too; weights of one change nothing."""
+    rng = np.random.default_rng(distinct)
+    scores_B = rng.integers(0, distinct, 5_000) / distinct
+    labels_B = (rng.random(5_000) < 0.2).astype(np.uint8)
+    rates, means = calibration_curve(labels_B, scores_B, n_bins=10, strategy="quantile", pos_label=1)
+    bins = reliability(labels_B, scores_B)
+    assert [(item.mean_score, item.click_rate) for item in bins] == list(zip(means, rates, strict=True))
+    assert reliability(labels_B, scores_B, weights_B=np.ones(5_000)) == bins
+    twice = reliability(labels_B, scores_B, weights_B=np.full(5_000, 2.0))
+    assert [(item.rows / 2, item.mean_score) for item in twice] == [(item.rows, item.mean_score) for item in bins]
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), max_size=50))
