@@ -22,6 +22,9 @@ ON_ALL_CORES := --numprocesses auto --dist worksteal
 
 SLOW := -m "slow or server or hypothesis" --hypothesis-profile=full
 
+# Slow tests share servers and days of hours: one worker has all that share one (tests/conftest.py).
+SHARING := --numprocesses auto --dist loadscope
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint types unit slow faults bench sbom lock clean wipe
 
@@ -51,7 +54,7 @@ unit: $(INSTALLED) ## the quick tests and the examples in docstrings
 
 slow: $(INSTALLED) ## the tests that take long or start servers, and properties on all their examples
 	@# Those that start servers have time limits: what fails beside another test is run once more, alone.
-	$(BIN)/python -m pytest $(SLOW) $(ON_ALL_CORES) || $(BIN)/python -m pytest $(SLOW) --last-failed
+	$(BIN)/python -m pytest $(SLOW) $(SHARING) || $(BIN)/python -m pytest $(SLOW) --last-failed
 
 faults: $(INSTALLED) ## the scoreboard of faults, from a seed, in at most an hour; FAULTS=--short takes minutes
 	$(BIN)/python -m benchmarks.faults --seed 1 $(FAULTS)

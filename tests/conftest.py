@@ -46,6 +46,49 @@ def pytest_collect_file() -> Iterator[None]:
     return [found for found in (yield) if not isinstance(found, DoctestModule)]
 
 
+TOGETHER = {
+    "tests/flows/test_deploy.py": "Prefect's test server",
+    "tests/flows/test_flows.py": "Prefect's test server",
+    "tests/test_story.py": "Prefect's test server",
+    "tests/processes/test_canary.py": "the server of the drills",
+    "tests/processes/test_contention.py": "the server of the drills",
+    "tests/processes/test_cron.py": "the server of the drills",
+    "tests/processes/test_kills.py": "the server of the drills",
+    "tests/processes/test_outages.py": "the server of the drills",
+}
+"""Files whose tests share what takes tens of seconds to make."""
+APART = ("tests/benchmarks/test_faults.py", "tests/test_disturbed_backfill.py")
+"""Files whose tests share nothing, and take long."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadscope`, as `make slow` has it, tests that share something expensive go to one worker.
+
+    By default a worker takes over half of what another still has to do, and makes all that those tests need once more:
+    Prefect's server, a day of the news log, two ranks' hour.
+    """
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # noqa: PLC0415 - only where tests are handed out
+
+    class Sharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return nodeid if file in APART else TOGETHER.get(file, file)
+
+    return Sharing(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests that have a time limit of their own come first: the long ones are not to be left for the end."""
+    limits: dict[Path, float] = {}
+    for item in items:
+        limit = item.get_closest_marker("timeout")
+        limits[item.path] = max(limits.get(item.path, 0.0), limit.args[0] if limit else 0.0)
+    items.sort(key=lambda item: -limits[item.path])
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's root folder."""

@@ -4,7 +4,7 @@ import pytest
 
 from tests.processes.conftest import did_hours, until
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.fault(74)

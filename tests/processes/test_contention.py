@@ -6,7 +6,7 @@ import pytest
 
 from tests.processes.conftest import until
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(1800)]
 
 
 def busy(drill) -> list[dict]:

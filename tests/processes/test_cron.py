@@ -9,7 +9,7 @@ from tests.processes.conftest import until
 
 @pytest.mark.fault(34)
 @pytest.mark.server
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1800)
 def test_plain_cron_does_the_same(drill):
     """`saec run` again and again does hours as they come, one or several at a time, with the same bytes."""
     drill.cron()

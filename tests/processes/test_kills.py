@@ -7,7 +7,7 @@ import pytest
 
 from tests.processes.conftest import kill, until
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(1800)]
 LEASE = {"DRILL_LEASE": "6"}
 """So long until a run may take over from one that gives no sign of life."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.processes.conftest import did_hours, kill, until
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(1800)]
 OUTAGE_TICK, AFTERWARDS = 2, 30
 """Seconds between ticks while nothing runs that would need them, and while the hours are made up for."""
 
