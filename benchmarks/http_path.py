@@ -5,7 +5,10 @@
 
 Decisions: what counts is the server's CPU time, by the kernel's own count of nanoseconds for all threads of all its
 processes, so that callers and whoever else is on the machine are not in it, save by the caches that they share. Servers
-take turns, a round each, and the median of the rounds counts. Requests are pages of `benchmarks.serving`: one user with
+take turns, a round each, and the median of the rounds counts. Callers take requests from one list, as whoever waits for
+a busy worker leaves the next request to another. Workers on cores of their own are as quick as the busiest of them: one
+worker's CPU time for a round over that of the busier of two is what two cores give, whatever else these cores do here;
+the rate by the clock stands beside it. Requests are pages of `benchmarks.serving`: one user with
 so many candidates. The server of before is started from a worktree of that commit, with a kernel built there.
 """
 
@@ -34,7 +37,8 @@ from saec.store.model_store import open_store
 BEFORE = "f390b35"
 FEATURES = 1_000_000
 ARROW = "application/vnd.apache.arrow.stream"
-NOW, ONE, TWO = "now, compiled", "now, compiled, four callers", "now, compiled, four callers, two workers"
+NOW, ONE, TWO = "now, compiled", "now, compiled, eight callers", "now, compiled, eight callers, two workers"
+CALLERS = 8
 BEFORE_NUMPY = "before, numpy"
 
 
@@ -59,6 +63,8 @@ class Server:
         self._kind = ARROW if arrow else "application/json"
         self.spent: list[float] = []
         """CPU seconds a request, of each round."""
+        self.busiest: list[float] = []
+        """CPU seconds of the process that ran most, by all requests of the round."""
         self.taken: list[float] = []
         """Seconds a request as its caller saw them."""
         self.rates: list[float] = []
@@ -84,18 +90,16 @@ class Server:
         for caller in self._callers:  # which the server may have closed while others had their turn
             caller.close()
         cpu, began = self._cpu(), time.monotonic()
-        share = count // len(self._callers)
+        numbers = iter(range(count))
         with ThreadPoolExecutor(len(self._callers)) as pool:
-            taken = list(
-                pool.map(
-                    lambda caller: [self._ask(caller, bodies[number % len(bodies)]) for number in range(share)],
-                    self._callers,
-                )
+            taken = pool.map(
+                lambda caller: [self._ask(caller, bodies[number % len(bodies)]) for number in numbers], self._callers
             )
-        asked = share * len(self._callers)
-        self.spent.append((self._cpu() - cpu) / asked)
-        self.rates.append(asked / (time.monotonic() - began))
-        self.taken += [seconds for of_caller in taken for seconds in of_caller]
+            self.taken += [seconds for of_caller in taken for seconds in of_caller]
+        self.rates.append(count / (time.monotonic() - began))
+        spent = [(now - cpu.get(pid, 0.0)) / count for pid, now in self._cpu().items()]
+        self.spent.append(sum(spent))
+        self.busiest.append(max(spent))
 
     def memory(self) -> float:
         """Bytes of all processes, shared pages counted once among them."""
@@ -131,13 +135,15 @@ class Server:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         return [pid, *map(int, children)]
 
-    def _cpu(self) -> float:
-        """CPU seconds that all its threads have run."""
-        return sum(
-            int(path.read_text(encoding="ascii").split()[0]) / 1e9
+    def _cpu(self) -> dict[int, float]:
+        """CPU seconds that all threads of each process have run."""
+        return {
+            pid: sum(
+                int(path.read_text(encoding="ascii").split()[0]) / 1e9
+                for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
+            )
             for pid in self._pids()
-            for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
-        )
+        }
 
 
 def in_json(request: Request) -> bytes:
@@ -188,8 +194,8 @@ def measure(figures: Figures, work: Path, options: argparse.Namespace) -> None:
         "before, compiled": Server(ours, before, "compiled"),
         "now, numpy": Server(ours, ROOT, "numpy"),
         NOW: Server(ours, ROOT, "compiled"),
-        ONE: Server(ours, ROOT, "compiled", callers=4),
-        TWO: Server([*ours, "--workers", "2"], ROOT, "compiled", callers=4),
+        ONE: Server(ours, ROOT, "compiled", callers=CALLERS),
+        TWO: Server([*ours, "--workers", "2"], ROOT, "compiled", callers=CALLERS),
         "now, compiled, Arrow": Server(ours, ROOT, "compiled", arrow=True),
         "onnxruntime and starlette": Server(["-m", "benchmarks.onnx_server", str(world), "PORT"], ROOT),
     }
@@ -199,7 +205,7 @@ def measure(figures: Figures, work: Path, options: argparse.Namespace) -> None:
         for name, server in servers.items():
             server.wait(bodies[name][0])
             server.round(bodies[name], 100)
-            server.spent, server.taken, server.rates = [], [], []
+            server.spent, server.busiest, server.taken, server.rates = [], [], [], []
         for _ in range(options.rounds):
             for name, server in servers.items():
                 server.round(bodies[name], options.requests)
@@ -237,12 +243,10 @@ def report(figures: Figures, servers: dict[str, Server], candidates: int) -> Non
                 ">= 2" if wanted else None,
                 ratio >= 2 if wanted else None,
             )
+    figures.add("requests a CPU second, two workers over one", rates[TWO] / rates[ONE], "x")
+    times = statistics.median(servers[ONE].spent) / statistics.median(servers[TWO].busiest)
     figures.add(
-        "requests a CPU second, two workers over one, four callers each",
-        rates[TWO] / rates[ONE],
-        "x",
-        ">= 0.85 (two cores of their own then give 1.7 times one)",
-        rates[TWO] / rates[ONE] >= 0.85,
+        "two workers on cores of their own over one, by the CPU of the busier", times, "x", ">= 1.7", times >= 1.7
     )
     wall = {name: statistics.median(servers[name].rates) for name in (ONE, TWO)}
     figures.add("requests a second, callers on the same cores: two workers over one", wall[TWO] / wall[ONE], "x")

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -307,8 +308,20 @@ def address() -> str:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
+def known(url: str, word: str = "") -> None:
+    """Wait until the server says so: to ask it costs nothing beside a command, which takes seconds to start."""
+    request = urllib.request.Request(url, b"{}" if word else None, {"Content-Type": "application/json"})
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=10) as answer:
+            if word in answer.read().decode():
+                return
+        time.sleep(0.2)
+    raise TimeoutError(f"{url}: no {word}")
+
+
 @pytest.mark.server
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_what_needs_a_server(shop, address):
     """The server, the deployments with either schedule, a run by hand and the health check, as they are shown."""
     port = address.partition(":")[2]
@@ -338,6 +351,7 @@ def test_what_needs_a_server(shop, address):
 
     try:
         begin(f"prefect server start --port {port}")
+        known(f"http://{address}/api/ready")
         until(f"python -m flows.health --url http://{address}/api", "healthy: no pipeline")
         for line, minute in (
             ("saec deploy", ":05:"),
@@ -345,6 +359,7 @@ def test_what_needs_a_server(shop, address):
             ("saec deploy --config configs/shop.yaml", ":05:"),
         ):
             begin(line)
+            known(f"http://{address}/api/deployments/filter", f'"cron":"{int(minute[1:3])} * * * *"')
             until("python -m flows.health --config configs/shop.yaml", minute)
             if line != "saec deploy --config configs/shop.yaml":
                 os.killpg(begun[-1].pid, signal.SIGTERM)

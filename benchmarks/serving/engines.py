@@ -3,9 +3,9 @@
     python -m benchmarks.serving.engines ENGINE FOLDER FEATURES
 
 Decisions: an engine is a process of its own, on one thread, so that its memory is its own; it takes orders as JSON
-lines from `benchmarks.serving` and answers seconds a request. All make keys from the same values; the uncompressed ones
-once by our encoder in numpy and once by our compiled one, and find rows by the trainer's open-addressing map, the
-quickest that we have in numpy. Ours is compiled, and in numpy for comparison.
+lines from `benchmarks.serving` and answers seconds a request, by the clock and of CPU. All make keys from the same
+values; the uncompressed ones once by our encoder in numpy and once by our compiled one, and find rows by the trainer's
+open-addressing map, the quickest that we have in numpy. Ours is compiled, and in numpy for comparison.
 
 Shapes: B rows, S slots, F fields, V features, D width.
 """
@@ -157,13 +157,14 @@ def work(engine: str, folder: Path, features: int) -> None:
     _answer({"load_s": time.perf_counter() - started, "bytes": _resident() - before, "before": before})
     for line in sys.stdin:
         order = json.loads(line)
-        seconds, total = [], 0.0
+        seconds, cpu, total = [], [], 0.0
         for request in requests(features, **order):
-            started = time.perf_counter()
+            started, ran = time.perf_counter(), time.process_time()
             scores_B = score(request)
+            cpu.append(time.process_time() - ran)
             seconds.append(time.perf_counter() - started)
             total += float(scores_B.sum())
-        _answer({"seconds": seconds, "sum": total})
+        _answer({"seconds": seconds, "cpu": cpu, "sum": total})
 
 
 def _resident() -> int:
