@@ -84,7 +84,7 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None
         A record for each contestant that was scored.
     """
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(mode=True)
+    torch.set_deterministic_debug_mode("error")
     faiss.omp_set_num_threads(1)
     started = time.perf_counter()
     asked = {"name": job.name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice)}

@@ -120,7 +120,7 @@ class Trials:
     def _pass(self, config: Config, told: Told) -> list[NDArray[np.float64]]:
         """Learn all hours, scoring those that count before they are learnt."""
         torch.set_num_threads(config.threads)
-        torch.use_deterministic_algorithms(mode=True)
+        torch.set_deterministic_debug_mode("error")
         original, scores, first = Original(config), [], self.scored[0]
         for place, hour in enumerate(self.hours):
             rows = self.rows.of(hour)
