@@ -70,6 +70,8 @@ class Costs:
     """Sorting a cell of a part, and adding up its gradient."""
     vector: float
     """A step of Adagrad, with the search for where a part's vectors lie in the batch."""
+    place: float
+    """Finding the distinct ones of what all ranks use of a batch, for each that one of them uses."""
     parameter: float
     """A step of AdamW, and the copies into and out of what is summed."""
     byte: float
@@ -176,7 +178,8 @@ def trained(name: str, load: Load, cluster: Cluster, costs: Costs, *, sharded: b
     part = load.batch_rows / cluster.machines
     distinct, own = load.distinct(load.batch_rows), load.distinct(part)
     here = distinct / cluster.machines if sharded else distinct
-    seconds = of_part(costs, part, here, load) / cluster.speed
+    places = own if sharded else own * cluster.machines
+    seconds = of_part(costs, part, here, places, load) / cluster.speed
     random = np.random.default_rng(1)
     speeds = np.exp(cluster.unlike * random.standard_normal((drawn, cluster.machines)))
     computing = float((seconds * speeds).max(1).mean())
@@ -187,12 +190,21 @@ def trained(name: str, load: Load, cluster: Cluster, costs: Costs, *, sharded: b
     return Stage(name, batches * (computing + waiting), batches * sent, 0.0, batches * waiting)
 
 
-def of_part(costs: Costs, rows: float, vectors: float, load: Load) -> float:
-    """Seconds of one core for a rank's part of a batch: so many rows, and steps on so many vectors."""
+def of_part(costs: Costs, rows: float, vectors: float, places: float, load: Load) -> float:
+    """Seconds of one core for a rank's part of a batch.
+
+    Args:
+        costs: by unit.
+        rows: of the part.
+        vectors: that the rank takes a step on.
+        places: among which the distinct ones are found.
+        load: fields and parameters.
+    """
     return (
         costs.batch
         + rows * (costs.row + load.parts * load.fields * costs.cell)
         + vectors * costs.vector
+        + places * costs.place
         + load.parameters * costs.parameter
     )
 
@@ -249,19 +261,20 @@ def measured(rows: int = 4096) -> Costs:
     cell = _seconds(lambda: Touched.of((places_BS[:rows],), learner.pooling).sum(gradient_BFD)) / (rows * FIELDS)
     summed_ND, places_N = touched.sum(gradient_BFD), touched.places_N
     stepped = _seconds(lambda: stepped_on(learner, vectors_UD, squares_U, places_N, summed_ND))
+    both_M = np.concatenate([places_N.numpy()] * 2)
+    found = _seconds(lambda: np.unique(both_M)) / len(both_M)
     count = parameters(learner)
     flat, copy = torch.zeros(count), torch.zeros(count)
     step = _seconds(learner.optimiser.step) + 2 * _seconds(lambda: copy.copy_(flat))
     sent = torch.zeros(1 << 22)
     byte = 2 * _seconds(lambda: sent.clone().add_(sent)) / (4 * len(sent))
-    return Costs(row, max(few - 64 * row, 0.0), cell, stepped / len(places_N), step / count, byte)
+    return Costs(row, max(few - 64 * row, 0.0), cell, stepped / len(places_N), found, step / count, byte)
 
 
 def stepped_on(
     learner: Learner, vectors_UD: torch.Tensor, squares_U: torch.Tensor, places_N: torch.Tensor, summed_ND: torch.Tensor
 ) -> None:
     """What a rank does for each distinct vector of a batch."""
-    np.unique(np.concatenate([places_N.numpy()] * 2))
     torch.searchsorted(places_N, places_N)
     squares_N = squares_U.index_select(0, places_N) + summed_ND.square().mean(1)
     step_ND = summed_ND / (learner.config.table_prior + squares_N).sqrt().unsqueeze(1)
@@ -278,7 +291,8 @@ def predicted(costs: Costs, size: int, rows: int, batch_rows: int, count: int) -
     """Seconds of the processor of rank 0 in a pass of `benchmarks.ranks`, the exchange included."""
     load = replace(Load(), features=TABLE_ROWS, rows=rows, parameters=count, batch_rows=batch_rows, parts=1)
     distinct = load.distinct(batch_rows)
-    seconds = of_part(costs, batch_rows / size, distinct, load)
+    places = size * load.distinct(batch_rows / size) if size > 1 else 0.0
+    seconds = of_part(costs, batch_rows / size, distinct, places, load)
     if size > 1:
         sent = 2 * (size - 1) / size * 4 * (count + WIDTH * distinct)
         seconds += 2 * sent * costs.byte

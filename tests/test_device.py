@@ -19,6 +19,7 @@ from saec.model.table import WorkingSet
 from saec.train import batches
 from saec.train.batches import Pooling, Touched
 from saec.train.learner import Learner
+from tests.conftest import Site
 
 LISTS, ONE_EACH = Pooling.of((0, 1, 1, 1, 2, 3, 3)), Pooling.of((0, 1, 2))
 ELSEWHERE = torch.device("lazy:0")
@@ -66,6 +67,18 @@ def test_auto_takes_the_processor_and_says_why(lacking, caplog):
     assert [record.message for record in caplog.records] == [
         "device: auto takes the processor, since torch is built without CUDA"
     ]
+
+
+def test_an_hour_that_lacks_its_gpu_fails_by_its_settings(lacking, tmp_path):
+    """FAILED(config), before anything is read."""
+    lacking("torch sees no GPU")
+    site = Site(tmp_path)
+    site.simulate(1)
+    config = site.config().model_copy(update={"device": "cuda"})
+    row = site.advance(site.hours[0], config=config)[-1]
+    assert (row.state, row.reason) == ("FAILED", "config")
+    assert "set device: cpu" in row.message
+    assert device.current == "cpu"
 
 
 @pytest.mark.parametrize("name", ["cuda", "auto"])

@@ -15,7 +15,7 @@ def test_the_check_runs_without_a_gpu(tmp_path, monkeypatch):
     asked = ["--device", "cpu", "--batches", "64", "--steps", "3", "--vectors", "3000", "--rounds", "1"]
     result = CliRunner().invoke(gpu.main, asked, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    figures = {kept["name"]: kept for kept in json.loads((tmp_path / "gpu_cpu.json").read_text())["figures"]}
+    figures = {kept["name"]: kept for kept in json.loads((tmp_path / "gpu.json").read_text())["figures"]}
     assert figures["losses of 3 batches, furthest from the processor's"]["value"] == 0.0
     assert figures["the same bytes twice"]["holds"]
     assert figures["batch 64: saec"]["unit"] == "rows/s"
@@ -29,5 +29,5 @@ def test_nothing_is_begun_when_time_is_up(tmp_path, monkeypatch):
     monkeypatch.setenv(RESULTS_VARIABLE, str(tmp_path))
     asked = ["--device", "cpu", "--batches", "64", "--steps", "1", "--vectors", "3000", "--seconds", "0"]
     assert CliRunner().invoke(gpu.main, asked, catch_exceptions=False).exit_code == 0
-    figures = {kept["name"]: kept["value"] for kept in json.loads((tmp_path / "gpu_cpu.json").read_text())["figures"]}
+    figures = {kept["name"]: kept["value"] for kept in json.loads((tmp_path / "gpu.json").read_text())["figures"]}
     assert figures["batch 64: saec"] == figures["3000 vectors: saec"] == "left out: no time"

@@ -65,6 +65,16 @@ def test_torchrun_knows_how_many_they_are(site):
     assert "torchrun has started 3 processes: leave --ranks out" in result.output
 
 
+def test_ranks_share_no_gpu(site):
+    """Settings that ask for one are refused before a process is started."""
+    settings = site.folder / "site.yaml"
+    asked = site.config().model_copy(update={"device": "auto"})
+    settings.write_text(yaml.safe_dump(asked.model_dump(mode="json")))
+    result = CliRunner().invoke(cli, ["run", "--ranks", "2", "--config", str(settings)])
+    assert result.exit_code == 2
+    assert "device: auto, but ranks train on processors: leave --ranks out, or set device: cpu" in result.output
+
+
 def test_one_rank_is_the_process_itself(site, undisturbed, monkeypatch):
     """--ranks 1 starts nothing, and the hour comes to the bytes of one that was run without it."""
     monkeypatch.setattr("saec.cli.ranks.start", lambda *_: pytest.fail("a process was started"))
