@@ -23,7 +23,6 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from saec import device
@@ -34,27 +33,22 @@ from saec.compression.codes import Coding, HourPast, code
 from saec.compression.dial import Allowance
 from saec.data.checks import check_click_rate
 from saec.data.hashing import Keys
-from saec.data.ingest import OTHER_KEYS_FILE, ROW_IDS_FILE, SLICES_FILE, IngestRecord, ingest_hour
+from saec.data.ingest import OTHER_KEYS_FILE, IngestRecord, ingest_hour
 from saec.data.late import IDENTITIES_FILE
-from saec.data.rows import EncodedRows
-from saec.data.slices import Slices
 from saec.durable import storage_errors
 from saec.errors import StoreError
 from saec.failpoints import reached
 from saec.gate.evidence import Evidence
-from saec.gate.metrics import auc, calibration_ratio, logloss, normalised_entropy, weights_of
-from saec.gate.paired import served_pairs
+from saec.gate.metrics import calibration_ratio, normalised_entropy, weights_of
 from saec.gate.release import release_problem
-from saec.gate.served import served_figures
-from saec.gate.slices import slice_pairs
 from saec.gate.verdict import judge
 from saec.gate.watch import BEFORE
+from saec.hour_figures import logged_hour, metrics_of, score_arrays, served_hour, sliced_hour
+from saec.hour_record import manifest_of, record_of
 from saec.met import Met, challenger_of, other_schemas
-from saec.plain_json import plain_json
 from saec.records import Clustered, HourPlan, HourResult, Judged, Published, Retrained, Trained
 from saec.serving import Model
 from saec.space import require_space
-from saec.train import ranks
 from saec.train.original import AtCut
 from saec.train.tensors import Arrays, section
 from saec.workspace import FileDigest, Workspace
@@ -93,7 +87,7 @@ def do_hour(plan: HourPlan, run: Run) -> HourResult:
     reached("hour.published")
     plan.workspace.clear(plan.hour, keep=KEPT_FILES)
     return HourResult(
-        published, ingested.input_sha256, trained.original, _record(ingested, trained, clustered, retrained, judged)
+        published, ingested.input_sha256, trained.original, record_of(ingested, trained, clustered, retrained, judged)
     )
 
 
@@ -128,15 +122,15 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     return Trained(
         original=workspace.save_original(plan.hour, original, plan.original),
         at_cut=workspace.write(plan.hour, "at_cut.safetensors", at_cut.arrays()),
-        scores=workspace.write(plan.hour, SERVED_SCORES, _score_arrays(rows.labels_B, scores)),
+        scores=workspace.write(plan.hour, SERVED_SCORES, score_arrays(rows.labels_B, scores)),
         cut=cut,
         rows_gate=len(rows) - cut,
         features=original.vocabulary.admitted,
         new_features=new_features,
-        served=_served(rows, scores),
-        slices=_sliced(plan, ingested, rows, scores),
+        served=served_hour(rows, scores),
+        slices=sliced_hour(plan, ingested, rows, scores),
         watch=watch.as_dict() if watch else None,
-        logged=_logged(plan, ingested, rows),
+        logged=logged_hour(plan, ingested, rows),
     )
 
 
@@ -236,10 +230,10 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Re
     if problem:
         log.warning("hour %s: the judged candidate stands in for the version of the hour's end: %s", plan.hour, problem)
     reached("gate.judged")
-    metrics = _metrics(labels_G, scores, weights_G)
+    metrics = metrics_of(labels_G, scores, weights_G)
     metrics["normalised_entropy_compressed"] = normalised_entropy(labels_G, candidate_G, weights_G)
     metrics["calibration_compressed"] = calibration_ratio(labels_G, candidate_G, weights_G)
-    workspace.write(plan.hour, GATE_SCORES, _score_arrays(labels_G, scores))
+    workspace.write(plan.hour, GATE_SCORES, score_arrays(labels_G, scores))
     candidate, version = workspace.describe(plan.hour, CANDIDATE), workspace.describe(plan.hour, VERSION)
     return Judged(
         verdict,
@@ -285,7 +279,7 @@ def _released(
             with storage_errors(f"write {path}"):
                 path.write_bytes(workspace.verified(plan.hour, file))
             reached("publish.file-staged")
-        version = store.commit(staged, plan.hour, _manifest(plan, ingested, trained, retrained, judged))
+        version = store.commit(staged, plan.hour, manifest_of(plan, ingested, trained, retrained, judged))
     if not plan.promote:
         why = "is decided on when the backfill is swapped in" if plan.aside else "was not asked for"
         return Published("HELD", "not-promoted", f"The version passed and is kept; its release {why}.", version)
@@ -337,109 +331,3 @@ def _write(plan: HourPlan, workspace: Workspace, made: str, challenger: Challeng
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return write_artifact(folder, challenger, coding.head_keys_H, coding.head_codes_H)
-
-
-def _metrics(
-    labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]], weights_B: NDArray[np.float64] | None
-) -> dict[str, float]:
-    """AUC and log loss of each model, as `auc_MODEL` and `logloss_MODEL`."""
-    return {
-        f"{metric.__name__}_{model}": metric(labels_B, scores_B, weights_B)
-        for model, scores_B in scores.items()
-        for metric in (auc, logloss)
-    }
-
-
-def _served(rows: EncodedRows, scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Figures of the served hour: `auc_served` of what was live, `auc_version_served`, …, and paired differences."""
-    figures = {
-        f"{name.removesuffix('_live')}_served": value
-        for name, value in _metrics(rows.labels_B, scores, rows.weights_B).items()
-    }
-    return {**figures, "served_pairs": served_pairs(rows.labels_B, scores, rows.weights_B)}
-
-
-def _sliced(
-    plan: HourPlan, ingested: IngestRecord, rows: EncodedRows, scores: dict[str, NDArray[np.float64]]
-) -> dict[str, Any]:
-    """What the hour's own rows say of what was live, slice by slice; nothing without `report.slices`."""
-    if not ingested.slices:
-        return {}
-    codes = plan.workspace.read(plan.hour, FileDigest(SLICES_FILE, ingested.slices_sha256))
-    slices = {name: Slices(names, codes[name].astype(np.uint8)) for name, names in ingested.slices.items()}
-    own = slice(len(rows) - len(next(iter(slices.values())).codes_B), None)  # late rows of other hours come first
-    models = {model: scores_B[own] for model, scores_B in scores.items()}
-    return slice_pairs(rows.labels_B[own], models, slices, weights_of(rows.weights_B, own))
-
-
-def _score_arrays(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float64]]) -> Arrays:
-    """Labels and scores as named arrays."""
-    return {"labels_B": labels_B, **{f"{name}_B": scores_B for name, scores_B in scores.items()}}
-
-
-def _logged(plan: HourPlan, ingested: IngestRecord, rows: EncodedRows) -> dict[str, Any]:
-    """What the request log says was served of the hour; nothing without one."""
-    folder, workspace = plan.config.serving.log, plan.workspace
-    if folder is None or not ingested.row_ids_sha256:
-        return {}
-    ids_N = workspace.read(plan.hour, FileDigest(ROW_IDS_FILE, ingested.row_ids_sha256))["ids_B"]
-    return served_figures(folder, plan.hour, plan.config.data, rows, ids_N, workspace.store().versions())
-
-
-def _manifest(
-    plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
-) -> dict[str, Any]:
-    """What a version says of itself: where it comes from and why it passed. No clock, so that it can be made again."""
-    return {
-        "config": plan.config.digest,
-        "data": ingested.input_sha256,
-        **({"late": ingested.late} if ingested.late else {}),
-        **({"clicks_from": ingested.clicks_from} if ingested.clicks_from else {}),
-        **({"ranks": ranks.current.size} if ranks.current else {}),
-        **({"device": gpu} if (gpu := device.model()) else {}),
-        "parents": {"original": plan.original, "challenger": plan.challenger, "champion": plan.champion},
-        "rows": {"train": trained.cut, "gate": trained.rows_gate},
-        "judged": {file.name.rpartition("/")[2]: file.sha256 for file in judged.candidate},
-        "metrics": plain_json(judged.metrics),  # an hour without a click has no AUC
-        "served": plain_json({name: value for name, value in trained.served.items() if name != "served_pairs"}),
-        "verdict": {"status": judged.verdict.status, "reason": judged.verdict.reason, "text": judged.verdict.text},
-        "compression": retrained.figures,
-        "recorded": {"scores": list(judged.recorded)},
-    }
-
-
-def _record(
-    ingested: IngestRecord, trained: Trained, clustered: Clustered, retrained: Retrained, judged: Judged
-) -> dict[str, Any]:
-    """Everything that the report shows of an hour, and what the next one starts from."""
-    return {
-        "rows": ingested.rows,
-        "clicks": ingested.clicks,
-        **({"stand_for": ingested.stand_for} if ingested.stand_for else {}),
-        "duplicates": ingested.duplicates,
-        "contradicting": ingested.contradicting,
-        "clicks_joined": ingested.clicks_joined,
-        "clicks_of_earlier": ingested.clicks_of_earlier,
-        "late": ingested.late,
-        **({} if ingested.table_version is None else {"table_version": ingested.table_version}),
-        "quarantined_rows": sum(ingested.quarantined.values()),
-        "quarantined": ingested.quarantined,
-        "rows_train": trained.cut,
-        "rows_gate": trained.rows_gate,
-        "features": trained.features,
-        "new_features": trained.new_features,
-        **trained.served,
-        "slices": trained.slices,
-        "watch": trained.watch,
-        **trained.logged,
-        **judged.metrics,
-        **retrained.figures,
-        "sizes": {name.partition(".")[0]: size for name, size in retrained.sizes.items()},
-        "verdict": judged.verdict.as_dict(),
-        "evidence": judged.verdict.evidence.as_dict(),
-        "release_problem": judged.problem,
-        "code_churn": clustered.churn,
-        "utilisation": clustered.utilisation,
-        "fields": clustered.by_field,
-        "challenger": retrained.challenger,
-    }

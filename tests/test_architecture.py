@@ -49,7 +49,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.workspace",),
     ("saec.space", "saec.carry"),
     ("saec.records",),
-    ("saec.met",),
+    ("saec.hour_figures", "saec.hour_record", "saec.met"),
     ("saec.steps",),
     ("saec.schedule.planner", "saec.logs"),
     ("saec.server",),

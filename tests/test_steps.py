@@ -14,6 +14,7 @@ import pytest
 
 from saec import steps
 from saec.data.hourly_files import write_hour
+from saec.gate.metrics import auc
 from saec.schedule.pipeline import NOBODY
 from saec.serving import Model
 from saec.steps import KEPT_FILES, Run
@@ -398,7 +399,7 @@ def test_what_is_live_is_scored_as_it_is_served(site):
 
     def publish(plan, ingested, *args):
         rows = ingested.load_rows(Workspace(plan.config).folder(plan.hour))
-        figures.append(steps.auc(rows.labels_B, live.score_keys(rows.keys_BS)))
+        figures.append(auc(rows.labels_B, live.score_keys(rows.keys_BS)))
         return steps.publish(plan, ingested, *args)
 
     (row,) = site.advance(site.hours[NEXT], run_step=instead(publish=publish))
