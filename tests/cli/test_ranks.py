@@ -146,51 +146,6 @@ def test_a_rank_that_dies_fails_the_hour(place, site, by_two):
     taken_up(site, by_two)
 
 
-KILLS = (
-    "ranks.waiting:kill",
-    "ranks.waiting:kill@2",
-    "ranks.waiting:kill@4",
-    "ranks.followed:kill",
-    "ranks.followed:kill@12",
-    "ranks.led:kill",
-    "ranks.led:kill@12",
-    "hour.begun:kill",
-    "ingest.written:kill",
-    "train.learnt:kill",
-    "checkpoint.delta-saved:kill",
-    "step.train:kill",
-    "step.cluster:kill",
-    "retrain.learnt:kill",
-    "retrain.version-written:kill",
-    "gate.judged:kill",
-    "publish.file-staged:kill",
-    "version.file-written:kill",
-    "version.committed:kill",
-    "release.decided:kill",
-    "release.written:kill",
-    "hour.done:kill",
-    "durable.part-written:kill@5",
-    "ledger.to-be-committed:kill@4",
-)
-"""Places of a two-rank hour, those of the other rank first."""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("place", KILLS)
-def test_wherever_a_rank_is_killed_the_hour_comes_to_the_same_bytes(place, site, by_two):
-    """Nothing is published by halves: what is live is as before, or the version of an undisturbed run."""
-    before, version = site.digests(), by_two.rows()[5].version
-    wanted = by_two.digests(of=version)
-    code, said = ran(site, "--ranks", "2", SAEC_FAIL=place)
-    assert code != 0, f"the place was not reached: {said}"
-    live = site.live
-    assert live == version or site.digests(of=live) == {name: before[name] for name in site.digests(of=live)}
-    code, said = ran(site, "--ranks", "2")
-    assert code == 0, said
-    assert site.digests(of=version) == wanted
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_rank_that_hangs_is_not_waited_for_for_ever(site):

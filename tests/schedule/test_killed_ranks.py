@@ -1,0 +1,104 @@
+"""A two-rank hour that is killed somewhere: nothing is published by halves, and the next run comes to the same bytes.
+
+The ranks are forks of the test, so that an hour costs what it costs and no process imports torch anew;
+tests/cli/test_ranks.py has the command, with processes of its own.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed import FileStore
+
+from saec import failpoints
+from saec.train import ranks
+from saec.train.original import Original
+from tests.conftest import Site
+
+QUICK = ("ranks.followed:kill@2", "version.committed:kill")
+SLOW = (
+    "ranks.waiting:kill",
+    "ranks.waiting:kill@3",
+    "ranks.waiting:exit@4",
+    "ranks.followed:kill",
+    "ranks.led:kill",
+    "ranks.led:kill@5",
+    "hour.begun:kill",
+    "ingest.written:kill",
+    "train.learnt:kill",
+    "checkpoint.delta-saved:kill",
+    "step.train:kill",
+    "step.cluster:kill",
+    "retrain.learnt:kill",
+    "retrain.version-written:kill",
+    "gate.judged:kill",
+    "publish.file-staged:kill",
+    "version.file-written:kill",
+    "version.manifest-staged:kill",
+    "release.decided:kill",
+    "release.written:kill",
+    "hour.published:kill",
+    "hour.done:kill",
+    "durable.part-written:kill@5",
+    "ledger.to-be-committed:kill@3",
+)
+"""Places of the hour; those of the other rank are `ranks.waiting` and `ranks.followed`."""
+
+
+def rank(site: Site, number: int, store: Path, fault: str | None) -> None:
+    """What one of two ranks does."""
+    of_other = bool(fault) and fault.startswith(("ranks.waiting", "ranks.followed"))
+    if fault and of_other == bool(number):
+        failpoints.on_reach = failpoints.fault(fault)
+    joined = ranks.Ranks(FileStore(str(store), 2), number, 2, timeout=60)
+    if number:
+        joined.follow(Original(site.config()).learner)
+        return
+    with ranks.led(joined):
+        row = site.advance(site.hours[5])[-1]
+    os._exit(0 if row.state == "PUBLISHED" else 1)
+
+
+def hour(site: Site, store: Path, fault: str | None = None) -> int:
+    """The sixth hour by two forks of this process; the exit code of the first, negative where it was killed."""
+    torch.set_num_threads(1)
+    forks = []
+    for number in range(2):
+        if not (pid := os.fork()):
+            try:
+                rank(site, number, store, fault)
+            finally:
+                os._exit(1)
+        forks.append(pid)
+    _, status = os.waitpid(forks[0], 0)
+    time.sleep(0.01)
+    os.kill(forks[1], signal.SIGKILL)  # as torchrun would
+    os.waitpid(forks[1], 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+@pytest.fixture(scope="module")
+def by_two(done, tmp_path_factory):
+    """The sixth hour done by two ranks, undisturbed."""
+    site = done.copy(tmp_path_factory.mktemp("by-two") / "site")
+    assert hour(site, site.folder / "store") == 0
+    return site
+
+
+@pytest.mark.parametrize("fault", [*QUICK, *(pytest.param(fault, marks=pytest.mark.slow) for fault in SLOW)])
+def test_wherever_a_rank_is_killed_the_hour_comes_to_the_same_bytes(fault, site, by_two, monkeypatch):
+    """What is live is as it was, or the version of an undisturbed run; the next run makes it that."""
+    monkeypatch.setattr(ranks, "_WORD_SECONDS", 0.2)
+    before, was_live, version = site.digests(), site.live, by_two.rows()[5].version
+    assert hour(site, site.folder / "first", fault) != 0, "the place was not reached"
+    live = site.live
+    assert live in (was_live, version)
+    wanted = by_two if live == version else None
+    whole = wanted.digests(of=live) if wanted else {name: sha for name, sha in before.items() if live in name}
+    assert site.digests(of=live) == whole
+    assert hour(site, site.folder / "second") == 0 or site.rows()[5].state == "PUBLISHED"
+    assert site.rows()[5].version == site.live == version
+    assert site.digests(of=version) == by_two.digests(of=version)
