@@ -296,10 +296,12 @@ def _settled(plan: HourPlan) -> Workspace:
     """The workspace, with the numeric libraries and the device set as configured.
 
     Each step does this: torch's thread count is per thread, and a flow may run each step in a thread of its own.
+    `torch.use_deterministic_algorithms` does what the debug mode "error" does, and imports the compiler that we do not
+    use besides: half of the time of a process that does one small hour.
     """
     torch.set_num_threads(plan.config.threads)
     _libraries(len(sys.modules)).limit(limits=plan.config.threads, user_api="blas")
-    torch.use_deterministic_algorithms(mode=True)
+    torch.set_deterministic_debug_mode("error")
     device.use(plan.config.device)
     return plan.workspace
 
