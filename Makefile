@@ -26,7 +26,7 @@ SLOW := -m "slow or server or hypothesis" --hypothesis-profile=full
 SHARING := --numprocesses auto --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types unit slow faults bench sbom lock clean wipe
+.PHONY: help install run test lint types unit slow faults bench site sbom lock clean wipe
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,6 +61,9 @@ faults: $(INSTALLED) ## the scoreboard of faults, from a seed, in at most an hou
 
 bench: $(INSTALLED) $(KERNEL) ## all benchmarks in a short form, compared with the kept results by ratio
 	$(BIN)/python -m benchmarks.all
+
+site: $(INSTALLED) ## the documents as a site with reference pages, workspace/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 sbom: $(INSTALLED) ## the bill of materials of the lock (CycloneDX), workspace/sbom.json
 	@mkdir -p workspace

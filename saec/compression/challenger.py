@@ -53,7 +53,25 @@ MEASURED_ROWS = 512
 
 
 class Challenger:
-    """Codebooks of all fields, a network of their own, and the files of the version made of them last."""
+    """Codebooks of all fields, a network of their own, and the files of the version made of them last.
+
+    Examples:
+        >>> from saec.config import Config
+        >>> config = Config.model_validate(
+        ...     {
+        ...         "data": {"source": "clicks", "time_column": "time", "label_column": "clicked"},
+        ...         "fields": [{"name": "user"}],
+        ...         "model": {"width": 4, "hidden": [8]},
+        ...     }
+        ... )
+        >>> challenger = Challenger(config)
+        >>> codes_BS = challenger.codes(np.array([[5], [9], [5]], np.uint64))
+        >>> codes_BS.ravel()  # before the first version everybody uses the default codeword
+        array([0, 0, 0])
+        >>> challenger.learn(codes_BS, np.array([1, 0, 1], np.uint8))
+        >>> challenger.score(codes_BS).shape
+        (3,)
+    """
 
     def __init__(self, config: Config) -> None:
         """A challenger that has seen nothing."""

@@ -41,7 +41,13 @@ _FEWER = 0.995
 
 
 class Rows(NamedTuple):
-    """The rows of several tables, as `compress` takes them."""
+    """The rows of several tables, as `compress` takes them.
+
+    Examples:
+        >>> vectors, fields, keys = Rows(np.zeros((2, 4), np.float32), np.array(["user", "item"]), np.array([0, 0]))
+        >>> compress(vectors, fields, keys, frequency=1, ratio=0.01).fields
+        ('item', 'user')
+    """
 
     vectors: NDArray[np.float32]
     """[N, D], all tables end to end."""
@@ -79,12 +85,13 @@ def compress(
         InputError: when shapes do not fit, numbers are not finite, or a key repeats.
         ConfigError: when the ratio leaves no room for any vector.
 
-    >>> vectors = np.random.default_rng(0).normal(size=(10_000, 16))
-    >>> table = compress(vectors, "item", np.arange(10_000), 1 / np.arange(1, 10_001), ratio=50)
-    >>> table.lookup("item", [0, 0, 123_456]).shape
-    (3, 16)
-    >>> bool(table.sizes.ratio >= 50)
-    True
+    Examples:
+        >>> vectors = np.random.default_rng(0).normal(size=(10_000, 16))
+        >>> table = compress(vectors, "item", np.arange(10_000), 1 / np.arange(1, 10_001), ratio=50)
+        >>> table.lookup("item", [0, 0, 123_456]).shape
+        (3, 16)
+        >>> table.sizes.ratio >= 50
+        True
     """
     if not ratio > 0:
         raise ConfigError(f"ratio must be above 0, got {ratio!r}; 100 is a hundred times fewer bytes")
@@ -134,9 +141,10 @@ def rows_of(tables: Any) -> Rows:
     Raises:
         InputError: when there is no table, or tables are of several widths.
 
-    >>> rows = rows_of({"user": np.zeros((3, 4)), "item": np.ones((2, 4))})
-    >>> rows.fields.tolist(), rows.keys.tolist()
-    (['user', 'user', 'user', 'item', 'item'], [0, 1, 2, 0, 1])
+    Examples:
+        >>> rows = rows_of({"user": np.zeros((3, 4)), "item": np.ones((2, 4))})
+        >>> rows.fields.tolist(), rows.keys.tolist()
+        (['user', 'user', 'user', 'item', 'item'], [0, 1, 2, 0, 1])
     """
     arrays = {name: as_array(table) for name, table in _tables(tables).items()}
     if not arrays:

@@ -227,8 +227,9 @@ class Alone(Additive):
 class Evidence:
     """A model line's standing, and the test that is running.
 
-    >>> Evidence.from_dict(Evidence(hours=3, qualified=True).as_dict()).hours
-    3
+    Examples:
+        >>> Evidence.from_dict(Evidence(hours=3, qualified=True).as_dict()).hours
+        3
     """
 
     pairs: dict[str, Pair] = field(default_factory=dict)

@@ -60,7 +60,12 @@ ROUNDING = 1e-9
 
 
 class Status(StrEnum):
-    """The four verdicts."""
+    """The four verdicts.
+
+    Examples:
+        >>> [status.value for status in Status]
+        ['PASS', 'FAIL', 'UNDECIDED', 'BOOTSTRAP']
+    """
 
     PASS = "PASS"  # noqa: S105 - a verdict, not a secret
     FAIL = "FAIL"
@@ -70,7 +75,13 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says of an hour's candidate, and why."""
+    """What the gate says of an hour's candidate, and why.
+
+    Examples:
+        >>> verdict = Verdict(Status.UNDECIDED, "too-few", "the rows cannot tell yet", Evidence())
+        >>> verdict.accepted, verdict.as_dict()["status"]
+        (False, 'UNDECIDED')
+    """
 
     status: Status
     """PASS, FAIL, UNDECIDED, or BOOTSTRAP for one that passed without a champion."""
@@ -132,10 +143,11 @@ def judge(  # noqa: PLR0913, PLR0917 - four models, rules
     Raises:
         TrainingError: labels and probabilities do not match, or a label is neither 0 nor 1.
 
-    >>> labels_B = np.array([0, 1] * 300, np.uint8)
-    >>> scores_B = np.where(labels_B == 1, 0.6, 0.4)
-    >>> judge(labels_B, scores_B, scores_B, None, scores_B[400:], 400, None, GateConfig()).reason
-    'ok'
+    Examples:
+        >>> labels_B = np.array([0, 1] * 300, np.uint8)
+        >>> scores_B = np.where(labels_B == 1, 0.6, 0.4)
+        >>> judge(labels_B, scores_B, scores_B, None, scores_B[400:], 400, None, GateConfig()).reason
+        'ok'
     """
     so_far = evidence or Evidence()
     references = {"original": original_B} | ({} if champion_B is None else {"champion": champion_B})

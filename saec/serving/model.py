@@ -54,9 +54,26 @@ class Model:
     """A version, ready to score.
 
     Examples:
-        >>> model = Model.open("store/versions/20171001T03-0123456789ab")  # doctest: +SKIP
-        >>> model.score([{"user_id": 7, "article_id": 9}])  # doctest: +SKIP
-        array([0.31])
+        A version of the store is opened with `Model.open(folder)`. Here one that has learnt nothing yet is made first.
+
+        >>> from tempfile import mkdtemp
+        >>> from saec.compression.artifact import write_artifact
+        >>> from saec.compression.challenger import Challenger
+        >>> from saec.config import Config
+        >>> config = Config.model_validate(
+        ...     {
+        ...         "data": {"source": "clicks", "time_column": "time", "label_column": "clicked"},
+        ...         "fields": [{"name": "user"}],
+        ...         "model": {"width": 4, "hidden": [8]},
+        ...     }
+        ... )
+        >>> folder = Path(mkdtemp())
+        >>> sizes = write_artifact(folder, Challenger(config), np.zeros(0, np.uint64), np.zeros(0, np.int16))
+        >>> model = Model.read(folder)
+        >>> model.columns
+        {'user': 'int'}
+        >>> model.score([{"user": 7}, {"user": 9}]).round(1)
+        array([0.4, 0.4])
     """
 
     def __init__(

@@ -40,9 +40,11 @@ _HASH_KEY = "saec.compress"
 class Sizes:
     """What a table took, and what it takes compressed; all in bytes on disk unless said otherwise.
 
-    >>> print(Sizes(rows=1000, width=16, coded=900, codewords=65, index=1500, codebooks=2200, description=300))
-    1,000 vectors of 16 numbers, 72,000 bytes with their keys, in 4,000 bytes: 18.0 times fewer
-    (index 1,500, codebooks 2,200, description 300; 900 vectors have a codeword of 65; without keys 16.0 times fewer)
+    Examples:
+        >>> print(Sizes(rows=1000, width=16, coded=900, codewords=65, index=1500, codebooks=2200, description=300))
+        1,000 vectors of 16 numbers, 72,000 bytes with their keys, in 4,000 bytes: 18.0 times fewer
+        (index 1,500, codebooks 2,200, description 300; 900 vectors have a codeword of 65;
+        without keys 16.0 times fewer)
     """
 
     rows: int

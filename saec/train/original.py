@@ -46,7 +46,14 @@ EVICTION_PERIOD = 24
 
 @dataclass(frozen=True)
 class AtCut:
-    """What the original was at the cut of an hour that it has learnt whole, as far as it has changed since."""
+    """What the original was at the cut of an hour that it has learnt whole, as far as it has changed since.
+
+    Examples:
+        >>> changed_ND, none_U = np.ones((1, 2), np.float32), np.zeros(0)
+        >>> at_cut = AtCut(np.array([0.2]), np.array([3]), changed_ND, none_U, none_U, rows_before=9)
+        >>> at_cut.vectors(np.array([2, 3]), np.zeros((2, 2), np.float32)).tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
+    """
 
     scores_G: NDArray[np.float64]
     """Probability of a click for each gate row, by the model that had not learnt them."""
@@ -81,7 +88,10 @@ class AtCut:
 
 @dataclass
 class PreparedRows:
-    """An hour's rows as places in the working set of table rows they use."""
+    """An hour's rows as places in the working set of table rows they use.
+
+    `Original.prepare` makes it, and the example of `Original` shows what it is for.
+    """
 
     features: HourFeatures
     working: WorkingSet
@@ -102,7 +112,28 @@ class PreparedRows:
 
 
 class Original:
-    """Vocabulary, table, network and optimiser."""
+    """Vocabulary, table, network and optimiser.
+
+    Examples:
+        >>> from saec.config import Config
+        >>> from saec.data.rows import EncodedRows
+        >>> from saec.hours import Hour
+        >>> config = Config.model_validate(
+        ...     {
+        ...         "data": {"source": "clicks", "time_column": "time", "label_column": "clicked"},
+        ...         "fields": [{"name": "user"}],
+        ...         "model": {"width": 4, "hidden": [8]},
+        ...     }
+        ... )
+        >>> original, hour = Original(config), Hour.parse("2026-03-01T08")
+        >>> clicks, users = np.array([1, 0, 1], np.uint8), np.array([[5], [9], [5]], np.uint64)
+        >>> rows = EncodedRows(clicks, hour.start_ms + np.arange(3), users)
+        >>> prepared = original.prepare(hour, rows)
+        >>> original.score(prepared).shape
+        (3,)
+        >>> original.learn(hour, rows, prepared, cut=2).scores_G.shape
+        (1,)
+    """
 
     def __init__(self, config: Config) -> None:
         """A model that has seen nothing."""
