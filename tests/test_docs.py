@@ -18,7 +18,7 @@ from saec.config import load_config
 
 ROOT = Path(__file__).parent.parent
 HISTORY = {"CHANGELOG.md", "LOG.md"}  # they tell of what was, also of names that are gone
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 NAMED = [path for path in DOCUMENTS if path.name not in HISTORY]
 SHELL = {".", "env", "export", "time"}
 FILE_NAME = re.compile(r"[\w.-]+/|[\w.-]+\.\w+|LICENSE|Makefile|Dockerfile")
