@@ -65,7 +65,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.schedule",),
     ("saec.tuning",),
     ("saec.report",),
-    ("saec.cli",),
+    ("saec.cli", "saec.__main__"),
     ("flows",),
 )
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

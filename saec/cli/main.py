@@ -18,6 +18,8 @@ import click
 
 from saec import __version__
 from saec.cli.check import check
+from saec.cli.coloured import coloured
+from saec.cli.completion import completion
 from saec.cli.data import import_group, simulate
 from saec.cli.deploy import deploy
 from saec.cli.formats import export
@@ -42,6 +44,7 @@ SECTIONS = {
     "Hours": (run, backfill, migrate, tune, deploy),
     "What happened": (status, report, metrics),
     "Models": (versions, card, verify, repair, tidy, rollback, hold, unhold, score, export, serve),
+    "Shell": (completion,),
 }
 
 
@@ -97,6 +100,7 @@ def cli() -> None:
 for commands in SECTIONS.values():
     for command in commands:
         cli.add_command(command)
+coloured(cli)
 
 
 def main() -> None:

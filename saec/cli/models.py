@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
+from saec.cli.completion import versions_that_are_there
 from saec.cli.session import DONE, FAILED, Session, example, shared_options, whoami
 from saec.errors import SaecError
 from saec.report import text
@@ -49,7 +50,7 @@ def versions(session: Session) -> None:
 
 
 @click.command(epilog=example("saec card 20260101T05-0123456789ab --out card.md"))
-@click.argument("version", required=False)
+@click.argument("version", required=False, shell_complete=versions_that_are_there)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page to this file.")
 @shared_options
 def card(session: Session, version: str | None, out: Path | None) -> None:
@@ -81,7 +82,7 @@ def card(session: Session, version: str | None, out: Path | None) -> None:
 
 
 @click.command(epilog=example("saec verify 20260101T05-0123456789ab"))
-@click.argument("version", required=False)
+@click.argument("version", required=False, shell_complete=versions_that_are_there)
 @shared_options
 def verify(session: Session, version: str | None) -> int:
     """Compare stored bytes with the manifests' digests.
@@ -152,7 +153,7 @@ def repair(session: Session) -> int:
 
 
 @click.command(epilog=example('saec rollback 20260101T04-0123456789ab --reason "calibration off in the app"'))
-@click.argument("version")
+@click.argument("version", shell_complete=versions_that_are_there)
 @_reason
 @shared_options
 def rollback(session: Session, version: str, reason: str) -> None:

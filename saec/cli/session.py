@@ -105,7 +105,7 @@ def example(line: str) -> str:
     return f"\b\nExample: {line}"
 
 
-def _default_config() -> Path:
+def default_config() -> Path:
     """The settings taken when none are named."""
     return Path(DEFAULT_CONFIG if Path(DEFAULT_CONFIG).exists() else _EXAMPLE)
 
@@ -125,7 +125,7 @@ def shared_options(body: Callable[..., int | None]) -> Callable[..., int]:
         "--config",
         "config_path",
         type=click.Path(path_type=Path),
-        default=_default_config,
+        default=default_config,
         envvar="SAEC_CONFIG",
         show_default=f"{DEFAULT_CONFIG} if it is here, else {_EXAMPLE}",
         show_envvar=True,
