@@ -89,14 +89,6 @@ def test_one_rank_is_the_process_itself(site, undisturbed, monkeypatch):
     assert site.digests(of=version) == undisturbed.digests(of=version)
 
 
-def taken_up(site, by_two):
-    """The next run does the hour, to the bytes of a run that nothing befell."""
-    code, said = ran(site, "--ranks", "2")
-    assert code == 0, said
-    version = by_two.rows()[5].version
-    assert site.digests(of=version) == by_two.digests(of=version)
-
-
 @pytest.fixture(scope="module")
 def by_four(done, tmp_path_factory):
     """The sixth hour done by four ranks."""
@@ -132,18 +124,26 @@ def test_torchrun_starts_them_too(site, by_two):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("place", ["ranks.followed:kill@7", "ranks.waiting:kill@3", "ranks.waiting:exit@2"])
-def test_a_rank_that_dies_fails_the_hour(place, site, by_two):
-    """FAILED, by the rank's name; nothing is published, and the next run comes to the bytes of an undisturbed one."""
+def test_a_rank_that_is_lost_fails_the_hour(site, by_two):
+    """FAILED, by the rank's name, and nothing is published; with the pipeline's own killed the hour stays begun.
+
+    Each run takes up what the one before left, and the last comes to the bytes of an undisturbed one.
+    """
     before = site.digests()
-    code, said = ran(site, "--ranks", "2", SAEC_FAIL=place)
-    assert code == 1, said
-    row = site.rows()[5]
-    assert (row.state, row.reason) == ("FAILED", "rank-lost"), said
-    assert "rank 1 of 2 is lost" in row.message
-    assert "run again with --ranks 2" in row.message
-    assert site.digests() == before
-    taken_up(site, by_two)
+    for place in ("ranks.followed:kill@7", "ranks.waiting:kill@3", "ranks.waiting:exit@2"):
+        code, said = ran(site, "--ranks", "2", SAEC_FAIL=place)
+        assert code == 1, said
+        row = site.rows()[5]
+        assert (row.state, row.reason) == ("FAILED", "rank-lost"), f"{place}: {said}"
+        assert "rank 1 of 2 is lost" in row.message
+        assert "run again with --ranks 2" in row.message
+        assert site.digests() == before, place
+    code, said = ran(site, "--ranks", "2", SAEC_FAIL="ranks.led:kill@7")
+    assert (code, site.rows()[5].state) == (1, "RUNNING"), said
+    code, said = ran(site, "--ranks", "2")
+    assert code == 0, said
+    version = by_two.rows()[5].version
+    assert site.digests(of=version) == by_two.digests(of=version)
 
 
 @pytest.mark.slow
@@ -153,16 +153,6 @@ def test_a_rank_that_hangs_is_not_waited_for_for_ever(site):
     code, said = ran(site, "--ranks", "2", SAEC_FAIL="ranks.followed:sleep@3", SAEC_RANKS_TIMEOUT="5")
     assert code == 1, said
     assert (site.rows()[5].state, site.rows()[5].reason) == ("FAILED", "rank-lost"), said
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_pipelines_own_rank_is_killed(site, by_two):
-    """As with one process: the hour stays begun, and the next run does it."""
-    code, said = ran(site, "--ranks", "2", SAEC_FAIL="ranks.led:kill@7")
-    assert code == 1, said
-    assert site.rows()[5].state == "RUNNING"
-    taken_up(site, by_two)
 
 
 @pytest.mark.slow
