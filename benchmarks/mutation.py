@@ -60,6 +60,8 @@ COPIED = ("saec", "tests", "flows", "benchmarks", "configs", "pyproject.toml")
 MOST_SECONDS = 120
 """After so many seconds of CPU a fault counts as noticed: what loops for ever is seen."""
 
+_SHOWN = (ast.expr, ast.keyword, ast.Assign, ast.Return)
+"""What a number is shown in, so that it is told from others of its function."""
 _QUIET = ("reached", "log.")
 """Calls that do nothing but where a test asks for it: fail points, lines of the log."""
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -110,18 +112,19 @@ def faults(module: str, source: str) -> list[tuple[Fault, Callable[[], str]]]:
     r"""Every fault that is tried in a module, with what makes the module's source as it then is, in its order.
 
     >>> [fault.now for fault, _ in faults("m.py", "def f(a):\n    return a < 3")]
-    ['a <= 3', '4']
+    ['a <= 3', 'a < 4']
     """
     tree = ast.parse(source)
     return [
-        (Fault(module, function, ast.unparse(node), ast.unparse(changed)), partial(_with, tree, node, changed))
-        for function, node in _places(tree)
+        (Fault(module, function, ast.unparse(shown), _with(shown, node, changed)), partial(_with, tree, node, changed))
+        for function, node, around in _places(tree)
         for changed in _changes(node)
+        for shown in [around if isinstance(node, ast.Constant) and isinstance(around, _SHOWN) else node]
     ]
 
 
-def _places(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.AST]]:
-    """Every node with the function that it is in; annotations, docstrings and what only types see are left out."""
+def _places(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.AST, ast.AST]]:
+    """Every node with the function that it is in and the node around it; what only types or people read is left out."""
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list", "bases"):
             continue
@@ -131,7 +134,7 @@ def _places(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.AST]]:
             inner = function
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
                 inner = f"{function}.{child.name}".lstrip(".")
-            yield inner, child
+            yield inner, child, tree
             yield from _places(child, inner)
 
 
@@ -170,13 +173,15 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Pass()
 
 
-def _with(tree: ast.Module, node: ast.AST, changed: ast.AST) -> str:
+def _with(tree: ast.AST, node: ast.AST, changed: ast.AST) -> str:
     """The source of a tree with another node in the place of one; the tree itself stays."""
 
     class Replace(ast.NodeTransformer):
         def visit(self, found: ast.AST) -> ast.AST:
             return changed if found is node else self.generic_visit(found)
 
+    if tree is node:
+        return ast.unparse(changed)
     memo = {id(node): node}  # deep copies keep this one node, so that it is found
     return ast.unparse(ast.fix_missing_locations(Replace().visit(copy.deepcopy(tree, memo))))
 

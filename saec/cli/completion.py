@@ -24,7 +24,8 @@ _VARIABLE = "_SAEC_COMPLETE"
 def completion(session: Session, shell: str) -> None:
     """Print what SHELL needs to complete commands, options and versions.
 
-    Have it read when the shell starts: eval "$(saec completion bash)" in bash, the same in zsh; in fish, give it to source.
+    Have it read when the shell starts: eval "$(saec completion bash)" in bash, the same in zsh; in fish, give it to
+    source.
     """
     known = get_completion_class(shell)
     script = known(click.Group(), {}, "saec", _VARIABLE).source() if known else ""

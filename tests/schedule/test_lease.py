@@ -15,6 +15,7 @@ from saec.errors import LeaseLost, LedgerError, ReleaseConflict
 from saec.ledger import Ledger
 from saec.schedule.lease import at_work, held
 from saec.store.model_store import open_store
+from saec.store.releases import ReleaseLog
 
 
 def url(folder: Path) -> str:
@@ -105,8 +106,18 @@ def test_patience_is_rewarded_when_the_lease_is_free(taken, tmp_path, monkeypatc
     ledger = Ledger(url(tmp_path))
     ledger.acquire("a run on elsewhere, process 7", 0.5)
     assert not ledger.wanted()
-    lease = taken(patience=30.0)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(taken, 30.0)
+        while not ledger.wanted():
+            assert not waiting.done(), "it waited, and nobody was told"
+        lease = waiting.result()
     assert (lease.fence, lease.taken_over, ledger.wanted()) == (2, True, False)
+
+
+def test_a_ledger_that_knows_less_than_the_release_log_starts_above_it(taken, tmp_path):
+    """Restored from an older copy, it gives out a fencing number with which a release is possible at once."""
+    open_store(tmp_path / "store").hold(actor="a run of before", reason="was released then", fence=7)
+    assert taken().fence == 8
 
 
 def test_replaced_run_cannot_release_although_nobody_else_has(taken, tmp_path):
@@ -120,7 +131,7 @@ def test_replaced_run_cannot_release_although_nobody_else_has(taken, tmp_path):
     with pytest.raises(LeaseLost):
         store.unhold(actor="the old run", reason="late", fence=1)
     with pytest.raises(ReleaseConflict):
-        store._log.append(
+        ReleaseLog(store.objects).append(
             before,
             action="publish",
             version=None,

@@ -51,6 +51,15 @@ def test_publishing_the_live_version_again_changes_nothing(store, versions):
     assert store.releases() == [first]
 
 
+def test_publishing_the_live_version_again_makes_its_record_last(store, versions, monkeypatch):
+    """Whoever wrote it may have been killed before it was sure to stay."""
+    store.publish(versions[0], **RUN, fence=1)
+    settled = []
+    monkeypatch.setattr(type(store.objects), "settle", lambda _, name: settled.append(name))
+    store.publish(versions[0], **RUN, fence=1)
+    assert settled == ["releases/00000001.json"]
+
+
 def test_publishing_on_an_old_decision_is_refused(store, versions):
     """When the last release is not the one the gate compared with, the decision does not stand."""
     store.publish(versions[0], **RUN, fence=1)
