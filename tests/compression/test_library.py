@@ -1,5 +1,6 @@
 """Compressing a table by one call: what comes out is near what went in, as small as asked for, and the same twice."""
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ from safetensors.numpy import save_file
 import saec
 from saec.compression.library import as_array
 from saec.errors import ConfigError, InputError
+from saec.serving.files import CODEBOOKS, INDEX
+from saec.serving.table import TABLE
 
 WIDTH = 8
 
@@ -252,3 +255,22 @@ def test_names_are_handed_out():
     assert set(saec.__all__) <= set(dir(saec))
     with pytest.raises(AttributeError, match="no attribute 'compres'"):
         _ = saec.compres
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/library.md"])
+def test_the_lines_of_the_documents_run(root, tmp_path, monkeypatch, document):
+    """As they stand there, on two tables of torch; the one that makes a million vectors is left out."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (root / document).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    blocks = [block for block in blocks if "saec." in block and "1_000_000" not in block]
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    known = {
+        "model": SimpleNamespace(users=torch.nn.Embedding(6000, 8), items=torch.nn.EmbeddingBag(4000, 8)),
+        "frequency": np.arange(10_000, 0, -1),
+        "offsets": [0, 3],
+    }
+    for block in blocks:
+        exec(compile(block, document, "exec"), known)
+    assert sorted(path.name for path in (tmp_path / "compressed").iterdir()) == sorted([CODEBOOKS, INDEX, TABLE])
