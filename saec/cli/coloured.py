@@ -7,7 +7,7 @@ leaves colours out where the output is no terminal, and `NO_COLOR` leaves them o
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -24,7 +24,7 @@ class _Formatter(click.HelpFormatter):
         """The first line, its word bold."""
         super().write_usage(prog, args, _styled(prefix or "Usage:", bold=True) + " ")
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Options or commands in cyan, with what they do."""
         super().write_dl([(_styled(name, fg="cyan"), said) for name, said in rows], col_max, col_spacing)
 
