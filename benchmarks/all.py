@@ -38,6 +38,7 @@ SHORT: dict[str, tuple[str, ...]] = {
     "http_path": ("--rounds", "3", "--requests", "100"),
     "scale": ("--features", "1000000"),
     "ranks": ("--batches", "4096", "--rounds", "1"),
+    "schedule": ("--ranks", ""),
     "gate": ("--challengers", "100", "--sites", "50"),
     "orchestration": (),
     "first_day": ("--logs", "2"),
