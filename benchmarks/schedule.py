@@ -42,6 +42,8 @@ from saec.train.learner import Learner
 GB = 1e9
 WITHIN = 0.3
 """How far seconds of the processor, over those of one rank, may be from the prediction."""
+NEWS_FIELDS = 16
+"""Fields of the log that `benchmarks.hours` measures ingest and gate on (configs/globo.yaml)."""
 OTHER: dict[str, tuple[str, str, float]] = {
     "open": ("scale", "100,000,000 features, first open", 100e6),
     "choose": ("scale", "100,000,000 features, first choose", 100e6),
@@ -153,9 +155,9 @@ def stages(load: Load, cluster: Cluster, costs: Costs, *, sharded: bool) -> list
         worked = seconds * share / cores * slowest
         return Stage(name, worked + waiting + written * share / cluster.disk, sent * share, written * share, waiting)
 
-    cell = unit["busy"] * unit["ingest"] / FIELDS
+    cell = unit["busy"] * unit["ingest"] / NEWS_FIELDS
     keys = 8 * load.cells if sharded else 0.0
-    scored = 3 * load.rows * costs.row / 3
+    scored = 3 * load.rows * costs.row / 3  # a forward pass is a third of a row's training
     saved = touched * unit["delta"]
     return [
         stage("ingest", load.cells * cell),
@@ -166,7 +168,7 @@ def stages(load: Load, cluster: Cluster, costs: Costs, *, sharded: bool) -> list
         stage("cluster, twice", 2 * head * unit["cluster"], cores=cluster.cores),
         stage("index, twice", 2 * head * unit["index"]),
         trained("retrain", load, cluster, costs, sharded=sharded),
-        stage("gate", load.rows * unit["busy"] * unit["gate"]),
+        stage("gate", load.cells * unit["busy"] * unit["gate"] / NEWS_FIELDS),
         stage("save the hour's delta", 0.0, written=saved),
         stage("publish", 0.0, sent=head * unit["index bytes"]),
     ]
