@@ -89,25 +89,14 @@ def test_one_rank_is_the_process_itself(site, undisturbed, monkeypatch):
     assert site.digests(of=version) == undisturbed.digests(of=version)
 
 
-@pytest.fixture(scope="module")
-def by_four(done, tmp_path_factory):
-    """The sixth hour done by four ranks."""
-    site = done.copy(tmp_path_factory.mktemp("by-four") / "site")
-    code, said = ran(site, "--ranks", "4")
-    assert code == 0, said
-    return site
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("size", [2, 4])
-def test_ranks_come_to_the_figures_of_one_process(size, undisturbed, request):
+def test_two_ranks_come_to_the_figures_of_one_process(by_two, undisturbed):
     """The same rows, features and head; metrics as close as rounding leaves them."""
-    by_ranks = request.getfixturevalue({2: "by_two", 4: "by_four"}[size])
-    found, alone = by_ranks.rows()[5].record, undisturbed.rows()[5].record
+    found, alone = by_two.rows()[5].record, undisturbed.rows()[5].record
     for figure in ("rows", "clicks", "features", "rows_gate"):
         assert found[figure] == alone[figure]
-    assert (manifest(by_ranks).get("ranks"), manifest(undisturbed).get("ranks")) == (size, None)
+    assert (manifest(by_two).get("ranks"), manifest(undisturbed).get("ranks")) == (2, None)
     for metric in ("auc_original", "logloss_original", "auc_compressed", "logloss_compressed"):
         assert found[metric] == pytest.approx(alone[metric], abs=0.005)
 

@@ -1,4 +1,4 @@
-"""A two-rank hour that is killed somewhere: nothing is published by halves, and the next run comes to the same bytes.
+"""Hours over ranks: the metrics of one process; killed somewhere, nothing by halves, and then the same bytes.
 
 The ranks are forks of the test, so that an hour costs what it costs and no process imports torch anew;
 tests/cli/test_ranks.py has the command, with processes of its own.
@@ -49,12 +49,12 @@ SLOW = (
 """Places of the hour; those of the other rank are `ranks.waiting` and `ranks.followed`."""
 
 
-def rank(site: Site, number: int, store: Path, fault: str | None) -> None:
-    """What one of two ranks does."""
+def rank(site: Site, number: int, store: Path, fault: str | None, size: int) -> None:
+    """What one of the ranks does."""
     of_other = bool(fault) and fault.startswith(("ranks.waiting", "ranks.followed"))
     if fault and of_other == bool(number):
         failpoints.on_reach = failpoints.fault(fault)
-    joined = ranks.Ranks(FileStore(str(store), 2), number, 2, timeout=60)
+    joined = ranks.Ranks(FileStore(str(store), size), number, size, timeout=60)
     if number:
         joined.follow(Original(site.config()).learner)
         return
@@ -63,21 +63,22 @@ def rank(site: Site, number: int, store: Path, fault: str | None) -> None:
     os._exit(0 if row.state == "PUBLISHED" else 1)
 
 
-def hour(site: Site, store: Path, fault: str | None = None) -> int:
-    """The sixth hour by two forks of this process; the exit code of the first, negative where it was killed."""
+def hour(site: Site, store: Path, fault: str | None = None, size: int = 2) -> int:
+    """The sixth hour by forks of this process; the exit code of the first, negative where it was killed."""
     torch.set_num_threads(1)
     forks = []
-    for number in range(2):
+    for number in range(size):
         if not (pid := os.fork()):
             try:
-                rank(site, number, store, fault)
+                rank(site, number, store, fault, size)
             finally:
                 os._exit(1)
         forks.append(pid)
     _, status = os.waitpid(forks[0], 0)
     time.sleep(0.01)
-    os.kill(forks[1], signal.SIGKILL)  # as torchrun would
-    os.waitpid(forks[1], 0)
+    for pid in forks[1:]:
+        os.kill(pid, signal.SIGKILL)  # as torchrun would
+        os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
 
@@ -87,6 +88,16 @@ def by_two(done, tmp_path_factory):
     site = done.copy(tmp_path_factory.mktemp("by-two") / "site")
     assert hour(site, site.folder / "store") == 0
     return site
+
+
+def test_four_ranks_come_to_the_metrics_of_one_process(site, undisturbed):
+    """The same rows and features; metrics as close as rounding leaves them."""
+    assert hour(site, site.folder / "store", size=4) == 0
+    found, alone = site.rows()[5].record, undisturbed.rows()[5].record
+    for figure in ("rows", "clicks", "features", "rows_gate"):
+        assert found[figure] == alone[figure]
+    for metric in ("auc_original", "logloss_original", "auc_compressed", "logloss_compressed"):
+        assert found[metric] == pytest.approx(alone[metric], abs=0.005)
 
 
 @pytest.mark.parametrize("fault", [*QUICK, *(pytest.param(fault, marks=pytest.mark.slow) for fault in SLOW)])
