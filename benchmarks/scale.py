@@ -1,8 +1,10 @@
 """Memory, seconds and bytes of an hour on states of millions of features: what grows with the hour, what with them.
 
 A state of so many features over four fields, all with a row of 16 numbers, is written as a whole checkpoint without
-ever being in memory. Then an hour of 50,000 rows is done on it in a process of its own, which reads everything first:
+ever being in memory. Every third feature has a frequency of its own. Then an hour of 50,000 rows is done on it in a
+process of its own, which reads everything first:
 
+- write: the state, as the hour that ends a chain of checkpoints writes it, in a process of its own;
 - open: the checkpoint's bytes are compared with its name, and mapped;
 - train: features looked up and admitted, rows scored and learnt, as in `saec.steps.train`;
 - save: the hour's delta;
@@ -37,9 +39,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.record import Figures
-from saec.compression.codes import HourPast, Standards
+from saec.compression.codes import Standards
 from saec.compression.dial import Allowance
 from saec.compression.heads import scores
+from saec.compression.moments import HourPast
 from saec.config import Config
 from saec.data.keymap import KeyRun
 from saec.data.paged import CHUNK
@@ -91,6 +94,23 @@ def key_of(ids_N: NDArray[np.int64]) -> NDArray[np.uint64]:
     return (keys_N ^ (keys_N >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
 
 
+def frequency_of(ids_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How often features were seen: some a thousand times, half of them about once."""
+    fractions_N = np.where(ids_N % 3 == 0, ids_N * 0.6180339887 % 1, 0)
+    return np.asarray(1 + 1000 // (1 + ids_N % 1000) + fractions_N)
+
+
+def write_whole(folder: Path, name: str) -> dict[str, Any]:
+    """Write a state once more as a whole checkpoint, in this process; its name is under `name`."""
+    torch.set_num_threads(1)
+    workspace = Workspace(settings(folder))
+    original = workspace.take_original(name)
+    original.touched_all()
+    started = time.process_time()
+    written = workspace.checkpoints.save(FIRST, "original", original.snapshot())
+    return {"name": written, "write": time.process_time() - started, "peak": peak()}
+
+
 def build(workspace: Workspace, features: int) -> str:
     """Write the whole checkpoint of a state of so many features; returns its name."""
     original = Original(workspace.config)
@@ -108,7 +128,7 @@ def build(workspace: Workspace, features: int) -> str:
         "vocabulary.keys_V": Made(np.uint64, (features,), key_of),
         "vocabulary.fields_V": Made(np.uint16, (features,), lambda ids_N: ids_N % FIELDS),
         "vocabulary.sightings_V": Made(np.uint32, (features,), lambda ids_N: 1 + 1000 // (1 + ids_N % 1000)),
-        "vocabulary.frequency_V": Made(np.float32, (features,), lambda ids_N: 1 + 1000 // (1 + ids_N % 1000)),
+        "vocabulary.frequency_V": Made(np.float32, (features,), frequency_of),
         "vocabulary.last_seen_V": Made(np.int32, (features,), lambda ids_N: FIRST.index - 1 - ids_N // FIELDS % 300),
         "vocabulary.row_V": Made(np.int64, (features,), lambda ids_N: shared + ids_N),
         "table.vectors_VD": Made(np.float32, (shared + features, WIDTH), vectors),
@@ -177,16 +197,23 @@ def peak() -> int:
     return int(lines["VmHWM"].split()[0]) << 10
 
 
+def alone(*arguments: str) -> dict[str, Any]:
+    """What this module prints in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.scale", *arguments]
+    told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return told
+
+
 def measure(figures: Figures, features: int) -> float:
     """Add the figures of one size; returns the seconds of the first hour."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(settings(Path(folder)))
-        started = time.process_time()
-        name = build(workspace, features)
-        figures.add(f"{features:,} features, state written by API", time.process_time() - started, "s")
+        written = alone("--whole-of", folder, build(workspace, features))
+        name = written.pop("name")
+        workspace.checkpoints.retain([name])
         figures.add(f"{features:,} features, whole checkpoint", workspace.checkpoints.largest() / features, "B/feature")
-        command = [sys.executable, "-m", "benchmarks.scale", "--hours-of", folder, name, str(features)]
-        took = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        took = {f"whole {what}": value for what, value in written.items()}
+        took |= alone("--hours-of", folder, name, str(features))
     for what, value in took.items():
         unit = {"head": "features", "delta": "bytes", "peak": "bytes"}.get(what.split()[1], "s")
         wanted = what == "first peak" and features == 100_000_000
@@ -203,10 +230,11 @@ def measure(figures: Figures, features: int) -> float:
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @click.option("--features", type=int, multiple=True, default=SIZES)
 @click.option("--hours-of", type=(Path, str, int), hidden=True, help="Do the hours in this process, print the figures.")
-def main(features: tuple[int, ...], hours_of: tuple[Path, str, int] | None) -> None:
+@click.option("--whole-of", type=(Path, str), hidden=True, help="Write the whole state in this process, likewise.")
+def main(features: tuple[int, ...], hours_of: tuple[Path, str, int] | None, whole_of: tuple[Path, str] | None) -> None:
     """Measure every size."""
-    if hours_of:
-        print(json.dumps(do_hours(*hours_of)))
+    if hours_of or whole_of:
+        print(json.dumps(do_hours(*hours_of) if hours_of else write_whole(*whole_of)))  # type: ignore[misc]
         return
     figures, seconds = Figures("scale"), {}
     for count in features:

@@ -29,8 +29,9 @@ from saec import device
 from saec.compression.artifact import compression_figures, write_artifact, write_recorded
 from saec.compression.auto import Auto
 from saec.compression.challenger import Challenger
-from saec.compression.codes import Coding, HourPast, code
+from saec.compression.codes import Coding, code
 from saec.compression.dial import Allowance
+from saec.compression.moments import HourPast
 from saec.data.checks import check_click_rate
 from saec.data.hashing import Keys
 from saec.data.ingest import OTHER_KEYS_FILE, IngestRecord, ingest_hour

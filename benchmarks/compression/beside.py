@@ -16,8 +16,9 @@ from benchmarks.compression.stored import timed
 from benchmarks.compression.stretch import HourRows, Served
 from saec.compression.artifact import compression_figures, write_artifact
 from saec.compression.challenger import Challenger
-from saec.compression.codes import Coding, HourPast, code
+from saec.compression.codes import Coding, code
 from saec.compression.dial import Allowance
+from saec.compression.moments import HourPast
 from saec.config import Config
 from saec.train.original import AtCut, Original
 

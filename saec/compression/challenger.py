@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from saec.compression.codes import Coding, HourPast
+    from saec.compression.codes import Coding
     from saec.compression.heads import Worth
+    from saec.compression.moments import HourPast
     from saec.config import Config
     from saec.data.hashing import Keys
 

@@ -51,6 +51,10 @@ class Candidates:
     own_N: NDArray[np.bool_]
     """Whether the original has a row for it; the others are newcomers."""
 
+    def __getitem__(self, chosen_N: NDArray[np.generic]) -> Candidates:
+        """Those of them at some places, or where a mask is true."""
+        return Candidates(*(array_N[chosen_N] for array_N in vars(self).values()))
+
     @property
     def kinds_N(self) -> NDArray[np.int64]:
         """Which of the two rows of what is measured is about each: 0 features with a row, 1 newcomers."""
@@ -80,10 +84,18 @@ class Returns:
         """With one more hour, of which nothing has been counted yet."""
         return Returns(KEPT * self.known_2FQA, KEPT * self.sighted_2FQA)
 
-    def counted(self, features: Candidates, sightings_N: NDArray[np.int64]) -> Returns:
-        """With some of an hour's features, as they were before it, and their sightings in it."""
+    def counted(
+        self, features: Candidates, sightings_N: NDArray[np.int64], times_N: NDArray[np.int64] | None = None
+    ) -> Returns:
+        """With all of an hour's features, as they were before it, and their sightings in it.
+
+        Args:
+            features: each, or one in the place of several that are alike.
+            sightings_N: how often each was seen; all of those that are alike together.
+            times_N: for how many each stands; for itself when left out.
+        """
         cells_N, shape = self._cells(features, _half_octaves(features)), self.known_2FQA.shape
-        known = np.bincount(cells_N, minlength=self.known_2FQA.size).reshape(shape)
+        known = np.bincount(cells_N, times_N, self.known_2FQA.size).reshape(shape)
         sighted = np.bincount(cells_N, sightings_N, self.known_2FQA.size).reshape(shape)
         return Returns(self.known_2FQA + known, self.sighted_2FQA + sighted)
 
@@ -102,7 +114,7 @@ class Returns:
 
     def _cells(self, features: Candidates, half_octaves_N: NDArray[np.float64]) -> NDArray[np.int64]:
         """The cell of each feature among all 2 x F x Q x A."""
-        frequency_class_N = np.minimum(half_octaves_N.astype(np.int64), FREQUENCIES - 1)
+        frequency_class_N = _class(half_octaves_N)
         age_class_N = _CLASS_OF_AGE[np.minimum(features.ages_N, AGES[-1])]
         kind_and_field_N = features.kinds_N * self.known_2FQA.shape[1] + features.fields_N
         cells_N: NDArray[np.int64] = (kind_and_field_N * FREQUENCIES + frequency_class_N) * len(AGES) + age_class_N
@@ -113,6 +125,16 @@ def _half_octaves(features: Candidates) -> NDArray[np.float64]:
     """Frequency plus one, in half octaves: their whole part is the class."""
     half_octaves_N: NDArray[np.float64] = 2 * np.log2(1 + features.frequency_N.astype(np.float64))
     return half_octaves_N
+
+
+def _class(half_octaves_N: NDArray[np.float64]) -> NDArray[np.int64]:
+    classes_N: NDArray[np.int64] = np.minimum(half_octaves_N.astype(np.int64), FREQUENCIES - 1)
+    return classes_N
+
+
+def frequency_class(features: Candidates) -> NDArray[np.int64]:
+    """The class of frequency of each, in which what is expected of a feature rises with its frequency."""
+    return _class(_half_octaves(features))
 
 
 @dataclass(frozen=True)
@@ -148,9 +170,14 @@ def scores(features: Candidates, returns: Returns, worth: Worth) -> NDArray[np.f
     return scores_N
 
 
-def limit(scores_N: NDArray[np.float64], features: int) -> float:
-    """The score above which there are no more features than so many; 0 when all fit."""
-    if len(scores_N) <= features:
-        return 0.0
-    place = len(scores_N) - features - 1
-    return max(float(np.partition(scores_N, place)[place]), 0.0)
+def limit(scores_N: NDArray[np.float64], features: int, times_N: NDArray[np.int64] | None = None) -> float:
+    """The score above which there are no more features than so many; 0 when all fit.
+
+    Args:
+        scores_N: of features.
+        features: how many.
+        times_N: how many features have each score; one when left out.
+    """
+    order_N = np.argsort(-scores_N)
+    place = features if times_N is None else int(np.searchsorted(np.cumsum(times_N[order_N]), features, side="right"))
+    return max(float(scores_N[order_N[place]]), 0.0) if place < len(order_N) else 0.0

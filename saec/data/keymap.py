@@ -150,7 +150,6 @@ class KeyRun:
         ids_N = np.full(len(keys_N), -1, np.int64)
         for start in range(0, len(keys_N) if len(self) else 0, _CHUNK):
             ids_N[start : start + _CHUNK] = self._find_chunk(keys_N[start : start + _CHUNK])
-            self._give_back()
         return ids_N
 
     def merged(self, keys_N: Keys) -> dict[str, NDArray[Any] | Merged]:
@@ -164,22 +163,24 @@ class KeyRun:
     def _find_chunk(self, keys_N: Keys) -> Ids:
         places_N = self._places(keys_N)
         inside_N = np.minimum(places_N, len(self) - 1)
-        return np.where(self.keys_V[inside_N] == keys_N, self.ids_V[inside_N], -1)
+        ids_N = np.where(self.keys_V[inside_N] == keys_N, self.ids_V[inside_N], -1)
+        give_back(self.ids_V, int(inside_N.min()), int(inside_N.max()) + 1)
+        return ids_N
 
     def _places(self, keys_N: Keys) -> Ids:
         """How many keys of the run are smaller than each."""
         first_N = (keys_N >> np.uint64(_shift(len(self.starts) - 1))).astype(np.int64)
         low_N, high_N = self.starts[first_N], self.starts[first_N + 1]
+        if len(keys_N):
+            give_back(self.starts, int(first_N.min()), int(first_N.max()) + 2)
+        passed = slice(int(low_N.min(initial=0)), int(high_N.max(initial=0)))
         while (open_N := low_N < high_N).any():
             middle_N = (low_N + high_N) >> 1
             smaller_N = self.keys_V[np.minimum(middle_N, len(self) - 1)] < keys_N
             low_N = np.where(open_N & smaller_N, middle_N + 1, low_N)
             high_N = np.where(open_N & ~smaller_N, middle_N, high_N)
+        give_back(self.keys_V, passed.start, passed.stop)
         return low_N
-
-    def _give_back(self) -> None:
-        for array in (self.keys_V, self.ids_V, self.starts):
-            give_back(array)
 
 
 class Merged:

@@ -30,6 +30,7 @@ CHUNK = 1 << 18
 """Elements of a column gone through at a time."""
 _GATHERED = 1 << 13
 """Elements gathered from a mapped base before its pages are given back: each may bring in 64 kB of neighbours."""
+_PAGE = mmap.PAGESIZE
 
 Values = NDArray[Any]
 
@@ -75,6 +76,19 @@ class Paged:
         parts = (self._changed, *self._values.values(), *self._tail.values())
         return sum(part.nbytes for part in parts)
 
+    @property
+    def based(self) -> int:
+        """How many of the elements the base has."""
+        return self._base_length
+
+    def base(self) -> Paged:
+        """The columns as they were when the base was written."""
+        return Paged(self._base)
+
+    def since(self) -> NDArray[np.int64]:
+        """Places of what lies in memory, ascending: elements changed or appended since the base was written."""
+        return np.concatenate([self._changed, np.arange(self._base_length, self._length)])
+
     def column(self, name: str) -> Column:
         """One of the columns, to be read as an array."""
         return Column(self, name)
@@ -92,10 +106,20 @@ class Paged:
         among_N, changed_N = self._among(places_N)
         taken[changed_N] = self._values[name][among_N[changed_N]]
         kept = np.flatnonzero(based_N & ~changed_N)
-        for start in range(0, len(kept), _GATHERED):
-            part = kept[start : start + _GATHERED]
-            taken[part] = like[places_N[part]]
-            give_back(like)
+        taken[kept] = self.before(name, places_N[kept])
+        return taken
+
+    def before(self, name: str, places_N: NDArray[np.int64]) -> Values:
+        """A copy of some elements of a column as the base has them, in the order given."""
+        like = self._base[name]
+        taken = np.empty((len(places_N), *like.shape[1:]), like.dtype)
+        # A page of the file comes in once, for all of it that is wanted.
+        order = None if bool((places_N[1:] >= places_N[:-1]).all()) else np.argsort(places_N)
+        for start in range(0, len(places_N), _GATHERED):
+            part = slice(start, start + _GATHERED) if order is None else order[start : start + _GATHERED]
+            places = places_N[part]
+            taken[part] = like[places]
+            give_back(like, int(places[0]), int(places[-1]) + 1)
         return taken
 
     def put(self, places_N: NDArray[np.int64], values: Mapping[str, Values]) -> None:
@@ -131,7 +155,7 @@ class Paged:
             stop = min(start + CHUNK, self._length)
             yield start, tuple(self._part(name, start, stop) for name in names)
             for name in names:
-                give_back(self._base[name])
+                give_back(self._base[name], start, stop)
 
     def whole(self, name: str) -> Values:
         """A copy of a column, whole in memory."""
@@ -249,12 +273,25 @@ def mapped(pages: mmap.mmap, kind: np.dtype[Any], shape: Sequence[int], offset: 
     return np.frombuffer(pages, kind, size, offset).reshape(shape)
 
 
-def give_back(array: Values) -> None:
-    """Give the pages of the file that an array is mapped from back to the kernel; whoever reads on gets them anew."""
+def give_back(array: Values, start: int = 0, stop: int | None = None) -> None:
+    """Give the pages of the file that elements of an array are mapped from back to the kernel.
+
+    Whoever reads on gets them anew. The kernel looks at every page in between, so say which may be there.
+
+    Args:
+        array: mapped from a file; another one is left alone.
+        start: the first of the elements.
+        stop: the one behind the last; all from `start` on when left out.
+    """
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
     if isinstance(base, memoryview):
         base = base.obj
-    if isinstance(base, mmap.mmap):
-        base.madvise(mmap.MADV_DONTNEED)
+    if isinstance(base, mmap.mmap) and len(array):
+        origin = np.frombuffer(base, np.uint8, 1).ctypes.data
+        first = array.ctypes.data - origin + start * array.strides[0]
+        end = array.ctypes.data - origin + min(len(array), len(array) if stop is None else stop) * array.strides[0]
+        first -= first % _PAGE
+        if end > first:
+            base.madvise(mmap.MADV_DONTNEED, first, end - first)

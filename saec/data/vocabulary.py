@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saec.data.cohorts import COLUMNS, Cohorts, cohort_arrays
 from saec.data.keymap import KeyMap, KeyRun, Merged
 from saec.data.paged import Column, Paged
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from saec.config import VocabularyConfig
+    from saec.data.cohorts import Arranged
     from saec.hours import Hour
 
 PADDING_ROW = -1
@@ -109,6 +111,8 @@ class Vocabulary:
     """
 
     ARRAYS = ("keys_V", "fields_V", "sightings_V", "frequency_V", "last_seen_V", "row_V")
+    DERIVED = (*KeyRun.GROUPS, *Cohorts.GROUPS)
+    """Groups of what `derived` gives."""
     _TYPES = (np.uint64, np.uint16, np.uint32, np.float32, np.int32, np.int64)
 
     def __init__(self, config: VocabularyConfig, fields: int) -> None:
@@ -120,6 +124,7 @@ class Vocabulary:
         self._known = Paged({name: np.zeros(0, kind) for name, kind in zip(self.ARRAYS, self._TYPES, strict=True)})
         self._run = KeyRun.of(np.zeros(0, np.uint64))
         self._keymap = KeyMap()
+        self._cohorts: Cohorts | None = None
         self.given_N = np.zeros(0, np.uint64)
         """Keys of the features that the last `admit` gave rows to, in the order of these."""
 
@@ -129,7 +134,7 @@ class Vocabulary:
         config: VocabularyConfig,
         fields: int,
         arrays: Mapping[str, NDArray[Any] | Column],
-        run: KeyRun | None = None,
+        derived: Mapping[str, NDArray[Any]] | None = None,
     ) -> Vocabulary:
         """The vocabulary whose `state` this was.
 
@@ -137,24 +142,39 @@ class Vocabulary:
             config: its settings.
             fields: number of fields.
             arrays: by name; those of a `Paged` are taken over, not copied.
-            run: keys of the first features, as many as it has; all are sorted when left out.
+            derived: what `derived` gave when the base was written; what it lacks is made anew.
         """
-        vocabulary = cls(config, fields)
+        vocabulary, derived = cls(config, fields), derived or {}
         if arrays["row_V"].dtype != np.int64:  # as checkpoints had them while there were fewer than 2^31 rows
             arrays = {name: np.asarray(arrays[name], np.int64 if name == "row_V" else None) for name in cls.ARRAYS}
         known = vocabulary._known = Paged.of({name: arrays[name] for name in cls.ARRAYS})
-        vocabulary.rows += sum(int(np.count_nonzero(row_M >= 0)) for _, (row_M,) in known.chunks("row_V"))
-        vocabulary._run = KeyRun.of(known.whole("keys_V")) if run is None else run
-        vocabulary._keymap = KeyMap(known.take("keys_V", np.arange(len(vocabulary._run), len(known))))
+        if "bundles.numbers_G" in derived:
+            vocabulary._cohorts, since = Cohorts.restore(derived), known.since()
+            own = vocabulary._cohorts.rows - np.count_nonzero(known.before("row_V", since[since < known.based]) >= 0)
+            vocabulary.rows += int(own + np.count_nonzero(known.take("row_V", since) >= 0))
+        else:
+            parts = known.chunks("row_V")
+            vocabulary.rows += sum(int(np.count_nonzero(row_M >= 0)) for _, (row_M,) in parts)
+        run = KeyRun.restore(derived) if "run.keys_V" in derived else KeyRun.of(known.whole("keys_V"))
+        vocabulary._run = run
+        vocabulary._keymap = KeyMap(known.take("keys_V", np.arange(len(run), len(known))))
         return vocabulary
 
     def state(self) -> dict[str, Column]:
         """The arrays from which `restore` makes the same vocabulary."""
         return {name: self._known.column(name) for name in self.ARRAYS}
 
-    def run(self) -> dict[str, NDArray[Any] | Merged]:
-        """Arrays of the `KeyRun` of all features, by `group.NAME`."""
-        return self._run.merged(self._known.take("keys_V", np.arange(len(self._run), len(self))))
+    def derived(self) -> dict[str, NDArray[Any] | Merged | Arranged]:
+        """Arrays, by `group.NAME`, that follow from the state and that a whole checkpoint holds besides."""
+        run = self._run.merged(self._known.take("keys_V", np.arange(len(self._run), len(self))))
+        return {**run, **cohort_arrays(self._known)}
+
+    @property
+    def cohorts(self) -> Cohorts:
+        """The features of the base, as they are there."""
+        if self._cohorts is None:
+            self._cohorts = Cohorts.of(self._known.base())
+        return self._cohorts
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         """The array of that name, whole in memory."""
@@ -250,7 +270,7 @@ class Vocabulary:
     def frequency(self, hour: Hour, ids: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Feature frequency as of an hour: sightings, each halved every `half_life` hours since."""
         ids = np.arange(len(self)) if ids is None else ids
-        return self._decayed(hour, self._known.take("frequency_V", ids), self._known.take("last_seen_V", ids))
+        return self.decayed(hour, self._known.take("frequency_V", ids), self._known.take("last_seen_V", ids))
 
     def chunks(self, hour: Hour) -> Iterator[tuple[int, Known]]:
         """All features as of an hour, part by part: the id that each part starts at, and what is known of it."""
@@ -262,26 +282,34 @@ class Vocabulary:
                 Known(
                     keys_M,
                     fields_M.astype(np.int64),
-                    self._decayed(hour, frequency_M, last_seen_M),
+                    self.decayed(hour, frequency_M, last_seen_M),
                     last_seen_M.astype(np.int64),
                     rows_M,
                 ),
             )
 
-    def owned(self) -> NDArray[np.int64]:
-        """Features with a row of their own, by field."""
-        parts = self._known.chunks("fields_V", "row_V")
-        counts_F = (np.bincount(fields_M[row_M >= 0], minlength=self.fields) for _, (fields_M, row_M) in parts)
-        return sum(counts_F, np.zeros(self.fields, np.int64))
+    def changed(self) -> NDArray[np.int64]:
+        """Ids, ascending, of the features that are not, or not as they are now, among the `cohorts`."""
+        return self._known.since()
 
-    def newest_before(self, hour: Hour) -> int:
-        """Index of the last hour before this one in which a feature was last seen; 0 when there is none."""
-        parts = self._known.chunks("last_seen_V")
-        return max((int(seen_M[seen_M < hour.index].max(initial=0)) for _, (seen_M,) in parts), default=0)
+    def known(self, hour: Hour, ids: NDArray[np.int64]) -> Known:
+        """What is known of some features as of an hour."""
+        keys_M, fields_M, last_seen_M, rows_M = (
+            self._known.take(name, ids) for name in ("keys_V", "fields_V", "last_seen_V", "row_V")
+        )
+        frequency_M = self.frequency(hour, ids)
+        return Known(keys_M, fields_M.astype(np.int64), frequency_M, last_seen_M.astype(np.int64), rows_M)
 
-    def _decayed(
-        self, hour: Hour, frequency_M: NDArray[np.float32], last_seen_M: NDArray[np.int32]
+    def before(self, ids: NDArray[np.int64]) -> Known:
+        """What the `cohorts` have of some features, given ascending; frequency as of the hour last seen."""
+        ids = ids[ids < self._known.based]
+        keys_M, fields_M, frequency_M, last_seen_M, rows_M = (self._known.before(name, ids) for name in COLUMNS)
+        return Known(keys_M, fields_M.astype(np.int64), frequency_M, last_seen_M.astype(np.int64), rows_M)
+
+    def decayed(
+        self, hour: Hour, frequency_M: NDArray[np.float32], last_seen_M: NDArray[np.signedinteger]
     ) -> NDArray[np.float32]:
+        """Frequency as of an hour of features that had so much of it in the hour in which they were last seen."""
         age_M = (hour.index - last_seen_M).astype(np.float32)
         decayed_M: NDArray[np.float32] = frequency_M * np.exp2(-age_M / np.float32(self._config.half_life))
         return decayed_M
@@ -319,7 +347,7 @@ class Vocabulary:
         row_V[row_V >= 0] = place_of_row[row_V[row_V >= 0]]
         self._known = known.replaced("row_V", row_V)
         self.rows = int(np.count_nonzero(row_stays))
-        self._run, self._keymap = KeyRun.of(known.whole("keys_V")), KeyMap()
+        self._run, self._keymap, self._cohorts = KeyRun.of(known.whole("keys_V")), KeyMap(), None
         return row_stays
 
     def _append(self, features: HourFeatures, unknown: NDArray[np.int64]) -> NDArray[np.int64]:

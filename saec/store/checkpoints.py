@@ -58,10 +58,10 @@ class Checkpoints:
         depth = 0 if base is None else self._header(base)["depth"] + 1
         if snapshot.touched is None or base is None or depth > MOST_DELTAS:
             header: dict[str, Any] = {"base": None, "depth": 0, "lengths": {}}
-            tensors = dict(snapshot.arrays)
+            tensors = {**snapshot.arrays, **snapshot.derived()}
         else:
             tensors, lengths = _touched(snapshot)
-            header = {"base": base, "depth": depth, "lengths": lengths, "derived": sorted(snapshot.derived)}
+            header = {"base": base, "depth": depth, "lengths": lengths, "derived": sorted(snapshot.derived_groups)}
 
         def named(digest: str) -> Path:
             return self._path(f"{hour.compact}-{kind}-{digest[:_NAME_DIGITS]}")
@@ -182,8 +182,6 @@ def _touched(snapshot: Snapshot) -> tuple[dict[str, Tensor], dict[str, int]]:
     lengths = {}
     for name, array in snapshot.arrays.items():
         group = name.partition(".")[0]
-        if group in snapshot.derived:
-            continue
         if group in snapshot.touched:
             assert isinstance(array, np.ndarray | Column)
             lengths[group] = len(array)

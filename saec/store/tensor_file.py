@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from saec.data.cohorts import Arranged
 from saec.data.keymap import Merged
 from saec.data.paged import Column, mapped, pages_of
 
@@ -39,7 +40,7 @@ _NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 _LONGEST_HEADER = 1 << 20
 _METADATA = '{"__metadata__":'
 
-Tensor = np.ndarray[Any, Any] | Column | Merged
+Tensor = np.ndarray[Any, Any] | Column | Merged | Arranged
 
 
 def parts(tensors: Mapping[str, Tensor], metadata: str) -> Iterator[bytes | memoryview]:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from saec.data.keymap import KeyRun
 from saec.data.vocabulary import CLASSES, HourFeatures, Vocabulary
 from saec.errors import IntegrityError
 from saec.gate.metrics import weights_of
@@ -168,7 +167,7 @@ class Original:
         original = cls(config)
         if sources_F is not None:
             arrays = carried_original(config, {name: np.asarray(array) for name, array in arrays.items()}, sources_F)
-            original._touched_rows = None  # everything moved
+            original.touched_all()  # everything moved
         original.rebase(arrays, origin)
         learnt = {name: np.array(array) for name, array in arrays.items() if name.startswith(LEARNER)}
         restore_learner(original.learner, learnt, origin)
@@ -176,9 +175,8 @@ class Original:
 
     def rebase(self, arrays: Mapping[str, NDArray[Any] | Column], origin: str) -> None:
         """Have vocabulary and table lie in these arrays, which are those of a snapshot; arguments as for `restore`."""
-        run = KeyRun.restore(arrays) if "run.keys_V" in arrays else None  # older checkpoints have none
         features, table = section(arrays, "vocabulary."), section(arrays, "table.")
-        self.vocabulary = Vocabulary.restore(self.config.vocabulary, self.vocabulary.fields, features, run)
+        self.vocabulary = Vocabulary.restore(self.config.vocabulary, self.vocabulary.fields, features, arrays)
         if len(table["vectors_VD"]) != self.vocabulary.rows:
             raise IntegrityError(
                 f"{origin} has a table of {len(table['vectors_VD'])} rows, wanted {self.vocabulary.rows} for its "
@@ -190,18 +188,22 @@ class Original:
         """Everything the next hour starts from, and which parts of it changed since the last snapshot."""
         arrays: dict[str, Any] = {f"vocabulary.{name}": array for name, array in self.vocabulary.state().items()}
         arrays |= {f"table.{name}": array for name, array in self.table.state().items()}
-        arrays |= self.vocabulary.run() | learner_state(self.learner)
+        arrays |= learner_state(self.learner)
         touched = None
         if self._touched_rows is not None:
             touched = {"table": _union(self._touched_rows), "vocabulary": _union(self._touched_features)}
         self._touched_rows, self._touched_features = [], []
-        return Snapshot(arrays, touched, KeyRun.GROUPS)
+        return Snapshot(arrays, touched, self.vocabulary.derived, Vocabulary.DERIVED)
+
+    def touched_all(self) -> None:
+        """Have the next snapshot hold everything."""
+        self._touched_rows = None
 
     def prepare(self, hour: Hour, rows: EncodedRows) -> PreparedRows:
         """Forget what is long unseen, admit an hour's features and find the table rows it uses."""
         if hour.index % EVICTION_PERIOD == 0 and (kept_V := self.vocabulary.evict(hour, self.scratch)) is not None:
             self.table.keep(kept_V, self.scratch)
-            self._touched_rows = None  # everything moved
+            self.touched_all()  # everything moved
         slot_fields_S = np.array(self.config.slot_fields, np.int64)
         features = HourFeatures.of(rows.keys_BS, slot_fields_S)
         rows_before = self.vocabulary.rows

@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 from saec.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
+    from saec.data.cohorts import Arranged
     from saec.data.keymap import Merged
     from saec.data.paged import Column
     from saec.train.learner import Learner
+
+    Tensor = NDArray[Any] | Column | Merged | Arranged
+    """An array, or what is read as one, part by part."""
 
 Arrays = dict[str, NDArray[Any]]
 """Named arrays: what checkpoints and artifacts consist of."""
@@ -29,12 +33,14 @@ class Snapshot:
     """State to be kept: its arrays, named `group.NAME`, and which places of the big ones changed.
 
     Changed means since the last snapshot. A group that `touched` does not name is kept whole; `touched` of None keeps
-    everything whole. Groups in `derived` are only kept with everything: later ones leave them as they are.
+    everything whole. What `derived` makes is only kept with everything: later ones leave it as it is. Its groups are
+    told beforehand, so that it need not be made.
     """
 
-    arrays: Mapping[str, NDArray[Any] | Column | Merged]
+    arrays: Mapping[str, Tensor]
     touched: dict[str, NDArray[np.int64]] | None = None
-    derived: tuple[str, ...] = ()
+    derived: Callable[[], Mapping[str, Tensor]] = dict
+    derived_groups: tuple[str, ...] = ()
 
 
 LEARNER = ("network.", "optimiser.")

@@ -5,7 +5,7 @@ import pytest
 from saec import steps
 from saec.compression.artifact import write_artifact
 from saec.compression.challenger import Challenger
-from saec.compression.codes import HourPast
+from saec.compression.moments import HourPast
 from saec.train.original import Original
 
 CUT = 105

@@ -12,9 +12,10 @@ import saec.compression.challenger
 import saec.model.table
 from saec import steps
 from saec.compression.challenger import Challenger
-from saec.compression.codes import Coding, HourPast, Standards, code
+from saec.compression.codes import Coding, Standards, code
 from saec.compression.dial import Allowance
 from saec.compression.heads import Candidates, Returns, Worth
+from saec.compression.moments import HourPast
 from saec.compression.places import CLUSTERS, DEFAULT, NEWCOMER
 from saec.data.rows import EncodedRows
 from saec.data.vocabulary import NEVER

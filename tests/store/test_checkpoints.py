@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -191,8 +192,9 @@ def test_what_is_derived_is_kept_with_the_whole_state_only(tmp_path):
     snapshots = [state.step(2) for _ in range(3)]
     base = None
     for number, snapshot in enumerate(snapshots):
-        arrays = {**snapshot.arrays, "run.keys_V": np.arange(number + 5)}
-        base = checkpoints.save(HOUR + number, "original", Snapshot(arrays, snapshot.touched, ("run",)), base)
+        derived = partial(dict, {"run.keys_V": np.arange(number + 5)})
+        kept = Snapshot(snapshot.arrays, snapshot.touched, derived, ("run",))
+        base = checkpoints.save(HOUR + number, "original", kept, base)
     check_equal(checkpoints.load(base), state.arrays | {"run.keys_V": np.arange(5)})
 
 

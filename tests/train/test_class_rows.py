@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saec.compression.codes import HourPast
+from saec.compression.moments import HourPast
 from saec.config import ModelConfig, TrainingConfig
 from saec.data.rows import EncodedRows
 from saec.errors import IntegrityError

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from saec.compression.challenger import Challenger
-from saec.compression.codes import HourPast, code
+from saec.compression.codes import code
 from saec.compression.dial import Allowance
+from saec.compression.moments import HourPast
 from saec.train.original import Original
 
 CUT = 105
