@@ -8,7 +8,8 @@ process of its own, which reads everything first:
 - open: the checkpoint's bytes are compared with its name, and mapped;
 - train: features looked up and admitted, rows scored and learnt, as in `saec.steps.train`;
 - save: the hour's delta;
-- choose: how features came back is counted, and the head is chosen at the cut and at the hour's end, by the dial.
+- choose: how features came back is counted, and the head is chosen at the cut and at the hour's end, by the dial; then,
+  apart from the hour, the same for a head that is the same at all sizes ("choose-alike").
 
 Clustering and the index are not in it: they grow with the head, which the dial makes a share of the state
 (`benchmarks.clustering`, `benchmarks.index`). Features of the hour lie at random places of the state, a tenth of the
@@ -42,7 +43,7 @@ from benchmarks.record import Figures
 from saec.compression.codes import Standards
 from saec.compression.dial import Allowance
 from saec.compression.heads import scores
-from saec.compression.moments import HourPast
+from saec.compression.moments import Choice, HourPast
 from saec.config import Config
 from saec.data.keymap import KeyRun
 from saec.data.paged import CHUNK
@@ -56,6 +57,8 @@ from saec.workspace import Workspace
 SIZES = (1_000_000, 5_000_000, 20_000_000)
 FIELDS, WIDTH, ROWS, SEED = 4, 16, 50_000, 1
 NEW_SHARE = 0.1
+SAME_HEAD = 150_000
+"""Features of a head that is the same at all sizes: about what the dial gives a million."""
 FIRST = Hour.parse("2026-01-02T05")
 MOST_BYTES, MOST_TIMES = 4 << 30, 3
 """What is wanted of 100 million features: peak memory, and the hour's time over that at a million."""
@@ -150,6 +153,16 @@ def rows_of(hour: Hour, features: int) -> EncodedRows:
     return EncodedRows((random.random(ROWS) < 0.2).astype(np.uint8), times_B, key_of(ids_BF))
 
 
+def choose(past: HourPast, most: int | None) -> Choice:
+    """Count how features came back, and choose the head at the cut and at the end: so many, or by the dial."""
+    standards = Standards.start(FIELDS, WIDTH)
+    scored = partial(scores, returns=past.returned(standards.returns), worth=standards.worth)
+    for end in (False, True):
+        moment = past.moment(end=end)
+        head, _ = moment.best(scored, most or Allowance.of(past.original.config, moment.rows, 200.0).features, [])
+    return head
+
+
 def do_hours(folder: Path, name: str, features: int) -> dict[str, float]:
     """Two hours in this process; what each stage took."""
     torch.set_num_threads(1)
@@ -175,15 +188,10 @@ def do_hours(folder: Path, name: str, features: int) -> dict[str, float]:
         done("train")
         name = workspace.save_original(hour, original, name)
         done("save")
-        past = HourPast(original, hour, rows.keys_BS, ROWS * 9 // 10, at_cut)
-        standards = Standards.start(FIELDS, WIDTH)
-        returns = past.returned(standards.returns)
-        for end in (False, True):
-            moment = past.moment(end=end)
-            allowance = Allowance.of(workspace.config, moment.rows, 200.0)
-            head, _ = moment.best(partial(scores, returns=returns, worth=standards.worth), allowance.features, [])
-        done("choose")
-        took[f"{which} head"] = len(head.keys_N)
+        for stage, most in (("choose", None), ("choose-alike", SAME_HEAD)):
+            head = choose(HourPast(original, hour, rows.keys_BS, ROWS * 9 // 10, at_cut), most)
+            done(stage)
+            took[f"{which} {stage.replace('choose', 'head')}"] = len(head)
         took[f"{which} delta"] = (workspace.checkpoints.folder / f"{name}.safetensors").stat().st_size
         took[f"{which} peak"] = peak()
         took[f"{which} wall"] = time.perf_counter() - begun
@@ -204,8 +212,8 @@ def alone(*arguments: str) -> dict[str, Any]:
     return told
 
 
-def measure(figures: Figures, features: int) -> float:
-    """Add the figures of one size; returns the seconds of the first hour."""
+def measure(figures: Figures, features: int) -> tuple[float, float]:
+    """Add the figures of one size; returns the seconds of the first hour with the dial's head and with the same."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(settings(Path(folder)))
         written = alone("--whole-of", folder, build(workspace, features))
@@ -215,7 +223,9 @@ def measure(figures: Figures, features: int) -> float:
         took = {f"whole {what}": value for what, value in written.items()}
         took |= alone("--hours-of", folder, name, str(features))
     for what, value in took.items():
-        unit = {"head": "features", "delta": "bytes", "peak": "bytes"}.get(what.split()[1], "s")
+        unit = {"head": "features", "head-alike": "features", "delta": "bytes", "peak": "bytes"}.get(
+            what.split()[1], "s"
+        )
         wanted = what == "first peak" and features == 100_000_000
         figures.add(
             f"{features:,} features, {what}",
@@ -224,7 +234,8 @@ def measure(figures: Figures, features: int) -> float:
             f"<= {MOST_BYTES}" if wanted else None,
             value <= MOST_BYTES if wanted else None,
         )
-    return sum(took[f"first {stage}"] for stage in ("open", "train", "save", "choose"))
+    hour = sum(took[f"first {stage}"] for stage in ("open", "train", "save"))
+    return hour + took["first choose"], hour + took["first choose-alike"]
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -239,15 +250,18 @@ def main(features: tuple[int, ...], hours_of: tuple[Path, str, int] | None, whol
     figures, seconds = Figures("scale"), {}
     for count in features:
         seconds[count] = measure(figures, count)
-        times, most = seconds[count] / next(iter(seconds.values())), count == 100_000_000 and len(seconds) > 1
-        figures.add(f"{count:,} features, first hour", seconds[count], "s")
-        figures.add(
-            f"{count:,} features, first hour over that of the first size",
-            times,
-            "times",
-            f"<= {MOST_TIMES}" if most else None,
-            times <= MOST_TIMES if most else None,
-        )
+        for head, found, first in zip(
+            ("the dial's", "the same"), seconds[count], next(iter(seconds.values())), strict=True
+        ):
+            figures.add(f"{count:,} features, first hour, {head} head", found, "s")
+            most = count == 100_000_000 and len(seconds) > 1
+            figures.add(
+                f"{count:,} features, first hour, {head} head, over that of the first size",
+                found / first,
+                "times",
+                f"<= {MOST_TIMES}" if most else None,
+                found / first <= MOST_TIMES if most else None,
+            )
     figures.finish()
 
 

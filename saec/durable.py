@@ -16,6 +16,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from saec.errors import StoreError
 from saec.failpoints import reached
@@ -49,13 +50,26 @@ def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
         sync_folder(path.parent)
 
 
-def write_parts(path: Path, parts: Iterable[bytes | memoryview], named: Callable[[str], Path]) -> Path:
+class Hash(Protocol):
+    """What takes bytes part by part and tells their hash."""
+
+    def update(self, data: bytes | memoryview, /) -> object:
+        """Take some more bytes."""
+
+    def hexdigest(self) -> str:
+        """The hash of all bytes so far, in hex."""
+
+
+def write_parts(
+    path: Path, parts: Iterable[bytes | memoryview], named: Callable[[str], Path], digest: Hash | None = None
+) -> Path:
     """Write a file part by part, so that it is never whole in memory, and name it after what its bytes hash to.
 
     Args:
         path: what the file is called while it is written; errors name it.
         parts: its bytes.
-        named: the final path, in the same folder, for a sha256 in hex.
+        named: the final path, in the same folder, for their hash in hex.
+        digest: what hashes them; sha256 when left out.
 
     Returns:
         The final path.
@@ -63,7 +77,7 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], named: Callable
     Raises:
         OSError: as for `write_file`.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256() if digest is None else digest
 
     def hashed() -> Iterator[bytes | memoryview]:
         for part in parts:
