@@ -112,7 +112,8 @@ class Bundles:
     @property
     def alike_G(self) -> NDArray[np.bool_]:
         """Whether the same is known of all features of a bundle."""
-        return self._cohorts.low_G == self._cohorts.high_G
+        alike_G: NDArray[np.bool_] = self._cohorts.low_G == self._cohorts.high_G
+        return alike_G
 
     @property
     def own_F(self) -> NDArray[np.int64]:

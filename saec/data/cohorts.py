@@ -43,7 +43,8 @@ def bundle_of(
     """The number of the bundle that each feature belongs to; frequency as of the hour last seen."""
     shares_N = (frequency_N.view(np.uint32) >> _DROPPED).astype(np.uint64)
     cohorts_N = (rows_N < 0).astype(np.uint64) << _ROWLESS | fields_N.astype(np.uint64) << _FIELD
-    return cohorts_N | last_seen_N.astype(np.uint64) << _SEEN | shares_N
+    numbers_N: NDArray[np.uint64] = cohorts_N | last_seen_N.astype(np.uint64) << _SEEN | shares_N
+    return numbers_N
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Cohorts:
     @cached_property
     def own_G(self) -> NDArray[np.bool_]:
         """Whether the features of a bundle have rows."""
-        return self.numbers_G >> _ROWLESS == 0
+        own_G: NDArray[np.bool_] = self.numbers_G >> _ROWLESS == 0
+        return own_G
 
     @cached_property
     def fields_G(self) -> NDArray[np.int64]:
@@ -106,7 +108,7 @@ class Cohorts:
         """
         sizes = self.sizes_G[bundles]
         starts = self._starts_G[bundles]
-        columns = (self.keys_N, self.frequency_N, self.rows_N)
+        columns: tuple[NDArray[Any], ...] = (self.keys_N, self.frequency_N, self.rows_N)
         found = tuple(np.empty(int(sizes.sum()), column.dtype) for column in columns)
         ends = np.cumsum(sizes)
         # Neighbouring bundles are read at once.
@@ -157,7 +159,7 @@ def cohort_arrays(known: Paged) -> dict[str, NDArray[Any] | Arranged]:
         numbers.append(bundle_of(fields_M, frequency_M, last_seen_M, rows_M)[wanted])
         places.append(start + wanted)
     numbers_N, places_N = np.concatenate(numbers), np.concatenate(places)
-    numbers.clear(), places.clear()
+    del numbers, places
     order_N = np.argsort(numbers_N, kind="stable")
     numbers_G, starts_G = _first_of_each(numbers_N, order_N)
     order_N = places_N[order_N]

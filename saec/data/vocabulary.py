@@ -134,7 +134,7 @@ class Vocabulary:
         config: VocabularyConfig,
         fields: int,
         arrays: Mapping[str, NDArray[Any] | Column],
-        derived: Mapping[str, NDArray[Any]] | None = None,
+        derived: Mapping[str, NDArray[Any] | Column] | None = None,
     ) -> Vocabulary:
         """The vocabulary whose `state` this was.
 

@@ -157,7 +157,8 @@ class Checkpoints:
             if not known:
                 digits = name.rpartition("-")[2]
                 newer = digits.startswith(_BLAKE3) and len(digits) > _NAME_DIGITS
-                found = hashlib.file_digest(file, blake3 if newer else hashlib.sha256).hexdigest()[:_NAME_DIGITS]
+                kind: Any = blake3 if newer else hashlib.sha256
+                found = hashlib.file_digest(file, kind).hexdigest()[:_NAME_DIGITS]
                 if digits != (_BLAKE3 if newer else "") + found:
                     raise IntegrityError(
                         f"checkpoint {self._path(name)} was altered: its bytes hash to {found}; {_REDO}"

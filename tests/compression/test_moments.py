@@ -7,34 +7,41 @@ import saec.data.cohorts
 import saec.data.paged
 from saec.compression.heads import Candidates, Returns, Worth, scores
 from saec.compression.moments import Choice, HourPast
+from saec.data.cohorts import Cohorts
+from saec.data.paged import Paged
 from saec.data.rows import EncodedRows
+from saec.data.vocabulary import Vocabulary
 from saec.hours import Hour
 from saec.train.original import Original
-from saec.train.tensors import Snapshot
 
 FIRST = Hour.parse("2017-10-01T03")
 PEOPLE = 400
 
 
-@pytest.fixture(params=[0, 3], ids=["in its newest hour", "three hours on"])
-def past(request, click_hours, monkeypatch):
-    """An hour of a state whose features were seen up to forty hours ago, and that was written some hours before."""
+def past_of(click_hours, since, dropped, monkeypatch):
+    """An hour of a state whose features were seen up to thirty hours ago, and that was written `since` hours before."""
     monkeypatch.setattr(saec.data.paged, "CHUNK", 64)
     monkeypatch.setattr(saec.data.cohorts, "CHUNK", 64)
-    monkeypatch.setattr(saec.data.cohorts, "_DROPPED", np.uint32(22))  # few features in wide bundles
+    monkeypatch.setattr(saec.data.cohorts, "_DROPPED", np.uint32(dropped))
     original = Original(click_hours.config(vocabulary={"half_life": 9.0, "admit_after": 2}))
     rng = np.random.default_rng(0)
-    hours = 40
+    hours = 30
     for number in range(hours + 1):
         hour = FIRST + number
         users = np.minimum(rng.geometric(0.02, 60) * (1 + number % 3), PEOPLE)
         rows = rows_of(click_hours, hour, users)
         at_cut = original.learn(hour, rows, original.prepare(hour, rows), 40)
-        if number == hours - request.param:
+        if number == hours - since:
             snapshot = original.snapshot()
             derived = {name: np.asarray(array) for name, array in snapshot.derived().items()}
             original.rebase({name: np.asarray(array) for name, array in snapshot.arrays.items()} | derived, "it")
     return HourPast(original, hour, rows.keys_BS, 40, at_cut)
+
+
+@pytest.fixture(params=[0, 3], ids=["in its newest hour", "three hours on"])
+def past(request, click_hours, monkeypatch):
+    """Such an hour, of so few features that their bundles are made wide."""
+    return past_of(click_hours, request.param, 22, monkeypatch)
 
 
 def rows_of(click_hours, hour, users):
@@ -57,6 +64,19 @@ def test_most_is_told_of_by_bundles(past):
     assert 0 < np.count_nonzero(bundles.sizes_G) < bundles.sizes_G.sum() / 1.5
     assert not bundles.alike_G.all()
     assert bundles.sizes_G.sum() > len(past.moment(end=True).seen)
+
+
+def test_what_is_cold_is_not_gone_over(click_hours, monkeypatch):
+    """Counting and a small head read a part of the features that nothing changed of, and none of the whole columns."""
+    past, read = past_of(click_hours, 3, 16, monkeypatch), []
+    members = Cohorts.members
+    monkeypatch.setattr(Cohorts, "members", lambda self, bundles: read.append(members(self, bundles)) or read[-1])
+    for way in (Paged, Vocabulary):
+        monkeypatch.setattr(way, "chunks", None)
+    past.returned(Returns.start(3))
+    moment = past.moment(end=True)
+    moment.best(lambda candidates: scores(candidates, Returns.start(3), Worth.start(3)), 10, [])
+    assert 0 < sum(len(of_M) for of_M, _ in read) < moment.bundles.sizes_G.sum() / 2
 
 
 def test_returns_are_counted_as_one_by_one(past):
@@ -119,4 +139,3 @@ def test_everything_is_what_the_vocabulary_knows(past):
     known = each(past, moment.to_come)
     wanted = Choice.of(known, moment.to_come, known.rows_M >= 0)[known.rows_M >= 0]
     same(own[np.argsort(own.keys_N)], wanted[np.argsort(wanted.keys_N)])
-    assert isinstance(past.original.snapshot(), Snapshot)
