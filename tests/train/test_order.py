@@ -16,12 +16,7 @@ CUT = 105
 
 def state(original):
     """Copies of everything a snapshot holds, but for what is derived from the rest."""
-    snapshot = original.snapshot()
-    return {
-        name: np.array(array)
-        for name, array in snapshot.arrays.items()
-        if name.partition(".")[0] not in snapshot.derived
-    }
+    return {name: np.array(array) for name, array in original.snapshot().arrays.items()}
 
 
 def reordered(arrays, shared, order):

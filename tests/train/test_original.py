@@ -39,12 +39,7 @@ def hours_from(click_hours, count):
 
 def state(original):
     """Copies of everything a snapshot holds, but for what is derived from the rest."""
-    snapshot = original.snapshot()
-    return {
-        name: np.array(array)
-        for name, array in snapshot.arrays.items()
-        if name.partition(".")[0] not in snapshot.derived_groups
-    }
+    return {name: np.array(array) for name, array in original.snapshot().arrays.items()}
 
 
 def same(first, second):
