@@ -13,8 +13,8 @@ Decisions:
   within a batch, how unlike machines are.
 
 The check: the same costs, for 1, 2 and 4 real ranks on this machine (`benchmarks.ranks`), by seconds of the processor,
-and by the clock. Others slow a core down, by its caches, so what is held to a target is what ranks take over one. The
-clock is predicted from the share of a core that the single process got; it is told, and held to nothing.
+and by the clock. The clock is predicted from the share of a core that the single process got, since others use this
+machine; it is told, and held to nothing.
 
     python -m benchmarks.schedule                       # the check, then 1 billion features on 64 machines
     python -m benchmarks.schedule --ranks "" --machines 256 --rows 1000000000
@@ -41,7 +41,7 @@ from saec.train.learner import Learner
 
 GB = 1e9
 WITHIN = 0.3
-"""How far seconds of the processor, over those of one rank, may be from the prediction."""
+"""How far seconds of the processor may be from the prediction."""
 NEWS_FIELDS = 16
 """Fields of the log that `benchmarks.hours` measures ingest and gate on (configs/globo.yaml)."""
 OTHER: dict[str, tuple[str, str, float]] = {
@@ -304,7 +304,6 @@ def predicted(costs: Costs, size: int, rows: int, batch_rows: int, count: int) -
 def check(figures: Figures, costs: Costs, sizes: list[int], batches: tuple[int, ...], rows: int, count: int) -> None:
     """Compare with real ranks."""
     shares: dict[int, float] = {}
-    slower: dict[int, float] = {}
     for size in sizes:
         ended = start(size, alone if size == 1 else measure, rows, batches, "float32", 2)
         if isinstance(ended, int):
@@ -312,7 +311,7 @@ def check(figures: Figures, costs: Costs, sizes: list[int], batches: tuple[int, 
         for batch, (speed, _, cpu) in zip(batches, ended[0], strict=True):
             wanted, took = predicted(costs, size, rows, batch, count), rows / speed
             if size == 1:
-                shares[batch], slower[batch] = cpu / took, cpu / wanted
+                shares[batch] = cpu / took
             name = f"batch {batch}, ranks {size}"
             off = cpu / wanted - 1
             figures.add(f"{name}: processor", cpu, "s")
