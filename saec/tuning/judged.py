@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.numpy import load_file
 
+from saec.config import MirrorsConfig
 from saec.schedule.backfill import run_backfill
 from saec.schedule.pipeline import Pipeline
 from saec.schedule.progress import ask
@@ -59,6 +60,7 @@ class Replay:
             "ledger": "",
             "retention": retention,
             "serving": config.serving.model_copy(update={"log": None}),
+            "mirrors": MirrorsConfig(),
         }
         return cls(config.model_copy(update=apart), hours)
 

@@ -4,10 +4,18 @@ import logging
 
 import pytest
 
+from saec.config import MirrorsConfig
 from saec.mirrors.registry import LIVE
+from saec.tuning.judged import Replay
 from tests.mirrors.test_registry import URL, mirrored
 
 pytest.importorskip("openlineage", reason="hours are told by the extra mirrors")
+
+
+def test_trials_of_other_settings_are_told_to_nobody(settings, tmp_path):
+    """What `saec tune` replays makes versions that are never live: no registry and no receiver hears of them."""
+    config = settings(mlflow=URL, openlineage=URL)
+    assert Replay.of(config, [], 0, tmp_path).config.mirrors == MirrorsConfig()
 
 
 def test_hours_go_on_whatever_their_mirrors_do(site, registry, receiver, caplog):
