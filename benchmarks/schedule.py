@@ -45,10 +45,10 @@ WITHIN = 0.3
 NEWS_FIELDS = 16
 """Fields of the log that `benchmarks.hours` measures ingest and gate on (configs/globo.yaml)."""
 OTHER: dict[str, tuple[str, str, float]] = {
-    "open": ("scale", "100,000,000 features, first open", 100e6),
-    "choose": ("scale", "100,000,000 features, first choose", 100e6),
-    "whole": ("scale", "100,000,000 features, whole checkpoint", 1),
-    "delta": ("scale", "100,000,000 features, first delta", 199_600),
+    "open": ("scale", "20,000,000 features, first open", 20e6),
+    "choose": ("scale", "20,000,000 features, first choose", 20e6),
+    "whole": ("scale", "20,000,000 features, whole checkpoint", 1),
+    "delta": ("scale", "20,000,000 features, first delta", 199_600),
     "cluster": ("clustering", "50,000,000 features, 255 codewords: saec warm: clustering", 1_285_403),
     "index": ("index", "10,000,000 keys, 13-bit cells: build", 10e6),
     "index bytes": ("index", "10,000,000 keys, 13-bit cells: size", 1),
@@ -114,7 +114,7 @@ class Load:
     parts: int = 2
     """Vectors of a cell: its own and that of its class."""
     head: float = 0.19
-    """Share of the features that have a code (`benchmarks.scale` at 100 million)."""
+    """Share of the features that have a code (`benchmarks.scale`)."""
 
     @property
     def cells(self) -> float:
