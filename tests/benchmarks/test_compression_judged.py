@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.compression import figures, judged
+from benchmarks.compression import figures, judged, runs
+from benchmarks.compression.decoding import Groups
 from benchmarks.compression.judged import Gap
 from benchmarks.compression.page import Page
 from benchmarks.compression.runs import Kept, chosen, scores_file
@@ -161,6 +163,54 @@ def test_choices_follow_the_nearer_tuning(kept):
     rates = [chosen(kept, "hashing", ratio)["rate"] for ratio in (10, 100, 300, 1000, 3000)]
     assert rates == [3.0, 3.0, 3.0, 10.0, 30.0]
     assert chosen(kept, "filtered", 30) == {axis: values[0] for axis, values in FEW["filtered"].items()}
+
+
+def test_rates_are_doubled_while_the_largest_is_the_best(kept, monkeypatch):
+    """Every choice is tried once, the best of each axis kept; past the last rate as long as it helps; never again."""
+    made = []
+
+    def passed(job, **_):
+        made.append(dict(job.choice))
+        merit = -abs(made[-1]["rate"] - 8.0) - (made[-1]["block"] == 8)
+        return [
+            {
+                "name": job.name,
+                "seed": 1,
+                "choice": dict(job.choice),
+                "auc": merit,
+                "logloss": 0.0,
+                "ratio": 30,
+                "seconds": 1,
+            }
+        ]
+
+    monkeypatch.setattr(runs, "run", passed)
+    axes = {"block": (8, 16), "rate": (1.0, 2.0)}
+    runs.tune(kept, "robe", axes, None, (30, 300), 1)
+    assert kept.content["choices"]["robe@30"] == {"block": 16, "rate": 8.0}
+    assert [(choice["block"], choice["rate"]) for choice in made] == [
+        (8, 1),
+        (16, 1),
+        (16, 2),
+        (16, 4),
+        (16, 8),
+        (16, 16),
+    ]
+    runs.tune(kept, "robe", axes, None, (30, 300), 1)
+    assert len(made) == 6
+
+
+def test_equal_numbers_are_summed_as_one():
+    """Groups are those of `np.unique`, and sums are over them."""
+    numbers = np.random.default_rng(0).integers(0, 50, 200)
+    groups = Groups(numbers)
+    distinct, inverse = np.unique(numbers, return_inverse=True)
+    assert (groups.distinct == distinct).all()
+    assert (groups.inverse == inverse).all()
+    values_NW = np.random.default_rng(1).normal(size=(200, 3)).astype(np.float32)
+    expected = np.zeros((len(distinct), 3))
+    np.add.at(expected, inverse, values_NW)
+    assert groups.sum(torch.from_numpy(values_NW)).numpy() == pytest.approx(expected, abs=1e-5)
 
 
 def test_threshold_fits_the_budget():
