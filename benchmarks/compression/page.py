@@ -105,8 +105,10 @@ class Page:
         """The first data set in short: where Saec is not above, figure, table."""
         name, kept = self.data[title]
         yield f"## {title}, in short\n"
-        yield "Where Saec is not shown to be above a peer:\n"
-        yield "\n".join(self.not_above(kept)) + "\n"
+        yield "Where Saec is not shown to be above a peer, first:\n"
+        for other, (_, of_it) in self.data.items():
+            yield f"{other}:\n"
+            yield "\n".join(self.not_above(of_it)) + "\n"
         yield f"![AUC and log loss against bytes](images/{name}.png)\n"
         yield (
             f"{kept.content['rows']:,} rows of the last {kept.content['stretch']['scored']} hours, {_seeds(kept)}. "
