@@ -218,7 +218,8 @@ def matrix(kept: Kept) -> Iterator[str]:
     sizes = sorted({int(name.partition("@")[2]) for name in known if name.partition("@")[2].isdigit()})
     yield f"| over | {' | '.join(f'1/{size}' for size in sizes)} |"
     yield "|---|" + "---|" * len(sizes)
-    yield f"| original, fp32 rows | {' | '.join(_over(kept, f'saec@{size}', 'original') for size in sizes)} |"
+    over_original = (_over(kept, f"saec@{size}", "original") for size in sizes)
+    yield f"| original, fp32 rows | {' | '.join(over_original)} |"
     missing = {record["name"] for record in kept.content.get("left_out", [])}
     for method, title in METHODS.items():
         peers = [f"{method}@{size}" for size in sizes]
@@ -235,7 +236,9 @@ def _over(kept: Kept, saec: str | None, other: str) -> str:
     found = [gap(kept, saec, other, metric) if saec else None for metric in ("auc", "logloss")]
     if not all(found):
         return "" if other == "original" else "no Saec as small"
-    return " / ".join(map(_shown, found))
+    assert saec is not None
+    at = f"at 1/{mean_of(kept, saec, 'ratio'):.0f}: " if other == "original" else ""
+    return at + " / ".join(map(_shown, found))
 
 
 def _seeds(kept: Kept) -> str:
