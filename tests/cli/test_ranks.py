@@ -112,7 +112,7 @@ def test_torchrun_starts_them_too(site, by_two):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_rank_that_is_lost_fails_the_hour(site, by_two):
     """FAILED, by the rank's name, and nothing is published; with the pipeline's own killed the hour stays begun.
 
