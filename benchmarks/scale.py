@@ -18,7 +18,7 @@ hour is done in the same process. Memory is the most that was resident, pages of
 of the processor, so that a busy neighbour counts for little; of the wall where it says so.
 
     python -m benchmarks.scale                       # 1, 5 and 20 million
-    python -m benchmarks.scale --features 100000000  # 12 GB of disk
+    python -m benchmarks.scale --features 100000000  # 26 GB of disk
 """
 
 from __future__ import annotations
