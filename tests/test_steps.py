@@ -93,7 +93,7 @@ def test_steps_need_nothing_in_memory(site, undisturbed):
 
 @pytest.mark.slow  # two processes that import torch
 def test_another_process_gives_the_same_bytes(site, undisturbed, root):
-    """A process of its own, with another hash seed, comes to the same bytes."""
+    """A process of its own, with another hash seed, comes to the same bytes; it loads no library it can do without."""
     settings = site.folder / "settings.json"
     settings.write_text(site.config().model_dump_json())
     script = (
@@ -101,6 +101,8 @@ def test_another_process_gives_the_same_bytes(site, undisturbed, root):
         "from saec.hours import Hour\nfrom saec.schedule.pipeline import Pipeline\n"
         "pipeline = Pipeline(load_config(sys.argv[1]))\n"
         "with pipeline.leased() as lease: pipeline.run(lease, pipeline.due(Hour.parse(sys.argv[2]) + 1))\n"
+        "needless = {'sklearn', 'torch._dynamo', 'torch._inductor'} & {*sys.modules}\n"
+        "assert not needless, f'{needless} take seconds of every start'\n"
     )
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
     subprocess.run(
