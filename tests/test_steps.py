@@ -453,7 +453,6 @@ def test_a_version_unfit_for_release_gives_way_to_the_judged_one(site, monkeypat
     assert {name: file["sha256"] for name, file in manifest["files"].items()} == judged == manifest["judged"]
 
 
-@pytest.mark.fault(43)
 def test_a_version_judged_without_a_click_is_published(site):
     """Gate rows of one label have no AUC: the manifest says null, and all who read manifests can read it."""
     relabelled(site, site.hours[NEXT], lambda clicked_B: clicked_B[-len(clicked_B) // 3 :].fill(0))

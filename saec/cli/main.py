@@ -113,7 +113,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     """What is said of an error: its kind, its reason, the message for people, and the exit code."""
     match error:
         case KeyboardInterrupt():
-            said = "stopped; what was begun is taken up again by the next saec run"
+            said = "stopped; the same command takes up what was begun"
             return {"kind": "Stopped", "reason": "stopped", "message": said, "exit": STOPPED}
         case click.ClickException():
             return {"kind": "UsageError", "reason": "usage", "message": error.format_message(), "exit": USAGE}
