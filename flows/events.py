@@ -38,8 +38,8 @@ log = logging.getLogger("saec.events")
 
 
 def pipeline_name(config: Config) -> str:
-    """What a pipeline is called: its workspace's folder, and the id by which its ledger tells it from its namesakes."""
-    return f"{config.workspace.absolute().name}-{_id(config.ledger_url)}"
+    """What a pipeline is called."""
+    return config.pipeline_name(_id(config.ledger_url))
 
 
 def resource(config: Config) -> dict[str, str]:

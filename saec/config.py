@@ -23,7 +23,7 @@ from saec.errors import ConfigError, nearest
 from saec.hour_layout import DEFAULT_LAYOUT, layout_of
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-_LOGIN = re.compile(r"://[^\s/@]*@")
+LOGIN = re.compile(r"://[^\s/@]*@")
 """User and password of a URL, which no message may show."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 
@@ -460,6 +460,10 @@ class Config(Section):
         """SQLAlchemy URL of the ledger."""
         return self.ledger or f"sqlite:///{self.workspace / 'ledger.db'}"
 
+    def pipeline_name(self, pipeline_id: str) -> str:
+        """What the pipeline is called outside: its workspace's folder, and its ledger's id of it."""
+        return f"{self.workspace.absolute().name}-{pipeline_id}"
+
     @property
     def hash_key(self) -> str:
         """Key of the feature hash."""
@@ -532,7 +536,7 @@ def _describe(problem: ErrorDetails) -> str:
     where = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         return f"  {where}: no such setting{nearest(str(location[-1]), _known_keys(location[:-1]))}"
-    found = _LOGIN.sub("://***@", str(problem.get("input")))
+    found = LOGIN.sub("://***@", str(problem.get("input")))
     return f"  {where or 'settings'}: {problem['msg']}, got {found[:80]!r}"
 
 

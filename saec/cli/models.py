@@ -1,4 +1,4 @@
-"""`saec versions`, `card`, `verify`, `repair`, `rollback`, `hold` and `release`: the store, and what is live.
+"""`saec versions`, `card`, `verify`, `repair`, `rollback`, `hold` and `unhold`: the store, and what is live.
 
 Decisions: a person's rollback or hold acts at once, without the ledger's lease; each needs a reason, which the release
 log keeps.

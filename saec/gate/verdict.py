@@ -209,7 +209,7 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
     counted = f"{_several(pooled.hours, 'hour')}, {test.rows:,} rows ({test.floor.positives:,} with label 1)"
     wrong = [check for check in _checks(gate_rows) if check.difference.standing is Standing.FAIL]
     live = beside_live(pooled, config)
-    better = live is not None and all(gap.loss_at_most < 0.0 for gap in live.differences)
+    better = live if live and all(gap.loss_at_most < 0.0 for gap in live.differences) else None
     if test.failed and not (better and all(check.reference == "original" for check in test.failed)):
         status, reason = Status.FAIL, test.state
         text = f"The challenger is worse on {counted}: {_figures(test.failed)}."
@@ -229,11 +229,11 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
             if passed
             else f"Qualified; the test that runs beside has {counted}: {_leanings(test)}."
         ) + _beaten(test, status)
-    elif live is not None and better:
+    elif better:
         status, reason = Status.PASS, "better"
         text = (
-            f"Better on {live.rows:,} rows since the live version was released: "
-            f"{' and '.join(map(_gain, live.differences))}. Still on trial, {counted}: "
+            f"Better on {better.rows:,} rows since the live version was released: "
+            f"{' and '.join(map(_gain, better.differences))}. Still on trial, {counted}: "
             f"{_figures(test.failed) if test.failed else _leanings(test)}."
         )
     elif test.state == "too-few":

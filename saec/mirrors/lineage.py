@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from saec import __version__
-from saec.mirrors.telling import pipeline_name, undisturbed, without_login
+from saec.mirrors.telling import undisturbed, without_login
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset, RunEvent
@@ -80,7 +80,7 @@ class Lineage:
         from openlineage.client import event_v2, facet_v2  # noqa: PLC0415 - for those who tell
 
         event_v2.set_producer(PRODUCER)
-        name = pipeline_name(self._config, self._ledger)
+        name = self._config.pipeline_name(self._ledger.pipeline_id)
         start, end = row.hour.start, (row.hour + 1).start
         facets: dict[str, Any] = {
             "nominalTime": facet_v2.nominal_time_run.NominalTimeRunFacet(_time(start), _time(end)),

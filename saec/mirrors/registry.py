@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from saec.errors import StoreError
-from saec.mirrors.telling import log, pipeline_name, undisturbed
+from saec.mirrors.telling import log, undisturbed
 from saec.store.manifest import version_hour
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def mirror_releases(config: Config, ledger: Ledger, store: ModelStore) -> None:
         from mlflow import MlflowClient  # noqa: PLC0415 - seconds to import, for those who mirror
 
         url = config.mirrors.mlflow
-        _Registry(MlflowClient(url, url), pipeline_name(config, ledger), config.store_url).catch_up(store)
+        _Registry(MlflowClient(url, url), config.pipeline_name(ledger.pipeline_id), config.store_url).catch_up(store)
 
 
 class _Registry:

@@ -1,27 +1,16 @@
-"""What both mirrors share: a pipeline's name outside, and failures that disturb no hour and show no secret."""
+"""What both mirrors share: failures that disturb no hour and show no secret."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from saec.config import LOGIN
 from saec.errors import SaecError
 
-if TYPE_CHECKING:
-    from saec.config import Config
-    from saec.ledger import Ledger
-
 log = logging.getLogger("saec.mirrors")
-_LOGIN = re.compile(r"://[^\s/@]*@")
 _LONGEST = 200
-
-
-def pipeline_name(config: Config, ledger: Ledger) -> str:
-    """What a pipeline is called outside: its workspace's folder, and the id that its ledger keeps."""
-    return f"{config.workspace.absolute().name}-{ledger.pipeline_id}"
 
 
 def without_login(url: str) -> str:
@@ -30,7 +19,7 @@ def without_login(url: str) -> str:
     >>> without_login("cannot reach http://ann:secret@x/api")
     'cannot reach http://x/api'
     """
-    return _LOGIN.sub("://", url)
+    return LOGIN.sub("://", url)
 
 
 @contextmanager

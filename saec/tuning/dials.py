@@ -60,10 +60,16 @@ DIALS = (
 """In the order in which they are turned."""
 
 
-def turned(config: Config, changes: Changes) -> Config:
-    """The settings with some dials turned."""
+def by_section(changes: Changes) -> dict[str, dict[str, float]]:
+    """The values by section and knob."""
+    found: dict[str, dict[str, float]] = {}
     for name, value in changes.items():
         section, _, knob = name.partition(".")
-        part = getattr(config, section).model_copy(update={knob: value})
-        config = config.model_copy(update={section: part})
-    return config
+        found.setdefault(section, {})[knob] = value
+    return found
+
+
+def turned(config: Config, changes: Changes) -> Config:
+    """The settings with some dials turned."""
+    parts = {name: getattr(config, name).model_copy(update=values) for name, values in by_section(changes).items()}
+    return config.model_copy(update=parts)

@@ -14,6 +14,7 @@ import yaml
 
 from saec.durable import write_file
 from saec.errors import ConfigError
+from saec.tuning.dials import by_section
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ _KEY = r"^(\s+){key}:[^#]*?(\s*#.*)?$"
 
 def as_yaml(changes: Changes) -> str:
     """The lines, by section."""
-    return yaml.safe_dump(_nested(changes), sort_keys=False) if changes else ""
+    return yaml.safe_dump(by_section(changes), sort_keys=False) if changes else ""
 
 
 def write_into(path: Path, changes: Changes) -> None:
@@ -36,11 +37,10 @@ def write_into(path: Path, changes: Changes) -> None:
     """
     text = path.read_text(encoding="utf-8")
     lines = text.split("\n")
-    for name, value in changes.items():
-        section, _, knob = name.partition(".")
-        lines = _with(lines, section, knob, yaml.safe_dump(value).split("\n")[0])
     wanted: dict[str, Any] = yaml.safe_load(text)
-    for section, values in _nested(changes).items():
+    for section, values in by_section(changes).items():
+        for knob, value in values.items():
+            lines = _with(lines, section, knob, yaml.safe_dump(value).split("\n")[0])
         wanted[section] = (wanted.get(section) or {}) | values
     edited = "\n".join(lines)
     twice = any(len(re.findall(rf"^{section}:", edited, re.MULTILINE)) > 1 for section in wanted)
@@ -65,14 +65,6 @@ def _with(lines: list[str], section: str, knob: str, value: str) -> list[str]:
         if (match := re.match(_KEY.format(key=re.escape(knob)), line)) and match[1] == indents[0]:
             return [*lines[:place], f"{match[1]}{knob}: {value}{match[2] or ''}", *lines[place + 1 :]]
     return [*lines[:first], f"{indents[0] if indents else '  '}{knob}: {value}", *lines[first:]]
-
-
-def _nested(changes: Changes) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for name, value in changes.items():
-        section, _, knob = name.partition(".")
-        found.setdefault(section, {})[knob] = value
-    return found
 
 
 def _read(text: str) -> Any:

@@ -8,7 +8,6 @@ import pytest
 
 from saec.ledger import HourRow
 from saec.mirrors.lineage import KEY, PRODUCER, Lineage
-from saec.mirrors.telling import pipeline_name
 from saec.workspace import Workspace
 from tests.mirrors.conftest import FIRST
 
@@ -49,7 +48,7 @@ def test_an_hour_begins_and_completes(lineage, receiver, release, settings, ledg
     start, end = receiver.events
     assert (start["eventType"], end["eventType"]) == ("START", "COMPLETE")
     assert start["run"]["runId"] == end["run"]["runId"]
-    assert (end["job"]["namespace"], end["job"]["name"]) == (pipeline_name(settings(), ledger), "hour")
+    assert (end["job"]["namespace"], end["job"]["name"]) == (settings().pipeline_name(ledger.pipeline_id), "hour")
     assert end["producer"] == PRODUCER
     assert end["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2017-10-01T03:00:00.000Z"
     assert end["run"]["facets"]["nominalTime"]["nominalEndTime"] == "2017-10-01T04:00:00.000Z"

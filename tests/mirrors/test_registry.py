@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from saec.mirrors.registry import HELD, LIVE, VERSION, mirror_releases
-from saec.mirrors.telling import pipeline_name
 
 URL = "http://127.0.0.1:9"
 
@@ -32,7 +31,7 @@ def test_a_release_is_registered_with_its_figures(registry, mirror, release, set
     """The version, a run with its figures at its hour, and the alias; where it lies is no path of this machine."""
     version = release(0)
     mirror()
-    name = pipeline_name(settings(), ledger)
+    name = settings().pipeline_name(ledger.pipeline_id)
     [found] = registry.versions
     assert found.tags == {
         VERSION: version,
@@ -142,7 +141,7 @@ def test_a_real_server_holds_what_was_released(server, mirror, release, store, s
     store.rollback(versions[0], actor="ann", reason="odd")
     mirror(mlflow=server)
     mlflow = pytest.importorskip("mlflow")
-    client, name = mlflow.MlflowClient(server, server), pipeline_name(settings(), ledger)
+    client, name = mlflow.MlflowClient(server, server), settings().pipeline_name(ledger.pipeline_id)
     found = sorted(client.search_model_versions(f"name = '{name}'"), key=lambda version: int(version.version))
     assert [version.tags[VERSION] for version in found] == versions
     assert client.get_model_version_by_alias(name, LIVE).tags[VERSION] == versions[0]
