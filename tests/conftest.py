@@ -2,11 +2,13 @@
 
 import copy
 import hashlib
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,23 @@ def no_fsync() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+def clean_forks() -> ForkServerContext:
+    """Processes that are forked from one which has only imported.
+
+    A start takes no seconds, and no lock of a thread of this one, which has trained, is held in it for ever.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.conftest", "saec.train.ranks", "saec.train.original"])
+    return context
+
+
+def clean_fork(body: Callable[..., object], *args: Any) -> ForkServerProcess:
+    """Start a function in such a process."""
+    process = clean_forks().Process(target=body, args=args)
+    process.start()
+    return process
 
 
 @pytest.fixture(scope="session")

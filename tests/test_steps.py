@@ -1,7 +1,6 @@
 """The six steps of an hour: their order, what they hand each other, and that the same hour gives the same bytes."""
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from saec.serving import Model
 from saec.steps import KEPT_FILES, Run
 from saec.train.learner import Learner
 from saec.workspace import Workspace
-from tests.conftest import STEPS, instead, wrapped
+from tests.conftest import STEPS, clean_forks, instead, wrapped
 
 NEXT = 5
 """Of the hours of a site: the one to be done next."""
@@ -118,13 +117,8 @@ def test_another_process_gives_the_same_bytes(site, undisturbed, root):
 
 @pytest.mark.slow
 def test_each_step_runs_in_a_process_of_its_own(site, undisturbed):
-    """What a step needs is in its arguments and in files: six processes an hour come to the same bytes.
-
-    They are forked from one that has imported the steps and done nothing: a start takes no seconds.
-    """
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["saec.steps"])
-    with ProcessPoolExecutor(1, server, max_tasks_per_child=1) as pool:
+    """What a step needs is in its arguments and in files: six processes an hour come to the same bytes."""
+    with ProcessPoolExecutor(1, clean_forks(), max_tasks_per_child=1) as pool:
         remote = wrapped(lambda _, step: lambda *args: pool.submit(step, *args).result())
         site.advance(site.hours[-1], run_step=remote)
     assert outcomes(site) == outcomes(undisturbed)

@@ -1,12 +1,10 @@
 """Hours over ranks: the metrics of one process; killed somewhere, nothing by halves, and then the same bytes.
 
-The ranks are forks of the test, so that an hour costs what it costs and no process imports torch anew;
+The ranks are forks of a process that has only imported torch, so that an hour costs what it costs;
 tests/cli/test_ranks.py has the command, with processes of its own.
 """
 
 import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from torch.distributed import FileStore
 from saec import failpoints
 from saec.train import ranks
 from saec.train.original import Original
-from tests.conftest import Site
+from tests.conftest import Site, clean_fork
 
 QUICK = ("ranks.followed:kill@2", "version.committed:kill")
 SLOW = (
@@ -51,6 +49,8 @@ SLOW = (
 
 def rank(site: Site, number: int, store: Path, fault: str | None, size: int) -> None:
     """What one of the ranks does."""
+    torch.set_num_threads(1)
+    ranks._WORD_SECONDS = 0.2 if fault else ranks._WORD_SECONDS
     of_other = bool(fault) and fault.startswith(("ranks.waiting", "ranks.followed"))
     if fault and of_other == bool(number):
         failpoints.on_reach = failpoints.fault(fault)
@@ -64,22 +64,13 @@ def rank(site: Site, number: int, store: Path, fault: str | None, size: int) -> 
 
 
 def hour(site: Site, store: Path, fault: str | None = None, size: int = 2) -> int:
-    """The sixth hour by forks of this process; the exit code of the first, negative where it was killed."""
-    torch.set_num_threads(1)
-    forks = []
-    for number in range(size):
-        if not (pid := os.fork()):
-            try:
-                rank(site, number, store, fault, size)
-            finally:
-                os._exit(1)
-        forks.append(pid)
-    _, status = os.waitpid(forks[0], 0)
-    time.sleep(0.01)
-    for pid in forks[1:]:
-        os.kill(pid, signal.SIGKILL)  # as torchrun would
-        os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status)
+    """The sixth hour; the exit code of the first rank, negative where it was killed."""
+    first, *others = [clean_fork(rank, site, number, store, fault, size) for number in range(size)]
+    first.join()
+    for process in others:
+        process.kill()  # as torchrun would
+        process.join()
+    return first.exitcode
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +92,8 @@ def test_four_ranks_come_to_the_metrics_of_one_process(site, undisturbed):
 
 
 @pytest.mark.parametrize("fault", [*QUICK, *(pytest.param(fault, marks=pytest.mark.slow) for fault in SLOW)])
-def test_wherever_a_rank_is_killed_the_hour_comes_to_the_same_bytes(fault, site, by_two, monkeypatch):
+def test_wherever_a_rank_is_killed_the_hour_comes_to_the_same_bytes(fault, site, by_two):
     """What is live is as it was, or the version of an undisturbed run; the next run makes it that."""
-    monkeypatch.setattr(ranks, "_WORD_SECONDS", 0.2)
     before, was_live, version = site.digests(), site.live, by_two.rows()[5].version
     assert hour(site, site.folder / "first", fault) != 0, "the place was not reached"
     live = site.live

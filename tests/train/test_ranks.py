@@ -1,7 +1,5 @@
 """Several processes train as one does: the same losses within rounding, the same bytes every time."""
 
-import os
-import signal
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ from saec.train.batches import Pooling
 from saec.train.learner import Learner
 from saec.train.parts import Cut
 from saec.train.tensors import learner_state
+from tests.conftest import clean_fork
 
 SLOTS, VECTORS, WIDTH, BATCH = (0, 1, 1, 2), 60, 8, 32
 PASSES, ROWS = 20, 9 * BATCH + 1
@@ -114,30 +113,26 @@ def test_ranks_train_as_one_process_does(size):
     }
 
 
-@contextmanager
-def forked(size, folder, fault=None):
-    """This process leads ranks that are forks of it, which takes no time; the last one of them may have a fault."""
-
-    def ranks_of(rank):
-        return ranks.Ranks(FileStore(str(folder / "rendezvous"), size), rank, size, timeout=20)
-
+def follower(store, rank, size, fault=None):
+    """What each of the other ranks of the next tests does."""
     torch.set_num_threads(1)
-    others = []
-    for rank in range(1, size):
-        if not (pid := os.fork()):
-            try:
-                failpoints.on_reach = failpoints.fault(fault) if fault and rank == size - 1 else None
-                ranks_of(rank).follow(a_learner())
-            finally:
-                os._exit(0)
-        others.append(pid)
+    failpoints.on_reach = failpoints.fault(fault) if fault else None
+    ranks.Ranks(FileStore(str(store), size), rank, size, timeout=20).follow(a_learner())
+
+
+@contextmanager
+def led(size, folder, fault=None):
+    """This process leads; the last of the others may have a fault."""
+    torch.set_num_threads(1)
+    store = folder / "rendezvous"
+    others = [clean_fork(follower, store, rank, size, fault if rank == size - 1 else None) for rank in range(1, size)]
     try:
-        with ranks.led(ranks_of(0)) as leading:
+        with ranks.led(ranks.Ranks(FileStore(str(store), size), 0, size, timeout=20)) as leading:
             yield leading
     finally:
-        for pid in others:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        for process in others:
+            process.kill()
+            process.join()
 
 
 @pytest.fixture
@@ -148,7 +143,7 @@ def short_words(monkeypatch):
 
 def test_four_ranks_come_to_the_losses_of_one(tmp_path, short_words):
     """Within 1e-5, and nearly to its scores."""
-    with forked(4, tmp_path):
+    with led(4, tmp_path):
         found = trained(passes=1)
     alone = trained(passes=1)
     np.testing.assert_allclose(found.losses, alone.losses, rtol=0, atol=1e-5)
@@ -161,12 +156,12 @@ def test_a_rank_that_is_killed_ends_the_pass_and_nothing_is_kept(tmp_path, short
     """By its name, for every pass from then on; and the next ones come to the bytes of undisturbed ones."""
     for name in "abc":
         (tmp_path / name).mkdir()
-    with forked(2, tmp_path / "a", fault), pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
+    with led(2, tmp_path / "a", fault), pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
         trained(passes=1)
     assert lost.value.reason == "rank-lost"
-    with forked(2, tmp_path / "b"):
+    with led(2, tmp_path / "b"):
         again = trained(passes=1)
-    with forked(2, tmp_path / "c"):
+    with led(2, tmp_path / "c"):
         undisturbed = trained(passes=1)
     assert again.losses == undisturbed.losses
     assert all((array == undisturbed.arrays[name]).all() for name, array in again.arrays.items())
