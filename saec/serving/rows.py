@@ -75,12 +75,10 @@ def on_both_sides(name: str) -> InputError:
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The columns that some rows have; most often all have the same, in the same order."""
-    try:
-        return set(chain.from_iterable({tuple(row.keys()) for row in rows}))
-    except AttributeError:
-        wrong = next(row for row in rows if not isinstance(row, Mapping))
-        raise InputError(f"a row must be a dict of columns, got {type(wrong).__name__}", reason="schema") from None
+    """The columns that some rows have."""
+    if wrong := sorted(kind.__name__ for kind in set(map(type, rows)) if not issubclass(kind, Mapping)):
+        raise InputError(f"a row must be a dict of columns, got {wrong[0]}", reason="schema")
+    return set(chain.from_iterable(rows))
 
 
 def _count(columns: Mapping[str, Any]) -> int:
