@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 def manifest_of(
     plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
 ) -> dict[str, Any]:
-    """What a version says of itself: where it comes from and why it passed. No clock, so that it can be made again."""
+    """What a version says of itself: where it comes from and why it passed. No clock, so that it can be made again.
+
+    Nothing here depends on how the original's state is laid out: the original is called by its identity. The
+    challenger's state is always whole in one file and called by that file's hash.
+    """
     return {
         "config": plan.config.digest,
         "data": ingested.input_sha256,
@@ -24,7 +28,7 @@ def manifest_of(
         **({"clicks_from": ingested.clicks_from} if ingested.clicks_from else {}),
         **({"ranks": ranks.current.size} if ranks.current else {}),
         **({"device": gpu} if (gpu := device.model()) else {}),
-        "parents": {"original": plan.original, "challenger": plan.challenger, "champion": plan.champion},
+        "parents": {"original": trained.learnt_from, "challenger": plan.challenger, "champion": plan.champion},
         "rows": {"train": trained.cut, "gate": trained.rows_gate},
         "judged": {file.name.rpartition("/")[2]: file.sha256 for file in judged.candidate},
         "metrics": plain_json(judged.metrics),  # an hour without a click has no AUC

@@ -58,6 +58,8 @@ class Trained:
     """The original after the hour, and how the models that met the hour did on it."""
 
     original: str
+    learnt_from: str | None
+    """What the original after the hour before is called in manifests, see `saec.train.identity`; None at the first."""
     at_cut: FileDigest
     """What the original was at the cut, as far as it has changed since."""
     scores: FileDigest

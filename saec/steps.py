@@ -50,6 +50,7 @@ from saec.met import Met, challenger_of, other_schemas
 from saec.records import Clustered, HourPlan, HourResult, Judged, Published, Retrained, Trained
 from saec.serving import Model
 from saec.space import require_space
+from saec.train.identity import called
 from saec.train.original import AtCut
 from saec.train.tensors import Arrays, section
 from saec.workspace import FileDigest, Workspace
@@ -113,6 +114,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     cut = rows.cut(plan.config.training.gate_share)
     challenger = challenger_of(plan, workspace)
     original = workspace.take_original(plan.original, challenger.sources_F)
+    learnt_from = called(plan.original, original.identity) if plan.original else None
     prepared = original.prepare(plan.hour, rows)
     new_features = int((original.vocabulary.find(prepared.features.keys_U) < 0).sum())
     met = Met(plan, workspace, rows, _other_keys(plan, workspace, ingested))
@@ -122,6 +124,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     reached("train.learnt")
     return Trained(
         original=workspace.save_original(plan.hour, original, plan.original),
+        learnt_from=learnt_from,
         at_cut=workspace.write(plan.hour, "at_cut.safetensors", at_cut.arrays()),
         scores=workspace.write(plan.hour, SERVED_SCORES, score_arrays(rows.labels_B, scores)),
         cut=cut,

@@ -127,6 +127,8 @@ class Vocabulary:
         self._cohorts: Cohorts | None = None
         self.given_N = np.zeros(0, np.uint64)
         """Keys of the features that the last `admit` gave rows to, in the order of these."""
+        self.forgotten_N = np.zeros(0, np.uint64)
+        """Keys, ascending, of the features that the last `evict` has forgotten."""
 
     @classmethod
     def restore(
@@ -272,6 +274,10 @@ class Vocabulary:
         ids = np.arange(len(self)) if ids is None else ids
         return self.decayed(hour, self._known.take("frequency_V", ids), self._known.take("last_seen_V", ids))
 
+    def sightings(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """How often some features were seen."""
+        return self._known.take("sightings_V", ids)
+
     def chunks(self, hour: Hour) -> Iterator[tuple[int, Known]]:
         """All features as of an hour, part by part: the id that each part starts at, and what is known of it."""
         for start, (keys_M, fields_M, frequency_M, last_seen_M, rows_M) in self._known.chunks(
@@ -334,11 +340,14 @@ class Vocabulary:
         """
         stays_V, row_stays = np.ones(len(self), bool), np.zeros(self.rows, bool)
         row_stays[: self.shared] = True
+        forgotten = [np.zeros(0, np.uint64)]
         for start, part in self.chunks(hour):
             unseen_M = hour.index - part.last_seen_M > self._config.evict_after
             stays_M = ~(unseen_M & (part.frequency_M < self._config.evict_floor))
             stays_V[start : start + len(stays_M)] = stays_M
+            forgotten.append(part.keys_M[~stays_M])
             row_stays[part.rows_M[stays_M & (part.rows_M >= 0)]] = True
+        self.forgotten_N = np.sort(np.concatenate(forgotten))
         if stays_V.all():
             return None
         known = self._known.kept(stays_V, scratch)

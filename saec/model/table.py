@@ -71,7 +71,7 @@ class WorkingSet:
     squares_U: Tensor
 
     def locate(self, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places in this set of rows that are all in it."""
+        """Places in this set, whose rows ascend, of rows that are all in it."""
         return np.searchsorted(self.rows_U, rows_N)
 
     @contextmanager
@@ -138,7 +138,7 @@ class EmbeddingTable:
         self._rows = self._rows.kept(kept_V, scratch)
 
     def take(self, rows_U: NDArray[np.int64]) -> WorkingSet:
-        """A working copy of some rows (ascending, distinct)."""
+        """A working copy of some distinct rows."""
         return WorkingSet(
             rows_U, torch.from_numpy(self.vectors(rows_U)), torch.from_numpy(self._rows.take("squares_V", rows_U))
         )

@@ -24,6 +24,7 @@ from saec.model.networks import build_network
 from saec.model.table import EmbeddingTable, WorkingSet, shared_keys
 from saec.train.batches import Pooling
 from saec.train.carried import carried_original
+from saec.train.identity import following
 from saec.train.learner import Learner
 from saec.train.tensors import LEARNER, Arrays, Snapshot, learner_state, restore_learner, section
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 EVICTION_PERIOD = 24
 """Hours between evictions: they renumber the table, which costs as much as its size."""
+_IDENTITY = "state.identity"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class PreparedRows:
         parts = (self.places_BS[chosen], self.classes_BS[chosen], self.defaults_S)
         places = _union([part.numpy().ravel() for part in parts])
         places = places[places >= 0]
+        places = places[np.argsort(self.working.rows_U[places])]
         return self.working.rows_U[places], self.working.vectors_UD.numpy()[places]
 
 
@@ -145,6 +148,8 @@ class Original:
         )
         self._touched_rows: list[NDArray[np.int64]] | None = []
         self._touched_features: list[NDArray[np.int64]] = []
+        self.identity = ""
+        """What this state is called, see `saec.train.identity`; empty before the first hour."""
         self.scratch: Path | None = None
         """Folder for what is large and short-lived; memory when None."""
 
@@ -165,7 +170,10 @@ class Original:
             sources_F: where it was of other fields, from which of these each goes on, -1 for a new one.
         """
         original = cls(config)
+        told = arrays.get(_IDENTITY)
+        original.identity = following("", origin) if told is None else np.asarray(told).tobytes().hex()
         if sources_F is not None:
+            original.identity = following(original.identity, f"carried over {config.field_names} {sources_F}")
             arrays = carried_original(config, {name: np.asarray(array) for name, array in arrays.items()}, sources_F)
             original.touched_all()  # everything moved
         original.rebase(arrays, origin)
@@ -189,6 +197,7 @@ class Original:
         arrays: dict[str, Any] = {f"vocabulary.{name}": array for name, array in self.vocabulary.state().items()}
         arrays |= {f"table.{name}": array for name, array in self.table.state().items()}
         arrays |= learner_state(self.learner)
+        arrays[_IDENTITY] = np.frombuffer(bytes.fromhex(self.identity), np.uint8)
         touched = None
         if self._touched_rows is not None:
             touched = {"table": _union(self._touched_rows), "vocabulary": _union(self._touched_features)}
@@ -204,16 +213,24 @@ class Original:
         if hour.index % EVICTION_PERIOD == 0 and (kept_V := self.vocabulary.evict(hour, self.scratch)) is not None:
             self.table.keep(kept_V, self.scratch)
             self.touched_all()  # everything moved
+            self.identity = following(
+                self.identity, f"forgotten before hour {hour}", {"keys": self.vocabulary.forgotten_N}
+            )
         slot_fields_S = np.array(self.config.slot_fields, np.int64)
         features = HourFeatures.of(rows.keys_BS, slot_fields_S)
         rows_before = self.vocabulary.rows
         rows_U, classes_U = self.vocabulary.admit(features), self.vocabulary.classes_of(hour, features)
         self.table.grow(self.vocabulary.given_N)
-        working = self.table.take(_union([rows_U, classes_U, slot_fields_S]))
+        own_U = rows_U >= self.vocabulary.shared
+        shared_N = _union([rows_U[~own_U], classes_U, slot_fields_S])
+        # Shared rows, then those of features by key: an order that does not depend on where the rows lie.
+        working = self.table.take(np.concatenate([shared_N, rows_U[own_U]]))
+        places_U = np.searchsorted(shared_N, rows_U)
+        places_U[own_U] = np.arange(len(shared_N), len(working.rows_U))
         places_BS, classes_BS = (
-            torch.from_numpy(features.spread(working.locate(used_U))) for used_U in (rows_U, classes_U)
+            torch.from_numpy(features.spread(used_U)) for used_U in (places_U, np.searchsorted(shared_N, classes_U))
         )
-        defaults_S = torch.from_numpy(working.locate(slot_fields_S))
+        defaults_S = torch.from_numpy(np.searchsorted(shared_N, slot_fields_S))
         return PreparedRows(features, working, places_BS, classes_BS, defaults_S, rows_before)
 
     def score(self, prepared: PreparedRows, first: int = 0) -> NDArray[np.float64]:
@@ -239,15 +256,33 @@ class Original:
         ids_U = self.vocabulary.find(prepared.features.keys_U)
         at_cut = AtCut(scores_G, rows_N, vectors_ND, *self.vocabulary.known_of(hour, ids_U), prepared.rows_before)
         self.vocabulary.observe(hour, prepared.features)
-        self._touch(prepared)
+        ids_U = self.vocabulary.find(prepared.features.keys_U)
+        self._touch(prepared, ids_U[ids_U >= 0])
+        self.identity = following(self.identity, f"learnt hour {hour}", self._news(hour, prepared, ids_U[ids_U >= 0]))
         return at_cut
 
-    def _touch(self, prepared: PreparedRows) -> None:
+    def _touch(self, prepared: PreparedRows, ids_M: NDArray[np.int64]) -> None:
         """Note which table rows and features a snapshot must hold anew."""
         if self._touched_rows is not None:
             self._touched_rows.append(prepared.working.rows_U)
-            ids_U = self.vocabulary.find(prepared.features.keys_U)
-            self._touched_features.append(ids_U[ids_U >= 0])
+            self._touched_features.append(ids_M)
+
+    def _news(self, hour: Hour, prepared: PreparedRows, ids_M: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """All that an hour has changed, given the ids of its features in the order of their keys."""
+        known, working = self.vocabulary.known(hour, ids_M), prepared.working
+        own_M, own_U = known.rows_M >= 0, working.rows_U >= self.vocabulary.shared
+        learnt = learner_state(self.learner)
+        return {
+            "keys": known.keys_M,
+            "fields": known.fields_M,
+            "sightings": self.vocabulary.sightings(ids_M),
+            "frequency": known.frequency_M,
+            "rows": own_M,
+            "shared rows": working.rows_U[~own_U],
+            "vectors": working.vectors_UD.numpy(),
+            "squares": working.squares_U.numpy(),
+            **{name: learnt[name] for name in sorted(learnt)},
+        }
 
     def _fit(self, prepared: PreparedRows, rows: EncodedRows, chosen: slice, *, seed: int) -> None:
         self.learner.fit(

@@ -79,6 +79,7 @@ def test_another_interleaving_comes_to_the_same(click_hours, order):
         )
     assert [array.tobytes() for array in found[0]] == [array.tobytes() for array in found[1]]
     assert dict(sorted(by_key(first).items())) == dict(sorted(by_key(second).items()))
+    assert first.identity == second.identity
 
 
 def test_fields_in_another_order_start_alike(click_hours):
