@@ -1,4 +1,4 @@
-"""`saec check`: a configuration held against a sample of its hours."""
+"""`saec check`: checks the settings against a sample of hours."""
 
 # ruff: noqa: PLC0415 - Arrow takes a moment to import, so command bodies import what they need
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="Hours to look at, evenly from all there are.",
+    help="Number of hours to look at, spread evenly.",
 )
 @shared_options
 def check(session: Session, hours: int) -> int:
-    """Hold the settings against a sample of hours, and say all that is wrong at once.
+    """Check the settings against a sample of hours and list all problems at once.
 
-    Each problem comes with the line of YAML that mends it. Nothing is run and nothing is written. Exit code 2 when a
-    problem is in every hour, for then it is the settings'; 3 when some hours alone have one.
+    Each problem comes with the line of YAML that fixes it. Nothing is run and nothing is written. Exit code 2 if every
+    hour has a problem, because then the settings are at fault; 3 if only some hours have one.
     """
     from saec.discover.check import check_config
 
@@ -51,14 +51,14 @@ def check(session: Session, hours: int) -> int:
 
 
 def exit_code(checked: Checked) -> int:
-    """2 for what every hour has, 3 for what some have."""
+    """2 if every hour has a problem, 3 if only some have one."""
     if any(problem.everywhere for problem in checked.problems):
         return USAGE
     return HELD if checked.problems else DONE
 
 
 def _tell(session: Session, checked: Checked) -> None:
-    """Problems by group, each with its mend."""
+    """Print problems by group, each with its fix."""
     looked = f"{len(checked.hours)} of {checked.available:,} hours"
     if not checked.problems:
         session.say(f"{looked} are as the settings want them")
@@ -72,7 +72,7 @@ def _tell(session: Session, checked: Checked) -> None:
 
 
 def _where(problem: Problem) -> str:
-    """The hours of a problem that not all have."""
+    """The hours of a problem, unless all have it."""
     if problem.everywhere or not problem.hours:
         return ""
     return f" ({problem.hours[0]}" + (f" and {len(problem.hours) - 1} more)" if problem.hours[1:] else ")")

@@ -1,7 +1,7 @@
-"""Help with headings, options and commands told apart by colour, where it is read on a screen.
+"""Colours the help: headings, options and commands, if the output is a terminal.
 
-Decisions: click's own formatter with a style put on three kinds of text is all it takes, so no further package; click
-leaves colours out where the output is no terminal, and `NO_COLOR` leaves them out everywhere.
+Decisions: click's own formatter, with a style for three kinds of text, is enough, so no further package is needed.
+click drops colours if the output is not a terminal; `NO_COLOR` drops them everywhere.
 """
 
 from __future__ import annotations

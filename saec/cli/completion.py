@@ -1,4 +1,4 @@
-"""`saec completion`: what a shell needs to complete commands, options and versions."""
+"""`saec completion`: prints the script that lets a shell complete commands, options and versions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _VARIABLE = "_SAEC_COMPLETE"
 @click.argument("shell", type=click.Choice([*SHELLS]))
 @shared_options
 def completion(session: Session, shell: str) -> None:
-    """Print what SHELL needs to complete commands, options and versions.
+    """Print the completion script of SHELL for commands, options and versions.
 
-    Have it read when the shell starts: eval "$(saec completion bash)" in bash, the same in zsh; in fish, give it to
-    source.
+    Load it when the shell starts: eval "$(saec completion bash)" in bash, the same in zsh; in fish, pipe it to source.
     """
     known = get_completion_class(shell)
     script = known(click.Group(), {}, "saec", _VARIABLE).source() if known else ""
@@ -35,8 +34,8 @@ def completion(session: Session, shell: str) -> None:
 
 
 def versions_that_are_there(ctx: click.Context, _param: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The store's versions, newest first, live ones told; none where the settings or the store cannot be read."""
-    with contextlib.suppress(Exception):  # a shell that completes is no place for errors
+    """The store's versions, newest first, with the live one marked; none if settings or store cannot be read."""
+    with contextlib.suppress(Exception):  # errors must not disturb a shell's completion
         store = Session(Path(ctx.params.get("config_path") or default_config()), as_json=True).store
         live = (last := store.live()) and last.version
         return [

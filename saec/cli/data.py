@@ -1,4 +1,4 @@
-"""`saec simulate` and `saec import`: hourly files to run on."""
+"""`saec simulate` and `saec import`: make hourly files to run on."""
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
 from __future__ import annotations
@@ -32,20 +32,20 @@ FIRST_HOUR = "2026-01-01T00"
     show_default=True,
     help="The first hour (UTC).",
 )
-@click.option("--seed", type=int, show_default="1", help="Seed of everything drawn at random, the truth included.")
-@click.option("--rows-per-hour", type=int, show_default="20000", help="Mean rows of an hour over a day.")
-@click.option("--users", type=int, show_default="20000", help="Standing population of users.")
-@click.option("--items", type=int, show_default="2000", help="Standing population of items.")
+@click.option("--seed", type=int, show_default="1", help="Seed of all random draws, including the truth.")
+@click.option("--rows-per-hour", type=int, show_default="20000", help="Mean rows per hour over a day.")
+@click.option("--users", type=int, show_default="20000", help="Number of users alive at a time.")
+@click.option("--items", type=int, show_default="2000", help="Number of items alive at a time.")
 @click.option("--clusters", type=int, show_default="32", help="Planted clusters of each field.")
 @click.option("--base-rate", type=float, show_default="0.2", help="Share of rows that are clicked.")
-@click.option("--tail", type=float, show_default="1.0", help="Exponent of the law of feature frequencies.")
+@click.option("--tail", type=float, show_default="1.0", help="Exponent of the power law of feature frequencies.")
 @click.option("--new-share", type=float, show_default="0.05", help="Share of rows whose user (item) is born that hour.")
-@click.option("--drift", type=float, show_default="0.2", help="Share of the clusters' effects that moves over days.")
+@click.option("--drift", type=float, show_default="0.2", help="Share of the clusters' effects that drifts over days.")
 @shared_options
 def simulate(session: Session, out: Path | None, hours: int, first: Hour, **dials: float | None) -> None:
     """Simulate hourly click data with a known truth.
 
-    Clusters are planted, frequencies have heavy tails, effects drift and features are born every hour. The true
+    Clusters are planted, frequencies are heavy-tailed, effects drift and new features appear every hour. The true
     probabilities go to a folder `truth` beside the data. The same settings give the same bytes.
     """
     from saec.cli.progress import Bar
@@ -71,11 +71,11 @@ def simulate(session: Session, out: Path | None, hours: int, first: Hour, **dial
 def import_group() -> None:
     """Import a public click log: avazu or criteo.
 
-    Neither log has event times finer than an hour, so rows are spread evenly in file order, and the files say so.
+    Neither log has event times finer than an hour, so rows are spread evenly in file order; the files record this.
     """
 
 
-_replace = click.option("--replace", is_flag=True, help="Replace the hourly files that OUT holds already.")
+_replace = click.option("--replace", is_flag=True, help="Replace hourly files that are already in OUT.")
 
 
 @import_group.command(epilog=example("saec import avazu train.gz workspace/avazu/data --config configs/avazu.yaml"))

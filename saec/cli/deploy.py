@@ -1,7 +1,7 @@
-"""`saec deploy`: hand the pipeline to Prefect.
+"""`saec deploy`: runs the pipeline under Prefect.
 
-The library imports neither Prefect nor the flows, so this process becomes theirs: a signal then reaches them at once,
-and no server outlives the command.
+The library imports neither Prefect nor the flows, so this process is replaced by theirs. A signal then reaches them at
+once, and no server outlives the command.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import click
 from saec.cli.session import Session, example, shared_options
 
 STDERR = 2
-"""The descriptor that the flows' output goes to where standard output is for the answer."""
+"""File descriptor for the flows' output if standard output is reserved for the JSON answer."""
 
 
 @click.command(
@@ -23,12 +23,12 @@ STDERR = 2
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @shared_options
 def deploy(session: Session, arguments: tuple[str, ...]) -> None:
-    """Serve the hourly schedule and Prefect's UI, until stopped.
+    """Serve the hourly schedule and Prefect's UI until stopped.
 
-    Further ARGUMENTS go to `python -m flows.deploy` as they are: --cron "20 * * * *", --timezone, --name, --port, and
-    --work-pool NAME, which registers the pipeline there for workers and ends.
+    Further ARGUMENTS are passed to `python -m flows.deploy`: --cron "20 * * * *", --timezone, --name, --port, and
+    --work-pool NAME, which registers the pipeline for the workers of that pool and exits.
     """
-    _ = session.config  # what is wrong with the settings is said here, at once
+    _ = session.config  # reports problems with the settings at once
     command = [sys.executable, "-m", "flows.deploy", "--config", str(session.config_path), *arguments]
     session.answer({"command": command})
     sys.stdout.flush()

@@ -1,6 +1,6 @@
 """Writes docs/commands.md, docs/configuration.md and docs/types.md from the code: `python -m saec.cli.docs`.
 
-A test fails when one is stale, so a command, a knob or a rule of types cannot change without its page.
+A test fails if a page is out of date, so commands, settings and type rules cannot change without their page.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[2] / "docs"
 _SHARED = ("config_path", "as_json", "debug", "help")
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-_RULES = "One YAML file. Unknown keys are refused, relative paths are taken from the current directory."
+_RULES = "Settings are in one YAML file. Unknown keys are refused; relative paths start from the current directory."
 _WRITTEN = "<!-- Written by `python -m saec.cli.docs`; change the code, not this page. -->"
 _ON_TYPES = """\
-What a column's values may be, for the settings that name it. The same rules hold for the files of an hour, for `saec
-score`, for `Model.score` with Arrow, pandas, polars, numpy or plain rows, and for requests over HTTP: a value is the
-same feature everywhere, or refused everywhere. `tests/test_types.py` puts each of these types through each entrance."""
+This page lists which types of values each kind of column accepts. The same rules apply to the files of
+an hour, to `saec score`, to `Model.score` with Arrow, pandas, polars, numpy or plain rows, and to requests over HTTP: a
+value is the same feature everywhere, or refused everywhere. `tests/test_types.py` tests each type through each of these
+entrances."""
 _ON_RULES = """\
-What has a dash is refused, by the column's name and with what to do. A field of `kind: list` takes lists whose values
-its type takes; no other field takes lists, and none lists of lists."""
+A dash means refused, with a message that names the column and says what to do. A field of `kind: list` accepts lists
+whose values its type accepts. No other field accepts lists, and no field accepts lists of lists."""
 _MORE_ON_TYPES = """\
-## In words
+## Details
 
-- **Widened where nothing is lost, never narrowed.** The files of one hour, and the hours, may differ in it: int32 and
-  int64, float and double, string and large_string, ms and us, nullable and NOT NULL, nulls beside anything. A file
-  without rows may have any types. Where no one type holds all values (integers below 0 beside some of 2⁶³ and more,
-  text beside numbers) the hour is refused, naming column and files.
-- **One width of numbers.** In a field of `type: float` a number counts as the nearest 32-bit float, and so do its
-  boundaries, in files and requests alike: 0.7 is the same number in a float32 column, a float64 column, a decimal and
-  in JSON, and falls in the bucket above the boundary 0.7. (Half floats are widened as they are: 0.7 is 0.7002 there.)
-  Larger numbers than 3.4·10³⁸ count as that. In a field of `type: int` nothing is rounded to 32 bits.
-- **Instants.** A timestamp with a zone is an instant, whichever zone it is; without one it is UTC. Text is ISO 8601
-  (`2026-11-21T10:20:30Z`, with any offset; without one it is UTC). A text that is no time costs its row, and an hour
-  of nothing but such texts is refused. A date has no hour and is refused. Numbers need `data.time_unit`.
-- **Integers** from 2⁶³ to 2⁶⁴−1 are taken by their 64 bits, which they share with the negative number of the same
-  bits; a column that holds both is refused. Larger ones are refused.
-- **Decimals** are exact: as integers where they are written without decimal places and fit, as floats by the nearest
-  one.
-- **Text and bytes** are the same where their bytes are; nothing is normalised. A UUID column is no text: write it as
-  text.
+- **Types are widened without loss, never narrowed.** Within an hour and between hours, files may mix int32 and int64,
+  float and double, string and large_string, ms and us, nullable and NOT NULL, and nulls with anything. A file without
+  rows may have any types. If no single type can hold all values (negative integers together with integers of 2⁶³ and
+  more, text together with numbers), the hour is refused; the message names column and files.
+- **Floats have one precision.** In a field of `type: float` each number and each boundary counts as the nearest 32-bit
+  float, in files and requests alike: 0.7 is the same number in a float32 column, a float64 column, a decimal and JSON,
+  and falls in the bucket above the boundary 0.7. (Half floats are widened unchanged: there 0.7 is 0.7002.) Numbers
+  larger than 3.4·10³⁸ count as that. In a field of `type: int` nothing is rounded to 32 bits.
+- **Times.** A timestamp with a zone is an instant, whatever the zone; without one it is UTC. Text is ISO 8601
+  (`2026-11-21T10:20:30Z`, with any offset; without one it is UTC). A row whose text is not a time is set aside; an hour
+  with only such texts is refused. A date has no hour and is refused. Numbers need `data.time_unit`.
+- **Integers** from 2⁶³ to 2⁶⁴−1 are identified by their 64 bits, which they share with a negative number; a column that
+  contains both is refused. Larger integers are refused.
+- **Decimals** are exact as integers, if they are written without decimal places and fit; as floats they become the
+  nearest float.
+- **Text and bytes** are equal if their bytes are; nothing is normalised. A UUID column is not text: write it as text.
 - **Labels** are 0 and 1, as integers, booleans, floats or decimals; a row with another value is set aside.
-- **Missing values.** A column of nothing but nulls has no type and is taken for nulls of the type wanted; whether
-  there may be nulls is another rule (`nullable`, `data.max_null_share`). pandas' NaN, NA and NaT are nulls in a frame
-  or series, as Arrow has it. In plain rows the missing value is `None`, and NaN is refused; so is NaN in polars,
-  Arrow and Parquet, where null and NaN are two things.
-- **Parquet** may have any encoding, and lists in any number of row groups. What pyarrow cannot read is refused as
-  `unsupported`, which is no damage: another delivery of the same file would not help."""
+- **Missing values.** A column with only nulls has no type and is read as nulls of the required type; separate rules
+  decide whether nulls are allowed (`nullable`, `data.max_null_share`). pandas' NaN, NA and NaT in a frame or series are
+  nulls, as in Arrow. In plain rows the missing value is `None`, and NaN is refused. NaN is also refused in polars,
+  Arrow and Parquet, which distinguish null from NaN.
+- **Parquet** may have any encoding, and lists in any number of row groups. A file that pyarrow cannot read is refused
+  as `unsupported`; it need not be damaged, so delivering the same file again would not help."""
 
 
 def commands_page() -> str:
@@ -72,7 +72,7 @@ def commands_page() -> str:
 
 
 def configuration_page() -> str:
-    """Every knob: its type and range, its default, and the line beneath it in saec/config.py."""
+    """Every setting: its type and range, its default, and the line beneath it in saec/config.py."""
     schema = Config.model_json_schema()
     lines = ["# Configuration", "", _WRITTEN, "", schema["description"], "", _RULES, ""]
     lines += _knob_table({name: knob for name, knob in schema["properties"].items() if not _section(knob)}, [])
@@ -86,12 +86,12 @@ def configuration_page() -> str:
 
 
 def types_page() -> str:
-    """Every source of values and every use: how it is taken, or that it is refused."""
-    lines = ["# Types", "", _WRITTEN, "", _ON_TYPES, "", "| values | what counts as such |", "|---|---|"]
+    """For every type of value and every kind of column: how the value is converted, or that it is refused."""
+    lines = ["# Types", "", _WRITTEN, "", _ON_TYPES, "", "| values | includes |", "|---|---|"]
     lines += [f"| {source} | {words} |" for source, words in SOURCES.items()]
     lines += [
         "",
-        "## What is taken as what",
+        "## Conversions",
         "",
         _ON_RULES,
         "",
@@ -146,7 +146,7 @@ def _option_table(params: list[click.Parameter] | list[click.Option]) -> Iterato
 
 
 def _spelling(option: click.Option) -> str:
-    """The option as it is typed, with what it takes."""
+    """The option as typed, with its argument."""
     names = "/".join([*option.opts, *option.secondary_opts])
     if option.is_flag:
         return names
@@ -155,7 +155,7 @@ def _spelling(option: click.Option) -> str:
 
 
 def _option_default(option: click.Option) -> str:
-    """What an option is when it is left out."""
+    """The default of an option."""
     if option.required:
         return "needed"
     if isinstance(option.show_default, str):
@@ -168,7 +168,7 @@ def _option_default(option: click.Option) -> str:
 
 
 def _section(knob: dict[str, Any]) -> str | None:
-    """The section that a setting holds (one, or a list of them); None for a plain knob."""
+    """The section that a setting contains (one, or a list of them); None for a plain setting."""
     reference = knob.get("$ref") or knob.get("items", {}).get("$ref")
     return reference.rpartition("/")[2] if reference else None
 
@@ -183,7 +183,7 @@ def _knob_table(knobs: dict[str, dict[str, Any]], required: list[str]) -> Iterat
 
 
 def _kind(knob: dict[str, Any]) -> str:
-    """What a setting may be, in words."""
+    """The type of a setting, in words."""
     if "anyOf" in knob:
         return " or ".join(_kind(kind) for kind in knob["anyOf"])
     if values := knob.get("enum", [knob["const"]] if "const" in knob else []):

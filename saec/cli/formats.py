@@ -1,4 +1,4 @@
-"""`saec export`: versions for engines that are not ours."""
+"""`saec export`: writes a version for other scoring engines."""
 
 # ruff: noqa: PLC0415 - command bodies import what they need, for torch takes a second to import
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`saec run` and `saec backfill`: do hours, those that are due or those of a range.
+"""`saec run` and `saec backfill`: do the hours that are due, or a range of hours.
 
-Decisions: an hour held only because it was run without --promote did what was asked and counts as done in the exit
-code. Other files for an hour that was done are refused unless they are to replace the old ones by name.
+Decisions: an hour held only because --promote was missing did what was asked, so the exit code counts it as done. If
+the files of a finished hour have changed, the hour is redone only with --replace.
 """
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
@@ -40,26 +40,26 @@ class Ended:
     rows: list[HourRow]
     """Hours that were done, as they ended."""
     note: str | None = None
-    """What else is to be said."""
+    """A remark for the user."""
 
 
 @click.command(epilog=example("saec run --hour 2026-01-01T05"))
-@click.option("--hour", type=Hour.parse, metavar="HOUR", help="Do this hour only; all that are due when left out.")
+@click.option("--hour", type=Hour.parse, metavar="HOUR", help="Do only this hour; default: all that are due.")
 @click.option(
     "--replace",
     is_flag=True,
-    help="With --hour: do it again though it was done with the same rows, or with other ones.",
+    help="With --hour: redo it, whether its rows have changed or not.",
 )
 @shared_options
 @over_ranks
 def run(session: Session, hour: Hour | None, *, replace: bool) -> int:
     """Do every hour that is due, oldest first, or one hour.
 
-    Missed hours are made up for; an hour whose files are late is waited for, then stepped over. Nothing due is fine.
-    Data that came late is dealt with as data.late says.
+    Missed hours are made up for. The run waits for an hour whose files are late, then skips it. It is no error if
+    nothing is due. data.late decides what happens to late data.
     """
     if replace and hour is None:
-        raise ConfigError("--replace goes with --hour: say which hour to do again")
+        raise ConfigError("--replace needs --hour: say which hour to redo")
     pipeline = _pipeline(session, "saec run")
     return _tell(session, _run_hour(session, pipeline, hour, replace=replace) if hour else _run_due(session, pipeline))
 
@@ -68,35 +68,39 @@ def run(session: Session, hour: Hour | None, *, replace: bool) -> int:
 @click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="The first hour (UTC).")
 @click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="The last hour, included.")
 @click.option(
-    "--only", type=click.Choice(get_args(Only)), default="missing", show_default=True, help="Which hours of the range."
+    "--only",
+    type=click.Choice(get_args(Only)),
+    default="missing",
+    show_default=True,
+    help="Which hours of the range to do.",
 )
-@click.option("--promote", is_flag=True, help="Release versions that pass; without it the live model never moves.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--promote", is_flag=True, help="Release versions that pass; otherwise the live version never changes.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option(
     "--stop-on-failure/--keep-going",
     default=True,
     show_default=True,
-    help="Whether an hour that is FAILED or QUARANTINED stops the backfill.",
+    help="Whether a FAILED or QUARANTINED hour stops the backfill.",
 )
-@click.option("--replace", is_flag=True, help="Do frozen hours too (data.frozen_after).")
-@click.option("--pause", "turn", flag_value="pause", help="Have the open backfill pause after the hour at work.")
-@click.option("--resume", "turn", flag_value="resume", help="Go on with the open backfill.")
-@click.option("--cancel", "turn", flag_value="cancel", help="Give the open backfill up.")
+@click.option("--replace", is_flag=True, help="Also redo frozen hours (data.frozen_after).")
+@click.option("--pause", "turn", flag_value="pause", help="Pause the open backfill after the current hour.")
+@click.option("--resume", "turn", flag_value="resume", help="Continue the open backfill.")
+@click.option("--cancel", "turn", flag_value="cancel", help="Abandon the open backfill.")
 @shared_options
 @over_ranks
 def backfill(
     session: Session, first: Hour | None, last: Hour | None, turn: str | None, *, dry_run: bool, **wanted: Any
 ) -> int:
-    """Do the hours of a range, or pause, resume or cancel the backfill that is open.
+    """Do the hours of a range, or pause, resume or cancel the open backfill.
 
-    The same planner and the same steps as a scheduled run. Where later hours have gone on from one that is to be done
-    again, those of the range are done aside and swapped in at the end; till then nothing that stands is touched. A
-    backfill that was stopped is taken up again by the same command, or by --resume.
+    A backfill uses the planner and the steps of a scheduled run. If later hours build on an hour that is redone, those
+    in the range are redone aside and swapped in at the end; until then existing results are untouched. The same
+    command, or --resume, continues a backfill that was stopped.
     """
     pipeline = _pipeline(session, "saec backfill")
     if turn:
         if first or last or dry_run:
-            raise ConfigError(f"--{turn} is about the backfill that is open; it takes no range and no --dry-run")
+            raise ConfigError(f"--{turn} applies to the open backfill; it takes no range and no --dry-run")
         return _turn(session, pipeline, turn)
     if first is None or last is None:
         raise ConfigError("name the range with --from HOUR and --to HOUR (UTC), or --resume the open backfill")
@@ -113,7 +117,7 @@ def backfill(
 
 
 def exit_code(rows: Sequence[HourRow]) -> int:
-    """The exit code of the worst way that one of these hours ended."""
+    """The exit code for the worst outcome among these hours."""
     if any(row.settings_at_fault for row in rows):
         return USAGE
     if any(row.state == "FAILED" for row in rows):
@@ -129,7 +133,7 @@ def _pipeline(session: Session, what: str) -> Pipeline:
 
 
 def _check_source(pipeline: Pipeline) -> None:
-    """Refuse to plan hours over a source that can hold none."""
+    """Refuse to plan hours if the source cannot contain any."""
     from saec.data.source_problem import check_source
 
     check_source(pipeline.config.data, known=any(row.input_digest for row in pipeline.ledger.newest()))
@@ -150,11 +154,11 @@ def _run_due(session: Session, pipeline: Pipeline) -> Ended:
 
 
 def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool) -> Ended:
-    """Do one hour, if anything can be done about it and is worth doing.
+    """Do one hour, if it can be done and there is a reason to.
 
     Raises:
-        HourHeld: when it is not over yet, or absent.
-        InputError: reason "conflict", when it was done with other rows and these are not to be replaced.
+        HourHeld: when it is not over yet, or absent. InputError: reason "conflict", when it was done with other rows
+        and `replace` is not set.
     """
     from saec.cli.progress import HourBar
     from saec.schedule.backfill import give_up, run_backfill
@@ -178,11 +182,11 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
 
 
 def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
-    """What the ledger says of an hour that was done with the rows and settings of today; None if it was not.
+    """The ledger's row of an hour that was done with today's rows and settings; None if it was not.
 
     Raises:
-        InputError: when it was done and its partition cannot be read any more, or is another one, so that its result is
-            not thrown away by mistake.
+        InputError: when it was done but its partition has changed or can no longer be read, so that its result is not
+            thrown away by mistake.
     """
     from saec.data.partitions import read_partition
 
@@ -229,7 +233,7 @@ def _turn(session: Session, pipeline: Pipeline, turn: str) -> int:
 
 
 def _tell(session: Session, ended: Ended) -> int:
-    """Answer with the hours that were done, and say what to do next."""
+    """Print the hours that were done, and what to do next."""
     from saec.cli.outlook import look, next_words
     from saec.ledger import report_record
     from saec.monitoring.alarms import alarms, broken
@@ -263,7 +267,7 @@ def _tell(session: Session, ended: Ended) -> int:
 
 
 def _tell_plan(session: Session, plan: Sequence[PlannedHour], *, aside: bool) -> int:
-    """Answer with what would be done."""
+    """Print what would be done."""
     from saec.report.text import duration
     from saec.schedule.progress import spans
 

@@ -1,4 +1,4 @@
-"""`saec init`: from a click log that nobody has described yet to the settings of a pipeline."""
+"""`saec init`: inspects a click log and writes the settings of a pipeline for it."""
 
 # ruff: noqa: PLC0415 - Arrow takes a moment to import, so command bodies import what they need
 from __future__ import annotations
@@ -28,19 +28,21 @@ if TYPE_CHECKING:
     help="The settings file to write.",
 )
 @click.option(
-    "--workspace", help="Folder of the pipeline; workspace/NAME, after the settings or the source, when left out."
+    "--workspace", help="Folder of the pipeline; default: workspace/NAME, with the name of the settings or the source."
 )
 @click.option(
     "--partition",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Make hourly Parquet files in this folder; where the log needs it, they go to the workspace anyway.",
+    help="Write hourly Parquet files to this folder; default: the workspace, if the log needs them.",
 )
-@click.option("--time", metavar="COLUMN", help="The column that tells when a row happened, if the choice was wrong.")
-@click.option("--label", metavar="COLUMN", help="The column that says whether it was clicked, if the choice was wrong.")
-@click.option("--zone", metavar="ZONE", help="Time zone of times that name none, as Europe/Berlin; UTC when left out.")
+@click.option("--time", metavar="COLUMN", help="The column with the time of a row, if the choice was wrong.")
+@click.option("--label", metavar="COLUMN", help="The column with the label (clicked or not), if the choice was wrong.")
+@click.option("--zone", metavar="ZONE", help="Time zone of times without one, such as Europe/Berlin; default: UTC.")
 @click.option("--start", type=Hour.parse, metavar="HOUR", help="For rows without a time: the first hour (UTC).")
-@click.option("--hours", type=click.IntRange(min=1), help="With --start: hours to spread rows over, in their order.")
-@click.option("--replace", is_flag=True, help="Replace the settings file and hourly files that are there already.")
+@click.option(
+    "--hours", type=click.IntRange(min=1), help="With --start: number of hours to spread the rows over, in order."
+)
+@click.option("--replace", is_flag=True, help="Replace the settings file and hourly files if they exist.")
 @shared_options
 def init(
     session: Session,
@@ -53,12 +55,12 @@ def init(
     replace: bool,
     **named: Any,
 ) -> None:
-    """Look at a click log and write the settings of a pipeline for it.
+    """Inspect a click log and write the settings of a pipeline for it.
 
-    SOURCE is a file, folder or URL of Parquet, CSV, TSV or JSON lines, plain, .gz or .zst; behind a web address, one
-    file, which is fetched into the workspace. Time, label, fields, crosses
-    and gate are chosen from the data; each choice stands in the settings with its reason. A log that is not laid out by
-    hours becomes hourly Parquet files in the workspace. What to type next is said at the end.
+    SOURCE is a file, folder or URL of Parquet, CSV, TSV or JSON lines, plain, .gz or .zst. A web address must be a
+    single file; it is downloaded into the workspace. Time, label, fields, crosses and gate are chosen from the data,
+    and the settings give the reason for each choice. A log that is not laid out by hours becomes hourly Parquet files
+    in the workspace. The last line says what to run next.
     """
     from saec.cli.progress import Bar
     from saec.discover.download import download, is_web_address
@@ -68,9 +70,9 @@ def init(
     from saec.durable import write_file
 
     if out.exists() and not replace:
-        raise ConfigError(f"{out} is there already; name another with --out, or --replace it")
+        raise ConfigError(f"{out} exists already; name another with --out, or pass --replace")
     if (start is None) != (hours is None):
-        raise ConfigError("--start and --hours go together: rows are spread over so many hours from that one on")
+        raise ConfigError("--start and --hours go together: rows are spread over --hours hours from --start on")
     _check_zone(named["zone"])
     folder = workspace or f"workspace/{_name(source, out)}"
     wishes = Wishes(span=(start, hours) if start and hours else None, replace=replace, **named)
@@ -107,7 +109,7 @@ def plain(made: Draft) -> dict[str, Any]:
 
 
 def _tell(session: Session, made: Draft, out: Path) -> None:
-    """What was seen, what was made of it, and what to type next."""
+    """Print what was found, what was chosen, and what to run next."""
     from saec.discover.settings import hours_to_decide
 
     session.say(
@@ -133,12 +135,12 @@ def _tell(session: Session, made: Draft, out: Path) -> None:
 
 
 def _next(session: Session) -> str:
-    """The command to type next."""
+    """The next command."""
     return "saec run" if session.config_path == Path(DEFAULT_CONFIG) else session.command("run")
 
 
 def _name(source: str, out: Path) -> str:
-    """A name for the pipeline: that of the settings, else that of the source."""
+    """The pipeline's name: that of the settings file, else that of the source."""
     if out != Path(DEFAULT_CONFIG):
         return out.stem
     last = source.partition("?")[0].rstrip("/").rpartition("/")[2] or "saec"
@@ -146,7 +148,7 @@ def _name(source: str, out: Path) -> str:
 
 
 def _check_zone(zone: str | None) -> None:
-    """Refuse a zone that nobody knows."""
+    """Refuse an unknown time zone."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     try:
@@ -154,5 +156,5 @@ def _check_zone(zone: str | None) -> None:
             ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigError(
-            f"--zone: there is no time zone {zone!r}; name one as Europe/Berlin or America/New_York"
+            f"--zone: there is no time zone {zone!r}; use a name such as Europe/Berlin or America/New_York"
         ) from None

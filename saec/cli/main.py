@@ -1,8 +1,7 @@
-"""The command `saec`: its commands by what they are about, and how every error is answered.
+"""The command `saec`: lists the subcommands by section and turns every error into a message and an exit code.
 
-Decisions: errors that saec raises on purpose are one clear message without a traceback, and JSON where JSON was asked
-for; the exit code says what kind of thing happened. SIGTERM is taken like Ctrl-C, so that a stopped run gives its lease
-back.
+Decisions: an error that saec raises on purpose is one clear message without a traceback, or JSON with --json; the exit
+code says what kind of error it was. SIGTERM is handled like Ctrl-C, so that a stopped run gives back its lease.
 """
 
 from __future__ import annotations
@@ -49,10 +48,10 @@ SECTIONS = {
 
 
 class SaecGroup(click.Group):
-    """All commands, listed by section; whatever goes wrong in one becomes a message and an exit code."""
+    """All commands, listed by section; turns every error into a message and an exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Look for the switches that say how errors are shown, which must be known before a command parses them."""
+        """Find the switches that decide how errors are shown; they are needed before a command parses them."""
         ctx.meta["as_json"], ctx.meta["debug"], ctx.meta["arguments"] = "--json" in args, "--debug" in args, [*args]
         return super().parse_args(ctx, args)
 
@@ -78,7 +77,7 @@ class SaecGroup(click.Group):
             code = _answer(error, as_json=True)
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # click's affair: whoever read our output has left
+                raise  # click handles it: the reader of our output has gone
             if ctx.meta["debug"]:
                 traceback.print_exception(error)
             code = _answer(error, as_json=ctx.meta["as_json"])
@@ -88,10 +87,10 @@ class SaecGroup(click.Group):
 @click.group(cls=SaecGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="saec")
 def cli() -> None:
-    """Hourly retraining of a click model whose embeddings are compressed.
+    """Hourly retraining of a click model with compressed embeddings.
 
-    Every hour: check the new clicks, train the original, cluster its embeddings into codebooks, retrain those, gate the
-    result against the original and against what is live, and publish it.
+    Every hour: check the new clicks, train the original model, cluster its embeddings into codebooks, retrain these,
+    compare the result with the original and the live version, and publish it if it passes.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 held or quarantined, 130 stopped.
     """
@@ -110,10 +109,10 @@ def main() -> None:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """What is said of an error: its kind, its reason, the message for people, and the exit code."""
+    """Describe an error: its kind, its reason, the message for people, and the exit code."""
     match error:
         case KeyboardInterrupt():
-            said = "stopped; the same command takes up what was begun"
+            said = "stopped; run the same command again to continue"
             return {"kind": "Stopped", "reason": "stopped", "message": said, "exit": STOPPED}
         case click.ClickException():
             return {"kind": "UsageError", "reason": "usage", "message": error.format_message(), "exit": USAGE}
@@ -129,7 +128,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 
 def _answer(error: BaseException, *, as_json: bool) -> int:
-    """Tell of an error and return its exit code."""
+    """Print an error and return its exit code."""
     described = describe(error)
     if as_json:
         click.echo(json.dumps({"error": described}, indent=2))
@@ -140,7 +139,7 @@ def _answer(error: BaseException, *, as_json: bool) -> int:
 
 
 def _log(*, debug: bool) -> None:
-    """Commands tell themselves how hours end; the library's log is for --debug and for who set SAEC_LOG."""
+    """Set up logging: commands print outcomes themselves; the library's log needs --debug or SAEC_LOG."""
     logging.getLogger("saec").addHandler(logging.NullHandler())
     start_log()
     if debug:
@@ -148,7 +147,7 @@ def _log(*, debug: bool) -> None:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    """What SIGTERM does."""
+    """Handle SIGTERM like Ctrl-C."""
     raise KeyboardInterrupt
 
 

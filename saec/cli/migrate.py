@@ -1,7 +1,7 @@
-"""`saec migrate`: carry training state over to fields that have changed.
+"""`saec migrate`: permits the training state to be carried over to changed fields.
 
-Decisions: the command permits, the next hour does it: nothing is rewritten, and until then the settings of before are
-as good as ever. What it tells it has tried, on a copy in memory.
+Decisions: the command only permits it; the next hour does it. Nothing is rewritten, and until then the old settings
+still work. The command tries the change on a copy in memory before it reports it.
 """
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so the body imports what it needs
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
 _BECOMES = {
-    "kept": "goes on",
-    "moved": "goes on",
+    "kept": "continues",
+    "moved": "continues",
     "added": "starts fresh",
     "removed": "is dropped",
     "changed": "is dropped and starts fresh",
@@ -34,20 +34,20 @@ _BECOMES = {
 
 
 @click.command(epilog=example("saec migrate --dry-run"))
-@click.option("--dry-run", is_flag=True, help="Say what would become of each field, and permit nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen to each field, and permit nothing.")
 @click.option(
     "--keep",
     multiple=True,
     metavar="FIELD",
-    help="A field whose column was only renamed: it goes on. Also label_column, of the label.",
+    help="A field whose column was only renamed: it continues. Use label_column for the label.",
 )
 @shared_options
 def migrate(session: Session, *, dry_run: bool, keep: tuple[str, ...]) -> int:
-    """Have the next hour carry the training state over to the fields of the settings.
+    """Let the next hour carry over the training state to the changed fields of the settings.
 
-    For fields that were added, removed or defined anew (kind, type, column, boundaries, cap, crosses, hash key): added
-    ones start fresh, removed ones are dropped, changed ones become new, all others go on. What is live goes on serving,
-    and being scored, by its own schema. Without this command such an hour is refused.
+    Use it after fields were added, removed or redefined (kind, type, column, boundaries, cap, crosses, hash key). Added
+    and redefined fields start fresh, removed ones are dropped, all others continue. The live version keeps serving and
+    being scored with its own schema. Without this command the next hour is refused.
     """
     from saec.carry import REASON, permit, permitted, refusal, state_schema
     from saec.data.meaning import LABEL, compare
@@ -91,7 +91,7 @@ def _state(workspace: Workspace, row: HourRow) -> tuple[Arrays, str]:
 
 
 def _tried(workspace: Workspace, row: HourRow, challenger: Arrays, found: Comparison) -> list[dict[str, Any]]:
-    """Carry the state over in memory; what becomes of each field, and how many features it has."""
+    """Carry over the state in memory; returns what happens to each field, and how many features it has."""
     import numpy as np
 
     from saec.compression.challenger import Challenger
@@ -107,7 +107,7 @@ def _tried(workspace: Workspace, row: HourRow, challenger: Arrays, found: Compar
 
 
 def _tell(session: Session, row: HourRow, told: list[dict[str, Any]], *, dry_run: bool) -> None:
-    """What becomes of each field, and of the next hour."""
+    """Print what happens to each field and to the next hour."""
     if not told:
         session.say(f"the training state after hour {row.hour} fits the settings: there is nothing to carry over")
         return
@@ -125,6 +125,4 @@ def _tell(session: Session, row: HourRow, told: list[dict[str, Any]], *, dry_run
     if dry_run:
         session.say("nothing was changed; do it with " + session.command("migrate"))
     else:
-        session.say(
-            f"the next hour that goes on from hour {row.hour} is done with these fields: " + session.command("run")
-        )
+        session.say(f"the next hour after hour {row.hour} will use these fields: " + session.command("run"))

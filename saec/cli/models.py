@@ -1,7 +1,7 @@
-"""`saec versions`, `card`, `verify`, `repair`, `rollback`, `hold` and `unhold`: the store, and what is live.
+"""`saec versions`, `card`, `verify`, `repair`, `rollback`, `hold` and `unhold`: inspect the store, change what is live.
 
-Decisions: a person's rollback or hold acts at once, without the ledger's lease; each needs a reason, which the release
-log keeps.
+Decisions: a person's rollback or hold takes effect at once, without the ledger's lease. Each needs a reason, which the
+release log keeps.
 """
 
 # ruff: noqa: PLC0415 - command bodies import what they need, for torch takes a second to import
@@ -34,13 +34,13 @@ _reason = click.option("--reason", required=True, help="Why, for the release log
 @click.command(epilog=example("saec versions --json"))
 @shared_options
 def versions(session: Session) -> None:
-    """List the versions, which is live, and the last releases."""
+    """List the versions and the last releases, and mark the live version."""
     releases = session.store.releases()
     live = releases[-1] if releases else None
     found = [_described(session, version, live) for version in session.store.versions()]
     session.answer({"versions": found, "releases": [_public(release) for release in releases]})
     if not found:
-        session.say(f"the store has no version yet; make some with {session.command('run')}")
+        session.say(f"the store has no version yet; make one with {session.command('run')}")
         return
     session.screen.print(_versions_table(found))
     for release in releases[-SHOWN_RELEASES:]:
@@ -54,11 +54,11 @@ def versions(session: Session) -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page to this file.")
 @shared_options
 def card(session: Session, version: str | None, out: Path | None) -> None:
-    """Show the card of a version, of the live one when none is named.
+    """Show the model card of a version; default: the live one.
 
-    What it is, what speaks against it, how it did on hours that it had not learnt and at the gate, with intervals;
-    which hours it learnt, its size by file, what it is for, and how to go back. Nothing is measured anew: it is made
-    from manifest, release log and ledger.
+    The card says what the version is, what speaks against it, how it did at the gate and on hours that it had not
+    learnt, with intervals, which hours it learnt, its size by file, its uses, and how to go back. Nothing is measured
+    again: the card is made from manifest, release log and ledger.
     """
     from saec.durable import write_file
     from saec.report.card import card as facts_of
@@ -87,8 +87,8 @@ def card(session: Session, version: str | None, out: Path | None) -> None:
 def verify(session: Session, version: str | None) -> int:
     """Compare stored bytes with the manifests' digests.
 
-    Of VERSION, or of every version; then store, release log, ledger and training state are compared too: what one of
-    them names and another lacks, what nothing names, what no run finished.
+    Checks VERSION, or every version. In the latter case it also compares store, release log, ledger and training state:
+    what one of them names and another lacks, what nothing names, what no run finished.
     """
     from saec.integrity import examine
     from saec.workspace import Workspace
@@ -126,11 +126,10 @@ def verify(session: Session, version: str | None) -> int:
 @click.command(epilog=example("saec repair"))
 @shared_options
 def repair(session: Session) -> int:
-    """Move damaged versions, and files that are no part of the store, out of the way.
+    """Move damaged versions, and files that do not belong to the store, out of the way.
 
-    They are kept in the store's folder set-aside. The live version is left where it is: when it is damaged, that is
-    said with the command that gets a sound one live, and the exit code is 1. An hour whose version was moved is made
-    again by saec backfill.
+    They go to the store's folder set-aside. The live version is never moved: if it is damaged, the exit code is 1 and
+    the output names the command that makes a sound version live. To remake a moved version, use saec backfill.
     """
     from saec.integrity import ASIDE, set_aside
     from saec.schedule.lease import held
@@ -146,7 +145,7 @@ def repair(session: Session) -> int:
         session.say(f"moved to {ASIDE}: {name}")
     session.say(f"{text.plural(len(moved), 'file')} set aside")
     if problems:
-        session.say(f"{live} is live, damaged, and stays where it is: {'; '.join(problems)}", style="red")
+        session.say(f"{live} is live and damaged; it was not moved: {'; '.join(problems)}", style="red")
     for command in commands:
         session.say(f"next: {command}", style="dim")
     return FAILED if commands else DONE
@@ -157,9 +156,10 @@ def repair(session: Session) -> int:
 @_reason
 @shared_options
 def rollback(session: Session, version: str, reason: str) -> None:
-    """Make an earlier version live again, and hold it.
+    """Make an earlier version live again, and hold publishing.
 
-    VERSION is verified first. Nothing is published until `saec unhold`, else the next hour would undo the rollback.
+    VERSION is verified first. Nothing is published until `saec unhold`; otherwise the next hour would undo the
+    rollback.
     """
     _tell_release(session, session.store.rollback(version, actor=f"saec rollback by {whoami()}", reason=reason))
 
@@ -168,9 +168,9 @@ def rollback(session: Session, version: str, reason: str) -> None:
 @_reason
 @shared_options
 def hold(session: Session, reason: str) -> None:
-    """Keep what is live.
+    """Keep the live version until `saec unhold`.
 
-    Hours go on and their versions are kept, but none is published until `saec unhold`.
+    Hours run on and their versions are kept, but none is published.
     """
     _tell_release(session, session.store.hold(actor=f"saec hold by {whoami()}", reason=reason))
 
@@ -179,15 +179,15 @@ def hold(session: Session, reason: str) -> None:
 @_reason
 @shared_options
 def unhold(session: Session, reason: str) -> None:
-    """End a hold or a rollback's hold.
+    """End the hold of `saec hold` or `saec rollback`.
 
-    The next hour that passes its gate is published again.
+    The next hour that passes the gate is published.
     """
     _tell_release(session, session.store.unhold(actor=f"saec unhold by {whoami()}", reason=reason))
 
 
 def _described(session: Session, version: str, live: Release | None) -> dict[str, Any]:
-    """A version, its marks and figures; one whose manifest is damaged says so in place of figures."""
+    """A version, its marks and figures; if its manifest is damaged, the problem instead of figures."""
     is_live = live is not None and live.version == version
     described: dict[str, Any] = {
         "version": version,
@@ -211,7 +211,7 @@ def _described(session: Session, version: str, live: Release | None) -> dict[str
 
 
 def _versions_table(found: list[dict[str, Any]]) -> Table:
-    """One line a version."""
+    """One line per version."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("version", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -233,7 +233,7 @@ def _versions_table(found: list[dict[str, Any]]) -> Table:
 
 
 def _mend(session: Session, bad: Collection[str], gone: Collection[str]) -> Iterator[str]:
-    """The commands that mend it when these versions are damaged or gone, in their order."""
+    """The commands, in order, that repair the store if these versions are damaged or gone."""
     from saec.monitoring.lost import way_back
 
     live, published = session.store.live(), [row for row in session.ledger.rows() if row.state == "PUBLISHED"]
@@ -244,7 +244,7 @@ def _mend(session: Session, bad: Collection[str], gone: Collection[str]) -> Iter
 
 
 def _missing(session: Session) -> list[str]:
-    """Versions that should be in the store and are not: what is live or was before, and what retention would keep."""
+    """Versions missing from the store: the live one, the one before it, and those that retention would keep."""
     kept, last = session.store.versions(), session.store.live()
     known = {*kept, *(row.version for row in session.ledger.rows() if row.version)}
     recent = sorted(known)[-session.config.retention.versions :]
@@ -258,11 +258,11 @@ def _public(release: Release) -> dict[str, Any]:
 
 
 def _tell_release(session: Session, done: Release) -> None:
-    """Answer of a change of what is live; who mirrors releases has it mirrored at once."""
+    """Print a change of the live version, and mirror it at once if mirrors are configured."""
     from saec.ledger import is_there
     from saec.mirrors.registry import mirror_releases
 
-    if is_there(session.config.ledger_url):  # it is the ledger that names the pipeline
+    if is_there(session.config.ledger_url):  # the ledger has the pipeline's name
         mirror_releases(session.config, session.ledger, session.store)
     session.answer(_public(done))
     session.say(f"live: {done.version or 'nothing yet'} ({done.actor}: {done.reason})")

@@ -1,4 +1,4 @@
-"""Where the pipeline of a session stands; what can be said of it is in `saec.monitoring.outlook`."""
+"""The outlook (`saec.monitoring.outlook`) of a session's pipeline."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ __all__ = ["Outlook", "idle_line", "look", "next_words"]
 
 
 def look(session: Session) -> Outlook:
-    """See where the pipeline stands now."""
+    """The state of the pipeline now."""
     return outlook.look(session.config, session.ledger, session.store)

@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: a bar on a terminal, nothing where nobody watches."""
+"""Shows the progress of long work on standard error: a bar on a terminal, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """A bar with what is done, what is going on, and the time left; use it in a `with` block."""
+    """A bar with the work done, the current work and the time left; use it in a `with` block."""
 
     def __init__(self, console: Console, *, total: float | None = None, unit: str = "hours") -> None:
         """A bar.
 
         Args:
-            console: where it is drawn; nothing is drawn on what is no terminal.
-            total: how much there is to do; None when nobody knows.
+            console: where it is drawn; nothing is drawn unless it is a terminal.
+            total: how much there is to do; None if unknown.
             unit: what is counted.
         """
         said = TextColumn("{task.description}")
@@ -50,22 +50,22 @@ class Bar:
         self._progress.stop()
 
     def show(self, done: float, doing: str = "") -> None:
-        """Say how much is done (a part of the next thing counts) and what is going on."""
+        """Show how much is done (fractions count) and what is being done."""
         self._progress.update(self._task, completed=done, description=doing, done=f"{int(done):,}")
 
 
 class HourBar(Bar):
-    """A bar over hours, a `saec.schedule.pipeline.Listener`, which also says one line when an hour ends."""
+    """A bar over hours, as a `saec.schedule.pipeline.Listener`; it also prints one line when an hour ends."""
 
     ended = 0
 
     def on_plan(self, done: int, left: int, seconds: float | None) -> None:  # noqa: ARG002 - the bar makes its own estimate
-        """So many hours are done, so many left."""
+        """Set how many hours are done and how many are left."""
         self.ended = done
         self._progress.update(self._task, total=done + left, of=_of(done + left))
 
     def on_step(self, hour: Hour, step: str) -> None:
-        """An hour has come to a step."""
+        """An hour has reached a step."""
         self.show(self.ended + STEPS.index(step) / len(STEPS), f"{hour} {step}")
 
     def on_hour(self, row: HourRow) -> None:

@@ -1,9 +1,9 @@
-"""`--ranks N`: the same command in N processes that train together (saec/train/ranks.py).
+"""`--ranks N`: runs a command in N processes that train together (saec/train/ranks.py).
 
-Decisions: processes are started and watched by torchrun's own machinery, without a restart: the next run takes up an
-hour that failed. Under torchrun itself, which starts them on many machines, the command finds its rank in the variables
-that are set. On one machine they find each other through a file and talk over the loopback interface. Rank 0 is the
-command; the others only follow it.
+Decisions: torchrun's own machinery starts and watches the processes, without restarts: the next run retries an hour
+that failed. Under torchrun itself, which starts processes on many machines, the command reads its rank from environment
+variables. On one machine the processes find each other through a file and talk over the loopback interface. Rank 0 runs
+the command; the others only follow it.
 """
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
@@ -36,7 +36,7 @@ def over_ranks(body: Callable[..., int]) -> Callable[..., int]:
         "--ranks",
         type=click.IntRange(1),
         metavar="N",
-        help="Train in N processes; 1 when left out, or as many as torchrun has started.",
+        help="Train in N processes; default: 1, or the number that torchrun has started.",
     )
     @functools.wraps(body)
     def run(session: Session, *, ranks: int | None, **given: Any) -> int:
@@ -56,7 +56,7 @@ def over_ranks(body: Callable[..., int]) -> Callable[..., int]:
 
 
 def _on_processors(session: Session) -> None:
-    """Refuse settings by which ranks would share a GPU: they sum up by gloo, on processors."""
+    """Refuse settings under which ranks would share a GPU: they add up with gloo, on processors."""
     if session.config.device != "cpu":
         raise ConfigError(
             f"device: {session.config.device}, but ranks train on processors: leave --ranks out, or set device: cpu"
@@ -64,10 +64,10 @@ def _on_processors(session: Session) -> None:
 
 
 def start(size: int, entry: Callable[..., Any], *arguments: Any) -> dict[int, Any] | int:
-    """Run a function in so many processes that can join as ranks.
+    """Run a function in several processes that can join as ranks.
 
     Returns:
-        What it returned, by rank; the exit code where one of them died or this process was told to stop.
+        What it returned, by rank; an exit code if a process died or this one was told to stop.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, start_processes
 
@@ -106,7 +106,7 @@ def command(arguments: list[str]) -> int:
         cli(arguments, prog_name="saec")
     except SystemExit as ended:
         if ended.code in (FAILED, STOPPED):
-            raise  # not a return: whoever watches the ranks then ends those that are left
+            raise  # not a return: the watcher of the ranks then ends the others
         return ended.code if isinstance(ended.code, int) else FAILED
     return DONE
 

@@ -1,4 +1,4 @@
-"""`saec score`: probabilities for a file of rows, by a published version."""
+"""`saec score`: scores a file of rows with a published version."""
 
 # ruff: noqa: PLC0415 - numpy and pyarrow take a while to import, so command bodies import what they need
 from __future__ import annotations
@@ -14,13 +14,13 @@ from saec.errors import ConfigError
 @click.command(epilog=example("saec score --in rows.parquet --out scores.parquet"))
 @click.option("--in", "source", type=click.Path(path_type=Path), required=True, help="Parquet file of raw rows.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
-@click.option("--version", help="Version to score with; the live one when left out.")
+@click.option("--version", help="Version to score with; default: the live one.")
 @shared_options
 def score(session: Session, source: Path, out: Path, version: str | None) -> None:
     """Score a Parquet file of rows with a version.
 
-    The file needs the columns of the version's fields, no label. All its columns are written, with `score` (probability
-    of a click) and `version` added.
+    The file needs the columns of the version's fields, but no label. The output has all its columns plus `score`
+    (probability of a click) and `version`.
     """
     from threadpoolctl import threadpool_limits
 

@@ -1,8 +1,8 @@
-"""Scoring a Parquet file of raw rows with a published version.
+"""Scores a Parquet file of raw rows with a published version.
 
-Decisions: batches of rows stream through, so memory does not grow with the file; rows keep their order and all their
-columns; the file appears under its name only when it is whole. Keys, codes and scores are made by `saec.serving`, as
-the gate's and any server's are.
+Decisions: rows are streamed in batches, so memory does not grow with the file. Rows keep their order and all their
+columns. The output appears under its name only when it is complete. `saec.serving` makes keys, codes and scores, as for
+the gate and every server.
 
 Shapes: B rows of a batch.
 """
@@ -72,7 +72,7 @@ def score_file(source: Path, out: Path, model: Model, on_rows: Callable[[int], o
 
 @contextmanager
 def _named(source: Path) -> Iterator[None]:
-    """Say of which file an error speaks."""
+    """Add the file's name to an error."""
     try:
         yield
     except InputError as error:
@@ -81,7 +81,7 @@ def _named(source: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """The file to score; what pyarrow says of a bad one is said in our words."""
+    """The file to score; pyarrow's errors become ours."""
     if not path.is_file():
         raise InputError(f"{path} is not there; give one Parquet file of rows", reason="absent")
     try:

@@ -1,8 +1,8 @@
-"""What every command shares: its options, its screen, its answer and its exit code.
+"""What all commands share: options, output, JSON answer and exit codes.
 
-Decisions: a command is a function that returns its exit code (None is 0); with --json standard output is one JSON value
-and nothing else, people's text goes to standard error; progress and commentary always go to standard error. What came
-from outside (messages, file names) is printed as text, never as markup. Heavy modules are imported in command bodies.
+Decisions: a command is a function that returns its exit code (None is 0). With --json, standard output has exactly one
+JSON value and text for people goes to standard error. Progress and remarks always go to standard error. Text from
+outside (messages, file names) is printed as text, never as markup. Command bodies import heavy modules themselves.
 """
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, HELD, STOPPED = 0, 1, 2, 3, 130
 """Exit codes: done; failed; wrong usage or settings; held or quarantined; stopped by Ctrl-C."""
 DEFAULT_CONFIG = "saec.yaml"
-"""Settings that `saec init` writes and every command takes where they are there; else `_EXAMPLE`."""
+"""Settings that `saec init` writes and every command reads by default, if they exist; otherwise `_EXAMPLE`."""
 _EXAMPLE = "configs/quickstart.yaml"
 
 
 class Session:
-    """One command at work: the settings it was given and where it speaks."""
+    """One running command: its settings and where it prints."""
 
     def __init__(self, config_path: Path, *, as_json: bool) -> None:
-        """A session; the settings are read when they are first needed."""
+        """Make a session; the settings are read when first needed."""
         self.config_path = config_path
         self.as_json = as_json
         self.screen = Console(stderr=as_json, highlight=False)
@@ -54,14 +54,14 @@ class Session:
 
     @functools.cached_property
     def ledger(self) -> Ledger:
-        """The ledger that the configuration names; before the first run an empty one, since looking makes nothing."""
+        """The configured ledger; before the first run an empty one in memory, because reading must create nothing."""
         from saec.ledger import Ledger, is_there
 
         return Ledger(self.config.ledger_url if is_there(self.config.ledger_url) else "sqlite://")
 
     @functools.cached_property
     def store(self) -> ModelStore:
-        """The model store that the configuration names."""
+        """The configured model store."""
         from saec.store.model_store import open_store
 
         return open_store(self.config.store_url)
@@ -78,21 +78,21 @@ class Session:
         return live.version
 
     def say(self, text: str, style: str = "") -> None:
-        """Tell people something, each line whole however wide the terminal."""
+        """Print text for people, without wrapping lines."""
         self.screen.print(Text(printable(text), style=style), soft_wrap=True)
 
     def command(self, words: str) -> str:
-        """A command to type, with the configuration that this one was given."""
+        """A command for the user to run, with this session's configuration."""
         return f"saec {words} --config {self.config_path}"
 
     def answer(self, value: Any) -> None:
-        """Give the JSON answer, if one was asked for; hours are written as text."""
+        """Print the JSON answer if --json was given; hours are written as text."""
         if self.as_json:
             click.echo(json.dumps(value, indent=2, default=str))
 
 
 def printable(text: str) -> str:
-    r"""Text whose every line prints as itself: no control character survives.
+    r"""The text without control characters, so that every line prints as it is.
 
     >>> printable("two\nlines\x1b[31m")
     'two\nlines�[31m'
@@ -101,17 +101,17 @@ def printable(text: str) -> str:
 
 
 def example(line: str) -> str:
-    r"""The last line of a command's help, which click is told not to wrap (\b)."""
+    r"""The last line of a command's help, marked (\b) so that click does not wrap it."""
     return f"\b\nExample: {line}"
 
 
 def default_config() -> Path:
-    """The settings taken when none are named."""
+    """The settings file to use if none is named."""
     return Path(DEFAULT_CONFIG if Path(DEFAULT_CONFIG).exists() else _EXAMPLE)
 
 
 def whoami() -> str:
-    """The user who types, for release logs and leases; by number in a container that knows no names."""
+    """The current user, for release logs and leases; by number in a container without user names."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -119,7 +119,7 @@ def whoami() -> str:
 
 
 def shared_options(body: Callable[..., int | None]) -> Callable[..., int]:
-    """Give a command the options that all have, and its session as first argument."""
+    """Give a command the common options, and the session as first argument."""
 
     @click.option(
         "--config",

@@ -1,4 +1,4 @@
-"""`saec tidy`: free disk by removing what is too old to be needed."""
+"""`saec tidy`: frees disk space by removing what is too old to be needed."""
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so the body imports what it needs
 from __future__ import annotations
@@ -13,14 +13,15 @@ from saec.cli.session import Session, example, shared_options, whoami
     "--keep",
     type=click.IntRange(min=2),
     metavar="HOURS",
-    help="Keep versions and training state of the latest so many hours, instead of what retention says.",
+    help="Keep versions and training state of this many hours; overrides retention.",
 )
 @shared_options
 def tidy(session: Session, keep: int | None) -> None:
-    """Free disk: remove old versions, training state and hours' files, and say what takes the room.
+    """Free disk space: remove old versions, training state and hours' files, and show what uses the disk.
 
-    Hours do the same as they end, by the settings under retention. What is live and the version before it always stay.
-    An hour whose training state is gone cannot be done again, nor can a backfill begin before the oldest that is kept.
+    Every hour does the same when it ends, following the settings under retention. The live version and the one before
+    it always stay. An hour whose training state is gone cannot be redone, and no backfill can begin before the oldest
+    state that is kept.
     """
     from saec.report.text import size
     from saec.schedule.pipeline import Pipeline
@@ -39,4 +40,6 @@ def tidy(session: Session, keep: int | None) -> None:
         session.say(f"{size(count):>9}  {config.workspace / name}")
     session.say(f"{size(max(freed, 0))} freed, {size(after.total())} left in {config.workspace}")
     if not keep and freed <= 0:
-        session.say(f"nothing was older than retention keeps; for more: {session.command('tidy --keep 2')}", "dim")
+        session.say(
+            f"retention keeps everything that is there; to free more: {session.command('tidy --keep 2')}", "dim"
+        )

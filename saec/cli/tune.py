@@ -1,8 +1,8 @@
-"""`saec tune`: a search over the dials on the user's own log, judged on hours that it never saw.
+"""`saec tune`: searches for better settings on the user's own log, and judges them on hours that it never saw.
 
-Decisions: the scratch folder is named by all that the result depends on, so the same command goes on where it was
-killed, and another one starts afresh. What was found is kept there and told again at once; rows and pipelines, which
-are large, are removed once they have been judged.
+Decisions: the name of the scratch folder contains everything that the result depends on, so the same command continues
+where it was killed, and a different one starts fresh. The folder keeps the result, so that it can be shown again at
+once; rows and pipelines, which are large, are removed once they have been judged.
 """
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so the body imports what it needs
@@ -37,26 +37,33 @@ RESULT = "result.json"
 
 
 @click.command(epilog=example("saec tune --judged 48"))
-@click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="First hour (UTC); the first there is.")
-@click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="Last hour, included; the last there is.")
+@click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="First hour (UTC); default: the oldest.")
+@click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="Last hour, included; default: the newest.")
 @click.option(
     "--judged",
     type=click.IntRange(min=FEWEST_JUDGED),
-    help="Last hours, kept back from the search, to judge on; a fifth when left out.",
+    help="Number of last hours to judge on, excluded from the search; default: a fifth.",
 )
-@click.option("--turns", type=click.IntRange(min=1), default=24, show_default=True, help="Most turns of a dial to try.")
-@click.option("--write", "into_file", is_flag=True, help="Put what is better on the judged hours into the settings.")
+@click.option(
+    "--turns", type=click.IntRange(min=1), default=24, show_default=True, help="Maximum number of changes to try."
+)
+@click.option(
+    "--write",
+    "into_file",
+    is_flag=True,
+    help="Write the changes to the settings if they are better on the judged hours.",
+)
 @shared_options
 def tune(
     session: Session, first: Hour | None, last: Hour | None, judged: int | None, turns: int, *, into_file: bool
 ) -> int | None:
     """Search for better settings on hours of the log itself, and judge them on later hours.
 
-    The dials that matter (learning rates, bound of the logits, prior, dropout, admission, weight decay) are turned one
-    after the other, as long as the searched hours show that it helps. Then two whole pipelines, as set and as tuned, do
-    all hours in a scratch folder of the workspace, and their versions are compared on hours that the search never saw.
-    What is live is neither read nor changed, and the settings file is left alone without --write. A tuning that was
-    stopped goes on where it was by the same command.
+    The settings that matter (learning rates, bound on the logits, prior, dropout, admission, weight decay) are changed
+    one at a time, as long as the searched hours show that it helps. Then two whole pipelines, with the old and the new
+    settings, run all hours in a scratch folder of the workspace, and their versions are compared on hours that the
+    search never saw. The live version is neither read nor changed, and without --write the settings file stays as it
+    is. The same command continues a search that was stopped.
     """
     searched, kept_back = _hours(session.config, first, last, judged)
     folder = _scratch(session.config, searched, kept_back, turns)
@@ -92,7 +99,7 @@ def _scratch(config: Config, searched: Sequence[Hour], judged: Sequence[Hour], t
 
 
 def _known(folder: Path) -> dict[str, Any] | None:
-    """What a finished tuning came to."""
+    """The result of a finished search."""
     with suppress(FileNotFoundError):
         found: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         return found
@@ -100,7 +107,7 @@ def _known(folder: Path) -> dict[str, Any] | None:
 
 
 def _tuned(session: Session, folder: Path, searched: list[Hour], kept_back: list[Hour], turns: int) -> dict[str, Any]:
-    """Search, judge, and keep what came of it."""
+    """Search, judge, and save the result."""
     from saec.cli.progress import Bar
     from saec.durable import make_folder, write_file
     from saec.tuning.dials import turned
@@ -151,7 +158,7 @@ def _tuned(session: Session, folder: Path, searched: list[Hour], kept_back: list
 
 
 def _told(bar: Bar, done: int, doing: str) -> Told:
-    """Shows a part of the next thing on a bar."""
+    """A callback that shows partial progress on a bar."""
     return lambda part: bar.show(done + part, doing)
 
 
@@ -172,7 +179,7 @@ def _judged(found: Paired | None) -> dict[str, float] | None:
 
 
 def _tell(session: Session, result: dict[str, Any], *, better: bool, into_file: bool) -> None:
-    """The turns, what they gain on hours that the search never saw, and the lines."""
+    """Print the changes tried, their gain on hours that the search never saw, and the lines of YAML."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for heading in ("dial", "from", "to", "log loss on the searched hours", ""):
         table.add_column(heading, justify="left" if heading in ("dial", "") else "right")
@@ -192,7 +199,7 @@ def _tell(session: Session, result: dict[str, Any], *, better: bool, into_file: 
         f"{seconds['search']:,.0f} CPU seconds"
     )
     if not result["changes"]:
-        session.say("no turn of a dial is shown to help: the settings stay as they are")
+        session.say("no change is shown to help: keep the settings as they are")
         return
     judged, on = result["judged"], result["judged_on"]
     if judged is None:
@@ -206,11 +213,11 @@ def _tell(session: Session, result: dict[str, Any], *, better: bool, into_file: 
         f"an hour took {seconds['hour_as_set']:.2f} s as set, {seconds['hour_as_tuned']:.2f} s as tuned"
     )
     if not better:
-        session.say("the gain is not shown on hours that the search never saw: better leave the settings as they are")
+        session.say("hours that the search never saw do not show the gain: keep the settings as they are")
     session.say(f"for {session.config_path}:")
     session.say(result["yaml"], "green")
     if into_file and better:
-        session.say("written; the pipeline goes on with it from the next hour")
+        session.say("written; the pipeline uses them from the next hour on")
 
 
 def _gap(judged: dict[str, float], metric: str) -> str:

@@ -1,4 +1,4 @@
-"""`saec status`, `saec metrics` and `saec report`: what is live, what is due, and how the hours went."""
+"""`saec status`, `saec metrics` and `saec report`: show what is live, what is due, and how the hours went."""
 
 # ruff: noqa: PLC0415 - torch takes a second to import, so command bodies import what they need
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @click.command(epilog=example("saec status --json"))
 @shared_options
 def status(session: Session) -> int:
-    """Show what is live, due, stale or held, and what to do.
+    """Show what is live, due, stale or held, and what to do next.
 
-    Says how old the live version is, how the live versions of the last 24 hours did on those hours' rows beside the
-    original, how the last 48 hours ended, who is at work, which alarms are set off, and which command to type next.
-    Exits with 1 when what the pipeline stands on is gone (alarm "lost").
+    Shows the age of the live version, the AUC and log loss served in the last 24 hours beside the original's, how the
+    last 48 hours ended, who is at work, the active alarms, and the next command to run. Exits with 1 if data source,
+    store or ledger is lost (alarm "lost").
     """
     from saec.cli.outlook import idle_line, look, next_words
     from saec.monitoring.alarms import alarms, broken
@@ -44,7 +44,7 @@ def status(session: Session) -> int:
 @click.command(epilog=example("saec metrics"))
 @shared_options
 def metrics(session: Session) -> None:
-    """Print where the pipeline stands as Prometheus metrics.
+    """Print the state of the pipeline as Prometheus metrics.
 
     Every run writes the same to metrics.prom in the workspace, for node_exporter's textfile collector.
     """
@@ -58,22 +58,22 @@ def metrics(session: Session) -> None:
 
 
 @click.command(epilog=example("saec report --from 2026-01-01T00 --out workspace/report.html"))
-@click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="The first hour; the oldest when left out.")
-@click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="The last hour; the newest when left out.")
+@click.option("--from", "first", type=Hour.parse, metavar="HOUR", help="The first hour; default: the oldest.")
+@click.option("--to", "last", type=Hour.parse, metavar="HOUR", help="The last hour; default: the newest.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write it: as one HTML page, or as a table if the name ends in .csv or .parquet.",
+    help="Also write a file: one HTML page, or a table if the name ends in .csv or .parquet.",
 )
-@click.option("--summary", is_flag=True, help="Only the summary: differences with intervals over the hours asked for.")
+@click.option("--summary", is_flag=True, help="Print only the summary: differences with intervals over these hours.")
 @shared_options
 def report(session: Session, first: Hour | None, last: Hour | None, out: Path | None, *, summary: bool) -> None:
     """Show how the hours went.
 
-    First what was served: AUC and log loss on all rows of each hour before they are learnt, of what was live, of the
-    version made from the hour before, and of the original of the same moment; their paired differences over the last 24
-    hours and over all that were asked for, with 95% intervals. Then the gate's figures, outcomes, ratios, sizes and
-    times: as a table and a summary, as JSON rows, as one HTML page, or as a table for a notebook.
+    The report starts with the served figures: AUC and log loss on all rows of each hour before they are learnt, for the
+    live version, the version made from the hour before, and the original of that moment, with paired differences and
+    95% intervals over the last 24 hours and over all hours of the report. The gate's figures, outcomes, ratios, sizes
+    and times follow. The output is a table and a summary, JSON rows, one HTML page, or a table for a notebook.
     """
     from saec.ledger import report_record
     from saec.report.summary import plain_summary, report_rows
@@ -81,12 +81,12 @@ def report(session: Session, first: Hour | None, last: Hour | None, out: Path | 
 
     records = [report_record(row) for row in session.ledger.rows(first, last)]
     if out:
-        _write(session, records, out)  # first: with --json a name that is refused must be the only answer
+        _write(session, records, out)  # first: with --json, a refused file name must be the only answer
     session.answer(plain_summary(records) if summary else report_rows(records))
     if records:
         session.screen.print(*([] if summary else [hours_table(records, session.screen.width)]), summary_panel(records))
     else:
-        session.say(f"the ledger has no such hours; do some with {session.command('run')}")
+        session.say(f"the ledger has no such hours; run some with {session.command('run')}")
     if out:
         session.say(f"report: {out}")
 
@@ -148,7 +148,7 @@ def _standing(outlook: Outlook, fired: list[Alarm]) -> dict[str, Any]:
 
 
 def _served(outlook: Outlook) -> dict[str, Any] | None:
-    """What users met: the newest hour that knows it, and the pairs of models over the last 24 hours."""
+    """The served figures: the newest hour that has them, and the pairs of models over the last 24 hours."""
     from saec.ledger import report_record
     from saec.monitoring.outlook import SERVED_HOURS
     from saec.plain_json import plain_json
@@ -175,7 +175,7 @@ def _served(outlook: Outlook) -> dict[str, Any] | None:
 
 
 def _write(session: Session, records: list[dict[str, Any]], out: Path) -> None:
-    """Write the report as the ending of its name says, whole or not at all."""
+    """Write the report atomically, in the format of its file ending."""
     from saec.durable import write_file
 
     if out.suffix == ".html":

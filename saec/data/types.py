@@ -1,16 +1,16 @@
-"""What is taken as what: the one table of types, for an hour's files, for `saec score` and for requests alike.
+"""The rules of type conversion, the same for an hour's files, `saec score` and requests over HTTP.
 
-A column's values come as one of `SOURCES`, whoever holds them: Arrow, pandas, polars, numpy, Python or JSON. A setting
-wants one of `WANTED` of it. `RULES` says which goes with which; what is not there is refused, by the column's name and
-with what to do instead. docs/types.md is generated from here, and `tests/test_types.py` puts every pair through
-every entrance.
+The values of a column have one of the types in `SOURCES`, whether they come from Arrow, pandas, polars, numpy, Python
+or JSON. The settings require one of the types in `WANTED`. `RULES` lists the pairs that are converted; any other pair
+is refused with a message that names the column and says what to do. docs/types.md is generated from here, and
+`tests/test_types.py` tests every pair through every entrance.
 
-Decisions: a type is widened where nothing is lost and never narrowed, so 3.0 is no integer and "7" no number. An
-instant is an instant in whichever zone it is written; without a zone it is UTC. A number of a field of floats counts as
-the nearest 32-bit float, as do the boundaries of its buckets (`saec.data.features.single`), so neither the producer's
-width nor the client's matters. What a label may be is a matter of value: 0 and 1, however they are written.
+Decisions: types are widened without loss and never narrowed, so 3.0 is not an integer and "7" is not a number. A
+timestamp is an instant whatever its zone; without a zone it is UTC. In a field of floats, numbers and bucket boundaries
+count as the nearest 32-bit float (`saec.data.features.single`), so the precision of producer and client does not
+matter. A label is judged by its value: 0 or 1 in any type.
 
-Numpy and the standard library only: serving reads this table too.
+Only numpy and the standard library are imported, because serving reads this table too.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ SOURCES = {
     "text": "strings and bytes, plain, large, views or of fixed size; dictionaries, Categorical and Enum of them",
     "instant": "timestamps of any unit, of any zone or none; `datetime`, `datetime64`",
     "date": "dates without a time of day",
-    "null": "columns of nothing but nulls; JSON `null`, and what is left out",
+    "null": "columns with only nulls; JSON `null` and missing members",
     "list": "lists: plain, large, views or of fixed size; arrays",
     "other": "times of day, durations, structs, maps, unions, objects and whatever else there is",
 }
-"""How values may come, and what counts as that. Dictionaries and run-end encoding count as what their values are."""
+"""The types of values, and what each includes. Dictionaries and run-end encoding count as the type of their values."""
 
 WANTED = {
     "int": "a field of `type: int`",
@@ -53,10 +53,10 @@ WANTED = {
     "label": "`data.label_column`",
     "id": "`data.row_id_columns`",
 }
-"""What may be wanted of a column."""
+"""The uses of a column that require a type."""
 
 _NULL = "null"
-_TICKS = "with `data.time_unit`, as so many since 1970"
+_TICKS = "with `data.time_unit`, as the number of units since 1970"
 RULES: dict[str, dict[str, str]] = {
     "integer": {
         "int": "by value; unsigned ones of 2⁶³ and more by their 64 bits",
@@ -81,11 +81,11 @@ RULES: dict[str, dict[str, str]] = {
     "list": {},
     "other": {},
 }
-"""For each source what it is taken as, and how; a pair that is not there is refused. A list is taken by a field of
-`kind: list` whose type takes the list's values."""
+"""For each type what it can be converted to, and how; any other pair is refused. A field of `kind: list` accepts a list
+if its type accepts the list's values."""
 
 TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-"""Ticks of a second in each unit of time."""
+"""Ticks per second for each unit of time."""
 _EXAMPLES = {
     "int": "integers",
     "float": "numbers",

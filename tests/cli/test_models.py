@@ -144,7 +144,7 @@ def test_repair_says_that_the_live_version_is_damaged(shell):
     """It stays where it is; the exit code and the next commands say so, and these make the store whole again."""
     live = shell.site.live
     (shell.site.folder / "workspace" / "store" / "versions" / live / "index.safetensors").write_bytes(b"")
-    assert f"{live} is live, damaged, and stays" in shell("repair", code=1).stdout
+    assert f"{live} is live and damaged; it was not moved" in shell("repair", code=1).stdout
     answer = shell.json("repair", code=1)
     assert (answer["moved"], answer["live"]["version"]) == ([], live)
     assert "index.safetensors was altered" in answer["live"]["problems"][0]

@@ -84,7 +84,7 @@ def test_the_disk_alarms_command_frees_disk(shell):
 def test_tidy_keeps_what_retention_does(shell):
     """By itself it removes no more than the next hour would, and says how to remove more."""
     said = shell("tidy").stdout
-    assert "nothing was older than retention keeps; for more: saec tidy --keep 2" in said
+    assert "retention keeps everything that is there; to free more: saec tidy --keep 2" in said
     assert len(shell.site.store.versions()) == 3
     shell.configure(retention={"versions": 2})
     assert shell.json("tidy")["freed_bytes"] > 0

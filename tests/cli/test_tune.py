@@ -69,4 +69,4 @@ def test_too_few_hours_are_refused(shell):
 def test_a_search_that_finds_nothing_says_so(shell, monkeypatch):
     """No pipeline is run where no turn helps."""
     monkeypatch.setattr("saec.tuning.search.Turn.helps", property(lambda _: False))
-    assert "no turn of a dial is shown to help" in shell(*ASKED[:-1], "1").output
+    assert "no change is shown to help" in shell(*ASKED[:-1], "1").output
