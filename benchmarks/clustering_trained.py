@@ -30,12 +30,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.record import ROOT, Figures
 from saec.compression import clustering, fields
-from saec.config import Config, load_config
+from saec.config import Config
 from saec.gate.comparison import compare, score
 from saec.hours import Hour
 from saec.schedule.backfill import run_backfill
 from saec.schedule.pipeline import Pipeline
 from saec.schedule.progress import ask
+from saec.settings_file import load_config
 from saec.steps import SERVED_SCORES
 
 FIRST, LAST = Hour.parse("2017-10-01T03"), Hour.parse("2017-10-03T14")

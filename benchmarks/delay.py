@@ -26,7 +26,7 @@ import click
 import numpy as np
 
 from benchmarks.record import Figures
-from saec.config import Config, load_config
+from saec.config import Config
 from saec.data.ingest import ingest_hour
 from saec.data.rows import EncodedRows
 from saec.errors import SaecError
@@ -35,6 +35,7 @@ from saec.gate.paired import Paired, pooled, served_pairs
 from saec.hours import Hour
 from saec.ledger import HourRow, Ledger
 from saec.serving import Model
+from saec.settings_file import load_config
 from saec.store.model_store import ModelStore, open_store
 
 DELAYS = (0, 5, 10, 20, 60)

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import ROOT
-from saec.config import Config, load_config
+from saec.config import Config
 from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.schedule.backfill import run_backfill
 from saec.schedule.pipeline import Pipeline
 from saec.schedule.progress import ask
+from saec.settings_file import load_config
 
 GOLDEN = ROOT / "tests" / "golden.json"
 STRETCH = Hour.parse("2017-10-04T10"), Hour.parse("2017-10-05T17")

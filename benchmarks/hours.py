@@ -20,13 +20,14 @@ from pathlib import Path
 import click
 
 from benchmarks.record import ROOT, Figures
-from saec.config import Config, load_config
+from saec.config import Config
 from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.schedule.backfill import run_backfill
 from saec.schedule.pipeline import Pipeline
 from saec.schedule.progress import ask
+from saec.settings_file import load_config
 
 SMALL = Hour.parse("2026-01-01T00"), Hour.parse("2026-01-01T23")
 SMALL_ROWS = 256

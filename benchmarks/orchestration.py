@@ -18,13 +18,14 @@ from typing import Any
 import yaml
 
 from benchmarks.record import Figures
-from saec.config import Config, load_config
+from saec.config import Config
 from saec.data.simulate import Simulation, simulate_hours
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
 from saec.schedule.backfill import run_backfill
 from saec.schedule.pipeline import NOBODY, Listener, Pipeline
 from saec.schedule.progress import ask
+from saec.settings_file import load_config
 from saec.workspace import Workspace
 
 HOURS = 8

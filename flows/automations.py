@@ -72,7 +72,7 @@ def automations(config: Config, notification: Any = None) -> list[AutomationCore
         "quiet": f"No hour finished for {alarms.quiet_minutes} minutes: see saec status, then the hourly runs.",
         "lost": "What the pipeline stands on is gone, such as its model store: see saec status.",
         "failed": "An hour is FAILED: its page says why; saec run --hour does it again.",
-        "held": f"{alarms.held_hours} hours in a row published nothing: their pages say why.",
+        "held": f"{alarms.hours} hours in a row published nothing: their pages say why.",
         "old": f"Nothing was published for {alarms.live_hours} hours: what is served grows old.",
         "worse": "The hours that the live version served show it to be worse: see saec status, then saec rollback.",
         "disk": f"Less than {alarms.disk_free_gb:g} GB free where the workspace is.",

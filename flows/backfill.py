@@ -20,13 +20,14 @@ from pydantic import Field
 from flows.commands import REFUSED, config_option, end, settled
 from flows.hour import FlowPipeline, broken_off, run_hours
 from flows.pages import MOST_SPANS, show_plan
-from saec.config import Config, load_config
+from saec.config import Config
 from saec.errors import ConfigError, SaecError
 from saec.hours import Hour
 from saec.ledger import Backfill, HourRow
 from saec.schedule.backfill import give_up, run_backfill
 from saec.schedule.planner import Only, PlannedHour
 from saec.schedule.progress import ask, spans, would_do
+from saec.settings_file import load_config
 
 # The pattern is the form's alone: what comes in another way is refused in words, by the run.
 _FORM = {"pattern": r"^(\d{4}-\d{2}-\d{2}T\d{2})?$"}
@@ -57,7 +58,7 @@ def backfill(
         only: Which hours: those never done, those that failed, those whose data or past changed since, or all.
         promote: Whether versions that pass the gate go live; otherwise they are kept in the store.
         stop_on_failure: Whether an hour that fails or is quarantined stops the backfill.
-        replace: Whether frozen hours are done too (data.frozen_after).
+        replace: Whether frozen hours are done too (older than `retention`).
         config: YAML file with the pipeline's settings, as the worker sees it; fixed by saec deploy.
     """
     try:

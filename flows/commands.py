@@ -13,11 +13,12 @@ from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 from rich.console import Console
 
-from saec.config import Config, load_config
+from saec.config import Config
 from saec.errors import ConfigError
 from saec.hours import Hour
 from saec.ledger import Ledger, report_record
 from saec.report.terminal import hours_table
+from saec.settings_file import load_config
 
 LAST_HOURS = 24
 REFUSED = "REFUSED"

@@ -16,10 +16,10 @@ from prefect.client.schemas.objects import State
 
 from flows.commands import config_option, end, settled
 from flows.hour import FlowPipeline, broken_off, run_hours
-from saec.config import load_config
 from saec.errors import SaecError
 from saec.hours import Hour
 from saec.schedule.advance import advance
+from saec.settings_file import load_config
 
 
 @flow(name="hourly", flow_run_name=lambda: f"hourly {Hour.now()}", persist_result=False)

@@ -103,7 +103,7 @@ def _hours(workspace: Workspace, ledger: Ledger, store: ModelStore) -> Iterator[
             yield Finding("orphan", f"hour {row.hour}", "was begun and not finished; the next run does it again")
         if released is not None and row.state == "PUBLISHED" and row.version not in released:
             yield Finding("missing", f"hour {row.hour}", f"is PUBLISHED, but no release names {row.version}")
-    for row in ledger.trained(workspace.config.retention.checkpoints):
+    for row in ledger.trained(workspace.config.retention):
         for name in row.learnt or ():
             try:
                 workspace.checkpoints.verify(name)

@@ -51,8 +51,8 @@ def require_space(workspace: Workspace, hour: Hour, champion: str | None) -> Non
         if (free := free_bytes(folder)) < wanted[device]:
             raise StoreError(
                 f"hour {hour} is not begun: {free:,} bytes are free at {folder}, and it may need {wanted[device]:,} "
-                "(three times the last version, and a checkpoint); make room, or lower retention.versions and "
-                f"retention.checkpoints, then saec run --hour {hour}",
+                "(three times the last version, and a checkpoint); make room, or lower retention, then saec "
+                f"run --hour {hour}",
                 reason="disk-full",
             )
 

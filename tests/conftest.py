@@ -21,6 +21,7 @@ from _pytest.doctest import DoctestModule
 
 import tests.properties  # noqa: F401 - its profiles, before Hypothesis reads its options
 from saec.config import Config
+from saec.constants import TRIAL
 from saec.data.hourly_files import hour_file, write_hour
 from saec.data.rows import EncodedRows
 from saec.data.simulate import Simulation, simulate_hours
@@ -40,6 +41,7 @@ from saec.store.releases import Release
 from saec.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
+os.environ[TRIAL] = "1"  # the small sites of the tests have other constants, in commands as well
 
 
 @pytest.hookimpl(wrapper=True)
@@ -208,13 +210,13 @@ class Site:
         )
         simulate_hours(simulation, FIRST, count, self.folder / "data")
 
-    def config(self, **changed: dict) -> Config:
+    def config(self, **changed: Any) -> Config:
         """The settings, some sections changed in part."""
         settings = copy.deepcopy(_SETTINGS)
         settings["workspace"] = self.folder / "workspace"
         settings["data"]["source"] = str(self.folder / "data")
         for section, values in changed.items():
-            settings[section] = settings.get(section, {}) | values
+            settings[section] = settings.get(section, {}) | values if isinstance(values, dict) else values
         return Config.model_validate(settings)
 
     @contextmanager

@@ -150,7 +150,7 @@ FAULTS = [
     quarantined("42 infinity", lambda d: d.some("price", float("inf"), 20), "non-finite", "price"),
     quarantined("43 labels of 2", lambda d: d.some("clicked", 2, 20), "labels", "clicked"),
     quarantined("50 too many rows", lambda d: d.write(many(6, d)), "too-large", "max_rows"),
-    quarantined("50 decompression bomb", bomb, "too-large", "max_bytes"),
+    quarantined("50 decompression bomb", bomb, "too-large", "decoded bytes"),
     quarantined("51 times of other hours", lambda d: shifted(d, 20, 1), "timestamps", "event_time"),
 ]
 

@@ -6,12 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from saec.config import Config, FieldConfig, load_config
+from saec.config import Config, FieldConfig
 from saec.data.hourly_files import EVENT_TIME
 from saec.data.importers import AVAZU_COLUMNS, CRITEO_COLUMNS
 from saec.data.partitions import wanted_columns
 from saec.data.simulate import Simulation, simulate_hour
 from saec.hours import Hour
+from saec.settings_file import load_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from saec.config import load_config
 from saec.data.hourly_files import hour_file
 from saec.hours import Hour, hour_range
 from saec.ledger import HourRow, Ledger
+from saec.settings_file import load_config
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -53,7 +53,7 @@ class Place:
         """Write the real log's settings for this folder; nothing is to be removed for its age."""
         settings = load_config(self.root / "configs" / "globo.yaml").model_dump(mode="json")
         settings["workspace"], settings["data"]["source"] = str(self.folder / "workspace"), str(self.data)
-        settings["retention"] = {"versions": 500, "checkpoints": 500}
+        settings["retention"] = 500
         (self.folder / "settings.yaml").write_text(yaml.safe_dump(settings))
         return self
 

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 import saec
 from saec.cli.main import cli
-from saec.config import load_config
+from saec.settings_file import load_config
 
 ROOT = Path(__file__).parent.parent
 HISTORY = {"CHANGELOG.md", "LOG.md"}  # they tell of what was, also of names that are gone

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from benchmarks.golden import GOLDEN, STRETCH, by_day, moved
-from saec.config import load_config
 from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.schedule.backfill import run_backfill
 from saec.schedule.pipeline import Pipeline
 from saec.schedule.progress import ask
+from saec.settings_file import load_config
 from saec.store.model_store import open_store
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(900)]

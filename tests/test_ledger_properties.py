@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from saec.config import DataConfig
+from saec.config import Config, DataConfig, FieldConfig
 from saec.errors import LeaseLost
 from saec.hours import Hour, hour_range
 from saec.ledger import Ledger
@@ -15,7 +15,8 @@ from saec.schedule.planner import MOST_ATTEMPTS, backfill_hours, due_hours
 from tests.properties import examples
 
 FIRST = Hour.parse("2026-03-01T12")
-RULES = DataConfig(source="", time_column="t", label_column="l", absent_after=2, frozen_after=10**6)
+RULES = DataConfig(source="", time_column="t", label_column="l", absent_after=2)
+CONFIG = Config(data=RULES, fields=[FieldConfig(name="user")], retention=10**6)
 ENDINGS = ("PUBLISHED", "PUBLISHED", "HELD", "QUARANTINED", "FAILED")
 TRAINED = ("PUBLISHED",)
 ONLY = st.sampled_from(["missing", "failed", "stale", "all"])
@@ -115,7 +116,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A backfill does exactly the hours that it is about, and those that went on from one of them."""
         first = max(max(self.state) - back, FIRST)
         last = min(first + (hours - 1), max(self.state))
-        plan = backfill_hours(self.ledger.rows(first), self.there, first, last, self.now, RULES, only=only)
+        plan = backfill_hours(self.ledger.rows(first), self.there, first, last, self.now, CONFIG, only=only)
         assert [planned.hour for planned in plan] == list(hour_range(first, last))
         for planned in plan:
             if planned.action == "wait":

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saec.config import ServingConfig
 from saec.server.live import Standing
 from saec.server.metrics import ServerMetrics
+from saec.server.options import ServerOptions
 from saec.server.request_log import RequestLog
 
 ROOT = Path(__file__).parent.parent
@@ -190,7 +190,7 @@ def test_every_refusal_is_in_the_table():
     }
     assert len({*refusals()}) > 8
     assert {*refusals()} <= told
-    limits = ServingConfig()
+    limits = ServerOptions()
     assert f"{limits.max_rows:,}" in DOCUMENT
     assert f"{limits.max_body_bytes >> 20} MiB" in DOCUMENT
 

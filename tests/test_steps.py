@@ -96,7 +96,7 @@ def test_another_process_gives_the_same_bytes(site, undisturbed, root):
     settings = site.folder / "settings.json"
     settings.write_text(site.config().model_dump_json())
     script = (
-        "import sys\nfrom saec.config import load_config\n"
+        "import sys\nfrom saec.settings_file import load_config\n"
         "from saec.hours import Hour\nfrom saec.schedule.pipeline import Pipeline\n"
         "pipeline = Pipeline(load_config(sys.argv[1]))\n"
         "with pipeline.leased() as lease: pipeline.run(lease, pipeline.due(Hour.parse(sys.argv[2]) + 1))\n"

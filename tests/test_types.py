@@ -15,7 +15,7 @@ import pytest
 from saec.cli.scoring import score_file
 from saec.compression.artifact import write_artifact
 from saec.compression.challenger import Challenger
-from saec.config import Config, ServingConfig
+from saec.config import Config
 from saec.data.arrow_types import found_arrow
 from saec.data.features import FeatureEncoder
 from saec.data.hourly_files import write_hour
@@ -25,6 +25,7 @@ from saec.errors import InputError
 from saec.hours import Hour
 from saec.server.app import Api, build_app
 from saec.server.live import Live, Standing
+from saec.server.options import ServerOptions
 from saec.serving import Model
 from saec.serving.rows import columns_of
 from tests.server.conftest import Client
@@ -224,7 +225,7 @@ def place(tmp_path_factory) -> SimpleNamespace:
     config = config_of(folder / "data", FIELDS)
     model = version_of(config, folder / "version")
     now = Live(model, None, datetime.now(UTC), from_cache=False, openapi=b"")
-    client = Client(build_app(Api(Standing(live=now), ServingConfig()), None))
+    client = Client(build_app(Api(Standing(live=now), ServerOptions()), None))
     return SimpleNamespace(config=config, model=model, client=client)
 
 

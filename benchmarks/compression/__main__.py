@@ -23,8 +23,8 @@ from benchmarks.compression import figures, judged, runs, truth
 from benchmarks.compression.settings import AXES, FEW, RATIOS
 from benchmarks.compression.stretch import Stretch
 from benchmarks.record import RESULTS, hardware
-from saec.config import load_config
 from saec.hours import Hour
+from saec.settings_file import load_config
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from tests.conftest import Site
 
 KILLS, SHORT = 200, 8
 PLACES = 40
-_RETENTION = {"versions": 2, "checkpoints": 4}
+_RETENTION = 4
 _PASSING = ("ledger.db", "metrics.prom", "run.lock", "store/releases/")
 
 

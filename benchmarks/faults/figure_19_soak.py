@@ -42,9 +42,9 @@ from tests.conftest import FIRST, STEPS, Site, instead
 
 ROWS = Simulation(seed=3, rows_per_hour=400, users=50, items=30, clusters=4, base_rate=0.3, new_share=0.02)
 SETTINGS = {
-    "retention": {"versions": 4, "checkpoints": 6},
+    "retention": 6,
     "vocabulary": {"evict_after": 12, "evict_floor": 1e9},
-    "data": {"late": "fold", "absent_after": 1, "frozen_after": 6},
+    "data": {"late": "fold", "absent_after": 1},
 }
 AWAITED = 3
 """Newest hours of which one may wait for its data."""

@@ -118,7 +118,7 @@ def _uncompressed(folder: Path) -> tuple[Config, dict[str, NDArray[Any]], dict[s
     from safetensors.numpy import load_file
 
     from benchmarks.serving.world import CONFIG, NETWORK, ORIGINAL
-    from saec.config import load_config
+    from saec.settings_file import load_config
 
     return load_config(CONFIG), load_file(folder / ORIGINAL), load_file(folder / NETWORK)
 

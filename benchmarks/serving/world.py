@@ -23,10 +23,11 @@ from benchmarks.serving.traffic import SHARES, SMALL, sizes
 from saec.compression.artifact import write_artifact
 from saec.compression.codebooks import CLUSTERS, Centroids
 from saec.compression.dial import Allowance
-from saec.config import Config, load_config
+from saec.config import Config
 from saec.data.hashing import field_key, hash_int64, hash_words
 from saec.hours import Hour
 from saec.model.networks import build_network
+from saec.settings_file import load_config
 from saec.store.model_store import open_store
 from saec.train.tensors import network_arrays
 

@@ -13,7 +13,9 @@ import click
 
 from saec.cli.main import SECTIONS, cli
 from saec.config import Config
+from saec.constants import constants
 from saec.data.types import RULES, SOURCES, WANTED
+from saec.settings_file import sections, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 _SHARED = ("config_path", "as_json", "debug", "help")
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 _RULES = "Settings are in one YAML file. Unknown keys are refused; relative paths start from the current directory."
+_CONSTANTS = "These are the same for everybody. A settings file that sets one is refused (`saec/constants.py`)."
 _WRITTEN = "<!-- Written by `python -m saec.cli.docs`; change the code, not this page. -->"
 _ON_TYPES = """\
 This page lists which types of values each kind of column accepts. The same rules apply to the files of
@@ -81,7 +84,13 @@ def configuration_page() -> str:
             described = schema["$defs"][section]
             each = " (a list)" if knob.get("type") == "array" else ""
             lines += [f"## `{name}`{each}", "", described["description"], ""]
-            lines += _knob_table(described["properties"], described.get("required", []))
+            named = {knob: described["properties"][knob] for knob in settings_of(sections()[name])}
+            lines += _knob_table(named, described.get("required", []))
+    lines += ["## What is no setting", "", _CONSTANTS, "", "| constant | value | meaning |", "|---|---|---|"]
+    for name, kind in sections().items():
+        for constant, said in constants(kind).items():
+            value = _yaml(kind.model_fields[constant].default)
+            lines.append(f"| `{name}.{constant}` | `{value}` | {' '.join(said.split())} |")
     return "\n".join(lines).rstrip() + "\n"
 
 

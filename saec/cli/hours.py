@@ -82,7 +82,7 @@ def run(session: Session, hour: Hour | None, *, replace: bool) -> int:
     show_default=True,
     help="Whether a FAILED or QUARANTINED hour stops the backfill.",
 )
-@click.option("--replace", is_flag=True, help="Also redo frozen hours (data.frozen_after).")
+@click.option("--replace", is_flag=True, help="Also redo frozen hours (older than retention).")
 @click.option("--pause", "turn", flag_value="pause", help="Pause the open backfill after the current hour.")
 @click.option("--resume", "turn", flag_value="resume", help="Continue the open backfill.")
 @click.option("--cancel", "turn", flag_value="cancel", help="Abandon the open backfill.")

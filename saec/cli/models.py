@@ -247,7 +247,7 @@ def _missing(session: Session) -> list[str]:
     """Versions missing from the store: the live one, the one before it, and those that retention would keep."""
     kept, last = session.store.versions(), session.store.live()
     known = {*kept, *(row.version for row in session.ledger.rows() if row.version)}
-    recent = sorted(known)[-session.config.retention.versions :]
+    recent = sorted(known)[-session.config.retention :]
     needed = {last.version, last.previous} if last else set()
     return sorted(name for name in {*recent, *needed} - {*kept} if name)
 

@@ -48,7 +48,7 @@ class Session:
     @functools.cached_property
     def config(self) -> Config:
         """All settings."""
-        from saec.config import load_config
+        from saec.settings_file import load_config
 
         return load_config(self.config_path)
 

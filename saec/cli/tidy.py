@@ -19,7 +19,7 @@ from saec.cli.session import Session, example, shared_options, whoami
 def tidy(session: Session, keep: int | None) -> None:
     """Free disk space: remove old versions, training state and hours' files, and show what uses the disk.
 
-    Every hour does the same when it ends, following the settings under retention. The live version and the one before
+    Every hour does the same when it ends, following the setting retention. The live version and the one before
     it always stay. An hour whose training state is gone cannot be redone, and no backfill can begin before the oldest
     state that is kept.
     """
@@ -28,11 +28,10 @@ def tidy(session: Session, keep: int | None) -> None:
     from saec.schedule.tidy import retain, used
 
     config = session.config
-    kept = config.retention.model_copy(update={"versions": keep, "checkpoints": keep} if keep else {})
     pipeline = Pipeline(config, actor=f"saec tidy by {whoami()}")
     with pipeline.leased():
         before = used(pipeline.workspace)
-        retain(pipeline.workspace, pipeline.ledger, kept)
+        retain(pipeline.workspace, pipeline.ledger, keep or config.retention)
         after = used(pipeline.workspace)
     freed = before.total() - after.total()
     session.answer({"freed_bytes": freed, "bytes": dict(after)})

@@ -64,7 +64,7 @@ class Column:
 class FeatureEncoder:
     """Encodes columns into the key matrix of a configuration.
 
-    >>> from saec.config import load_config
+    >>> from saec.settings_file import load_config
     >>> encoder = FeatureEncoder(load_config("configs/globo.yaml"))
     """
 

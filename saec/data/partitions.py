@@ -81,12 +81,12 @@ def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None
     layout = layout_of(config.data.layout)
     infos = _part_files(filesystem, root, config.data, hour)
     size = sum(info.size for info in infos)
-    if size > config.data.max_bytes:
-        raise _too_large(hour, f"{size:,} bytes", f"max_bytes {config.data.max_bytes:,}")
+    if size > config.data.most_bytes:
+        raise _too_large(hour, f"{size:,} bytes", f"limit of {config.data.most_bytes:,}, which follows from max_rows")
     delivered: list[DeliveredFile | TextFile] = []
     for info in infos:
         unpacked = sum(part.decoded_bytes(()) for part in delivered)
-        delivered.append(_fetch(filesystem, info, hour, reading, config.data.max_bytes - unpacked))
+        delivered.append(_fetch(filesystem, info, hour, reading, config.data.most_bytes - unpacked))
     for folder in sorted({posixpath.dirname(info.path) for info in infos}):
         beside = [
             part.file for part, info in zip(delivered, infos, strict=True) if posixpath.dirname(info.path) == folder
@@ -318,8 +318,10 @@ def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[st
     if rows > config.data.max_rows:
         raise _too_large(hour, f"{rows:,} rows", f"max_rows {config.data.max_rows:,}")
     decoded = sum(part.decoded_bytes(wanted) for part in parts)
-    if decoded > config.data.max_bytes:
-        raise _too_large(hour, f"{decoded:,} decoded bytes", f"max_bytes {config.data.max_bytes:,}")
+    if decoded > config.data.most_bytes:
+        raise _too_large(
+            hour, f"{decoded:,} decoded bytes", f"limit of {config.data.most_bytes:,}, which follows from max_rows"
+        )
 
 
 def _read_others(
@@ -344,7 +346,7 @@ def _odd(hour: Hour, path: str, what: str) -> InputError:
 def _too_large(hour: Hour, found: str, limit: str) -> InputError:
     """An hour over a limit."""
     return InputError(
-        f"hour {hour} is too large: {found}, over the {limit}; no page was decoded. Raise the limit "
-        "under data: in the configuration if the hour is sound",
+        f"hour {hour} is too large: {found}, over the {limit}; no page was decoded. Raise "
+        "data.max_rows if the hour is sound",
         reason="too-large",
     )

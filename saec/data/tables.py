@@ -121,11 +121,10 @@ def table_rows(
     batches, rows, size = [], 0, 0
     for batch in table.batches(names, _moment(table, data, hour), _moment(table, data, hour + 1)):
         rows, size = rows + batch.num_rows, size + batch.nbytes
-        if rows > data.max_rows or size > data.max_bytes:
+        if rows > data.max_rows or size > data.most_bytes:
             raise InputError(
                 f"hour {hour} of version {table.version} is too large: over max_rows {data.max_rows:,} or "
-                f"max_bytes {data.max_bytes:,}. Raise the limit under data: in the configuration if the "
-                "hour is sound",
+                f"{data.most_bytes:,} bytes. Raise data.max_rows if the hour is sound",
                 reason="too-large",
             )
         batches.append(batch)

@@ -3,7 +3,7 @@
 Decisions: the types are those of the settings and never guessed, so that no two files of a source differ; where one
 number or truth value of a column is not written so, the column is read as the next wider type that the table of types
 takes (`1.0` of an int, which is how pandas writes integers beside nulls; `true` of a label). Unpacking stops at
-`data.max_bytes`, so a small file cannot fill the memory. Empty text is null for numbers and for nullable fields, and
+the hour's bytes, so a small file cannot fill the memory. Empty text is null for numbers and for nullable fields, and
 empty text for others. A message names the file and the line.
 """
 
@@ -33,6 +33,8 @@ _PIECE = 1 << 24  # bytes unpacked at a time
 _FIELD_TYPES = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
 _EXACT = 2**53
 """Integers below are exact as floats."""
+_DELIMITERS = ",\t;|\x01"
+"""Characters that may stand between the values of CSV, the last one in Hive's tables."""
 _CSV_COLUMN = re.compile(r"In CSV column #(\d+)")
 _CSV_ROW = re.compile(r"Row #(\d+)")
 _JSON_COLUMN = re.compile(r"Column\(/([^/)]*)")
@@ -51,7 +53,7 @@ class TextFile:
             where: How messages name the file ("hour ...: file ...").
             kind: csv or jsonl.
             config: Says which columns are wanted, of which types, and the limits.
-            most: How many bytes of text there may be: what is left of `data.max_bytes`.
+            most: How many bytes of text there may be: what is left of the hour's.
 
         Raises:
             InputError: reason truncated, corrupt, malformed, schema or too-large.
@@ -86,10 +88,10 @@ class TextFile:
     def _csv(self, name: str) -> pa.Table:
         """Decode CSV."""
         data, bad_lines = self._config.data, list[pa_csv.InvalidRow]()
-        delimiter = data.delimiter or ("\t" if plain_name(name).endswith(".tsv") else ",")
         if self._text.count(b'"') % 2:
             raise self._malformed("a quote is opened and not closed")
-        self.names = list(data.header) or self._header(delimiter)
+        usual = "\t" if plain_name(name).endswith(".tsv") else ","
+        self.names, delimiter = self._named(data.header, usual) if data.header else self._header(usual)
         wanted = self._wanted_of_csv()
         if not self._text.strip():
             return self._finished(pa.table({column: pa.array([], self._ways[column][0]) for column in wanted}))
@@ -142,28 +144,33 @@ class TextFile:
                 )
         return wanted
 
-    def _header(self, delimiter: str) -> list[str]:
-        """The names on the first line, of which at least one must be wanted."""
+    def _header(self, usual: str) -> tuple[list[str], str]:
+        """The names on the first line, of which at least one must be wanted, and the character between them."""
         first = next(iter(io.BytesIO(self._text)), b"")
         if not first.strip():
             raise truncated(self._where, "it is empty, without even a line of names")
+        for delimiter, names in self._splits(usual):
+            if {*names} & {*self._ways}:
+                return names, delimiter
+        raise InputError(
+            f"{self._where}: its first line, {first[:80]!r}, names none of the columns wanted, such "
+            f"as {self._config.data.label_column!r}; if the file has no line of names, name its columns in data.header",
+            reason="schema",
+        )
+
+    def _named(self, header: list[str], usual: str) -> tuple[list[str], str]:
+        """The names of the settings, and the character that leaves as many values of the first line."""
+        splits = self._splits(usual) if len(header) > 1 else ()
+        return list(header), next((sign for sign, values in splits if len(values) == len(header)), usual)
+
+    def _splits(self, usual: str) -> Iterator[tuple[str, list[str]]]:
+        """The first line apart by each character that may stand between values, the usual one first."""
         try:
-            names = next(csv.reader([first.decode("utf-8-sig")], delimiter=delimiter))
+            first = next(iter(io.BytesIO(self._text)), b"").decode("utf-8-sig").rstrip("\r\n")
+            for sign in dict.fromkeys((usual, *_DELIMITERS)):
+                yield sign, next(csv.reader([first], delimiter=sign), [])
         except (UnicodeDecodeError, csv.Error) as error:
             raise self._malformed(f"{error}; wanted CSV in UTF-8", 1) from None
-        if not {*names} & {*self._ways}:
-            others = [sign for sign in ",\t;|" if sign != delimiter and sign in names[0]]
-            remedy = (
-                f"its values seem to be apart by {others[0]!r}: write data.delimiter: {json.dumps(others[0])}"
-                if len(names) == 1 and others
-                else "if the file has no line of names, name its columns in data.header"
-            )
-            raise InputError(
-                f"{self._where}: its first line, {first[:80]!r}, names none of the columns wanted, such "
-                f"as {self._config.data.label_column!r}; {remedy}",
-                reason="schema",
-            )
-        return names
 
     def _json(self) -> pa.Table:
         """Decode JSON lines; a name that a line leaves out is null there."""
@@ -277,8 +284,8 @@ def _unpacked(name: str, data: pa.Buffer, where: str, most: int) -> bytes:
             text.write(piece)
             if text.tell() > most:
                 raise InputError(
-                    f"{where} is too large: more than {most:,} bytes when unpacked, what is left of "
-                    "max_bytes. Raise it under data: in the configuration if the hour is sound",
+                    f"{where} is too large: more than {most:,} bytes when unpacked, what is left of the "
+                    "hour's. Raise data.max_rows if the hour is sound",
                     reason="too-large",
                 )
     except OSError as error:  # the bytes are in memory: no disk or network can fail here

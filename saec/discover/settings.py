@@ -24,7 +24,7 @@ import yaml
 
 from saec.config import DataConfig, GateConfig
 from saec.discover.columns import ColumnSeen
-from saec.hour_layout import DEFAULT_LAYOUT, data_format, plain_name
+from saec.hour_layout import DEFAULT_LAYOUT, data_format
 
 if TYPE_CHECKING:
     from saec.discover.draft import Draft
@@ -72,8 +72,6 @@ def _file_lines(draft: Draft) -> list[str]:
     name = log.files[0].below.rpartition("/")[2]
     if data_format(name) != log.kind:
         lines.append(f"  format: {log.kind}")
-    if log.kind == "csv" and log.delimiter != ("\t" if plain_name(name).endswith(".tsv") else ","):
-        lines.append(f"  delimiter: {json.dumps(log.delimiter)}")
     if not log.named:
         lines.append(f"  header: [{', '.join(map(_scalar, log.header))}]")
     return lines

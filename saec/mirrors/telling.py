@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from saec.config import LOGIN
 from saec.errors import SaecError
+from saec.settings_file import LOGIN
 
 log = logging.getLogger("saec.mirrors")
 _LONGEST = 200

@@ -47,7 +47,7 @@ def alarms(outlook: Outlook, thresholds: AlarmsConfig) -> list[Alarm]:
         *_lost(outlook),
         *_quiet(outlook, thresholds.quiet_minutes),
         *_failed(outlook),
-        *_held(outlook, thresholds.held_hours),
+        *_held(outlook, thresholds.hours),
         *_old(outlook, thresholds.live_hours),
         *_worse(outlook),
         *_disk(outlook, thresholds.disk_free_gb),

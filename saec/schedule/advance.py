@@ -72,7 +72,7 @@ def _replay(pipeline: Pipeline, now: Hour | None, listener: Listener) -> list[Ho
         mine = current.actor == REPLAY and current.state == "RUNNING"
         return run_backfill(pipeline, now=now, listener=listener)[1] if mine else []
     newest = ledger.newest()
-    rows = ledger.rows(newest[-1].hour - pipeline.config.data.frozen_after) if newest else []
+    rows = ledger.rows(newest[-1].hour - pipeline.config.retention) if newest else []
     stale = [row.hour for row in rows if row.stale_because]
     if not stale:
         return []

@@ -6,7 +6,7 @@
 
 Decisions: listing the days behind the newest hour tells where something lies that did not before; only there are files
 read. What changed is told row by row (`saec.data.late`). A delivery that cannot be read takes nothing back that was
-learnt. Hours beyond `data.frozen_after` are not looked at, nor are trained ones of which it is no longer kept which
+learnt. Hours beyond `retention` are not looked at, nor are trained ones of which it is no longer kept which
 rows were learnt, or kept by keys of other definitions (`saec.data.meaning`).
 """
 
@@ -66,7 +66,7 @@ def changed_hours(config: Config, ledger: Ledger, lease: Lease) -> Iterator[Late
     newest = ledger.newest()
     if not newest:
         return
-    oldest = newest[-1].hour - config.data.frozen_after
+    oldest = newest[-1].hour - config.retention
     available = available_hours(config.data, oldest, newest[-1].hour)
     for row in ledger.rows(oldest):
         mark = available.get(row.hour)

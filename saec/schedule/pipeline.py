@@ -346,10 +346,10 @@ class Pipeline:
 
     def _retain(self, hour: Hour) -> None:
         """Remove what is too old, as configured; what fails is left to the next hour."""
-        retention = self.config.retention
+        kept = self.config.retention
         try:
-            standing = retain(self.workspace, self.ledger, retention)
-            if self.config.serving.log and len(standing) == retention.checkpoints:  # younger ones could be done again
+            standing = retain(self.workspace, self.ledger, kept)
+            if self.config.serving.log and len(standing) == kept:  # younger ones could be done again
                 remove_log_files(self.config.serving.log, standing[0].hour - 1)
         except (StoreError, OSError) as error:
             log.warning("hour %s is done, but what is too old was not removed: %s", hour, error)

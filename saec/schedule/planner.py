@@ -8,7 +8,7 @@ next one goes on without it. An hour whose fault is the settings' is neither pau
 after they are mended takes it up.
 
 A backfill does the hours it is about and, where others of its range went on from one of those, these too: else they
-would stand on a past that is no more. Hours older than `data.frozen_after` are frozen: what was learnt from them stays,
+would stand on a past that is no more. Hours older than `retention` are frozen: what was learnt from them stays,
 unless it is to be replaced by name.
 
 Between hours that have a partition or a row of the ledger, a gap longer than `LONGEST_GAP` is jumped over: a stray
@@ -138,7 +138,7 @@ def backfill_hours(
     first: Hour,
     last: Hour,
     now: Hour,
-    rules: DataConfig,
+    config: Config,
     *,
     only: Only,
     replace_frozen: bool = False,
@@ -151,12 +151,12 @@ def backfill_hours(
         first: the range's first hour.
         last: the range's last hour, included.
         now: the first hour that counts as not over yet.
-        rules: how long an absent hour is waited for, and when one is frozen.
+        config: how long an absent hour is waited for, and when one is frozen.
         only: which hours.
         replace_frozen: whether frozen hours are done too.
     """
     known, present, seconds = {row.hour: row for row in rows}, set(available), _estimate(rows)
-    thawed = rows[-1].hour - rules.frozen_after if rows and not replace_frozen else first
+    thawed = rows[-1].hour - config.retention if rows and not replace_frozen else first
     plan: list[PlannedHour] = []
     waited: Hour | None = None
     redone: Hour | None = None
@@ -164,15 +164,13 @@ def backfill_hours(
         row = known.get(hour)
         wanted, why = _wanted(row, hour in present, only)
         frozen = (
-            ""
-            if hour >= thawed or not (row and row.checkpoint)
-            else (
-                f"is frozen: more than {rules.frozen_after} hours older than the newest; --replace does it all the same"
-            )
+            f"is frozen: more than {config.retention} hours older than the newest; --replace does it all the same"
+            if hour < thawed and row and row.checkpoint
+            else ""
         )
         planned = PlannedHour(hour, "skip", f"{why}, and {frozen}" if wanted and frozen else why)
         if wanted and not frozen:
-            planned = _planned(hour, why, present, now, rules, seconds)
+            planned = _planned(hour, why, present, now, config.data, seconds)
         elif redone and row and row.checkpoint:
             planned = _chained(hour, redone, frozen or ("" if hour in present else "its partition is absent"), seconds)
         if waited and planned.action != "skip" and hour < now:

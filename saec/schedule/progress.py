@@ -125,7 +125,7 @@ def look_ahead(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None
         asked.first,
         end,
         now or over_now(config),
-        config.data,
+        config,
         only=cast("Only", asked.only),
         replace_frozen=asked.replace,
     )

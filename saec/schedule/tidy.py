@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING
 from saec.failpoints import reached
 
 if TYPE_CHECKING:
-    from saec.config import RetentionConfig
     from saec.ledger import HourRow, Ledger
     from saec.workspace import Workspace
 
 
-def retain(workspace: Workspace, ledger: Ledger, retention: RetentionConfig) -> list[HourRow]:
+def retain(workspace: Workspace, ledger: Ledger, kept: int) -> list[HourRow]:
     """Remove old versions, checkpoints and hour folders; to be called with the lease.
 
     Args:
         workspace: of the pipeline.
         ledger: what was done.
-        retention: how much is kept.
+        kept: latest hours whose training state and versions are kept.
 
     Returns:
         The hours whose training state is kept, oldest first.
@@ -32,9 +31,9 @@ def retain(workspace: Workspace, ledger: Ledger, retention: RetentionConfig) -> 
         StoreError: when the store does not answer.
         OSError: when the disk does not.
     """
-    standing, aside = ledger.trained(retention.checkpoints), ledger.backfills.aside()
-    names = [name for row in (*standing, *aside[-retention.checkpoints :]) for name in row.learnt or ()]
-    workspace.store().retain(retention.versions, {row.version for row in aside if row.version})
+    standing, aside = ledger.trained(kept), ledger.backfills.aside()
+    names = [name for row in (*standing, *aside[-kept:]) for name in row.learnt or ()]
+    workspace.store().retain(kept, {row.version for row in aside if row.version})
     reached("retention.versions-removed")
     workspace.checkpoints.retain(names)
     reached("retention.checkpoints-removed")

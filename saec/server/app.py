@@ -40,13 +40,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from saec.config import ServingConfig
 from saec.errors import InputError
 from saec.server import refusals
 from saec.server.asked import Asked, Headers, parse, read_body
 from saec.server.guard import Guard
 from saec.server.live import Live, Standing
 from saec.server.metrics import ServerMetrics
+from saec.server.options import ServerOptions
 from saec.server.refusals import ARROW, JSON, Refusal
 from saec.server.request_log import RequestLog
 
@@ -63,11 +63,11 @@ class Api:
     def __init__(
         self,
         standing: Standing,
-        settings: ServingConfig,
+        options: ServerOptions,
         row_ids: tuple[str, ...] = (),
         request_log: RequestLog | None = None,
     ) -> None:
-        self._standing, self._settings, self._row_ids = standing, settings, row_ids
+        self._standing, self._options, self._row_ids = standing, options, row_ids
         self._request_log = request_log
         self.metrics = ServerMetrics(standing, request_log)
 
@@ -99,14 +99,14 @@ class Api:
 
     async def _score(self, headers: Headers, receive: Receive) -> tuple[bytes, bytes, bytes, bytes, int]:
         """The answer with its type, the request's name, the version's, and the number of rows."""
-        kind, body = await read_body(headers, receive, self._settings.max_body_bytes)
+        kind, body = await read_body(headers, receive, self._options.max_body_bytes)
         back = headers.get(b"accept", b"")
         arrow = await _arrow() if kind == ARROW or _ARROW in back else None
         live = self._live()
         if kind == JSON:
-            asked = parse(body, self._settings.max_rows)
+            asked = parse(body, self._options.max_rows)
         elif arrow:
-            asked = arrow.parse(body, self._settings.max_rows, self._settings.max_body_bytes)
+            asked = arrow.parse(body, self._options.max_rows, self._options.max_body_bytes)
         else:
             raise Refusal(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from saec.config import ServingConfig
 from saec.durable import make_folder, storage_errors
 from saec.errors import ConfigError
 from saec.logs import start as start_log
@@ -32,6 +31,7 @@ from saec.server.app import Api, build_app
 from saec.server.follow import Follower
 from saec.server.last_good import LastGood
 from saec.server.live import Standing
+from saec.server.options import ServerOptions
 from saec.server.protocol import BoundedProtocol
 from saec.server.request_log import RequestLog
 from saec.server.together import Together
@@ -46,12 +46,12 @@ _LAST_WORDS_SECONDS = 10
 log = logging.getLogger(__name__)
 
 
-def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> None:
+def serve(store: str, options: ServerOptions, row_ids: Sequence[str] = ()) -> None:
     """Answer from a store's live version until told to stop.
 
     Args:
         store: folder or URL of the model store.
-        settings: the section `serving` of the settings.
+        options: as on the command line.
         row_ids: columns that together identify a row (`data.row_id_columns`), for the log of scored rows.
 
     Raises:
@@ -61,25 +61,25 @@ def serve(store: str, settings: ServingConfig, row_ids: Sequence[str] = ()) -> N
     start_log("text")
     chosen(None)
     threadpool_limits(1, user_api="blas")
-    key, names = read_key(settings.api_key_file), tuple(row_ids)
-    if settings.log and not names:
+    key, names = read_key(options.api_key_file), tuple(row_ids)
+    if options.log and not names:
         raise ConfigError(
-            f"scored rows cannot be logged in {settings.log}: no columns identify them; name those "
+            f"scored rows cannot be logged in {options.log}: no columns identify them; name those "
             "that do in data.row_id_columns (--row-id)"
         )
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as open_:  # being told to stop is no error
-        sockets = [open_.enter_context(one) for one in listen(settings.host, settings.port, settings.workers)]
-        cache = open_.enter_context(_cache(store, settings.cache))
-        if settings.log:  # what is wrong with it is said by this process, whoever writes there
-            with storage_errors(f"make the folder {settings.log} of the log of scored rows"):
-                make_folder(settings.log)
-        worker = _Worker(store, settings, names, key, cache)
-        if settings.workers == 1:
+        sockets = [open_.enter_context(one) for one in listen(options.host, options.port, options.workers)]
+        cache = open_.enter_context(_cache(store, options.cache))
+        if options.log:  # what is wrong with it is said by this process, whoever writes there
+            with storage_errors(f"make the folder {options.log} of the log of scored rows"):
+                make_folder(options.log)
+        worker = _Worker(store, options, names, key, cache)
+        if options.workers == 1:
             worker.answer(sockets[0])
         else:
             _announce(sockets[0], key)
             folder = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="saec-workers-")))
-            together = Together(folder, settings.workers)
+            together = Together(folder, options.workers)
             supervise(lambda number: worker.answer(sockets[number], number, together), sockets)
 
 
@@ -88,7 +88,7 @@ class _Worker:
     """What a process needs to answer."""
 
     store: str
-    settings: ServingConfig
+    options: ServerOptions
     row_ids: tuple[str, ...]
     key: str | None
     cache: Path | None
@@ -101,19 +101,19 @@ class _Worker:
             number: which worker this is.
             together: the others, if there are some.
         """
-        settings, standing = self.settings, Standing()
+        options, standing = self.options, Standing()
         with contextlib.ExitStack() as open_:
-            request_log = open_.enter_context(RequestLog(settings.log)) if settings.log else None
+            request_log = open_.enter_context(RequestLog(options.log)) if options.log else None
             last_good = LastGood(self.cache, shared=together is not None) if self.cache else None
             follower = Follower(
                 open_store(self.store, self.cache),
                 standing,
-                poll_seconds=settings.poll_seconds,
+                poll_seconds=options.poll_seconds,
                 last_good=last_good,
-                max_rows=settings.max_rows,
+                max_rows=options.max_rows,
                 row_ids=self.row_ids,
             )
-            api = Api(standing, settings, self.row_ids, request_log)
+            api = Api(standing, options, self.row_ids, request_log)
             if together:
                 together.tell(number, api.metrics.own_text)
                 api.metrics.among = lambda own: together.text(number, own)

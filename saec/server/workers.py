@@ -84,7 +84,7 @@ def supervise(work: Callable[[int], None], sockets: list[socket.socket]) -> None
         ConfigError: where the system cannot fork.
     """
     if "fork" not in multiprocessing.get_all_start_methods():
-        raise ConfigError("several workers need a system that forks processes; set serving.workers to 1 (--workers 1)")
+        raise ConfigError("several workers need a system that forks processes; leave --workers at 1")
     _Workers(work, sockets).run()
 
 

@@ -53,12 +53,11 @@ class Replay:
             judged: so many of the last ones are kept, to be compared.
             folder: of the workspace.
         """
-        retention = config.retention.model_copy(update={"versions": 2, "checkpoints": judged + 1})
         apart = {
             "workspace": folder,
             "store": "",
             "ledger": "",
-            "retention": retention,
+            "retention": judged + 1,
             "serving": config.serving.model_copy(update={"log": None}),
             "mirrors": MirrorsConfig(),
         }

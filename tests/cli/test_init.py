@@ -10,11 +10,11 @@ import yaml
 from click.testing import CliRunner
 
 from saec.cli.main import cli
-from saec.config import load_config
 from saec.data.checks import check_hour
 from saec.data.hourly_files import write_hour
 from saec.data.partitions import available_hours, read_partition
 from saec.hours import Hour
+from saec.settings_file import load_config
 from tests.discover.logs import START, clicks, write_csv, write_jsonl
 
 

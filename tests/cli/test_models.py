@@ -54,7 +54,7 @@ def test_a_missing_version_is_found_and_a_retired_one_is_not(shell):
     assert shell.json("verify")["whole"]
     shell.site.store.remove(oldest)
     assert bad() == [oldest]
-    shell.configure(retention={"versions": 2})
+    shell.configure(retention=2)
     assert shell.json("verify")["whole"]
     shell.site.store.remove(previous)
     assert bad() == [previous]

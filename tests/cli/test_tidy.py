@@ -86,6 +86,6 @@ def test_tidy_keeps_what_retention_does(shell):
     said = shell("tidy").stdout
     assert "retention keeps everything that is there; to free more: saec tidy --keep 2" in said
     assert len(shell.site.store.versions()) == 3
-    shell.configure(retention={"versions": 2})
+    shell.configure(retention=2)
     assert shell.json("tidy")["freed_bytes"] > 0
     assert len(shell.site.store.versions()) == 2

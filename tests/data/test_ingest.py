@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from saec.config import load_config
 from saec.data.columns import encoder_columns
 from saec.data.features import FeatureEncoder
 from saec.data.ingest import IngestRecord, ingest_hour
 from saec.data.partitions import available_hours
 from saec.errors import HourAbsent, IntegrityError, SaecError
 from saec.hours import Hour
+from saec.settings_file import load_config
 
 
 def files_of(folder) -> dict[str, bytes]:

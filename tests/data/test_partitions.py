@@ -115,7 +115,7 @@ def test_footer_that_promises_other_rows(producer, hour, monkeypatch):
 @pytest.mark.fault(50)
 @pytest.mark.parametrize(
     ("limit", "wanted"),
-    [({"max_rows": 199}, "max_rows"), ({"max_bytes": 500}, "max_bytes"), ({"max_bytes": 12_000}, "decoded bytes")],
+    [({"max_rows": 199}, "max_rows"), ({"max_bytes": 500}, "limit of 500"), ({"max_bytes": 12_000}, "decoded bytes")],
 )
 def test_limits_hold_before_a_page_is_read(producer, hour, monkeypatch, limit, wanted):
     """Too many rows or bytes are refused by the footer, without decoding."""

@@ -187,13 +187,15 @@ def test_a_header_that_is_missing(producer, hour):
 
 
 def test_another_separator(producer, hour):
-    """It is recognised in the refusal, with the line to write, and read when it is set."""
-    deliver(producer, (HEADER + ROW).replace(",", ";"))
-    assert 'data.delimiter: ";"' in refused(producer, hour, reason="schema")
-    assert read(producer, hour, delimiter=";")[0]["site"] == "a"
-    deliver(producer, (HEADER + ROW).replace(",", "\t"))
-    assert r'data.delimiter: "\t"' in refused(producer, hour, reason="schema")
-    assert read(producer, hour, delimiter="\t")[0]["site"] == "a"
+    """It is told by the names of the columns, or by as many values as the settings name columns."""
+    names = HEADER.strip().split(",")
+    for sign in ",;\t|\x01":
+        deliver(producer, (HEADER + ROW).replace(",", sign))
+        assert read(producer, hour)[0]["site"] == "a"
+        deliver(producer, ROW.replace(",", sign))
+        assert read(producer, hour, header=names)[0]["site"] == "a"
+    deliver(producer, (HEADER + ROW).replace(",", "~"))
+    assert "names none of the columns wanted" in refused(producer, hour, reason="schema")
 
 
 def test_columns_that_no_setting_names(producer, hour):
@@ -226,7 +228,7 @@ def test_limits(producer, hour):
     bomb = gzip.compress(b"0" * 50_000_000)
     assert len(bomb) < 60_000
     deliver(producer, bomb, "part-0.csv.gz")
-    assert "max_bytes" in refused(producer, hour, reason="too-large", max_bytes=1_000_000)
+    assert "data.max_rows" in refused(producer, hour, reason="too-large", max_bytes=1_000_000)
     (producer.folder / "part-0.csv.gz").unlink()
     for number in range(3):
         deliver(producer, gzip.compress((HEADER + ROW * 20_000).encode()), f"part-0{number}.csv.gz")

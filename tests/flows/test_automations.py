@@ -45,10 +45,10 @@ def named(config, notification: Any = None) -> dict[str, Any]:
 
 def test_thresholds_are_the_settings(simulated):
     """The clocks run as long as `alarms` says, from the last event that they wait for or from the deployment."""
-    found = named(simulated.config(alarms={"quiet_minutes": 7, "live_hours": 3}))
+    found = named(simulated.config(alarms={"hours": 3}))
     quiet, old = found["no hour finished"].trigger, found["the live model is old"].trigger
-    assert (quiet.within, quiet.expect) == (timedelta(minutes=7), {"saec.hour.*"})
-    assert (old.within, old.expect) == (timedelta(hours=3), {"saec.hour.published"})
+    assert (quiet.within, quiet.expect) == (timedelta(minutes=75), {"saec.hour.*"})
+    assert (old.within, old.expect) == (timedelta(hours=6), {"saec.hour.published"})
     for trigger in (quiet, old):
         assert trigger.posture == Posture.Proactive
         assert trigger.after == trigger.expect | {"saec.pipeline.deployed"}
@@ -110,16 +110,16 @@ def test_installed_twice_and_set_off(simulated, monkeypatch):
     install_automations(config)
     first = {name: Automation.read(name=name) for name in NAMES}
     first["saec workspace-1a2b3c4d: the disk is nearly full"].disable()
-    install_automations(simulated.config(alarms={"quiet_minutes": 33}))
+    install_automations(simulated.config(alarms={"hours": 4}))
     second = {name: Automation.read(name=name) for name in NAMES}
     written: list[str] = []
     with monkeypatch.context() as patched:
         patched.setattr(SyncPrefectClient, "update_automation", lambda *_: written.append("update"))
         patched.setattr(SyncPrefectClient, "create_automation", lambda *_: written.append("create"))
-        install_automations(simulated.config(alarms={"quiet_minutes": 33}))
+        install_automations(simulated.config(alarms={"hours": 4}))
     assert written == [], "what is as wanted is left alone"
     assert {name: found.id for name, found in first.items()} == {name: found.id for name, found in second.items()}
-    assert second["saec workspace-1a2b3c4d: no hour finished"].trigger.within == timedelta(minutes=33)
+    assert second["saec workspace-1a2b3c4d: no hour finished"].trigger.within == timedelta(minutes=100)
     assert not second["saec workspace-1a2b3c4d: the disk is nearly full"].enabled
     with get_client(sync_client=True) as client:
         told = {found["name"] for found in client.request("POST", "/automations/filter", json={}).json()}

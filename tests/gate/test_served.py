@@ -134,6 +134,6 @@ def test_old_log_files_go_with_the_hours_they_belong_to(site, tmp_path, kept, le
     log.mkdir()
     for hour in (site.hours[0] - 1, *site.hours):
         (log / f"{hour.compact}.host-1.jsonl").write_text("")
-    site.advance(site.hours[-1], config=site.config(serving={"log": log}, retention={"checkpoints": kept}))
+    site.advance(site.hours[-1], config=site.config(serving={"log": log}, retention=kept))
     assert len(list(log.iterdir())) == left
     assert log_files(log, site.hours[-3])[0].name.startswith(site.hours[-4].compact)

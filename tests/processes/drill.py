@@ -22,7 +22,7 @@ import saec.schedule.lease
 from flows.deploy import CRON, RUNS_AT_ONCE, deployments
 from flows.hourly import hourly
 from flows.tasks import TASKS
-from saec.config import load_config
+from saec.settings_file import load_config
 
 
 def may_wait(name: str, step: Callable[..., Any]) -> Callable[..., Any]:

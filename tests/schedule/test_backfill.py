@@ -153,7 +153,7 @@ def test_older_hour_after_newer_does_not_move_the_pointer_back(site):
 
 def test_backfill_before_the_oldest_checkpoint_says_so(site):
     """An hour whose parent's training state was removed FAILs with what to do, and the live version stays."""
-    site.advance(site.hours[NEXT], config=site.config(retention={"versions": 2, "checkpoints": 2}))
+    site.advance(site.hours[NEXT], config=site.config(retention=2))
     serving = site.serving()
     (row,) = site.backfill(site.hours[2], site.hours[2], "all", promote=True)
     assert (row.state, row.reason) == ("FAILED", "no-checkpoint")

@@ -159,9 +159,9 @@ def test_replay_swaps_the_chain_in(short, simulated, tmp_path):
 
 
 def test_frozen_hours_are_not_watched(short):
-    """Beyond data.frozen_after nothing is looked at."""
+    """Beyond what retention keeps nothing is looked at."""
     complete(short)
-    short.advance(short.hours[LAST], config=short.config(data={"frozen_after": 0}))
+    short.advance(short.hours[LAST], config=short.config().model_copy(update={"retention": 0}))
     assert stale(short) == [None] * 5
 
 

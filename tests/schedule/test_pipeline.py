@@ -254,7 +254,7 @@ def test_rollback_holds_until_released(site):
 
 def test_retention_keeps_what_is_needed(site, undisturbed):
     """Old versions, checkpoints and folders go; what is live, was live before, or is gone on from, stays."""
-    config = site.config(retention={"versions": 2, "checkpoints": 2})
+    config = site.config(retention=2)
     target = site.rows()[2].version
     site.store.rollback(target, actor="a person", reason="complaints")
     rows = site.advance(site.hours[-1], config=config)

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saec.config import DataConfig
+from saec.config import Config, DataConfig, FieldConfig
 from saec.hours import Hour
 from saec.ledger import HourRow
 from saec.schedule.planner import LONGEST_GAP, MOST_ATTEMPTS, PAUSE, Only, backfill_hours, due_hours
 
 H = Hour.parse("2026-03-01T00")
 ABSENT_AFTER = 2
-RULES = DataConfig(source="", time_column="time", label_column="label", absent_after=ABSENT_AFTER, frozen_after=1000)
+RULES = DataConfig(source="", time_column="time", label_column="label", absent_after=ABSENT_AFTER)
+CONFIG = Config(data=RULES, fields=[FieldConfig(name="user")], retention=1000)
 
 
 def row(offset: int, state: str = "PUBLISHED", reason: str | None = None, **values) -> HourRow:
@@ -29,7 +30,7 @@ def due(rows: list[HourRow], available: list[int], now: int) -> list[tuple[int, 
 
 def backfill(rows: list[HourRow], available: list[int], first: int, last: int, only: Only, now: int = 100):
     hours = [H + offset for offset in available]
-    return backfill_hours(rows, hours, H + first, H + last, H + now, RULES, only=only)
+    return backfill_hours(rows, hours, H + first, H + last, H + now, CONFIG, only=only)
 
 
 def done(rows: list[HourRow], only: Only, available: tuple[int, ...] = (0,)) -> bool:
@@ -181,7 +182,7 @@ def test_range_ends_where_an_hour_cannot_follow():
     assert [planned.action for planned in absent] == ["do", "wait", "wait"]
     assert "absent" in absent[1].why
     frozen = backfill_hours(
-        rows, [H, H + 1, H + 2], H, H + 2, H + 9, RULES.model_copy(update={"frozen_after": 0}), only="failed"
+        rows, [H, H + 1, H + 2], H, H + 2, H + 9, CONFIG.model_copy(update={"retention": 0}), only="failed"
     )
     assert [planned.action for planned in frozen] == ["do", "wait", "wait"]
     assert "frozen" in frozen[1].why
@@ -189,11 +190,11 @@ def test_range_ends_where_an_hour_cannot_follow():
 
 def test_frozen_hours_are_only_replaced_by_name():
     """A trained hour too far behind the newest is skipped, whatever is asked, unless it is to be replaced."""
-    rows, rules = [row(0), row(1), row(2)], RULES.model_copy(update={"frozen_after": 1})
+    rows, config = [row(0), row(1), row(2)], CONFIG.model_copy(update={"retention": 1})
     for replace, actions in ((False, ["skip", "do", "do"]), (True, ["do", "do", "do"])):
-        plan = backfill_hours(rows, [H, H + 1, H + 2], H, H + 2, H + 9, rules, only="all", replace_frozen=replace)
+        plan = backfill_hours(rows, [H, H + 1, H + 2], H, H + 2, H + 9, config, only="all", replace_frozen=replace)
         assert [planned.action for planned in plan] == actions
-    assert backfill_hours([row(2)], [H], H, H, H + 9, rules, only="missing")[0].action == "do", "was never learnt"
+    assert backfill_hours([row(2)], [H], H, H, H + 9, config, only="missing")[0].action == "do", "was never learnt"
 
 
 def test_failed_hour_is_paused_for_ever_longer():
@@ -284,7 +285,7 @@ def test_a_stray_partition_fills_no_ledger():
     """Between one of 1970 and today nothing is stepped over, by a scheduled run or a backfill; a short gap is."""
     there = [Hour(0), H, H + 3]
     assert [planned.hour for planned in due_hours([], there, H + 100, RULES)] == [Hour(0), *(H + at for at in range(4))]
-    plan = backfill_hours([], there, Hour(0), H + 3, H + 100, RULES, only="missing")
+    plan = backfill_hours([], there, Hour(0), H + 3, H + 100, CONFIG, only="missing")
     assert [planned.hour for planned in plan] == [Hour(0), *(H + at for at in range(4))]
     assert [planned.action for planned in plan] == ["do", "do", "step-over", "step-over", "do"]
 

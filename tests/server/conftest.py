@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from starlette.types import ASGIApp
 
-from saec.config import ServingConfig
 from saec.errors import InputError, IntegrityError
 from saec.hours import Hour
 from saec.server.app import Api, build_app
 from saec.server.follow import Follower
 from saec.server.last_good import LastGood
 from saec.server.live import Standing
+from saec.server.options import ServerOptions
 from saec.serving import Model
 from saec.store.model_store import ModelStore, open_store
 from tests.server.nasty import MAX_BODY, MAX_ROWS
@@ -125,7 +125,7 @@ def served(tmp_path) -> Iterator[Served]:
 @contextmanager
 def serving(
     folder: Path,
-    settings: ServingConfig | None = None,
+    settings: ServerOptions | None = None,
     key: str | None = None,
     cache: Path | None = None,
     row_ids: tuple[str, ...] = (),
@@ -142,7 +142,7 @@ def serving(
         row_ids=row_ids,
         open_model=open_model,
     )
-    app = build_app(Api(standing, settings or ServingConfig(), row_ids, request_log), key)
+    app = build_app(Api(standing, settings or ServerOptions(), row_ids, request_log), key)
     yield Served(store, standing, follower, Client(app), folder)
 
 
@@ -159,7 +159,7 @@ def wait_for(what: Callable[[], object], seconds: float = 10.0) -> float:
 @pytest.fixture(scope="module")
 def real(tmp_path_factory) -> Served:
     """A server with a real version, and small bounds."""
-    settings = ServingConfig(max_body_bytes=MAX_BODY, max_rows=MAX_ROWS)
+    settings = ServerOptions(max_body_bytes=MAX_BODY, max_rows=MAX_ROWS)
     with serving(tmp_path_factory.mktemp("real"), settings, open_model=Model.open) as served:
         publish(served.store, 1)
         served.follower.look()

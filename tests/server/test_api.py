@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from saec.config import ServingConfig
 from saec.errors import ConfigError
 from saec.server import app, asked, guard
 from saec.server.app import Api, build_app
+from saec.server.options import ServerOptions
 from saec.server.refusals import LIMIT
 from saec.server.request_log import RequestLog
 from saec.server.serve import read_key
@@ -128,7 +128,7 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture
 def application(live):
     """The application itself, whose bodies may be 2,000 bytes long."""
-    return build_app(Api(live.standing, ServingConfig(max_body_bytes=2_000)))
+    return build_app(Api(live.standing, ServerOptions(max_body_bytes=2_000)))
 
 
 @pytest.mark.fault(72)
@@ -175,7 +175,7 @@ def test_only_json_is_read(application, kind, status):
 
 def test_no_more_rows_than_allowed(live):
     """One row too many is refused, and the message says how many there may be."""
-    api = Api(live.standing, ServingConfig(max_rows=3))
+    api = Api(live.standing, ServerOptions(max_rows=3))
     for name in ("rows", "candidates"):
         asks = {name: [{}] * 4} | ({"user": {}} if name == "candidates" else {})
         status, body, *_ = ask_raw(build_app(api), JSON, [json.dumps(asks).encode()])
@@ -274,7 +274,7 @@ def test_an_answer_is_of_one_version_whenever_the_swap_comes(live):
             return swapped_after(super().__getitem__(place))
 
     status, body, *_ = ask_raw(
-        build_app(Api(live.standing, ServingConfig())), JSON, Parts([b"", b'{"rows": [{"user_id": 1}]}'])
+        build_app(Api(live.standing, ServerOptions())), JSON, Parts([b"", b'{"rows": [{"user_id": 1}]}'])
     )
     assert (status, body) == (200, {"version": live.standing.live.model.version, "scores": [0.75]})
 

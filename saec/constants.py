@@ -1,0 +1,109 @@
+"""What might have been a setting and is none: numbers that nobody needs to turn, each with the reason.
+
+Decisions: what neither a log, nor a machine, nor a person's judgement asks for is the same for everybody, so that there
+are few settings to read. They stand here and not beside their algorithms, for the digest of the settings and what a
+version says of itself cover them: whoever changes one makes other versions. A settings file cannot set them. Tests and
+benchmarks do, as arguments of the sections or, with `SAEC_TRIAL=1`, in a file: what they make is no pipeline to keep.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TRIAL = "SAEC_TRIAL"
+"""Environment variable that lets a settings file set constants, if it is 1."""
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused, the line beneath a setting is its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Constants(Section):
+    """Base of the constants of a section."""
+
+
+class DataConstants(Constants):
+    """Of `data`."""
+
+    max_bytes: int | None = Field(default=None, gt=0)
+    """Most uncompressed bytes of an hour; as `max_rows` gives them when empty."""
+
+
+class VocabularyConstants(Constants):
+    """Of `vocabulary`."""
+
+    half_life: float = Field(default=168.0, gt=0)
+    """Hours after which a sighting counts half in a feature's frequency: a week, in which every hour of the week was
+    there once."""
+    evict_floor: float = Field(default=32.0, ge=0)
+    """Features with at least this decayed frequency are kept however long they are unseen: they are few, and what they
+    know was learnt from many rows."""
+    max_new_features: int = Field(default=2_000_000, ge=1)
+    """Most new features of one field that one hour may bring, the most frequent ones: far beyond what an hour of clicks
+    brings, so that only a burst meets it. The others use the default row till they come again."""
+
+
+class ModelConstants(Constants):
+    """Of `model`."""
+
+    cross_layers: int = Field(default=2, ge=1, le=8)
+    """Cross layers of dcnv2: a third one brought nothing that was measured."""
+    cross_rank: int = Field(default=64, ge=1)
+    """Rank of each cross layer of dcnv2; `hidden` is what makes a network larger."""
+
+
+class TrainingConstants(Constants):
+    """Of `training`."""
+
+    gate_share: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Share of the hour's rows, the latest ones, on which the gate compares before anything trains on them. What is
+    published has learnt them as well, so a larger share buys certainty with codes that are judged older than served."""
+
+
+class CompressionConstants(Constants):
+    """Of `compression`."""
+
+    doubling_hours: int = Field(default=24, ge=0)
+    """Hours in which a young pipeline's ratio doubles, from 25 up to the wanted one: a day, for an hour's readers come
+    back the next day. 0 compresses fully at once."""
+    codewords: int | None = Field(default=None, ge=1, le=4095)
+    """Clusters of a field, in place of what the ratio gives: models are all but indifferent between them."""
+    clusterer: Literal["saec", "scikit-learn"] = "saec"
+    """Who clusters: our own; scikit-learn's k-means is a yardstick, far slower and no better."""
+    codebook_precision: Literal["int8", "float16"] = "int8"
+    """Numbers of the codebooks on disk: bytes cost 0.0001 of error."""
+    network_precision: float = Field(default=2.0, ge=1.0, le=32.0)
+    """Steps on disk to the root mean square of a layer's weights: at 2 nothing is lost that could be measured."""
+    fingerprint_bits: int = Field(default=6, ge=2, le=16)
+    """Bits that tell an indexed feature from an unknown one: one unknown in 2^bits is taken for a known one, and
+    training meets as many. More would spend the ratio's bytes on telling rather than on features."""
+
+
+class GateConstants(Constants):
+    """Of `gate`."""
+
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Confidence with which a loss must be shown to be inside the margin, however often it is looked at: the margins
+    are what a site has to choose."""
+    min_rows: int = Field(default=500, ge=2)
+    """Fewest rows, of all hours pooled, for a decision, as the bounds are of large samples; below, HELD(too-few)."""
+    min_class_rows: int = Field(default=30, ge=2)
+    """Fewest rows of either label, of all hours pooled, for a decision; below, HELD(too-few)."""
+
+
+class AlarmsConstants(Constants):
+    """Of `alarms`."""
+
+    disk_free_gb: float = Field(default=5.0, ge=0)
+    """Free space where the workspace is, in GB, below which the disk counts as low; an hour that would find no room is
+    refused before it begins, whatever this is."""
+
+
+def constants(section: type[Section]) -> dict[str, str]:
+    """The constants of a section, by name with their descriptions."""
+    bases = [base for base in section.__mro__ if issubclass(base, Constants) and base is not section]
+    return {name: field.description or "" for base in bases for name, field in base.model_fields.items()}

@@ -1,0 +1,123 @@
+"""Reading a file of settings: every fault of it is told at once, and each says what to do.
+
+Decisions: one YAML file; an unknown key is refused with the nearest right one; what was a setting once is refused with
+what became of it, by the table here. The YAML reader is imported only to read a file. No message shows a password.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from saec.config import Config
+from saec.constants import TRIAL, Section, constants
+from saec.errors import ConfigError, nearest
+
+LOGIN = re.compile(r"://[^\s/@]*@")
+"""User and password of a URL, which no message may show."""
+_OPTION = "it is now an option, saec serve --{0}, or SAEC_SERVER_{1}"
+_KEPT = "one number of hours keeps both now, beside `data:`: retention: {0}"
+_PATIENCE = "it follows from alarms.hours now: {0}"
+GONE: dict[str, str] = {
+    "data.delimiter": "it is found by the names of the columns now",
+    "data.frozen_after": "hours are frozen once they are older than `retention` keeps",
+    "data.max_bytes": "it follows from data.max_rows now: 430 bytes for each of these, and 1 GiB at least",
+    "gate.logloss_margin": (
+        "nats a row are now gate.entropy_margin, a share of the base rate's entropy: 0.01 nats at 20% clicks (entropy "
+        "0.5) are an entropy_margin of 0.02"
+    ),
+    "retention.versions": _KEPT.format(48),
+    "retention.checkpoints": _KEPT.format(48),
+    "alarms.quiet_minutes": _PATIENCE.format("25 minutes for each of them"),
+    "alarms.held_hours": _PATIENCE.format("as many"),
+    "alarms.live_hours": _PATIENCE.format("twice as many"),
+} | {
+    f"serving.{name}": _OPTION.format(name.replace("_", "-"), name.upper())
+    for name in ("host", "port", "workers", "poll_seconds", "max_body_bytes", "max_rows", "cache", "api_key_file")
+}
+"""What was a setting once, and what it is now; constants say so by themselves."""
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and check a YAML file of settings.
+
+    Raises:
+        ConfigError: naming the file, the setting, what was wanted and what was found.
+    """
+    import yaml  # noqa: PLC0415 - a second of no use to who makes settings by hand
+
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file {path}; name one: --config configs/quickstart.yaml") from None
+    except yaml.MarkedYAMLError as error:  # its own text shows the line, which may hold a password
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"configuration {path} is not readable YAML: {error.problem} in line {line}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"configuration {path} is not readable YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"configuration {path} must be a mapping of settings, got {type(raw).__name__}")
+    problems = list(_without_gone(raw))
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        problems += [_describe(problem) for problem in error.errors()]
+    if problems:
+        raise ConfigError(f"configuration {path} is not valid:\n" + "\n".join(problems))
+    return config
+
+
+def sections() -> dict[str, type[Section]]:
+    """The sections by name; that of a list is the section of each of its entries."""
+    found: dict[str, type[Section]] = {}
+    for name, field in Config.model_fields.items():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                found[name] = kind
+    return found
+
+
+def settings_of(section: type[Section]) -> list[str]:
+    """Names of what a file may say in a section."""
+    return [name for name in section.model_fields if name not in constants(section)]
+
+
+def _without_gone(raw: dict[str, Any]) -> Iterator[str]:
+    """What to do about each setting that is none any more; they are taken out, so that the others are checked too."""
+    for name, values in list(raw.items()):
+        if not isinstance(values, dict):
+            continue
+        section = sections().get(name)
+        fixed = constants(section) if section else {}
+        allowed = fixed if os.environ.get(TRIAL) == "1" else {}
+        gone = [knob for knob in values if knob not in allowed and (knob in fixed or f"{name}.{knob}" in GONE)]
+        for knob in gone:
+            became = GONE.get(f"{name}.{knob}") or _constant(section, knob)
+            yield f"  {name}.{knob} is gone: {became}; delete the line"
+            del values[knob]
+        if gone and not values:
+            del raw[name]
+
+
+def _constant(section: type[Section] | None, name: str) -> str:
+    """What a constant says of itself."""
+    value = section.model_fields[name].default if section else None
+    return "it is the same for everybody now" + ("" if value is None else f", {value}")
+
+
+def _describe(problem: ErrorDetails) -> str:
+    """One line for one pydantic complaint: where, what, and the nearest known key."""
+    location = problem["loc"]
+    where = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        section = sections()[str(location[0])] if location[:-1] else Config
+        return f"  {where}: no such setting{nearest(str(location[-1]), settings_of(section))}"
+    found = LOGIN.sub("://***@", str(problem.get("input")))
+    return f"  {where or 'settings'}: {problem['msg']}, got {found[:80]!r}"
