@@ -1,7 +1,7 @@
 """Saec: hourly CTR retraining with similarity-aware compressed embeddings (arXiv 1903.00103).
 
-To compress a table that you have, no pipeline is needed: `saec.compress`, `saec.CompressedTable`, `saec.rows_of` and,
-for scikit-learn, `saec.FieldKMeans`. They are imported when they are first used, so that `import saec` costs nothing.
+Compressing your own table needs no pipeline: use `saec.compress`, `saec.CompressedTable`, `saec.rows_of` and, for
+scikit-learn, `saec.FieldKMeans`. They are imported when first used, so that `import saec` costs nothing.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
-"""The command `saec`, and `python -m saec`: says what to install where the library came without the command line.
+"""Entry point of `saec` and `python -m saec`: says what to install if the command line is missing.
 
-Decisions: the bare package is for programs that score (`saec.serving`), so it brings no command line; a command that is
-installed with it all the same, as `pipx run saec` does, must not answer with a traceback.
+Decisions: the bare package is for programs that score (`saec.serving`), so it has no command line. `pipx run saec`
+installs it all the same, and its command must not end in a traceback.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Building the compiled kernel: one C file, by whatever C compiler is there; nothing of it is needed to score.
+"""Builds the compiled scoring kernel, one C file, with any C compiler; scoring also works without it.
 
-    python -m saec.build_kernel                # says what is missing and exits with 1
-    python -m saec.build_kernel --if-possible  # never fails: without a compiler, numpy scores
+    python -m saec.build_kernel                # reports what is missing and exits with 1 python -m saec.build_kernel
+    --if-possible  # never fails: without a compiler, numpy does the scoring
 
-Decisions: only the standard library is used, so that an image can build it with nothing installed. The file is made
-beside its source, under the name of system and processor, and has the source's digest in it: what was built from
-another source is not taken. No instruction set is assumed, the kernel chooses when it is loaded.
+Decisions: only the standard library is used, so that an image can build it with nothing installed. The library is
+written beside its source and named after system and processor. It contains the source's digest, so that a library built
+from another source is rejected. The kernel chooses its instruction set when it is loaded.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _LONGEST_SECONDS = 300
 
 
 def library_path() -> Path:
-    """Where the kernel of this system and processor lies once it is built."""
+    """Path of the compiled kernel for this system and processor."""
     return SOURCE.with_name(f"_kernel-{sys.platform}-{platform.machine().lower()}.so")
 
 
 def stamp() -> str:
-    """Digest of what the kernel is built from."""
+    """Digest of the kernel's source."""
     return hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
 
 

@@ -1,12 +1,12 @@
-"""Where the numeric work of an hour is done: on the processor, or on an NVIDIA GPU by CUDA (`device` of the settings).
+"""Chooses where the numeric work of an hour runs: on the processor, or on an NVIDIA GPU (setting `device`).
 
-What moves is training, retraining, the scoring of rows by the models that train, and the search for the nearest
-codeword. Tables, vocabulary and files stay in the machine's memory; a published version scores on the processor, since
-that is how it is served. Decisions:
-- The choice is one of the process, like torch's threads: each step of an hour makes it anew (`saec.steps`).
-- torch is imported where it is asked about its GPUs, for clustering runs without it (`saec.compression.products`).
-- The same code runs on both. A GPU adds up in another order, so its bytes are its own: the same again on one model of
-  GPU with the same libraries, for torch is held to its deterministic algorithms, and never those of a processor.
+The device runs training, retraining, scoring by the models in training, and the search for the nearest codeword.
+Tables, vocabulary and files stay in main memory. A published version scores on the processor, as it does when it
+serves. Decisions:
+- The choice applies to the process, like torch's thread count; each step of an hour makes it again (`saec.steps`).
+- torch is imported only to ask about GPUs, because clustering also runs without it (`saec.compression.products`).
+- The same code runs on both. A GPU adds up in another order, so its bytes differ from a processor's. They are
+  reproducible on the same GPU model with the same libraries, because torch runs its deterministic algorithms.
 """
 
 # ruff: noqa: PLC0415 - see the decisions
@@ -20,12 +20,12 @@ from saec.errors import ConfigError
 
 CPU = "cpu"
 current = CPU
-"""Where learners made from now on train, and where codewords are searched; as torch writes it, such as `cuda:0`."""
+"""Device for training and for the search of codewords from now on, in torch's notation, such as `cuda:0`."""
 log = logging.getLogger(__name__)
 
 
 def use(name: str) -> str:
-    """Make the choice; errors as for `chosen`."""
+    """Choose the device of the process; errors as for `chosen`."""
     global current  # noqa: PLW0603 - as torch's own threads are
     current = chosen(name)
     return current
@@ -33,7 +33,7 @@ def use(name: str) -> str:
 
 @lru_cache
 def chosen(name: str) -> str:
-    """What `cpu`, `cuda` or `auto` stands for on this machine.
+    """The device that `cpu`, `cuda` or `auto` means on this machine.
 
     Raises:
         ConfigError: when CUDA is asked for and not there.
@@ -43,7 +43,7 @@ def chosen(name: str) -> str:
     import torch
 
     if (lacking := _lacking()) is None:
-        # Without it cuBLAS may take another way from run to run; it is read when CUDA is first used.
+        # Without it cuBLAS may use another algorithm in each run; CUDA reads it when first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         found = f"cuda:{torch.cuda.current_device()}"
         log.info("trains on %s", torch.cuda.get_device_name(found))
@@ -55,7 +55,7 @@ def chosen(name: str) -> str:
 
 
 def model() -> str | None:
-    """The GPU's name, which its bytes depend on; None on the processor."""
+    """The GPU's name, because its bytes depend on it; None on the processor."""
     if current == CPU:
         return None
     import torch
@@ -64,7 +64,7 @@ def model() -> str | None:
 
 
 def _lacking() -> str | None:
-    """Why there is no CUDA here, and what to do; None where it is there."""
+    """Why CUDA is not available, and what to do; None if it is."""
     import torch
 
     if torch.version.cuda is None:

@@ -1,10 +1,10 @@
-"""Files that survive a crash: each write is whole or absent, and on the disk before the call returns.
+"""Writes files that survive a crash: each write is complete or absent, and on disk before the call returns.
 
 Decisions: data goes to a temporary name on the same file system, is fsynced, then takes its final name in one step
-(rename or hard link), then the folder is fsynced. Without the first fsync a power loss can leave the final name on
-empty data, without the second it can take the name away again. Nothing is ever rewritten in place, so a reader that
-has the old file open or mapped keeps the old bytes. A failed fsync abandons the file: the kernel may already have
-dropped the data, so trying again proves nothing.
+(rename or hard link), then the folder is fsynced. Without the first fsync a power loss can leave the final name with
+empty data; without the second the name can vanish again. No file is rewritten in place, so a reader that has the old
+file open or mapped keeps the old bytes. After a failed fsync the file is abandoned: the kernel may already have dropped
+the data, so trying again proves nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from saec.failpoints import reached
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 _PART = 1 << 16
-"""Most bytes a call of write is given."""
+"""Maximum number of bytes per call of write."""
 REASONS = {
     errno.ENOSPC: "disk-full",
     errno.EDQUOT: "disk-full",
@@ -35,11 +35,11 @@ REASONS = {
     errno.EXDEV: "other-file-system",
     errno.ENOMEM: "oom",
 }
-"""What an operating system's error is called in the ledger."""
+"""Reason in the ledger for each error of the operating system."""
 
 
 def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
-    """Write `data` under `path`, replacing what was there; readers see the old bytes or the new ones, whole.
+    """Write `data` to `path`, replacing an existing file; readers see the old bytes or the new ones, complete.
 
     Raises:
         OSError: with the old file untouched, except that after a failed fsync of the folder the new one may be there.
@@ -51,7 +51,7 @@ def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
 
 
 class Hash(Protocol):
-    """What takes bytes part by part and tells their hash."""
+    """A hash function that takes bytes part by part."""
 
     def update(self, data: bytes | memoryview, /) -> object:
         """Take some more bytes."""
@@ -63,13 +63,13 @@ class Hash(Protocol):
 def write_parts(
     path: Path, parts: Iterable[bytes | memoryview], named: Callable[[str], Path], digest: Hash | None = None
 ) -> Path:
-    """Write a file part by part, so that it is never whole in memory, and name it after what its bytes hash to.
+    """Write a file part by part, without holding it in memory, and name it after the hash of its bytes.
 
     Args:
-        path: what the file is called while it is written; errors name it.
+        path: the file's name while it is written; errors name it.
         parts: its bytes.
-        named: the final path, in the same folder, for their hash in hex.
-        digest: what hashes them; sha256 when left out.
+        named: returns the final path, in the same folder, from the hash in hex.
+        digest: the hash function; sha256 by default.
 
     Returns:
         The final path.
@@ -111,7 +111,7 @@ def create_exclusively(path: Path, data: bytes, mode: int = FILE_MODE, scratch: 
         try:
             sync_folder(path.parent)
         except OSError:
-            path.unlink()  # the name may not survive a power loss, so nobody may count on it
+            path.unlink()  # the name may not survive a power loss, so nobody may rely on it
             raise
 
 
@@ -139,7 +139,7 @@ def _temporary(path: Path, parts: Iterable[bytes | memoryview], mode: int, folde
             os.close(descriptor)
         yield temporary
     finally:
-        with contextlib.suppress(OSError):  # what was written stands, whether or not the temporary name can go
+        with contextlib.suppress(OSError):  # the file is written, even if the temporary name cannot be removed
             temporary.unlink()
 
 
@@ -152,12 +152,12 @@ def remove_temporaries(folder: Path) -> int:
 
 
 def sync_file(path: Path) -> None:
-    """Bring a file's data and permissions to the disk."""
+    """Write a file's data and permissions to disk (fsync)."""
     _sync(path, os.O_RDONLY)
 
 
 def sync_folder(path: Path) -> None:
-    """Bring a folder's names (creations, renames, removals) to the disk."""
+    """Write a folder's names (creations, renames, removals) to disk (fsync)."""
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
     reached("durable.folder-synced")
 
@@ -195,7 +195,7 @@ def storage_errors(doing: str, *, absent_passes: bool = False) -> Iterator[None]
 
     Args:
         doing: What was being done, as in "write versions/x/codes.bin".
-        absent_passes: Whether FileNotFoundError is an answer that the caller waits for.
+        absent_passes: Whether FileNotFoundError is passed on, because the caller handles it.
 
     Raises:
         StoreError: of reason disk-full, permission, io, other-file-system or store.

@@ -1,19 +1,16 @@
-"""Every error that saec raises on purpose, drawn as one tree.
+"""Defines every error that saec raises on purpose, as one tree.
 
-    SaecError
-    ├── ConfigError        a setting is missing, unknown or out of range
-    ├── InputError         an hour's partition cannot be used      -> QUARANTINED(reason)
-    ├── HourHeld           nothing can or should be learnt yet     -> HELD(reason: empty, label-shift)
-    │   └── HourAbsent     the partition is not there (yet)        -> HELD(no-data)
-    ├── TrainingError      training or clustering broke            -> FAILED(reason)
-    ├── StoreError         a version, release or checkpoint cannot be written or read
-    │   ├── IntegrityError bytes on disk are not those of the manifest
-    │   └── ReleaseConflict another writer took the release number
-    └── LedgerError        the ledger cannot be read, or the lease is lost
+    SaecError ├── ConfigError        a setting is missing, unknown or out of range ├── InputError         an hour's
+    partition cannot be used      -> QUARANTINED(reason) ├── HourHeld           nothing can or should be learnt yet
+    -> HELD(reason: empty, label-shift) │   └── HourAbsent     the partition is not there (yet)        -> HELD(no-data)
+    ├── TrainingError      training or clustering broke            -> FAILED(reason) ├── StoreError         a version,
+    release or checkpoint cannot be written or read │   ├── IntegrityError bytes on disk differ from the manifest │
+    └── ReleaseConflict another writer took the release number └── LedgerError        the ledger cannot be read, or the
+    lease is lost
         └── LeaseLost      a newer run holds the hour's lease (fencing)
 
-A held challenger is a value (`saec.gate.verdict.Verdict`), not an exception.
-Messages say what, which field or hour or file, what was wanted, what was found and what to do next.
+A held challenger is a value (`saec.gate.verdict.Verdict`), not an exception. A message names the field, hour or file,
+what was wanted, what was found and what to do next.
 """
 
 from __future__ import annotations
@@ -96,6 +93,6 @@ class LeaseLost(LedgerError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint `; did you mean 'x'?` when one of the known names is close, else nothing."""
+    """A hint `; did you mean 'x'?` if one of the known names is close, otherwise empty."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

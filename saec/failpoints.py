@@ -1,11 +1,12 @@
-"""Named places at which a test may have a process killed, stopped or ended: off by default, and free when off.
+"""Fail points: named places in the code where a test can kill, stop or end the process; off by default.
 
-    SAEC_FAIL=version.committed:kill          # SIGKILL when the place is first reached
-    SAEC_FAIL=durable.synced:exit@3           # end without any clean-up the third time
-    SAEC_FAIL=step.publish:sleep              # stand still for ever, with all locks held
+    SAEC_FAIL=version.committed:kill          # SIGKILL when the place is first reached SAEC_FAIL=durable.synced:exit@3
+    # end without any clean-up the third time SAEC_FAIL=step.publish:sleep              # hang for ever, with all locks
+    held
 
-Decisions: a place is a call of `reached`, named PART.WHAT-HAS-JUST-HAPPENED; nothing is registered, so a place is added
-by one line. Off, a call costs one comparison. Within a process, `on_reach` takes the place of the environment.
+Decisions: a fail point is a call of `reached`, named PART.WHAT-HAS-JUST-HAPPENED. Nothing is registered, so one line
+adds a fail point. While off, a call costs one comparison. Within a process, set `on_reach` instead of the environment
+variable.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ VARIABLE = "SAEC_FAIL"
 _SPEC = re.compile(r"(?P<name>[a-z.-]+):(?P<what>kill|exit|sleep)(?:@(?P<time>[1-9]\d*))?", re.ASCII)
 
 on_reach: Callable[[str], object] | None = None
-"""Called with the name of each place that is reached; None, as a rule."""
+"""Called with the name of each fail point reached; normally None."""
 
 
 def reached(name: str) -> None:
-    """Say that the process has come to a place."""
+    """Mark a fail point of this name."""
     if on_reach is not None:
         on_reach(name)
 
 
 def fault(spec: str) -> Callable[[str], None]:
-    """What `on_reach` is to be for a text such as `version.committed:kill@2`.
+    """The value of `on_reach` for a text such as `version.committed:kill@2`.
 
     >>> fault("version.committed:sleep@2")("version.committed")
 
@@ -56,7 +57,7 @@ def fault(spec: str) -> Callable[[str], None]:
 
 
 def _stand_still() -> None:
-    """Wait for what never comes."""
+    """Wait for ever."""
     threading.Event().wait()
 
 

@@ -1,4 +1,4 @@
-"""The figures of an hour: AUC and log loss of the models that scored it, by slice, and what the request log says.
+"""Computes the figures of an hour: AUC and log loss of its models, by slice, and from the request log.
 
 Shapes: B rows of the hour or of its gate rows, N row ids.
 """
@@ -37,7 +37,7 @@ def metrics_of(
 
 
 def served_hour(rows: EncodedRows, scores: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Figures of the served hour: `auc_served` of what was live, `auc_version_served`, …, and paired differences."""
+    """Figures of the served hour: `auc_served` of the live version, `auc_version_served`, …, and paired differences."""
     figures = {
         f"{name.removesuffix('_live')}_served": value
         for name, value in metrics_of(rows.labels_B, scores, rows.weights_B).items()
@@ -48,7 +48,7 @@ def served_hour(rows: EncodedRows, scores: dict[str, NDArray[np.float64]]) -> di
 def sliced_hour(
     plan: HourPlan, ingested: IngestRecord, rows: EncodedRows, scores: dict[str, NDArray[np.float64]]
 ) -> dict[str, Any]:
-    """What the hour's own rows say of what was live, slice by slice; nothing without `report.slices`."""
+    """Figures of the live version on the hour's own rows, slice by slice; empty without `report.slices`."""
     if not ingested.slices:
         return {}
     codes = plan.workspace.read(plan.hour, FileDigest(SLICES_FILE, ingested.slices_sha256))
@@ -64,7 +64,7 @@ def score_arrays(labels_B: NDArray[np.uint8], scores: dict[str, NDArray[np.float
 
 
 def logged_hour(plan: HourPlan, ingested: IngestRecord, rows: EncodedRows) -> dict[str, Any]:
-    """What the request log says was served of the hour; nothing without one."""
+    """Figures of the answers in the request log for the hour; empty without a log."""
     folder, workspace = plan.config.serving.log, plan.workspace
     if folder is None or not ingested.row_ids_sha256:
         return {}

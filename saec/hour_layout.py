@@ -1,9 +1,9 @@
-"""Where an hour's files lie below `data.source`: a pattern of names, read both ways.
+"""Translates between hours and file paths below `data.source`, using the name pattern of `data.layout`.
 
 Decisions: `%Y`, `%m`, `%d` and `%H` (UTC) stand for the hour's numbers, `*` for anything within one name. The pattern
-names the hour's files where its last part holds a `*` or ends like a file (`.parquet`, `.csv.gz`), and otherwise, or
-with a `/` at its end, a folder whose files are the hour's. Numbers need no leading zero where they stand alone
-(`hour=5`), as many writers leave it out. Nothing here opens a file.
+names the hour's files if its last part contains a `*` or ends like a file (`.parquet`, `.csv.gz`). Otherwise, or with a
+`/` at its end, it names a folder that contains the hour's files. A number that stands alone needs no leading zero
+(`hour=5`), because many writers omit it. Nothing here opens a file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from saec.hours import Hour
 
 DEFAULT_LAYOUT = "date=%Y-%m-%d/hour=%H"
 FORMATS = {"parquet": (".parquet", ".parq", ".pq"), "csv": (".csv", ".tsv"), "jsonl": (".jsonl", ".ndjson", ".json")}
-"""What a file of each format may end in, whatever the case of the letters; text may be compressed besides."""
+"""File endings of each format, in upper or lower case; text files may also be compressed."""
 COMPRESSED = (".gz", ".zst")
 
 Numbers = Mapping[str, int]
-"""Numbers that names have told so far, by directive letter."""
+"""Numbers read from names so far, by directive letter."""
 
 _DIGITS = {"Y": 4, "m": 2, "d": 2, "H": 2}
 _PIECE = re.compile(r"%.?|\*|[^%*]+")
@@ -49,7 +49,7 @@ class HourLayout:
     pattern: str
 
     def __post_init__(self) -> None:
-        """Refuse a pattern that cannot tell an hour."""
+        """Refuse a pattern that does not determine an hour."""
         letters = {piece[1:] for piece in _PIECE.findall(self.pattern) if piece.startswith("%")} - {"%"}
         if odd := letters - _DIGITS.keys():
             raise ValueError(f"knows %Y, %m, %d, %H and %%, not %{min(odd)}")
@@ -68,7 +68,7 @@ class HourLayout:
 
     @property
     def names_files(self) -> bool:
-        """Whether the last name is that of the hour's files, not of a folder of them."""
+        """Whether the last name is that of the hour's files rather than of their folder."""
         return not self.pattern.endswith("/") and bool(_FILE.fullmatch(self.parts[-1]))
 
     @property
@@ -81,7 +81,7 @@ class HourLayout:
         return hour.start.strftime(self.pattern.removesuffix("/"))
 
     def hour(self, path: str) -> Hour | None:
-        """The hour of a file, by its path below the source; None when it lies in no hour's place."""
+        """The hour of a file, by its path below the source; None if the path does not fit the layout."""
         names = path.split("/")
         numbers = self.read(names) if len(names) == self.depth else None
         hours = span(numbers) if numbers else None
@@ -94,12 +94,12 @@ class HourLayout:
         return hours is not None and hours[0] == hour
 
     def read(self, names: Sequence[str], known: Numbers = MappingProxyType({}), level: int = 0) -> Numbers | None:
-        """What names on the way to a file add to the numbers known.
+        """The numbers known after reading further names on the way to a file.
 
         Args:
-            names: folders, and maybe the file; those below the pattern's last name tell nothing.
-            known: numbers that the names before them have told.
-            level: how many names were before them.
+            names: folders, and maybe the file; names below the pattern's last one add nothing.
+            known: numbers read from the names before.
+            level: how many names came before.
 
         Returns:
             All numbers known by then; None when a name does not fit the pattern or contradicts another.
@@ -116,7 +116,7 @@ class HourLayout:
 
     @cached_property
     def day_level(self) -> int:
-        """How many names tell the day: below them, everything is of one day."""
+        """How many names determine the day: below them, everything is of one day."""
         letters: set[str] = set()
         for level, (_, more) in enumerate(self._regexes, 1):
             letters.update(more)
@@ -136,12 +136,14 @@ def layout_of(pattern: str) -> HourLayout:
 
 
 def span(known: Numbers) -> tuple[Hour, Hour] | None:
-    """First and last hour that there can be with these numbers; None when there is none, as with 30 February.
+    """First and last possible hour with these numbers; None if there is none, as for 30 February.
 
     >>> [str(hour) for hour in span({"Y": 2017, "m": 2})]
     ['2017-02-01T00', '2017-02-28T23']
     """
-    told = [known[letter] for letter in takewhile(known.__contains__, _DIGITS)]  # none after an unknown one bounds
+    told = [
+        known[letter] for letter in takewhile(known.__contains__, _DIGITS)
+    ]  # numbers after an unknown one add no bound
     low, high = [*told, *(1, 1, 1, 0)[len(told) :]], [*told, *(9999, 12, 31, 23)[len(told) :]]
     try:
         if len(told) < 3:  # a month has its own last day
@@ -152,10 +154,9 @@ def span(known: Numbers) -> tuple[Hour, Hour] | None:
 
 
 def data_format(name: str, wanted: str = "auto") -> str | None:
-    """Which format a file is read in; None when it is no file of rows.
+    """The format to read a file in; None if it is not a file of rows.
 
-    Names that start with `_` or `.` are a writer's own business. With a format set, names without a known ending count
-    too.
+    Names that start with `_` or `.` are ignored. With a format set, names without a known ending count too.
 
     >>> data_format("clicks.CSV.gz"), data_format("part-0"), data_format("part-0", "csv")
     ('csv', None, 'csv')
@@ -170,13 +171,13 @@ def data_format(name: str, wanted: str = "auto") -> str | None:
 
 
 def plain_name(name: str) -> str:
-    """A name in small letters, without the ending that says how it is compressed."""
+    """A name in lower case, without the ending of its compression."""
     small = name.lower()
     return next((small.removesuffix(ending) for ending in COMPRESSED if small.endswith(ending)), small)
 
 
 def _regex(part: str) -> tuple[re.Pattern[str], str]:
-    """What one name must look like, and the letters of its numbers in order."""
+    """The regular expression of one name, and the letters of its numbers in order."""
     pieces = _PIECE.findall(part)
     regex, letters = [], []
     for place, piece in enumerate(pieces):
@@ -195,7 +196,7 @@ def _regex(part: str) -> tuple[re.Pattern[str], str]:
 
 
 def _is_digit(piece: list[str], place: int) -> bool:
-    """Whether the neighbour of a number is another number, so that only leading zeros tell them apart."""
+    """Whether a number is next to another number, so that only leading zeros separate them."""
     return any((text.startswith("%") and text != "%%") or text[place].isdigit() for text in piece)
 
 

@@ -1,4 +1,4 @@
-"""What an hour says of itself: the manifest of the version that it made, and its record in the ledger."""
+"""Builds the records of an hour: the manifest of its version, and its record in the ledger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def manifest_of(
     plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
 ) -> dict[str, Any]:
-    """What a version says of itself: where it comes from and why it passed. No clock, so that it can be made again.
+    """The manifest: where the version comes from and why it passed. It contains no clock time, so it is reproducible.
 
     Nothing here depends on how the original's state is laid out: the original is called by its identity. The
     challenger's state is always whole in one file and called by that file's hash.
@@ -42,7 +42,7 @@ def manifest_of(
 def record_of(
     ingested: IngestRecord, trained: Trained, clustered: Clustered, retrained: Retrained, judged: Judged
 ) -> dict[str, Any]:
-    """Everything that the report shows of an hour, and what the next one starts from."""
+    """The ledger's record: everything that the report shows of an hour, and what the next hour starts from."""
     return {
         "rows": ingested.rows,
         "clicks": ingested.clicks,

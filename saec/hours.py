@@ -1,7 +1,7 @@
-"""The UTC hour as a value: what every partition, checkpoint, version and ledger row is named by.
+"""The UTC hour as a value; partitions, checkpoints, versions and ledger rows are named after it.
 
-Decisions: an hour is always UTC (a zone with daylight saving would have hours that do not exist or exist twice);
-its text forms are `2017-10-01T03` (people, command line) and `20171001T03` (file names, version ids).
+Decisions: an hour is always UTC, because a zone with daylight saving has missing and double hours. Its text forms are
+`2017-10-01T03` (people, command line) and `20171001T03` (file names, version ids).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Hour:
 
     @classmethod
     def now(cls, lag: timedelta = timedelta()) -> Hour:
-        """The hour that the wall clock is in, or was some time ago; it is not over yet."""
+        """The hour of the wall clock, now or some time ago; the current hour is not over yet."""
         return cls.of(datetime.now(UTC) - lag)
 
     @property

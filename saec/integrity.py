@@ -1,13 +1,13 @@
-"""What does not fit together in store, release log, ledger and training state; and setting it aside.
+"""Finds inconsistencies between store, release log, ledger and training state, and moves bad files aside.
 
-    missing       something names it and it is not there
-    altered       its bytes are not those it is named by
-    orphan        nothing made it, or whoever did died over it
-    unreachable   whole, and nobody names it: a run died before the ledger heard of it, or a backfill was given up
+    missing       something names it, but it does not exist
+    altered       its bytes do not match its name
+    orphan        no run made it, or the run that did died before it finished
+    unreachable   complete, but nothing names it: a run died before the ledger knew it, or a backfill was cancelled
 
-Decisions: looking changes nothing and takes no lease, so a run at work may show as an orphan for a moment. What is set
-aside is moved to `set-aside/` within the store and never removed; the live version and the release log are left to a
-person, since what takes their place is a decision. The last kind is harmless and goes with retention.
+Decisions: the check changes nothing and takes no lease, so the files of a running hour may briefly show as orphans.
+Files that are set aside are moved to `set-aside/` within the store and never deleted. The live version and the release
+log are left to a person, who must decide what replaces them. Unreachable items are harmless; retention removes them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OURS = re.compile(
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that does not fit."""
+    """One inconsistency."""
 
     kind: Literal["missing", "altered", "orphan", "unreachable"]
     what: str
@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine(workspace: Workspace, ledger: Ledger) -> Iterator[Finding]:
-    """Everything that does not fit, beyond the bytes of versions, which `ModelStore.verify` compares."""
+    """All inconsistencies, except the bytes of versions, which `ModelStore.verify` compares."""
     store = workspace.store()
     yield from _stray(store)
     for name, problem in store.release_problems().items():
@@ -55,7 +55,7 @@ def examine(workspace: Workspace, ledger: Ledger) -> Iterator[Finding]:
 def set_aside(store: ModelStore) -> list[str]:
     """Move damaged versions that are not live, and files that are no part of a store, to `set-aside/`; their names.
 
-    To be called with the ledger's lease, so that nothing is moved under a run's hands.
+    Call it with the ledger's lease, so that no files of a running hour are moved.
     """
     live = store.live()
     damaged = [name for name in store.versions() if store.verify(name) and not (live and live.version == name)]
@@ -63,14 +63,14 @@ def set_aside(store: ModelStore) -> list[str]:
     names |= {name for version in damaged for name in store.objects.list(f"versions/{version}")}
     taken = {name.split("/")[1] for name in store.objects.list(ASIDE)}
     number = next(number for number in range(1, len(taken) + 2) if str(number) not in taken)
-    # A version's manifest goes first, so that nobody ever sees a part of it.
+    # A version's manifest goes first, so that nobody sees a partial version.
     for name in sorted(names, key=lambda name: (not name.endswith(f"/{MANIFEST}"), name)):
         store.objects.move(name, f"{ASIDE}/{number}/{name}")
     return sorted(names)
 
 
 def _stray(store: ModelStore) -> Iterator[Finding]:
-    """Files that are no part of a store, and versions that were begun and never finished."""
+    """Files that do not belong to a store, and versions that were begun and never finished."""
     names = store.objects.list("")
     yield from (Finding("orphan", name, "is no part of a model store") for name in names if not _OURS.fullmatch(name))
     folders = {name.rpartition("/")[0] for name in names if name.startswith("versions/") and _OURS.fullmatch(name)}
@@ -94,7 +94,7 @@ def _unnamed(store: ModelStore, ledger: Ledger) -> Iterator[Finding]:
 
 
 def _hours(workspace: Workspace, ledger: Ledger, store: ModelStore) -> Iterator[Finding]:
-    """Hours that are not as the ledger says: not finished, not released, or without the state that later ones need."""
+    """Hours that contradict the ledger: not finished, not released, or without the state that later hours need."""
     rows = ledger.rows()
     running = at_work(ledger, workspace.config.workspace)
     released = {release.version for release in store.releases()} if not store.release_problems() else None

@@ -1,4 +1,4 @@
-"""How fields lie in the key matrix: the same for the settings that train a version and for the schema that serves it.
+"""Maps fields to columns of the key matrix, in the same way for training (settings) and serving (schema).
 
 Shapes: F fields, S slots.
 """
@@ -16,7 +16,7 @@ _LARGEST = 3.4028234663852886e38  # of the 32-bit floats
 
 
 class FieldLike(Protocol):
-    """What is asked of a field."""
+    """The attributes of a field that decide its layout."""
 
     @property
     def name(self) -> str:
@@ -32,7 +32,7 @@ class FieldLike(Protocol):
 
     @property
     def max_values(self) -> int:
-        """Most values of a list that are used."""
+        """Maximum number of values used of a list."""
 
 
 def source_column(field: FieldLike) -> str | None:
@@ -57,7 +57,7 @@ def slot_fields(fields: Sequence[FieldLike], crosses: Sequence[Sequence[str]]) -
 
 
 def single(number: float) -> float:
-    """The nearest 32-bit float, as which numbers and boundaries of a field of floats are compared.
+    """The nearest 32-bit float; numbers and boundaries of a field of floats are compared in this form.
 
     >>> single(0.5), single(0.7) == 0.7, single(1e300)
     (0.5, False, 3.4028234663852886e+38)

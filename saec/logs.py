@@ -1,10 +1,10 @@
-"""The log: what an hour does, line by line, on standard error, as text or as one JSON object a line.
+"""Writes saec's log of an hour to standard error, as text or as one JSON object per line.
 
-    SAEC_LOG=json saec run          # or text; nothing is written when it is unset, save by the model server
+    SAEC_LOG=json saec run          # or text; if it is unset, only the model server writes a log
 
-Decisions: an environment variable, because plain cron, a flow by hand and a served flow all inherit it. Which hour a
-line is about (and which version, once there is one) is a context variable rather than an argument of every function, so
-the lines of the deepest module carry it too. Only saec's own loggers are written; those of libraries are their affair.
+Decisions: it is an environment variable because plain cron, a flow run by hand and a served flow all inherit it. The
+hour of a line (and the version, once there is one) is a context variable rather than an argument of every function, so
+lines from every module carry it. Only saec's own loggers are written, not those of libraries.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Subject:
-    """What lines are about just now."""
+    """The hour and version that log lines are about."""
 
     hour: Hour
     version: str | None = None
@@ -47,10 +47,10 @@ P = ParamSpec("P")
 
 
 def start(form: str = "") -> None:
-    """Write saec's log as `SAEC_LOG` says, from INFO on; once it is written, calling it again changes nothing.
+    """Start writing saec's log as `SAEC_LOG` says, from level INFO on; calling it again changes nothing.
 
     Args:
-        form: "text" or "json" where the variable is unset; nothing is written otherwise.
+        form: "text" or "json", used if the variable is unset; without it nothing is written then.
 
     Raises:
         ConfigError: when the variable holds something else.
@@ -62,12 +62,12 @@ def start(form: str = "") -> None:
     logger.setLevel(logging.INFO)
     if form and not any(isinstance(handler, _Handler) for handler in logger.handlers):
         logger.addHandler(_Handler(form))
-        logger.propagate = False  # else a root handler would write each line once more
+        logger.propagate = False  # otherwise a root handler would write each line again
 
 
 @contextmanager
 def about(hour: Hour, version: str | None = None) -> Iterator[None]:
-    """Lines written within carry this hour and version."""
+    """Log lines within the block carry this hour and version."""
     token = _subject.set(_Subject(hour, version))
     try:
         yield
@@ -76,7 +76,7 @@ def about(hour: Hour, version: str | None = None) -> Iterator[None]:
 
 
 def hour_logged(do: Callable[P, HourRow]) -> Callable[P, HourRow]:
-    """A function that does the hour of its argument `hour`, with a line when it begins and one when it has ended."""
+    """Decorate a function that does the hour `hour`: log a line when it begins and one when it ends."""
     signature = inspect.signature(do)
 
     @functools.wraps(do)
@@ -90,7 +90,7 @@ def hour_logged(do: Callable[P, HourRow]) -> Callable[P, HourRow]:
 
 
 def step_begun(step: str) -> None:
-    """Note that the hour has come to a step, which ends the one before."""
+    """Note that the hour has reached a step, which ends the previous one."""
     subject = _subject.get()
     if subject:
         _step_finished(subject)
@@ -102,7 +102,7 @@ def ended(row: HourRow) -> HourRow:
     subject = _subject.get() or _Subject(row.hour)
     subject.version = row.version
     token = _subject.set(subject)
-    if row.record is not None:  # it ran through, so its last step did
+    if row.record is not None:  # the hour completed, so its last step did too
         _step_finished(subject)
     log.info(
         "hour %s ended %s",
@@ -122,7 +122,7 @@ def _step_finished(subject: _Subject) -> None:
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Standard error of the moment, each line with its hour and version."""
+    """A handler for the current standard error that adds hour and version to each line."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -137,12 +137,12 @@ class _Handler(logging.StreamHandler[Any]):
         subject = _subject.get()
         record.hour = str(subject.hour) if subject else None
         record.version = subject.version if subject else None
-        self.stream = sys.stderr  # who runs commands in one process (tests, notebooks) replaces it between them
+        self.stream = sys.stderr  # tests and notebooks replace standard error between commands
         super().emit(record)
 
 
 def _json_formatter() -> logging.Formatter:
-    """Timestamp, level, logger, message, hour and version, then what else a line knows (step, seconds, outcome)."""
+    """Timestamp, level, logger, message, hour and version, then any further fields (step, seconds, outcome)."""
     from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only who asked for JSON pays for it
 
     return JsonFormatter(

@@ -1,8 +1,8 @@
-"""The models that met an hour, and what they say of its rows: each by keys of its own schema.
+"""Scores an hour's rows, before they are learnt, with the models that served or could have served it.
 
-Decisions: what is live, the version before it and the version made from the hour before may have been made with other
-settings than those of today. Their keys are made by their own schemas, as the model server makes them, else they would
-be judged by what they never answered. A model that cannot answer the hour's rows is not compared.
+Decisions: the live version, the one before it and the version made from the hour before may have been made with older
+settings. Each scores with keys of its own schema, as the model server does; otherwise it would be judged on answers
+that it never gave. A model that cannot answer the hour's rows is not compared.
 
 Shapes: B rows of the hour.
 """
@@ -44,10 +44,10 @@ def challenger_of(plan: HourPlan, workspace: Workspace, *, to_train: bool = Fals
     Args:
         plan: of the hour.
         workspace: of the plan.
-        to_train: whether it is to learn; else network and codebooks are only to be looked at.
+        to_train: whether it will learn; otherwise network and codebooks are only read.
 
     Raises:
-        ConfigError: reason "meaning", when it was trained for other fields and may not be carried over.
+        ConfigError: reason "meaning", when it was trained for other fields and carrying it over is not permitted.
     """
     if plan.challenger is None:
         return Challenger(plan.config)
@@ -62,7 +62,7 @@ def challenger_of(plan: HourPlan, workspace: Workspace, *, to_train: bool = Fals
 
 
 def other_schemas(plan: HourPlan, workspace: Workspace) -> dict[str, Schema]:
-    """Schemas of the models that met the hour which make other keys of its rows than the settings do, by `encoding`.
+    """Schemas of these models that make other keys than the settings do, by `encoding`.
 
     Raises:
         ConfigError: as `challenger_of`, before anything of the hour is read.
@@ -83,7 +83,7 @@ def other_schemas(plan: HourPlan, workspace: Workspace) -> dict[str, Schema]:
 
 
 class Met:
-    """The rows of an hour, for the models that met it."""
+    """The rows of an hour, and the models that score them before they are learnt."""
 
     def __init__(self, plan: HourPlan, workspace: Workspace, rows: EncodedRows, others: dict[str, Keys]) -> None:
         """The rows with their keys.
@@ -98,7 +98,7 @@ class Met:
         self._keys = {**others, encoding(schema_of(plan.config)): rows.keys_BS}
 
     def scores(self, challenger: Challenger) -> dict[str, NDArray[np.float64]]:
-        """Scores by the version made from the hour before, released or not, and by what was live."""
+        """Scores by the version made from the hour before, released or not, and by the live version."""
         scores, plan = {}, self._plan
         made = self._score(challenger.version) if challenger.version else None
         if made is not None:
@@ -111,7 +111,7 @@ class Met:
         return scores
 
     def watch(self, scores: dict[str, NDArray[np.float64]]) -> Watch | None:
-        """What the hours that the live version served say of it; None without one."""
+        """The evidence on the live version from the hours that it served; None without a live version."""
         plan, labels_B, weights_B = self._plan, self._rows.labels_B, self._rows.weights_B
         if plan.champion is None or "live" not in scores:
             return None
@@ -132,10 +132,10 @@ class Met:
         )
 
     def _opened(self, version: str, *, verify: bool = True) -> Model:
-        """A version, for numpy to score with: what is recorded does not depend on what is installed."""
+        """A version that scores with numpy, so that recorded figures do not depend on what is installed."""
         return Model.open(self._workspace.store().open(version), verify=verify, engine="numpy")
 
     def _score(self, model: Model, chosen: slice = slice(None)) -> NDArray[np.float64] | None:
-        """Scores of some rows by a model, through its own schema; None where it cannot answer them."""
+        """Scores of some rows by a model, through its own schema; None if it cannot answer them."""
         keys_BS = self._keys.get(encoding(model.schema))
         return None if keys_BS is None else model.score_keys(keys_BS[chosen])

@@ -1,4 +1,4 @@
-"""Values as JSON wants them: it has no word for NaN and infinity, and no tuples."""
+"""Converts values to plain JSON, which has neither NaN, infinity nor tuples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the steps of an hour hand each other: names, digests and figures, never data.
+"""The records that the steps of an hour pass to each other: names, digests and figures, never data.
 
 Shapes: B rows of the hour, G gate rows.
 """
@@ -27,43 +27,43 @@ class HourPlan:
     challenger: str | None = None
     """Checkpoint of the challenger after the hour before, with the version made of it."""
     champion: str | None = None
-    """Version to compare with: the live one, or in a backfill the last published before this hour."""
+    """The champion, to compare with: the live version, or in a backfill the last one published before this hour."""
     before_live: str | None = None
     """The version that was live before the champion, if the champion is live and was published."""
     watch: dict[str, Any] | None = None
-    """What the hours before say of what is live, see `saec.gate.watch`, as the record keeps it."""
+    """Evidence on the live version from the hours before, see `saec.gate.watch`, as the record keeps it."""
     evidence: dict[str, Any] | None = None
-    """What the gate knows of the line from the hours before, as the record keeps it."""
+    """The gate's evidence on the line from the hours before, as the record keeps it."""
     click_rates: tuple[float, ...] = ()
-    """Click rates of the hours before, to tell a shift of the labels by."""
+    """Click rates of the hours before, to detect a shift of the labels."""
     late: dict[Hour, tuple[Hour, ...]] = field(default_factory=dict)
     """Earlier hours whose late rows are learnt with this one, each with the hours that learnt rows of it before."""
     promote: bool = True
     """Whether a version that passes is released."""
     aside: bool = False
-    """Whether the hour is done aside, in place of one that stands."""
+    """Whether the hour is done aside, to replace a finished one."""
     fence: int = 0
     """Fencing number of the run's lease."""
     actor: str = "saec"
-    """Who runs it, for the release log."""
+    """Who runs the hour, for the release log."""
 
     @property
     def workspace(self) -> Workspace:
-        """Where the hour's files lie."""
+        """The workspace with the hour's files."""
         return Workspace(self.config, aside=self.aside)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The original after the hour, and how the models that met the hour did on it."""
+    """The original after the hour, and the served figures of the hour."""
 
     original: str
     learnt_from: str | None
-    """What the original after the hour before is called in manifests, see `saec.train.identity`; None at the first."""
+    """Identity in manifests of the original after the hour before, see `saec.train.identity`; None at the first."""
     at_cut: FileDigest
-    """What the original was at the cut, as far as it has changed since."""
+    """The state of the original at the cut, as far as it has changed since."""
     scores: FileDigest
-    """Scores of all rows by the models that met them."""
+    """Scores of all rows before they were learnt."""
     cut: int
     """First gate row."""
     rows_gate: int
@@ -74,9 +74,9 @@ class Trained:
     slices: dict[str, Any]
     """The same pairs by slice, see `saec.gate.slices`; empty without `report.slices`."""
     watch: dict[str, Any] | None
-    """What the hours that the live version served say of it, see `saec.gate.watch`; None without one."""
+    """Evidence on the live version from the hours that it served, see `saec.gate.watch`; None without one."""
     logged: dict[str, Any]
-    """What the request log says of the hour, see `saec.gate.served`; nothing without one."""
+    """Figures of the request log for the hour, see `saec.gate.served`; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Clustered:
     head: int
     churn: float
     by_field: dict[str, dict[str, float]]
-    """How the clusters of each field live (head, clusters, used, largest_share, error, drift, rebuilt), and what its
-    codes saved in the hour (worth, worth_error, worth_rows; not before the first version)."""
+    """Figures of each field's clusters (head, clusters, used, largest_share, error, drift, rebuilt), and what its codes
+    saved in the hour (worth, worth_error, worth_rows; not before the first version)."""
 
     @property
     def utilisation(self) -> float:
@@ -105,14 +105,14 @@ class Retrained:
 
     challenger: str
     learnt: FileDigest
-    """Scores of the gate rows through the codes that met them, before and after they were learnt."""
+    """Scores of the gate rows through lagged codes, before and after they were learnt."""
     sizes: dict[str, int]
     figures: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The gate's verdict on the candidate, and what is to be released if it passed."""
+    """The gate's verdict on the candidate, and the files to release if it passed."""
 
     verdict: Verdict
     metrics: dict[str, float]
@@ -120,11 +120,11 @@ class Judged:
     candidate: tuple[FileDigest, ...]
     """The files that were judged."""
     release: tuple[FileDigest, ...]
-    """The files to be released: those of the hour's end, or the judged ones where these are not fit for it."""
+    """The files to release: those of the hour's end, or the judged ones if those are not fit for release."""
     problem: str
     """Why the files of the hour's end are not fit for release; empty when they are."""
     recorded: tuple[float, ...]
-    """The scores of the rows that the files to be released bring along."""
+    """The scores of the recorded rows in the files to release."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Published:
 
 @dataclass(frozen=True)
 class HourResult:
-    """An hour that ran through: how it ended, the state it left, and everything the report shows."""
+    """A completed hour: its outcome, the state it left, and everything the report shows."""
 
     published: Published
     input_sha256: str

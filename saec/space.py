@@ -1,9 +1,9 @@
-"""Whether the disk has room for an hour, asked before anything is trained.
+"""Checks before training whether the disk has room for an hour.
 
 Decisions: an hour writes its candidate, the staged version and the committed one, each about as large as the last
-version, and at most one whole checkpoint of the original beside the last; what else lies in an hour's folder is small
-against these, or as large as the rows just ingested, which had room. Refusing early leaves the disk as it is, where
-failing late would fill it for everybody.
+version, and at most one more whole checkpoint of the original. The other files of an hour's folder are small in
+comparison, or as large as the rows just ingested, which had room. Refusing early leaves the disk as it is; failing late
+would fill it for everybody.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from saec.workspace import Workspace
 
 VERSIONS = 3
-"""So many times the last version's bytes must be free where versions are staged."""
+"""How many times the last version's bytes must be free where versions are staged."""
 CHECKPOINTS = 1
-"""So many times the largest checkpoint's bytes must be free where checkpoints are."""
+"""How many times the largest checkpoint's bytes must be free where checkpoints are."""
 
 
 def require_space(workspace: Workspace, hour: Hour, champion: str | None) -> None:
-    """Refuse an hour that the disk has no room for.
+    """Refuse an hour that does not fit on the disk.
 
     Args:
         workspace: of the pipeline.
@@ -36,7 +36,7 @@ def require_space(workspace: Workspace, hour: Hour, champion: str | None) -> Non
         champion: the last version, None when there is none.
 
     Raises:
-        StoreError: reason "disk-full", saying what is wanted and what is free.
+        StoreError: reason "disk-full", with the bytes wanted and free.
     """
     needs: Counter[Path] = Counter()
     store = workspace.store()
@@ -63,5 +63,5 @@ def free_bytes(folder: Path) -> int:
 
 
 def _there(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """The folder, or its nearest parent that exists."""
     return folder if folder.exists() or folder == folder.parent else _there(folder.parent)

@@ -1,14 +1,14 @@
-"""The hour: a recipe of six steps, each a plain function from names and digests to a small record.
+"""Does an hour in six steps; each is a plain function from names and digests to a small record.
 
-    ingest   the partition's rows, checked and encoded, in a file
-    train    the models that met the hour score all of it; then the original learns it whole
-    cluster  codebooks of every field and who has a code: at the cut, for the gate, and at the hour's end, to be served
-    retrain  the challenger learns the hour; the candidate's files as of the cut, the version's as of the end
-    gate     the verdict on the candidate, read back from its files, and the version's fitness for release
-    publish  the version and, if the gate passed the candidate, its release
+    ingest   checks and encodes the partition's rows into a file
+    train    scores all rows with the models that served the hour; then the original learns all of them
+    cluster  makes codebooks and chooses the head: at the cut, for the gate, and at the hour's end, to be served
+    retrain  the challenger learns the hour; writes the candidate's files at the cut, the version's at the end
+    gate     judges the candidate, read back from its files, and checks that the version is fit for release
+    publish  commits the version and, if the candidate passed, releases it
 
-Each step can run in a process of its own: what it needs is in its arguments and in files. `do_hour` is all that has to
-be read to know what an hour does; the steps follow in its order.
+Each step can run in its own process: everything it needs is in its arguments and in files. Read `do_hour` to see what
+an hour does; the steps follow in its order.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ from saec.workspace import FileDigest, Workspace
 
 log = logging.getLogger(__name__)
 CANDIDATE, VERSION = "candidate", "version"
-"""Folders of an hour in which the files of the cut and of the hour's end wait for the verdict."""
+"""Folders with the files of the cut and of the hour's end until the verdict."""
 SERVED_SCORES, GATE_SCORES = "served.safetensors", "gate.safetensors"
 KEPT_FILES = ("ingest.json", "quarantine.parquet", IDENTITIES_FILE, SERVED_SCORES, GATE_SCORES)
-"""What stays of an hour's folder once it is done."""
+"""The files of an hour's folder that stay once it is done."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Run(Protocol):
-    """How a step is run: called, tried again, timed, or made a Prefect task run."""
+    """Runs a step: plainly, with retries, timed, or as a Prefect task run."""
 
     def __call__(self, step: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the step with its arguments."""
 
 
 def do_hour(plan: HourPlan, run: Run) -> HourResult:
-    """The recipe.
+    """Do all steps of an hour.
 
     Args:
         plan: what the hour starts from.
@@ -107,7 +107,7 @@ def ingest(plan: HourPlan) -> IngestRecord:
 
 
 def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
-    """Score the hour with the models that met it, then have the original learn all of it."""
+    """Score the hour with the models that served it, then let the original learn all of it."""
     workspace = _settled(plan)
     require_space(workspace, plan.hour, plan.champion)
     rows = ingested.load_rows(workspace.folder(plan.hour))
@@ -139,7 +139,7 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
 
 
 def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Clustered:
-    """Choose the head and cluster it: at the cut, by what was known before the hour, and at its end, by all."""
+    """Choose and cluster the head: at the cut from what was known before the hour, at its end from everything."""
     workspace = _settled(plan)
     rows = ingested.load_rows(workspace.folder(plan.hour))
     at_cut = AtCut.from_arrays(workspace.read(plan.hour, trained.at_cut))
@@ -165,7 +165,7 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
 
 
 def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered: Clustered) -> Retrained:
-    """Have the challenger learn the hour through the codes that met it; write what it is at the cut and at the end."""
+    """Let the challenger learn the hour through lagged codes; write its files at the cut and at the end."""
     workspace = _settled(plan)
     rows = ingested.load_rows(workspace.folder(plan.hour))
     labels_B, weights_B = rows.labels_B, rows.weights_B
@@ -204,7 +204,7 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
 def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained) -> Judged:
     """Judge the candidate, read back from its files, on rows that no model has been trained on.
 
-    Then see whether the version of the hour's end is fit to be released in its place.
+    Then check whether the version of the hour's end is fit to be released instead.
     """
     workspace = _settled(plan)
     folder = workspace.folder(plan.hour)
@@ -252,13 +252,13 @@ def gate(plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Re
 def publish(
     plan: HourPlan, ingested: IngestRecord, trained: Trained, retrained: Retrained, judged: Judged
 ) -> Published:
-    """Commit the version whose candidate passed, and release it; otherwise the live one stays, unless it is to go."""
+    """Commit and release the version if its candidate passed; otherwise the live one stays, or is rolled back."""
     published = _released(plan, ingested, trained, retrained, judged)
     return published if published.outcome == "PUBLISHED" else _given_way(plan, trained.watch, published)
 
 
 def _given_way(plan: HourPlan, watch: dict[str, Any] | None, published: Published) -> Published:
-    """Bring the version before the live one back, if that is wanted and the live one is shown to be worse than it."""
+    """Roll back to the version before the live one, if settings allow it and the live one is shown to be worse."""
     wanted = plan.config.gate.rollback and plan.promote
     if not (wanted and plan.before_live and watch and BEFORE in watch["worse_than"]):
         return published
@@ -299,9 +299,9 @@ def _released(
 def _settled(plan: HourPlan) -> Workspace:
     """The workspace, with the numeric libraries and the device set as configured.
 
-    Each step does this: torch's thread count is per thread, and a flow may run each step in a thread of its own.
-    `torch.use_deterministic_algorithms` does what the debug mode "error" does, and imports the compiler that we do not
-    use besides: half of the time of a process that does one small hour.
+    Each step does this: torch's thread count is per thread, and a flow may run each step in its own thread.
+    `torch.use_deterministic_algorithms` would do the same as the debug mode "error", but it also imports a compiler
+    that we do not use, which takes half of the time of a process that does one small hour.
     """
     torch.set_num_threads(plan.config.threads)
     _libraries(len(sys.modules)).limit(limits=plan.config.threads, user_api="blas")
@@ -312,18 +312,18 @@ def _settled(plan: HourPlan) -> Workspace:
 
 @lru_cache(maxsize=1)
 def _libraries(modules: int) -> ThreadpoolController:  # noqa: ARG001 - what was found holds until more are imported
-    """The numeric libraries of the process; finding them takes milliseconds."""
+    """The numeric libraries of the process, cached because finding them takes milliseconds."""
     return ThreadpoolController()
 
 
 def _other_keys(plan: HourPlan, workspace: Workspace, ingested: IngestRecord) -> dict[str, Keys]:
-    """The hour's keys by the schemas of other models; none where all have that of the settings."""
+    """The hour's keys by the schemas of other models; none if all have the schema of the settings."""
     digest = ingested.other_keys_sha256
     return workspace.read(plan.hour, FileDigest(OTHER_KEYS_FILE, digest)) if digest else {}
 
 
 def _coded(challenger: Challenger, past: HourPast, *, end: bool) -> Coding:
-    """The codes of a moment, for as many bytes as the dial gives the version to be made."""
+    """The codes of a moment, within the bytes that the dial allows for the new version."""
     moment = past.moment(end=end)
     allowance, *trials = (
         Allowance.of(challenger.config, moment.rows, ratio) for ratio in (challenger.ratio, *challenger.trials)

@@ -1,14 +1,14 @@
-"""The workspace: where an hour's files lie between its steps, and the training state between hours.
+"""The workspace: stores an hour's files between its steps, and the training state between hours.
 
     workspace/ledger.db             the ledger (unless it is elsewhere)
     workspace/store/                the model store (unless it is elsewhere)
     workspace/checkpoints/          training state, see saec.store.checkpoints
     workspace/hours/20171001T03/    rows, quarantine, vectors set aside, codes, the candidate's files, scores
-    workspace/aside/20171001T03/    the same of an hour that a backfill does aside
+    workspace/aside/20171001T03/    the same for an hour that a backfill does aside
 
-Decisions: steps hand each other names and digests, never data; a file is verified against its digest when it is read.
-Original and challenger stay in memory between steps of one process, under the names of the checkpoints they equal; a
-step that finds another name, or none, reads the checkpoint. Both ways give the same bytes.
+Decisions: steps pass names and digests, never data; a file is verified against its digest when it is read. Original and
+challenger stay in memory between steps of one process, under the name of the checkpoint that they equal. A step that
+finds another name, or none, reads the checkpoint. Both ways give the same bytes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HOUR_FOLDERS = "[0-9]*T[0-9][0-9]"
 
 @dataclass(frozen=True)
 class FileDigest:
-    """A file of the hour's folder by name, and what its bytes must hash to."""
+    """A file of the hour's folder: its name, and the digest of its bytes."""
 
     name: str
     sha256: str
@@ -54,7 +54,7 @@ class FileDigest:
 
 @dataclass(frozen=True)
 class Resident:
-    """The models in memory, at most one of each kind, by the names of the checkpoints that they equal."""
+    """The models in memory, at most one of each kind, with the names of the checkpoints that they equal."""
 
     digest: str
     """Of their settings."""
@@ -66,10 +66,10 @@ class Workspace:
     """The folders of one pipeline."""
 
     _resident: Resident | None = None
-    """What is in memory, for all workspaces of the process."""
+    """The models in memory, for all workspaces of the process."""
 
     def __init__(self, config: Config, *, aside: bool = False) -> None:
-        """The workspace that the configuration names; nothing is made until something is written.
+        """The configured workspace; folders are created when something is first written.
 
         Args:
             config: all settings.
@@ -80,7 +80,7 @@ class Workspace:
         self.checkpoints = Checkpoints(config.workspace / "checkpoints")
 
     def store(self) -> ModelStore:
-        """The model store that the configuration names."""
+        """The configured model store."""
         return open_store(self.config.store_url)
 
     def folder(self, hour: Hour) -> Path:
@@ -120,16 +120,16 @@ class Workspace:
         return data
 
     def identities(self, hour: Hour, learners: Iterable[Hour]) -> Keys:
-        """The rows of an hour that were learnt with any of these hours, as `saec.data.late` knows rows."""
+        """The rows of an hour that were learnt with any of these hours, identified as in `saec.data.late`."""
         known = [load_identities(folder, hour) for folder in self._learnt(learners)]
         return np.concatenate([np.empty(0, np.uint64), *known])
 
     def encoded_alike(self, learners: Iterable[Hour]) -> bool:
-        """Whether the rows learnt with these hours are known by keys that mean what those of the settings do."""
+        """Whether the rows learnt with these hours are recorded with keys that mean the same as the settings' keys."""
         return all(encoded_alike(self.config, folder) for folder in self._learnt(learners))
 
     def _learnt(self, learners: Iterable[Hour]) -> Iterator[Path]:
-        """The folders of hours, done aside or standing."""
+        """The parent folder of the hours' folders: done aside, or in force."""
         for folder in (self.folder(learner) for learner in learners):
             yield folder if folder.exists() else self.config.workspace / _STANDING / folder.name
 
@@ -142,7 +142,7 @@ class Workspace:
         return name
 
     def original(self, name: str) -> Original:
-        """The original of a checkpoint, only to be looked at."""
+        """The original of a checkpoint, read-only."""
         found = self._in_memory.originals.get(name)
         if found is None:
             found = Original.restore(self.config, self.checkpoints.open(name), f"checkpoint {name}")
@@ -154,7 +154,7 @@ class Workspace:
 
         Args:
             name: of the checkpoint.
-            sources_F: where it was trained for other fields, from which of these each goes on, -1 for a new one.
+            sources_F: if it was trained for other fields: for each field its index among those, -1 for a new one.
         """
         if name is None:
             original = Original(self.config)
@@ -173,11 +173,11 @@ class Workspace:
         return name
 
     def challenger(self, name: str, restored: Callable[[Arrays], Challenger]) -> Challenger:
-        """The challenger of a checkpoint, only to be looked at.
+        """The challenger of a checkpoint, read-only.
 
         Args:
             name: of the checkpoint.
-            restored: makes it of the checkpoint's arrays, where it is not in memory.
+            restored: makes it from the checkpoint's arrays if it is not in memory.
         """
         found = self._in_memory.challengers.get(name)
         if found is None:
@@ -193,20 +193,20 @@ class Workspace:
 
     @property
     def _in_memory(self) -> Resident:
-        """What is in memory of these settings."""
+        """The models in memory for these settings."""
         if Workspace._resident is None or Workspace._resident.digest != self.config.digest:
             Workspace._resident = Resident(self.config.digest)
         return Workspace._resident
 
     def clear(self, hour: Hour, *, keep: tuple[str, ...]) -> None:
-        """Remove what the steps of an hour needed only among themselves."""
+        """Remove the files of an hour that only its steps need."""
         if self.folder(hour).is_dir():
             for path in self.folder(hour).iterdir():
                 if path.name not in keep:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def retain(self, hours: set[Hour]) -> None:
-        """Remove the folders of all hours but these; what is not named like an hour is not ours."""
+        """Remove the folders of all hours but these; anything not named like an hour is left alone."""
         kept = {hour.compact for hour in hours}
         for path in self._hours.glob(_HOUR_FOLDERS):
             if path.name not in kept and path.is_dir() and not path.is_symlink():
@@ -214,7 +214,7 @@ class Workspace:
                 reached("retention.folder-removed")
 
     def swap_in(self) -> None:
-        """Put the folders of all hours that were done aside in the place of those that stand."""
+        """Replace hours' folders with those that were done aside."""
         aside, standing = self.config.workspace / _ASIDE, self.config.workspace / _STANDING
         for path in sorted(aside.glob(_HOUR_FOLDERS)):
             make_folder(standing)
@@ -230,6 +230,6 @@ class Workspace:
 
 
 def keep(models: dict[str, M], name: str, model: M) -> None:
-    """Keep a model in memory in the place of the one that was there."""
+    """Keep a model in memory, replacing the previous one."""
     models.clear()
     models[name] = model
