@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StrictBool, field_validator, model_validator
 
 from saec import layout
 from saec.constants import (
@@ -23,6 +23,7 @@ from saec.constants import (
     DataConstants,
     GateConstants,
     ModelConstants,
+    RunConstants,
     Section,
     TrainingConstants,
     VocabularyConstants,
@@ -38,10 +39,10 @@ _WHERE = ("source", "version", "layout", "format")
 """Settings of `data` that say where its files lie and how they are written, not what they hold."""
 _SCHEDULING = ("due_after", "absent_after", "late")
 """Settings of `data` that say when an hour is done, not what comes of it."""
-_ROW_BYTES, _LEAST_BYTES = 430, 1 << 30
-"""Uncompressed bytes of an hour that are never too many: so many a row, and so many in all."""
-_DERIVED: tuple[tuple[str, str, Any], ...] = (("data", "max_bytes", 8 << 30),)
-"""What was a setting with this default and follows from others now."""
+MOST_NULLS = 0.5
+"""Largest share of nulls of a field that is only said to be nullable."""
+_ROW_BYTES, _LEAST_BYTES, _MOST_BYTES = 430, 1 << 30, 8 << 30
+"""Uncompressed bytes of an hour that are never too many, a row and in all; and what the limit was by default."""
 _LATER: tuple[tuple[str, str, Any], ...] = (
     ("", "device", "cpu"),
     ("data", "header", []),
@@ -93,9 +94,6 @@ class DataConfig(DataConstants):
     """Key of the feature hash; changing it makes every feature a new one."""
     ignore_extra_columns: bool = False
     """Whether columns that no field names are passed over; otherwise they quarantine the hour."""
-    max_null_share: Share = 0.5
-    """Largest share of nulls in a nullable column before the hour is quarantined. Raised: columns may be emptier, and a
-    column that a producer lost is seen later. Lowered: it is seen sooner, and sound hours may be refused."""
     max_bad_share: Share = 0.01
     """Largest share of rows that row rules may set aside before the whole hour is quarantined. Raised: hours are learnt
     from what is sound of them. Lowered: a feed that breaks is seen sooner."""
@@ -155,8 +153,9 @@ class FieldConfig(Section):
     """Column to read; the field's own name when left out."""
     type: Literal["int", "string", "float", "bool"] = "int"
     """Contract on the column's values (of a list: on its elements); anything else quarantines the hour."""
-    nullable: bool = False
-    """Whether nulls are allowed; they become one reserved feature of the field."""
+    nullable: StrictBool | Annotated[float, Field(gt=0, le=1)] = False
+    """Whether nulls are allowed, or up to which share of an hour's rows; true is half of them. They become one reserved
+    feature of the field. Raised: a column that a producer lost is seen later. Lowered: sound hours may be refused."""
     cap: Annotated[int, Field(ge=0)] | None = None
     """Integers above this count as this (long-tailed counters used as categories). Raised: more values are told apart.
     Lowered: fewer are, each learnt from more rows."""
@@ -166,6 +165,11 @@ class FieldConfig(Section):
     max_values: int = Field(default=8, ge=1, le=256)
     """Most values of a list that are used, the first ones; their vectors are averaged. Raised: longer lists count
     whole, and rows take more room. Lowered: the later values of a list are passed over."""
+
+    @property
+    def most_nulls(self) -> float:
+        """Largest share of an hour's rows that may be null."""
+        return MOST_NULLS if self.nullable is True else float(self.nullable)
 
     @property
     def source_column(self) -> str | None:
@@ -319,7 +323,7 @@ class ServingConfig(Section):
     labels; nothing is logged without."""
 
 
-class Config(Section):
+class Config(RunConstants):
     """Everything one pipeline needs to know."""
 
     workspace: Path = Path("workspace")
@@ -328,8 +332,6 @@ class Config(Section):
     """Folder or URL of the model store; `store` in the workspace when empty."""
     ledger: str = ""
     """SQLAlchemy URL of the ledger; SQLite in the workspace when empty."""
-    seed: int = 1
-    """Seed of everything drawn at random. Raised or lowered: another draw, as good as this one."""
     threads: int = Field(default=1, ge=1)
     """Threads of the numeric libraries. Raised: faster from batches of some thousand rows on, slower below. Lowered:
     the machine has room for others. Bytes of a version differ between numbers of threads."""
@@ -434,6 +436,17 @@ class Config(Section):
         """For each of the S columns of the key matrix, the index of its field."""
         return layout.slot_fields(self.fields, self.crosses)
 
+    def _in_the_form_of_before(self, settings: dict[str, Any]) -> None:
+        """Say what follows from other settings now as when it was a setting, so that the digest stays."""
+        shares = {field.most_nulls for field in self.fields if field.nullable}
+        data = settings["data"]
+        data["max_bytes"] = self.data.max_bytes or _MOST_BYTES
+        data["max_null_share"] = MOST_NULLS
+        if len(shares) == 1:  # one limit for all of them was the only one there could be
+            data["max_null_share"] = shares.pop()
+            for field in settings["fields"]:
+                field["nullable"] = bool(field["nullable"])
+
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of the settings that change the bytes of a version."""
@@ -451,9 +464,7 @@ class Config(Section):
                 "data": {*_WHERE, *_SCHEDULING},
             },
         )
-        for section, name, default in _DERIVED:
-            if settings[section][name] is None:
-                settings[section][name] = default
+        self._in_the_form_of_before(settings)
         for section, name, default in _LATER:  # so that settings of before they were there keep their digest
             of = settings[section] if section else settings
             if of[name] == default:

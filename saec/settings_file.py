@@ -26,6 +26,7 @@ _KEPT = "one number of hours keeps both now, beside `data:`: retention: {0}"
 _PATIENCE = "it follows from alarms.hours now: {0}"
 GONE: dict[str, str] = {
     "data.delimiter": "it is found by the names of the columns now",
+    "data.max_null_share": "each field says so itself now, as nullable: 0.9 in place of nullable: true",
     "data.frozen_after": "hours are frozen once they are older than `retention` keeps",
     "data.max_bytes": "it follows from data.max_rows now: 430 bytes for each of these, and 1 GiB at least",
     "gate.logloss_margin": (
@@ -91,18 +92,19 @@ def settings_of(section: type[Section]) -> list[str]:
 
 def _without_gone(raw: dict[str, Any]) -> Iterator[str]:
     """What to do about each setting that is none any more; they are taken out, so that the others are checked too."""
-    for name, values in list(raw.items()):
+    for name, values in [("", raw), *raw.items()]:
         if not isinstance(values, dict):
             continue
-        section = sections().get(name)
+        section = sections().get(name) if name else Config
         fixed = constants(section) if section else {}
         allowed = fixed if os.environ.get(TRIAL) == "1" else {}
-        gone = [knob for knob in values if knob not in allowed and (knob in fixed or f"{name}.{knob}" in GONE)]
+        paths = {knob: f"{name}.{knob}".lstrip(".") for knob in values}
+        gone = [knob for knob in values if knob not in allowed and (knob in fixed or paths[knob] in GONE)]
         for knob in gone:
-            became = GONE.get(f"{name}.{knob}") or _constant(section, knob)
-            yield f"  {name}.{knob} is gone: {became}; delete the line"
+            became = GONE.get(paths[knob]) or _constant(section, knob)
+            yield f"  {paths[knob]} is gone: {became}; delete the line"
             del values[knob]
-        if gone and not values:
+        if name and gone and not values:
             del raw[name]
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from saec.config import Config
 from saec.constants import Section, constants
+from saec.data.schema import schema_text
 from saec.errors import ConfigError
 from saec.settings_file import GONE, load_config, sections, settings_of
 
@@ -108,6 +109,8 @@ def test_an_unknown_setting_names_the_nearest_right_one(refused, path, right):
         ("data.frozen_after", 9, "hours are frozen once they are older than `retention` keeps"),
         ("training.gate_share", 0.3, "it is the same for everybody now, 0.3"),
         ("compression.codewords", 255, "it is the same for everybody now"),
+        ("seed", 7, "it is the same for everybody now, 1"),
+        ("data.max_null_share", 0.9, "each field says so itself now, as nullable: 0.9 in place of nullable: true"),
     ],
 )
 def test_what_was_a_setting_once_says_what_became_of_it(monkeypatch, refused, path, value, said):
@@ -149,6 +152,7 @@ def test_a_setting_like_no_other_gets_no_hint(refused):
             2.0,
             "training.feature_dropout: Input should be less than or equal to 1, got '2.0'",
         ),
+        ("fields.0.nullable", 0.0, "Input should be greater than 0"),
         ("model.hidden", [64, 0], "model.hidden.1: Input should be greater than or equal to 1, got '0'"),
         ("training.batch_rows", "many", "training.batch_rows: Input should be a valid integer"),
         ("compression.ratio", 0.5, "Input should be greater than or equal to 1, got '0.5'"),
@@ -317,14 +321,14 @@ def test_the_digest_covers_what_changes_a_version_and_nothing_else(path):
 
 def leaves():
     """Everything that a person can set, by its dotted path, with its field; those of a field count once."""
-    for name, field in Config.model_fields.items():
+    for name in settings_of(Config):
         if section := sections().get(name):
             yield from ((f"{name}.{knob}", section.model_fields[knob]) for knob in settings_of(section))
         else:
-            yield name, field
+            yield name, Config.model_fields[name]
 
 
-MOST_SETTINGS = 61
+MOST_SETTINGS = 59
 
 
 def test_there_are_no_more_settings_than_these():
@@ -357,3 +361,11 @@ def test_every_constant_has_its_reason():
 def test_settings_of_before_keep_their_digest(path, digest):
     """What has become constant or follows from others counts as it did, so that a running site goes on as it is."""
     assert load_config(ROOT / "configs" / f"{path}.yaml").digest.startswith(digest)
+
+
+def test_a_field_says_how_many_nulls_it_may_have():
+    """True is half of the rows; a version says only that there may be nulls, and one limit for all counts as before."""
+    configs = [Config.model_validate(changed("fields.0.nullable", value)) for value in (False, True, 0.5, 0.95, 1)]
+    assert [config.fields[0].most_nulls for config in configs] == [0.0, 0.5, 0.5, 0.95, 1.0]
+    assert len({config.digest for config in configs}) == 4, "true and 0.5 are the same"
+    assert len({schema_text(config) for config in configs}) == 2

@@ -13,7 +13,7 @@ import click
 
 from saec.cli.main import SECTIONS, cli
 from saec.config import Config
-from saec.constants import constants
+from saec.constants import Section, constants
 from saec.data.types import RULES, SOURCES, WANTED
 from saec.settings_file import sections, settings_of
 
@@ -55,7 +55,7 @@ _MORE_ON_TYPES = """\
 - **Text and bytes** are equal if their bytes are; nothing is normalised. A UUID column is not text: write it as text.
 - **Labels** are 0 and 1, as integers, booleans, floats or decimals; a row with another value is set aside.
 - **Missing values.** A column with only nulls has no type and is read as nulls of the required type; separate rules
-  decide whether nulls are allowed (`nullable`, `data.max_null_share`). pandas' NaN, NA and NaT in a frame or series are
+  decide whether nulls are allowed (`nullable`). pandas' NaN, NA and NaT in a frame or series are
   nulls, as in Arrow. In plain rows the missing value is `None`, and NaN is refused. NaN is also refused in polars,
   Arrow and Parquet, which distinguish null from NaN.
 - **Parquet** may have any encoding, and lists in any number of row groups. A file that pyarrow cannot read is refused
@@ -78,7 +78,8 @@ def configuration_page() -> str:
     """Every setting: its type and range, its default, and the line beneath it in saec/config.py."""
     schema = Config.model_json_schema()
     lines = ["# Configuration", "", _WRITTEN, "", schema["description"], "", _RULES, ""]
-    lines += _knob_table({name: knob for name, knob in schema["properties"].items() if not _section(knob)}, [])
+    plain = [name for name in settings_of(Config) if not _section(schema["properties"][name])]
+    lines += _knob_table({name: schema["properties"][name] for name in plain}, [])
     for name, knob in schema["properties"].items():
         if section := _section(knob):
             described = schema["$defs"][section]
@@ -87,10 +88,11 @@ def configuration_page() -> str:
             named = {knob: described["properties"][knob] for knob in settings_of(sections()[name])}
             lines += _knob_table(named, described.get("required", []))
     lines += ["## What is no setting", "", _CONSTANTS, "", "| constant | value | meaning |", "|---|---|---|"]
-    for name, kind in sections().items():
+    everywhere: dict[str, type[Section]] = {"": Config, **sections()}
+    for name, kind in everywhere.items():
         for constant, said in constants(kind).items():
             value = _yaml(kind.model_fields[constant].default)
-            lines.append(f"| `{name}.{constant}` | `{value}` | {' '.join(said.split())} |")
+            lines.append(f"| `{f'{name}.{constant}'.lstrip('.')}` | `{value}` | {' '.join(said.split())} |")
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -3,7 +3,7 @@
 Row rules (nulls where none may be, NaN or infinity, labels other than 0 and 1, times outside the hour, and by setting
 rows of one id with different labels) set rows aside, each under the first rule it breaks; once they make up more than
 `data.max_bad_share` of the rows, the fault is the feed's and the hour is quarantined under the rule that most of them
-break. Hour rules: the columns' contract (`saec.data.contract`), nulls over `data.max_null_share` in a nullable column,
+break. Hour rules: the columns' contract (`saec.data.contract`), more nulls than a nullable field may have,
 no rows, and a click rate over `data.max_click_shift` from that of the hours before.
 
 Decisions: duplicates are looked for among the good rows, so that a bad row never stands in for a good one; which one is
@@ -154,11 +154,12 @@ def _check_null_shares(table: pa.Table, config: Config, hour: Hour) -> None:
     """Hour rule: a nullable column may lack some values, not most of them."""
     for field in config.fields:
         if field.nullable and field.source_column:
-            share, limit = float(_null_rows(table[field.source_column]).mean()), config.data.max_null_share
+            share, limit = float(_null_rows(table[field.source_column]).mean()), field.most_nulls
             if share > limit:
                 raise InputError(
                     f"hour {hour}: column {field.source_column!r} is null in {share:.1%} of its rows, "
-                    f"over data.max_null_share {limit:.1%}; have it delivered again",
+                    f"over the {limit:.1%} that field {field.name!r} allows; have it delivered again, or write "
+                    f"nullable: SHARE in the field",
                     reason="nulls",
                 )
 

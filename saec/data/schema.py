@@ -129,6 +129,8 @@ class Schema:
 def schema_text(config: Config) -> str:
     """The schema of the settings, as `schema.json` has it."""
     said = {"format": FORMAT, **config.model_dump(mode="json", include=_SECTIONS)}
+    for field in said["fields"]:
+        field["nullable"] = bool(field["nullable"])  # up to which share is a matter of the hour
     if said["data"]["time_unit"] is None:  # versions of times that are timestamps stay as they were, to the byte
         del said["data"]["time_unit"]
     return json.dumps(said, separators=(",", ":"), sort_keys=True)

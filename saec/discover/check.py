@@ -233,13 +233,13 @@ def _nulls(config: Config, partition: Partition) -> Iterator[Problem]:
                 f"column {name!r} is null in {share:.1%} of the rows, and not nullable",
                 _field_line({**_given(field), "nullable": True}),
             )
-        elif field and field.nullable and share > data.max_null_share:
+        elif field and field.nullable and share > field.most_nulls:
             limit = math.ceil(50 * (1 + share)) / 100
             yield Problem(
                 "nulls",
                 name,
-                f"column {name!r} is null in {share:.1%} of the rows, over max_null_share {data.max_null_share:.0%}",
-                f"max_null_share: {limit:g}   # under data:",
+                f"column {name!r} is null in {share:.1%} of the rows, over the {field.most_nulls:.0%} that it may be",
+                _field_line({**_given(field), "nullable": limit}),
             )
 
 

@@ -8,6 +8,7 @@ back. Nothing is asked: whatever was chosen can be named by an option, and stand
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import yaml
 from numpy.typing import NDArray
 
-from saec.config import Config
+from saec.config import MOST_NULLS, Config
 from saec.data.checks import check_hour
 from saec.data.partitions import available_hours, read_partition
 from saec.discover.columns import ColumnSeen, Sample, codes, look_at
@@ -35,6 +36,8 @@ from saec.errors import ConfigError, HourHeld, InputError
 from saec.hours import Hour
 
 SAMPLE_ROWS = 200_000
+_ROOMY = 0.7
+"""Share of what a nullable field may lack from which on its limit is set by hand."""
 Progress = Callable[[str, int], None]
 Types = dict[str, pa.DataType]
 
@@ -57,8 +60,6 @@ class Draft:
     """Share of rows that are clicked."""
     first: Hour
     last: Hour
-    null_share: float
-    """Largest share of nulls of a field in an hour."""
     sureness: float
     """How far from the bias, on the logit, the rows are that a simple model is surest of (a twentieth, either way)."""
     layout: str
@@ -184,9 +185,12 @@ def _drafted(
     single = [name for name in fields if seen[name].settings.get("kind") != "list"]
     pairs = crosses(models, [*single, *clock])
     first, last = min(layout.hours.values()), max(layout.hours.values())
+    for name, share in _null_shares(sample, fields, done).items():
+        if share > _ROOMY * MOST_NULLS:
+            limit = math.ceil(100 * (share + (1 - share) / 2)) / 100
+            seen[name] = replace(seen[name], settings=seen[name].settings | {"nullable": limit})
     ordered = tuple(seen[name] if name in seen else _own(sample, name, time_name) for name in sample.rows.column_names)
     hours, rows, clicks = _size(log, layout, sample, done)
-    shares = _null_shares(sample, fields, done)
     return Draft(
         log,
         source,
@@ -199,7 +203,6 @@ def _drafted(
         clicks,
         first,
         last,
-        max(shares, default=0.0),
         max(model.sureness for model in models),
         layout.pattern,
         partitioned=done,
@@ -264,12 +267,12 @@ def _size(log: Log, layout: Layout, sample: Sample, done: Partitioned | None) ->
     return len(set(layout.hours.values())), log.count_rows(), float(sample.labels_B.mean())
 
 
-def _null_shares(sample: Sample, fields: dict[str, NDArray[np.int64]], done: Partitioned | None) -> list[float]:
+def _null_shares(sample: Sample, fields: dict[str, NDArray[np.int64]], done: Partitioned | None) -> dict[str, float]:
     """Of each field, the largest share of nulls in an hour."""
     if done:
-        return [max(count.nulls.get(name, 0) / count.rows for count in done.hours.values()) for name in fields]
-    shares = []
+        return {name: max(count.nulls.get(name, 0) / count.rows for count in done.hours.values()) for name in fields}
+    shares = {}
     for name in fields:
         null_B = np.asarray(sample.rows[name].is_null().to_numpy(), np.float64)
-        shares.append(float(max(null_B[sample.hours_B == hour].mean() for hour in np.unique(sample.hours_B))))
+        shares[name] = float(max(null_B[sample.hours_B == hour].mean() for hour in np.unique(sample.hours_B)))
     return shares

@@ -11,7 +11,7 @@ Decisions, each stated in the file beside the line it made:
 - *Compression.* The largest ratio that costs nothing (`auto`): what a number would cost, nobody knows of a new log. At
   200, Globo's log lost 0.007 of AUC with fewer crosses than a person would have tried, for the ratio is of bytes, and a
   smaller original leaves fewer of them.
-- *Nulls.* The limit of an hour's nulls is set above what there is.
+- *Nulls.* Where many values of a field are null, the limit of an hour's nulls is set above what there is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from saec.config import DataConfig, GateConfig
+from saec.config import GateConfig
 from saec.discover.columns import ColumnSeen
 from saec.hour_layout import DEFAULT_LAYOUT, data_format
 
@@ -85,9 +85,6 @@ def _data_lines(draft: Draft) -> list[str]:
         lines.append(_beside(f"  row_id_columns: [{_scalar(ids[0].name)}]", f"{ids[0].why}; tells duplicates"))
     if ids[1:] or any(column.role == "left out" for column in draft.columns):
         lines.append(_beside("  ignore_extra_columns: true", "columns are left out, see fields"))
-    if draft.null_share > 0.7 * float(DataConfig.model_fields["max_null_share"].default):
-        share = math.ceil(100 * (draft.null_share + (1 - draft.null_share) / 2)) / 100
-        lines.append(_beside(f"  max_null_share: {share:g}", f"up to {draft.null_share:.0%} of a field are null"))
     return lines
 
 

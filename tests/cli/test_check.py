@@ -25,7 +25,7 @@ SETTINGS = {
         {"name": "price", "kind": "numeric", "type": "float"},
         {"name": "site", "type": "string", "nullable": True},
         {"name": "version"},
-        {"name": "dwell_ms", "kind": "numeric", "nullable": True},
+        {"name": "dwell_ms", "kind": "numeric", "nullable": 0.9},
     ],
     "model": {"width": 4, "hidden": [8], "cross_layers": 1, "cross_rank": 4},
 }
@@ -50,7 +50,7 @@ def saec(*words, code=0, data=None, fields=None):
     """Type a command with settings, changed in part; fields are changed by their names, None removes one."""
     kept = {field["name"]: field for field in SETTINGS["fields"]} | (fields or {})
     settings = SETTINGS | {
-        "data": {"max_null_share": 0.9} | SETTINGS["data"] | (data or {}),
+        "data": SETTINGS["data"] | (data or {}),
         "fields": [field for field in kept.values() if field],
     }
     Path("saec.yaml").write_text(yaml.safe_dump(settings))
@@ -115,9 +115,10 @@ def test_mends_mend():
 def test_nulls_and_labels_are_seen():
     """A field that is not nullable, a limit, a label of more than two values."""
     site = {"name": "site", "type": "string"}
-    answer = saec("check", "--json", code=2, data={"max_null_share": 0.1}, fields={"site": site})
+    dwell = {"name": "dwell_ms", "kind": "numeric", "nullable": 0.1}
+    answer = saec("check", "--json", code=2, fields={"site": site, "dwell_ms": dwell})
     assert mends(answer)["nulls", "site"] == "- {name: site, type: string, nullable: true}"
-    assert mends(answer)["nulls", "dwell_ms"].startswith("max_null_share: 0.8")
+    assert mends(answer)["nulls", "dwell_ms"].startswith("- {name: dwell_ms, kind: numeric, nullable: 0.8")
     answer = saec(
         "check",
         "--json",

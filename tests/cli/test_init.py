@@ -195,8 +195,8 @@ def test_public_samples(shared_data, file, words, label, rows):
     else:
         assert {"C1", "C26", "I1"} <= fields.keys()
         assert fields["I5"].kind == "numeric"
-        assert fields["I12"].nullable
-        assert config.data.max_null_share > 0.8
+        assert fields["I12"].most_nulls > 0.8
+        assert fields["I1"].most_nulls <= 0.8
 
 
 @pytest.mark.parametrize(
