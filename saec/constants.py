@@ -88,7 +88,8 @@ class CompressionConstants(Constants):
     0.0002 of log loss and no AUC."""
     fingerprint_bits: int = Field(default=6, ge=2, le=16)
     """Bits that tell an indexed feature from an unknown one: one unknown in 2^bits is taken for a known one, and
-    training meets as many. 4 bits cost 0.004 of AUC on Globo's log and 2 bits 0.011; 8 bits are no better than 6 at one size."""
+    training meets as many. 4 bits cost 0.004 of AUC on Globo's log and 2 bits 0.011; 8 bits are no better than 6 at
+    one size."""
 
 
 class GateConstants(Constants):
