@@ -1,7 +1,7 @@
 """Builds the compiled scoring kernel, one C file, with any C compiler; scoring also works without it.
 
-    python -m saec.build_kernel                # reports what is missing and exits with 1 python -m saec.build_kernel
-    --if-possible  # never fails: without a compiler, numpy does the scoring
+    python -m saec.build_kernel                # reports what is missing and exits with 1
+    python -m saec.build_kernel --if-possible  # never fails: without a compiler, numpy does the scoring
 
 Decisions: only the standard library is used, so that an image can build it with nothing installed. The library is
 written beside its source and named after system and processor. It contains the source's digest, so that a library built

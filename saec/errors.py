@@ -1,12 +1,15 @@
 """Defines every error that saec raises on purpose, as one tree.
 
-    SaecError ├── ConfigError        a setting is missing, unknown or out of range ├── InputError         an hour's
-    partition cannot be used      -> QUARANTINED(reason) ├── HourHeld           nothing can or should be learnt yet
-    -> HELD(reason: empty, label-shift) │   └── HourAbsent     the partition is not there (yet)        -> HELD(no-data)
-    ├── TrainingError      training or clustering broke            -> FAILED(reason) ├── StoreError         a version,
-    release or checkpoint cannot be written or read │   ├── IntegrityError bytes on disk differ from the manifest │
-    └── ReleaseConflict another writer took the release number └── LedgerError        the ledger cannot be read, or the
-    lease is lost
+    SaecError
+    ├── ConfigError        a setting is missing, unknown or out of range
+    ├── InputError         an hour's partition cannot be used      -> QUARANTINED(reason)
+    ├── HourHeld           nothing can or should be learnt yet     -> HELD(reason: empty, label-shift)
+    │   └── HourAbsent     the partition is not there (yet)        -> HELD(no-data)
+    ├── TrainingError      training or clustering broke            -> FAILED(reason)
+    ├── StoreError         a version, release or checkpoint cannot be written or read
+    │   ├── IntegrityError bytes on disk differ from the manifest
+    │   └── ReleaseConflict another writer took the release number
+    └── LedgerError        the ledger cannot be read, or the lease is lost
         └── LeaseLost      a newer run holds the hour's lease (fencing)
 
 A held challenger is a value (`saec.gate.verdict.Verdict`), not an exception. A message names the field, hour or file,

@@ -1,8 +1,8 @@
 """Fail points: named places in the code where a test can kill, stop or end the process; off by default.
 
-    SAEC_FAIL=version.committed:kill          # SIGKILL when the place is first reached SAEC_FAIL=durable.synced:exit@3
-    # end without any clean-up the third time SAEC_FAIL=step.publish:sleep              # hang for ever, with all locks
-    held
+    SAEC_FAIL=version.committed:kill          # SIGKILL when the place is first reached
+    SAEC_FAIL=durable.synced:exit@3           # end without any clean-up the third time
+    SAEC_FAIL=step.publish:sleep              # hang for ever, with all locks held
 
 Decisions: a fail point is a call of `reached`, named PART.WHAT-HAS-JUST-HAPPENED. Nothing is registered, so one line
 adds a fail point. While off, a call costs one comparison. Within a process, set `on_reach` instead of the environment

@@ -1,1 +1,1 @@
-"""Clustering, codebooks, the keyless index from key to code, and retraining."""
+"""Compresses the original: clustering, codebooks, the keyless index from key to code, and retraining."""

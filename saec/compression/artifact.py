@@ -1,8 +1,8 @@
-"""Writing the published model: the files that `saec.serving` scores raw features with, without anything of training.
+"""Writes the published model: the files with which `saec.serving` scores raw features, without any training state.
 
-Decisions: the index holds codes less one, newcomers as 0; features of the tail are not in it. What is not finite is
-never written. The gate judges what `saec.serving` reads back from these files, and a few of its rows go along, as keys
-only, so that every server can see that it scores as the gate did.
+Decisions: the index stores each code minus one, so newcomers are 0; features of the tail are not in it. Numbers that
+are not finite are never written. The gate judges what `saec.serving` reads back from these files. A few gate rows are
+added, as keys only, so that every server can check that it scores as the gate did.
 
 Shapes: B rows, S slots, R recorded rows, N indexed features, T codewords of all fields, D width.
 """
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from saec.compression.challenger import Challenger
 
 MOST_RECORDED = 8
-"""Rows of the gate that a version brings along, with their scores, to be checked by whoever serves it."""
+"""Number of gate rows that a version contains, with their scores, for servers to check."""
 MANIFEST_BYTES = 4096
-"""Bytes that the manifest counts with in `ratio_version`, which it names and so comes after; ours take 3 kB."""
+"""Bytes assumed for the manifest in `ratio_version`, which the manifest itself contains; actual ones take 3 kB."""
 REPLACES_TABLE = (INDEX, CODEBOOKS)
-"""The files that stand in for the original's rows and keys; every byte of them counts in `ratio_total`."""
+"""The files that replace the original's rows and keys; every byte of them counts in `ratio_total`."""
 
 
 def write_artifact(
@@ -81,7 +81,7 @@ def write_recorded(folder: Path, keys_BS: NDArray[np.uint64]) -> NDArray[np.int6
 def compression_figures(
     rows: int, width: int, network: int, codewords: int, head: int, slots: int, sizes: dict[str, int]
 ) -> dict[str, float]:
-    """The ratios and what they are made of, in honest bytes.
+    """The compression ratios and the byte counts behind them.
 
     Args:
         rows: embedding rows that the original uses, default rows included.
@@ -118,12 +118,12 @@ def compression_figures(
 
 
 def _recorded_bytes(slots: int) -> int:
-    """Bytes of as many recorded rows as there may be."""
+    """Bytes of the maximum number of recorded rows."""
     return len(save({"keys_RS": np.zeros((MOST_RECORDED, slots), np.uint64)}))
 
 
 def _finite(parameters: Arrays) -> Arrays:
-    """The parameters, all of them finite: the last step of a pass has no later loss that would show a NaN."""
+    """The parameters, checked to be finite: no later loss would show a NaN from the last step of a pass."""
     for name, values in parameters.items():
         if not np.isfinite(values).all():
             raise TrainingError(

@@ -1,15 +1,16 @@
-"""The dial turned by itself: the smallest artifact that has cost nothing lately.
+"""Chooses the ratio for `ratio: auto`: the smallest version that has cost nothing lately.
 
-Each hour the gate rows, unseen by any model, are scored by the original, by the challenger, and by the challenger with
-the codes of smaller and smaller heads alone. The paired differences to the original are summed up ratio by ratio on a
-fixed ladder; the next hour takes the largest ratio up to which nothing was lost, one step up or down at most.
+Each hour three kinds of models score the gate rows before they are learnt: the original, the challenger, and the
+challenger with only the codes of smaller and smaller heads. The paired differences from the original are summed for
+each ratio of a fixed ladder. The next hour takes the largest ratio up to which nothing was lost, at most one step up or
+down.
 
 Decisions:
-- "Nothing lost": over the hours remembered, the log loss is no higher by more than chance would have it (mean plus one
-  standard error not above 0), and the mean AUC is no lower.
-- A trial drops codes without retraining, so it looks worse than the ratio will be once it is taken: the ladder is
-  climbed with care, never past a step that lost.
-- The hour's ratio is decided by earlier hours' rows, so the hour's own gate stays an honest judge.
+- "Nothing lost" means that over the remembered hours the mean difference in log loss plus one standard error is not
+  above 0, and the mean AUC is no lower.
+- A trial drops codes without retraining, so it looks worse than the ratio will be once it is used. The ladder is
+  therefore climbed cautiously, never past a step that lost.
+- Rows of earlier hours decide the hour's ratio, so the hour's own gate stays unbiased.
 - Time: a scoring of the gate rows for each trial, a few per cent of an hour's work.
 
 Shapes: L steps of the ladder, B gate rows.
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from saec.train.tensors import Arrays
 
 LADDER = np.round(FIRST_RATIO * 2.0 ** (np.arange(25) / 3))
-"""Ratios: three steps double the compression."""
+"""Ratios of the ladder: three steps double the compression."""
 START = 0
 """Step of the first hour."""
 AHEAD = 2
@@ -42,7 +43,7 @@ ENOUGH_ROWS = 2_000
 
 @dataclass(frozen=True)
 class Auto:
-    """Where on the ladder the hour stands, and what has been seen of each step (sums over rows, decayed)."""
+    """The hour's step on the ladder, and the evidence on each step (sums over rows, decayed)."""
 
     step: int
     rows_L: NDArray[np.float64]
@@ -64,7 +65,7 @@ class Auto:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Auto:
-        """What `arrays` were made of."""
+        """The inverse of `arrays`."""
         return cls(**{**arrays, "step": int(arrays["step"])})  # type: ignore[arg-type]
 
     @property
@@ -78,7 +79,7 @@ class Auto:
         return [float(ratio) for ratio in LADDER[self.step + 1 : self.step + 1 + AHEAD]]
 
     def learned(self, added_TB: list[NDArray[np.float64]], gained_T: list[float]) -> Auto:
-        """With one more hour, and on to the next hour's step.
+        """Add one hour's evidence and move to the next hour's step.
 
         Args:
             added_TB: log loss of each gate row less the original's, at the hour's ratio and at each trial.
@@ -94,7 +95,7 @@ class Auto:
         return replace(seen, step=seen.next_step())
 
     def next_step(self) -> int:
-        """One step up where that has cost nothing, one down where this one has, else none."""
+        """One step up if that has cost nothing, one down if the current step has cost something, else none."""
         up = self.step + 1
         if up < len(LADDER) and self._free(self.step) and self._free(up):
             return up
@@ -103,7 +104,7 @@ class Auto:
         return self.step
 
     def _free(self, step: int) -> bool:
-        """Whether a step has cost nothing, by evidence enough."""
+        """Whether enough evidence shows that a step has cost nothing."""
         rows = self.rows_L[step]
         if rows < ENOUGH_ROWS:
             return False

@@ -1,7 +1,7 @@
-"""The challenger's state carried over to other fields; see `saec.train.carried` for the original's.
+"""Carries the challenger's state over to changed fields; `saec.train.carried` does the same for the original.
 
-Decisions: the version made from the hour before stays as it is. It goes on scoring rows by its own schema, and for a
-while it is by its codes that kept fields are learnt; to new fields it gives none (`Challenger.codes`).
+Decisions: the version made from the hour before does not change. It still scores rows by its own schema, and kept
+fields are learnt through its codes until the next version exists; it has no codes for new fields (`Challenger.codes`).
 
 Shapes: F fields of the new schema, C clusters and T codewords of all fields, Q classes of frequency, A of age.
 """
@@ -32,7 +32,7 @@ def carried_challenger(config: Config, arrays: Arrays, sources_F: Sequence[int])
     Args:
         config: settings with the new fields.
         arrays: `Challenger.snapshot` over the old ones.
-        sources_F: for each field its place among the old ones, -1 for a new one.
+        sources_F: for each field its index among the old ones, -1 for a new one.
     """
     old = Standards.from_arrays(section(arrays, "standards."))
     standards = _carried_standards(old, sources_F, config.model.width)
@@ -44,7 +44,7 @@ def carried_challenger(config: Config, arrays: Arrays, sources_F: Sequence[int])
 
 
 def _carried_standards(old: Standards, sources_F: Sequence[int], width: int) -> Standards:
-    """What is measured of kept fields; of new ones nothing is."""
+    """Measurements of kept fields; new fields have none."""
     start = Standards.start(len(sources_F), width)
     kept = [field for field, source in enumerate(sources_F) if source >= 0]
     sources = [sources_F[field] for field in kept]
@@ -59,7 +59,7 @@ def _carried_standards(old: Standards, sources_F: Sequence[int], width: int) -> 
 
 
 def _carried_codebooks(config: Config, old: Codebooks, clusters: Centroids, sources_F: Sequence[int]) -> Codebooks:
-    """Codewords of kept fields; those of new ones as in a new pipeline."""
+    """Codewords of kept fields; new fields start as in a new pipeline."""
     fields, width = len(sources_F), config.model.width
     defaults_FD = first_values(shared_keys(config.field_names, 1), width, config.seed)
     fresh = Codebooks.start(defaults_FD, Centroids.empty(fields, width))

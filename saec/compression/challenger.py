@@ -1,14 +1,14 @@
 """The challenger: the compressed model, retrained every hour on codebooks instead of on the full table.
 
-It is carried on from hour to hour. Its codewords and network learn every row exactly once, through the codes that the
-version made from the hour before gives the row: codes that know nothing of it, and through which users met it (see
-codes.py). That version's files are part of its state.
+It continues from hour to hour. Its codewords and network learn every row exactly once, through the codes that the
+version made from the hour before gives the row. These codes have not seen the row, and users were served through them
+(see codes.py). That version's files are part of the challenger's state.
 
 Decisions:
-- It starts as the original does: the same network, and codewords at the original's first default rows. It has no class
-  rows: the codewords are of vectors that hold them (codes.py).
-- Before an hour is learnt, its rows tell what each field's codes are worth (heads.py): they are the rows that the
-  version served.
+- It starts like the original: the same network, and codewords at the original's first default rows. It has no class
+  rows, because the clustered vectors already include them (codes.py).
+- Before an hour is learnt, its rows measure what each field's codes are worth (heads.py), because they are the rows
+  that the version served.
 
 Shapes: B rows, S slots, F fields, T codewords of all fields, D width.
 """
@@ -54,7 +54,7 @@ MEASURED_ROWS = 512
 
 
 class Challenger:
-    """Codebooks of all fields, a network of their own, and the files of the version made of them last.
+    """Codebooks of all fields, their network, and the files of the version last made from them.
 
     Examples:
         >>> from saec.config import Config
@@ -67,7 +67,7 @@ class Challenger:
         ... )
         >>> challenger = Challenger(config)
         >>> codes_BS = challenger.codes(np.array([[5], [9], [5]], np.uint64))
-        >>> codes_BS.ravel()  # before the first version everybody uses the default codeword
+        >>> codes_BS.ravel()  # before the first version every feature uses the default codeword
         array([0, 0, 0])
         >>> challenger.learn(codes_BS, np.array([1, 0, 1], np.uint8))
         >>> challenger.score(codes_BS).shape
@@ -86,7 +86,7 @@ class Challenger:
         self.codebooks = Codebooks.start(defaults_FD, self.standards.centroids)
         self.files: dict[str, bytes] = {}
         self.sources_F: tuple[int, ...] | None = None
-        """Where the version in `files` has other fields, from which of these each field goes on, -1 for a new one."""
+        """If the version in `files` has other fields: for each field its index among those, -1 for a new one."""
         self._opened: tuple[dict[str, bytes], Model] | None = None
 
     @classmethod
@@ -99,7 +99,7 @@ class Challenger:
             config: all settings.
             arrays: the snapshot.
             origin: names the file for error messages.
-            sources_F: where it was of other fields, from which of these each goes on, -1 for a new one.
+            sources_F: if it was of other fields: for each field its index among those, -1 for a new one.
         """
         challenger = cls(config)
         if sources_F is not None:
@@ -133,11 +133,11 @@ class Challenger:
         return bool(self.files) and all(files.get(name) == FileEntry.of(data) for name, data in self.files.items())
 
     def codes(self, keys: Keys, fields: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """The codes that the version made from the hour before gives to features; all are default before the first.
+        """The codes of features in the version made from the hour before; before the first version all are default.
 
         Args:
             keys: feature keys of any shape, 0 for padding.
-            fields: their fields, of a shape that fits; those of the S slots when left out.
+            fields: their fields, in a shape that broadcasts; by default those of the S slots.
         """
         version = self.version
         if version is None:
@@ -154,14 +154,14 @@ class Challenger:
         labels_B: NDArray[np.uint8],
         weights_B: NDArray[np.float64] | None = None,
     ) -> None:
-        """Learn rows, each as often as it stands for, through the codes of the version made from the hour before."""
+        """Learn rows, with their weights, through the codes of the version made from the hour before."""
         vectors_TD, squares_T = self.codebooks.vectors_TD.copy(), self.codebooks.squares_T.copy()
         working = WorkingSet(np.arange(len(squares_T)), torch.from_numpy(vectors_TD), torch.from_numpy(squares_T))
         self.learner.fit(working, self._places(codes_BS), labels_B, weights_B=weights_B)
         self.codebooks = Codebooks(vectors_TD, squares_T)
 
     def moved_on(self, coding: Coding) -> Challenger:
-        """The challenger on the clusters of a moment; the network is the same one, not a copy."""
+        """The challenger with the clusters of a moment; it shares the network, without a copy."""
         moved = copy.copy(self)
         moved.codebooks = self.codebooks.succeeded(coding.succession, coding.standards.centroids)
         moved.standards = coding.standards
@@ -173,13 +173,13 @@ class Challenger:
 
     @property
     def ratio(self) -> float:
-        """The ratio of the version to be made."""
+        """The ratio of the next version."""
         dial = self.config.compression
         return self.auto.ratio if dial.ratio == "auto" else warmed(dial, dial.ratio, self.standards.hours)
 
     @property
     def trials(self) -> list[float]:
-        """Larger ratios on trial beside it."""
+        """Larger ratios on trial."""
         return self.auto.trials if self.config.compression.ratio == "auto" else []
 
     def measure(
@@ -190,7 +190,7 @@ class Challenger:
         original_B: NDArray[np.float64],
         weights_B: NDArray[np.float64] | None = None,
     ) -> Arrays:
-        """See what the hour says of the version that met it, before it is learnt: all rows, as users met them.
+        """Measure on all rows of the hour, before it is learnt, how the version that served it did.
 
         Args:
             past: the hour.
@@ -217,9 +217,9 @@ class Challenger:
         original_B: NDArray[np.float64],
         weights_B: NDArray[np.float64] | None,
     ) -> Auto:
-        """What the hour says of its ratio and of each on trial, whose heads lack codes of the version."""
+        """Evidence from the hour on its ratio and on each ratio on trial, whose heads have fewer codes."""
         if not self.files or len(self.standards.trials_T) != len(self.auto.trials):
-            return self.auto  # the version that met the hour was made without the dial
+            return self.auto  # the version that served the hour was made without the dial
         if not 0 < labels_B.sum() < len(labels_B):
             return self.auto  # rows of one class have no AUC
         trials = len(self.standards.trials_T)
@@ -236,7 +236,7 @@ class Challenger:
     def _worth(
         self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8], weights_B: NDArray[np.float64] | None
     ) -> tuple[Worth, Arrays]:
-        """What codes are worth, with what some rows say of it, and that alone: each field's are taken away in turn."""
+        """The worth of codes, updated, and the new measurement alone: the codes of one field at a time are removed."""
         step = -(-len(labels_B) // MEASURED_ROWS) or 1
         codes_BS, labels_B = codes_BS[::step], labels_B[::step]
         shares_B = np.ones(len(labels_B)) if weights_B is None else weights_B[::step] / weights_B[::step].mean()
@@ -267,6 +267,6 @@ class Challenger:
         return self.standards.worth.learned(saved_2F, sightings_2F), figures_F
 
     def _places(self, codes_BS: NDArray[np.signedinteger]) -> Tensor:
-        """Codes within fields as places among all T codewords, -1 for padding."""
+        """Codes within fields, as indices among all T codewords; -1 for padding."""
         counts_F = self.standards.centroids.counts_F
         return torch.from_numpy(places(codes_BS, counts_F, self.config.slot_fields))

@@ -1,16 +1,16 @@
-"""Field-aware fast clustering: frequency-weighted k-means over the head of one field.
+"""Clusters the head of one field with frequency-weighted k-means (the paper's field-aware fast clustering).
 
-The paper clusters the features of each field into one codebook and is fast because feature frequency is heavy-tailed.
-Our reading: only the head, the features frequent enough to be worth a code, is clustered, each weighted by its
-frequency; the tail shares the default codeword. Decisions:
-- A cold start first runs on a sample of eight features a codeword, drawn by frequency (`saec.compression.seeding`),
-  then on the whole head, where two or three iterations are left to do. With thousands of codewords it starts in two
-  levels (`saec.compression.two_level`).
-- After each iteration codewords are swapped: one whose features lose little by going to a neighbour moves to where it
-  gains more. That finds what a better choice of starts would, and places codewords that nobody uses.
-- Iterations end when the last one was worth less than half a percent. Started from last hour's centroids, one is
-  enough, and codeword k keeps meaning what it meant.
-- Never more codewords than distinct vectors.
+The paper clusters the features of each field into one codebook, and is fast because feature frequency is heavy-tailed.
+Our reading: only the head is clustered, each feature weighted by its frequency; the tail shares the default codeword.
+Decisions:
+- A cold start first runs on a sample of eight features per codeword, drawn by frequency (`saec.compression.seeding`),
+  then on the whole head, which needs two or three more iterations. With thousands of codewords it starts in two levels
+  (`saec.compression.two_level`).
+- After each iteration codewords are swapped: a codeword whose features lose little by joining a neighbour moves to
+  where it gains more. This finds what better starting points would have found, and moves unused codewords.
+- Iterations end when the last one lowered the error by less than half a percent. Starting from last hour's centroids,
+  one iteration is enough, and codeword k keeps its meaning.
+- There are never more codewords than distinct vectors.
 
 Shapes: N head features, M of them, K codewords, D width.
 """
@@ -37,18 +37,18 @@ __all__ = ["assign", "cluster", "means"]
 
 COLD_ITERATIONS = 20
 LARGE_ITERATIONS = 2
-"""Iterations over the whole head after a start in two levels: each costs far more than the start."""
+"""Iterations over the whole head after a two-level start; each costs far more than the start."""
 WARM_ITERATIONS = 1
 LARGEST = 1e15
-"""Vectors with a larger number in them are refused: their squares would overflow float32."""
+"""Vectors with larger numbers are refused, because their squares would overflow float32."""
 FLAT = 2048
-"""Most codewords that a cold start draws and moves all together; more of them start in two levels."""
+"""Maximum number of codewords for a single-level cold start; more start in two levels."""
 _SAMPLE = 8
-"""Features a codeword in the sample that a cold start begins with."""
+"""Features per codeword in the sample of a cold start."""
 _WORTH = 0.005
 """Iterations go on while one lowers the error by this share."""
 _LEAST_WEIGHT = 1e-12
-"""Weight of a feature as a share of the heaviest, at the least: nothing is without weight."""
+"""Minimum weight of a feature, as a share of the heaviest, so that no weight is 0."""
 
 
 def cluster(
@@ -61,12 +61,12 @@ def cluster(
     seed: int = 0,
     field: str = "",
 ) -> NDArray[np.float32]:
-    """Centroids (K, D) of the head features of one field, K being at most `codewords` and the distinct vectors.
+    """Centroids (K, D) of the head of one field; K is at most `codewords` and the number of distinct vectors.
 
     Args:
         vectors_ND: embedding vectors of the head.
         frequency_N: feature frequency, the weight of each vector; not negative.
-        codewords: most codewords wanted.
+        codewords: maximum number of codewords.
         start_KD: last hour's centroids, to start from; their order is kept.
         guess_N: the code in `start_KD` that each feature had, -1 where it had none; saves time, changes nothing.
         seed: of the cold start.
@@ -95,10 +95,12 @@ def means(
     codes_N: NDArray[np.int64],
     centroids_KD: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """The weighted mean of each codeword's vectors; a codeword without any stays where it was."""
+    """The weighted mean of each codeword's vectors; a codeword without vectors does not move."""
     count = len(centroids_KD)
     weight_K = np.bincount(codes_N, frequency_N, count)
-    columns_N = (column_N.astype(np.float64) for column_N in vectors_ND.T)  # one by one: all would be twice the vectors
+    columns_N = (
+        column_N.astype(np.float64) for column_N in vectors_ND.T
+    )  # one by one: all at once would need twice the memory of the vectors
     sums_KD = np.stack([np.bincount(codes_N, frequency_N * column_N, count) for column_N in columns_N], axis=1)
     used_K = weight_K > 0
     means_KD = centroids_KD.copy()
@@ -107,7 +109,7 @@ def means(
 
 
 def _check(vectors_ND: Vectors, frequency_N: Vectors, field: str) -> None:
-    """Refuse what cannot be clustered."""
+    """Refuse vectors and frequencies that cannot be clustered."""
     if not np.isfinite(vectors_ND).all() or (len(vectors_ND) and np.abs(vectors_ND).max() > LARGEST):
         raise TrainingError(
             f"field {field!r} has embedding vectors that are not finite or beyond {LARGEST:g}; the hour's training "
@@ -132,7 +134,7 @@ def _distinct(vectors_ND: Vectors, enough: int) -> Vectors:
 
 
 def _direct(distinct_MD: Vectors, start_KD: Vectors | None, codewords: int) -> Vectors:
-    """No more distinct vectors than codewords: each is its own, those near a last hour's codeword in its place."""
+    """For no more distinct vectors than codewords: each is a codeword, at the place of last hour's if one is near."""
     if start_KD is None or not len(start_KD):
         return distinct_MD
     centroids_KD = start_KD[:codewords].copy()
@@ -150,7 +152,7 @@ def _direct(distinct_MD: Vectors, start_KD: Vectors | None, codewords: int) -> V
 def _start(
     vectors_ND: Vectors, weight_N: Weights, codewords: int, start_KD: Vectors | None, random: np.random.Generator
 ) -> Vectors:
-    """Where a cold start, or one with codewords missing, begins on the whole head."""
+    """Starting centroids on the whole head for a cold start, or if codewords are missing."""
     two_levels = start_KD is None and codewords > FLAT
     if two_levels:
         start_KD = coarse_to_fine(vectors_ND, weight_N.astype(np.float32), codewords, cluster)
@@ -165,7 +167,7 @@ def _start(
 def _iterated(
     vectors_ND: Vectors, weight_N: Weights, centroids_KD: Vectors, guess_N: Codes | None, most: int
 ) -> Vectors:
-    """Centroids after as many iterations as are worth it: `most` at the most, more only while codewords lie idle."""
+    """Centroids after as many iterations as pay off: at most `most`, more only while codewords are unused."""
     codes_N = guess_N
     for iteration in range(1, COLD_ITERATIONS + 1):
         codes_N, errors_N = assign(vectors_ND, centroids_KD, codes_N)
@@ -182,15 +184,15 @@ def _iterated(
 def _swapped(
     vectors_ND: Vectors, weight_N: Weights, codes_N: Codes, errors_N: Vectors, centroids_KD: Vectors
 ) -> tuple[Vectors, float, int]:
-    """Codewords that are worth more elsewhere are moved there.
+    """Move codewords to where they reduce the error more.
 
-    A codeword is given up by merging its features with its neighbour's, and placed by splitting another one's in two;
-    one without features leaves nothing to merge. Both are counted with the means that follow, and no two swaps touch
-    one another, so the error falls by what is said.
+    To free a codeword, its features are merged with its neighbour's; to place it, another codeword's features are split
+    in two. A codeword without features needs no merge. Both effects are computed with the resulting means, and no two
+    swaps touch each other, so the error falls by exactly the returned amount.
 
     Returns:
-        The centroids, the error that this saves, and how many codewords without features found no place: each of the
-        others is split once.
+        The centroids, the error saved, and how many codewords without features found no place, because each other
+        codeword is split only once.
     """
     weight_K = np.bincount(codes_N, weight_N, len(centroids_KD)).astype(np.float64)
     apart_KD, share_K, gain_K = _splits(vectors_ND, weight_N, codes_N, errors_N, centroids_KD, weight_K)
@@ -226,7 +228,7 @@ def _splits(
     centroids_KD: Vectors,
     weight_K: Weights,
 ) -> tuple[Vectors, Weights, Weights]:
-    """Each codeword's features split in two: those nearer to the worst served of them, and those that stay.
+    """Split each codeword's features in two: those nearer to the one with the largest error, and those that stay.
 
     Returns:
         The mean of those that leave, their weight over that of those that stay, and what the split saves.

@@ -1,13 +1,13 @@
-"""Codebooks: one a field, laid end to end, and the rules by which they live from hour to hour.
+"""The codebooks of all fields, laid end to end, and how they carry over from hour to hour.
 
 Decisions:
-- Codeword 0 of a field is its default codeword: the tail and the unknown use it. Codeword 1 is that of its newcomers:
-  features seen earlier in the hour that are too new for a row of the original. Codewords from 2 on belong to the
-  clusters of the head.
-- A codeword has two vectors. Its centroid lives in the original's space and decides which features get the code; the
-  codeword itself lives in the challenger's space, is retrained every hour, and is what is published.
-- From hour to hour codewords are passed on through the features that use them (`Succession`), so that what retraining
-  learnt carries over when clusters are redrawn, or grow or shrink in number.
+- Codeword 0 of a field is its default codeword, for tail and unknown features. Codeword 1 is for newcomers: features
+  seen earlier in the hour that are too new for a row in the original. Codewords from 2 on belong to the clusters of the
+  head.
+- A codeword has two vectors. Its centroid is in the original's space and decides which features get the code. The
+  codeword itself is in the challenger's space, is retrained every hour, and is published.
+- From hour to hour codewords are carried over through the features that use them (`Succession`), so that nothing learnt
+  in retraining is lost when clusters are redrawn or change in number.
 
 Shapes: F fields, K clusters of one field, C clusters of all fields, T codewords of all fields, D width, B rows, S
 slots.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Centroids:
-    """The clusters of every field in the original's space: all centroids end to end, and how many each field has."""
+    """The clusters of all fields in the original's space: all centroids end to end, and their number per field."""
 
     vectors_CD: NDArray[np.float32]
     counts_F: NDArray[np.int64]
@@ -51,7 +51,7 @@ class Centroids:
 
     @property
     def starts_F(self) -> NDArray[np.int64]:
-        """Place of each field's default codeword among all T codewords."""
+        """Index of each field's default codeword among all T codewords."""
         return starts(self.counts_F)
 
     @property
@@ -60,7 +60,7 @@ class Centroids:
         return int((self.counts_F + CLUSTERS).sum())
 
     def laid_out(self) -> NDArray[np.float32]:
-        """The centroids at the places of their codewords (T, D), zeros at those of codewords without a cluster."""
+        """The centroids at the indices of their codewords (T, D); zeros for codewords without a cluster."""
         vectors_TD = np.zeros((self.codewords, self.vectors_CD.shape[1]), np.float32)
         has_cluster_T = np.ones(self.codewords, bool)
         for code in (DEFAULT, NEWCOMER):
@@ -69,7 +69,7 @@ class Centroids:
         return vectors_TD
 
     def codes(self, vectors_ND: NDArray[np.float32], fields_N: NDArray[np.int64]) -> NDArray[np.int16]:
-        """The code of the nearest cluster to each vector in its field; the default code where a field has none."""
+        """The code of the nearest cluster to each vector in its field; the default code if the field has none."""
         codes_N = np.zeros(len(vectors_ND), np.int16)
         order_N = np.argsort(fields_N.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
         ends_F = np.cumsum(np.bincount(fields_N, minlength=len(self.counts_F)))
@@ -88,20 +88,20 @@ class Codebooks:
 
     @classmethod
     def start(cls, defaults_FD: NDArray[np.float32], centroids: Centroids) -> Codebooks:
-        """Codewords at their centroids; those of the tail and of newcomers at the original's default rows."""
+        """Codewords at their centroids; default and newcomer codewords at the original's default rows."""
         vectors_TD = centroids.laid_out()
         for code in (DEFAULT, NEWCOMER):
             vectors_TD[centroids.starts_F + code] = defaults_FD
         return cls(vectors_TD, np.zeros(len(vectors_TD), np.float32))
 
     def succeeded(self, succession: Succession, now: Centroids) -> Codebooks:
-        """These codewords, retrained on the codes of the hour before, as the codewords of the hour's own clusters."""
+        """These codewords, retrained on the codes of the hour before, carried over to the hour's own clusters."""
         learnt_TD = self.vectors_TD - succession.old_means_TD
-        for code in (DEFAULT, NEWCOMER):  # what had no code of its own brings nothing along
+        for code in (DEFAULT, NEWCOMER):  # features without a code of their own carry nothing over
             learnt_TD[succession.old_starts_F + code] = 0.0
         vectors_TD = succession.new_means_TD + succession.passed_on(learnt_TD)
         squares_T = succession.passed_on(self.squares_T[:, None])[:, 0]
-        for code in (DEFAULT, NEWCOMER):  # whoever has them, they mean the same
+        for code in (DEFAULT, NEWCOMER):  # these two mean the same in both hours, whatever their features
             vectors_TD[now.starts_F + code] = self.vectors_TD[succession.old_starts_F + code]
             squares_T[now.starts_F + code] = self.squares_T[succession.old_starts_F + code]
         return Codebooks(vectors_TD, squares_T)
@@ -111,10 +111,11 @@ class Codebooks:
 class Succession:
     """How the codewords of one hour follow from those of the hour before, by way of the features that use them.
 
-    A feature's place in the challenger's space is estimated as its vector now, plus what retraining has learnt for the
-    code it had: old codeword minus the mean, now, of the features that had it. A new codeword is the frequency-weighted
-    mean of its features' estimates. So where no feature changes its code, codewords are exactly the retrained ones;
-    where clusters are redrawn, codewords follow their features; and any number of codewords can follow any other.
+    A feature's position in the challenger's space is estimated as its current vector plus what retraining has learnt
+    for its old code: the old codeword minus the current mean of the features that had it. A new codeword is the
+    frequency-weighted mean of its features' estimates. So if no feature changes its code, codewords are exactly the
+    retrained ones; if clusters are redrawn, codewords follow their features; and the number of codewords may change
+    freely.
 
     P pairs of old and new places that share features, T codewords of either hour.
     """

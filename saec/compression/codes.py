@@ -1,12 +1,12 @@
-"""The codes of one hour: who has one, and which, from the original as it was at a moment of the hour.
+"""Assigns the codes of an hour: which features get one, and which, from the original at a moment of the hour.
 
-The rule that everything rests on: a code that has seen a row's label is never used to retrain on that row. The vector
-of a rare feature memorises the labels it was trained on, so its code carries them, and codebooks retrained on the same
-rows learn to trust the leak (FINDINGS: AUC 0.60 instead of 0.71). Hence the hour's rows are learnt through the codes of
-the version made from the hour before, looked up in its own files: just the codes through which users met it, its few
-false accepts among them. What is retrained on is what is served, an hour old on both sides.
+The basic rule: a code that has seen a row's label is never used to retrain on that row. The vector of a rare feature
+memorises the labels it was trained on, so its code carries them, and codebooks retrained on the same rows learn to
+trust the leak (docs/LOG.md: AUC 0.60 instead of 0.71). The hour's rows are therefore learnt through the codes of the
+version made from the hour before, looked up in its own files. Users were served through exactly these codes, including
+a few false accepts, so training and serving both use codes that are up to an hour old.
 
-Codes are taken of two moments, in the same way (moments.py): the cut and the hour's end.
+Codes are assigned at two moments, in the same way (moments.py): the cut and the hour's end.
 
 Shapes: N candidates for a code, H features of the head, F fields, D width.
 """
@@ -40,24 +40,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Standards:
-    """By what the features of an hour are coded: what one hour leaves for the next."""
+    """The state that decides which features get codes; one hour passes it to the next."""
 
     centroids: Centroids
     drawn_errors_F: NDArray[np.float64]
-    """Relative error of each field's clusters when they were last drawn from nothing."""
+    """Relative error of each field's clusters when they were last drawn from scratch."""
     returns: Returns
     worth: Worth
     """What has been measured up to now."""
     direct_F: NDArray[np.bool_]
-    """Fields all of whose features with a row have a code."""
+    """Fields in which every feature with a row has a code."""
     trials_T: NDArray[np.float64]
-    """Scores that features of smaller and smaller heads, on trial for `ratio: auto`, would have to be above."""
+    """Score limits of the smaller heads on trial for `ratio: auto`, in descending size of head."""
     hours: int
     """Hours coded so far."""
 
     @classmethod
     def start(cls, fields: int, width: int) -> Standards:
-        """Those before the first hour, by which no feature has a code."""
+        """The state before the first hour, in which no feature has a code."""
         return cls(
             Centroids.empty(fields, width),
             np.full(fields, np.inf),
@@ -90,7 +90,7 @@ class Standards:
         )
 
     def tried(self, features: Candidates) -> NDArray[np.int64]:
-        """In how many of the heads on trial each feature is that has a code."""
+        """For each feature with a code, the number of heads on trial that contain it."""
         scores_N = _scores(features, self, self.direct_F)
         tried_N: NDArray[np.int64] = (scores_N[:, None] > self.trials_T).sum(1)
         return tried_N
@@ -98,7 +98,7 @@ class Standards:
 
 @dataclass(frozen=True)
 class Coding:
-    """Who has a code at one moment of an hour, and which."""
+    """The features with a code at one moment of an hour, and their codes."""
 
     standards: Standards
     succession: Succession
@@ -109,7 +109,7 @@ class Coding:
     churn: float
     """Share of the head's sightings by features that had another code in the hour before."""
     figures_F: Arrays
-    """How the clusters of each field live (fields.py)."""
+    """Figures of each field's clusters (fields.py)."""
 
     def arrays(self) -> Arrays:
         """Everything as named arrays."""
@@ -133,7 +133,7 @@ class Coding:
 def code(
     moment: Moment, before: Standards, codes_before: CodesBefore, allowance: Allowance, trials: Sequence[Allowance] = ()
 ) -> Coding:
-    """Choose the head of a moment, cluster it field by field, and say how codewords follow from those before.
+    """Choose the head of a moment, cluster it field by field, and link its codewords to those of the hour before.
 
     Args:
         moment: of an hour.
@@ -182,13 +182,13 @@ def code(
 
 
 def _scores(candidates: Candidates, standards: Standards, direct_F: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """What a code for each candidate is expected to save; without bound in fields all of whose features have one."""
+    """The expected saving of a code for each candidate; infinite in fields in which every feature has one."""
     direct_N = candidates.own_N & direct_F[candidates.fields_N]
     return np.where(direct_N, np.inf, scores(candidates, standards.returns, standards.worth))
 
 
 def _churn(old_codes_H: NDArray[np.int16], codes_H: NDArray[np.int16], weights_H: NDArray[np.float32]) -> float:
-    """Share of the sightings of features that had a code which now have another."""
+    """Of the sightings of features that had a code, the share whose feature has another code now."""
     had_H = old_codes_H != DEFAULT
     changed = weights_H[had_H] @ (old_codes_H != codes_H)[had_H].astype(np.float32)
     return float(changed / max(float(weights_H[had_H].sum()), 1e-30))

@@ -1,11 +1,11 @@
-"""The dial: one ratio of bytes, from which the size of the head and of the codebooks follows.
+"""The dial: derives the size of the head and of the codebooks from one ratio of bytes.
 
     bytes of the original's rows and keys  /  ratio  =  bytes for the index and the codebooks
 
-Decisions: an eighth of the bytes, at most, goes to codewords, the rest to the index. More codewords a field lower the
-error of clustering but cost every index entry a bit, and models are all but indifferent between 31 and 255 of them
+Decisions: at most an eighth of the bytes goes to codewords, the rest to the index. More codewords per field lower the
+clustering error but cost every index entry a bit, and between 31 and 255 of them the models hardly differ
 (docs/LOG.md). A young table is small and all of it matters, so a pipeline starts at `FIRST_RATIO` and doubles it every
-`compression.doubling_hours` until it has reached the wanted one. Below `SMALLEST` bytes nothing is compressed further.
+`compression.doubling_hours` until it reaches the wanted ratio. Below `SMALLEST` bytes nothing is compressed further.
 
 Shapes: F fields, D width, K codewords.
 """
@@ -27,21 +27,21 @@ _HEADERS = 640
 """Bytes of both files' headers."""
 _MOST_CODEWORDS = 255
 _SHARD = 1 << 20
-"""Features of one shard of the index: from here on a feature takes no fewer cells."""
+"""Features of one index shard; beyond this, cells per feature no longer decrease."""
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What one hour may spend."""
+    """The limits for one hour's version."""
 
     codewords: int
-    """Most codewords of a field's clusters."""
+    """Maximum number of clusters of a field."""
     features: int
-    """Most features with a code."""
+    """Maximum number of features with a code."""
 
     @classmethod
     def of(cls, config: Config, rows: int, ratio: float) -> Allowance:
-        """The allowance against an original of so many rows, default rows included."""
+        """The allowance for an original with this many rows, default rows included."""
         compression = config.compression
         return cls.within(
             max(original_bytes(config, rows) / ratio, SMALLEST),
@@ -55,14 +55,14 @@ class Allowance:
     def within(
         cls, total: float, fields: int, codeword_bytes: int, fingerprint_bits: int, codewords: int | None = None
     ) -> Allowance:
-        """The allowance of so many bytes for index and codebooks.
+        """The allowance for this many bytes of index and codebooks.
 
         Args:
             total: the bytes.
             fields: how many codebooks there are.
             codeword_bytes: bytes of a codeword on disk, as `stored_bytes` has them.
             fingerprint_bits: of an entry of the index.
-            codewords: clusters of a field, in place of what follows from the bytes.
+            codewords: clusters of a field; derived from the bytes if not given.
         """
         codewords = codewords or _codewords(_CODEBOOK_SHARE * total / fields / codeword_bytes)
         index_bytes = total - fields * (codewords + 2) * codeword_bytes - _HEADERS
@@ -70,14 +70,14 @@ class Allowance:
 
 
 def warmed(compression: CompressionConfig, ratio: float, hours: int) -> float:
-    """The ratio of a pipeline that has coded so many hours and is to come to `ratio`."""
+    """The current ratio of a pipeline that has coded this many hours and aims at `ratio`."""
     if not compression.doubling_hours:
         return ratio
     return float(min(ratio, FIRST_RATIO * 2.0 ** (hours / compression.doubling_hours)))
 
 
 def stored_bytes(width: int, precision: str) -> int:
-    """Bytes of a codeword on disk: two a number, or one a number and two for their scale."""
+    """Bytes of a codeword on disk: two per number, or one per number plus two for the scale."""
     return width + 2 if precision == "int8" else 2 * width
 
 
@@ -87,7 +87,7 @@ def original_bytes(config: Config, rows: int) -> int:
 
 
 def features_within(index_bytes: float, cell_bits: int) -> int:
-    """Features that an index of so many bytes has room for: a feature takes a little more than one cell (index.py)."""
+    """Number of features that fit in an index of this many bytes; each takes slightly more than a cell (index.py)."""
     cells = max(8 * index_bytes / cell_bits, 0.0)
     features = cells
     for _ in range(8):

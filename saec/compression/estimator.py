@@ -1,11 +1,12 @@
-"""The clusterer as an estimator of scikit-learn: it goes where `sklearn.cluster.KMeans` goes.
+"""The clusterer as a scikit-learn estimator, a replacement for `sklearn.cluster.KMeans`.
 
 Decisions:
-- Clusters of different fields lie end to end in `cluster_centers_`, and a label is a place in it, so that
-  `cluster_centers_[labels_]` is what vectors become, as with KMeans. `field_starts_` says where a field's begin.
-- Fields are given by keyword, like weights: what comes second is `y`, which no clusterer looks at, so that pipelines
-  and searches work. Without them all vectors are of one field.
-- Samples without weight take no part in `fit`; they still get a label.
+- Clusters of all fields are end to end in `cluster_centers_`, and a label is an index into it, so that
+  `cluster_centers_[labels_]` are the clustered vectors, as with KMeans. `field_starts_` says where a field's clusters
+  begin.
+- Fields are a keyword argument, like weights, because the second positional argument is `y`, which clusterers ignore;
+  so pipelines and searches work. Without fields, all vectors belong to one field.
+- Samples with weight 0 are ignored by `fit`; they still get a label.
 
 Shapes: N samples, F fields, C clusters of all fields, D features of a sample.
 """
@@ -23,20 +24,20 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from saec.compression.clustering import LARGEST, assign, cluster
 
 _ONE = np.zeros(1, np.int64)
-"""The field of vectors that are given none."""
+"""The field of vectors without one."""
 
 
 class FieldKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Weighted k-means within each field, fast on heavy tails.
 
     Args:
-        n_clusters: most clusters of a field; a field of fewer distinct vectors has as many as those.
+        n_clusters: maximum number of clusters of a field; a field with fewer distinct vectors has one for each.
         random_state: a number, a numpy `RandomState` or None; a number gives the same clusters every time.
 
     After `fit`:
 
     - `cluster_centers_`: [C, D] float32, field after field.
-    - `labels_`: [N], places in `cluster_centers_`.
+    - `labels_`: [N], indices into `cluster_centers_`.
     - `fields_`: [F], the distinct fields, ascending.
     - `field_starts_`: [F + 1], where the clusters of each field begin; the last is C.
     - `inertia_`: weighted sum of squared distances to the centres.
@@ -115,7 +116,7 @@ class FieldKMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         return self.fit(X, y, **given).labels_
 
     def predict(self, X: ArrayLike, fields: ArrayLike | None = None) -> NDArray[np.int64]:
-        """The nearest cluster of its field to each vector, as a place in `cluster_centers_`.
+        """The nearest cluster of its field to each vector, as an index into `cluster_centers_`.
 
         Args:
             X: [N, D] numbers.

@@ -1,11 +1,11 @@
-"""The clusters of all fields: drawn anew or moved along, side by side, with figures on how they live.
+"""Clusters the heads of all fields, from last hour's clusters or from scratch, and reports figures on the clusters.
 
 Decisions:
-- Clusters start from those of the hour before, so that codes keep their meaning. That lets them age: their relative
-  error creeps up as features come and go. Once it is `REBUILD` times what it was when they were last drawn from
-  nothing, they are drawn from nothing again, and the better of the two is kept.
-- Fields know nothing of each other, so they cluster on as many threads as the configuration gives; the result is the
-  same on any number.
+- Clusters start from those of the hour before, so that codes keep their meaning. They age: their relative error grows
+  as features come and go. Once it is `REBUILD` times what it was when they were last drawn from scratch, they are drawn
+  from scratch again, and the better result is kept.
+- Fields are independent, so they are clustered on as many threads as the configuration gives; the result does not
+  depend on the number.
 
 Shapes: H features of the head, F fields, C clusters of all fields, K of one, D width.
 """
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from saec.train.tensors import Arrays
 
 CLUSTERERS = {"saec": clustering.cluster, "scikit-learn": reference.cluster}
-"""What `compression.clusterer` chooses from."""
+"""The choices of `compression.clusterer`."""
 REBUILD = 2.0
 LEAST_WEIGHT = 1e-30
-"""Frequencies halve until nothing is left of them; a field of such features still has its clusters."""
+"""Minimum frequency for clustering: a field whose frequencies have all decayed still has clusters."""
 
 
 class FieldClusters(NamedTuple):
-    """The clusters of one field, and how good they are."""
+    """The clusters of one field, and their error."""
 
     centroids_KD: NDArray[np.float32]
     codes_H: NDArray[np.int16]
@@ -56,7 +56,7 @@ class Clusters:
     codes_H: NDArray[np.int16]
     """Code of each feature of the head."""
     drawn_errors_F: NDArray[np.float64]
-    """Relative error of each field's clusters when they were last drawn from nothing."""
+    """Relative error of each field's clusters when they were last drawn from scratch."""
     figures_F: Arrays
 
 
@@ -70,7 +70,7 @@ def cluster_fields(
     codewords: int,
     old_codes_H: NDArray[np.int16],
 ) -> Clusters:
-    """Cluster the head of every field into at most so many clusters.
+    """Cluster the head of every field into at most `codewords` clusters.
 
     Args:
         config: settings of the pipeline.
@@ -78,8 +78,8 @@ def cluster_fields(
         fields_H: their fields.
         weights_H: their frequencies.
         before: clusters of the hour before, to start from.
-        drawn_errors_F: relative error of each field's when they were last drawn from nothing.
-        codewords: most clusters of a field.
+        drawn_errors_F: relative error of each field's clusters when last drawn from scratch.
+        codewords: maximum number of clusters of a field.
         old_codes_H: codes that the features had in the hour before; they save time and change nothing.
     """
     weights_H = np.maximum(weights_H, np.float32(LEAST_WEIGHT))
@@ -142,7 +142,7 @@ def _cluster_field(
     *,
     guess_H: NDArray[np.int64],
 ) -> FieldClusters:
-    """The clusters of one field: moved along, or drawn anew where there were none or they have aged."""
+    """The clusters of one field: from last hour's, or from scratch if there were none or they have aged."""
     if not len(vectors_HD):
         return FieldClusters(start_KD[:0], np.zeros(0, np.int16), 0.0, rebuilt=False)
 

@@ -1,18 +1,19 @@
-"""The choice of the head: which features of an hour get a code of their own, when bytes are few.
+"""Chooses the head: the features that get a code of their own, within a limit of bytes.
 
-An index entry costs the same for every feature, so entries go where they save the most loss in the hour to come, which
-is the one that the version serves:
+An index entry costs the same for every feature, so entries go where they save the most loss in the next hour, which is
+the hour that the version serves:
 
     sightings expected in it  x  loss that a code saved a sighting lately
 
-Both factors are measured, hour by hour, on the whole of that hour, and nothing has to be set:
-- `Returns`: features come back in ways of their own field. A reader of a month ago returns as likely as one of
-  yesterday, a news article of yesterday is dead, a cross of two dead things is deader. So returns are counted by field,
-  frequency and age.
-- `Worth`: what the codes of a field are worth is what the loss on rows not yet learnt rises by when they are all taken
-  away. A cross whose parts say as much already is worth next to nothing, however frequent it is.
-A feature without a row of the original that was seen in the hour is a newcomer. All newcomers of a field share one
-codeword; their returns and their worth are counted apart, and they take entries only where these say so.
+Both factors are measured every hour on the whole hour, so there is nothing to set:
+
+- `Returns`: features of different fields come back differently. A reader from a month ago is as likely to return as one
+  from yesterday, while yesterday's news article is dead. So returns are counted by field, frequency and age.
+- `Worth`: the rise in loss on rows not yet learnt when all codes of a field are removed. A cross that adds nothing to
+  its parts is worth almost nothing, however frequent it is.
+
+A newcomer is a feature that was seen in the hour but has no row in the original. All newcomers of a field share one
+codeword; their returns and worth are counted separately, and they get entries only if these justify it.
 
 Shapes: N features, F fields, Q classes of frequency, A classes of age.
 """
@@ -34,30 +35,30 @@ AGES = np.array([1, 2, 3, 4, 7, 13, 25, 49, 97])
 """Hours from the last sighting to the hour to come at which the classes of age begin."""
 _CLASS_OF_AGE = np.searchsorted(AGES, np.arange(AGES[-1] + 1), side="right") - 1
 KEPT = 0.98
-"""Share of what was measured that counts on after an hour: half of it for 34 hours."""
+"""Decay of measurements per hour; half remains after 34 hours."""
 LEAST_WORTH = 0.1
-"""A field's worth, as a share of the mean over all sightings, below which it does not fall: a field without any codes
-could never show what they would be worth."""
+"""Minimum worth of a field, as a share of the mean over all sightings: a field without any codes could never show what
+they would be worth."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Features that may get a code, as they are before some hour."""
+    """Candidates for a code, in their state before an hour."""
 
     fields_N: NDArray[np.int64]
     frequency_N: NDArray[np.float32]
     ages_N: NDArray[np.int64]
-    """Hours from the last sighting to the hour, 1 for what was seen in the hour before it."""
+    """Hours from the last sighting to the hour; 1 for features seen in the hour before."""
     own_N: NDArray[np.bool_]
-    """Whether the original has a row for it; the others are newcomers."""
+    """Whether the original has a row for the feature; otherwise it is a newcomer."""
 
     def __getitem__(self, chosen_N: NDArray[np.generic]) -> Candidates:
-        """Those of them at some places, or where a mask is true."""
+        """A selection of the features, by index or mask."""
         return Candidates(*(array_N[chosen_N] for array_N in vars(self).values()))
 
     @property
     def kinds_N(self) -> NDArray[np.int64]:
-        """Which of the two rows of what is measured is about each: 0 features with a row, 1 newcomers."""
+        """The kind of each feature in the measurements: 0 with a row, 1 newcomer."""
         return np.where(self.own_N, np.int64(0), np.int64(1))
 
 
@@ -66,7 +67,7 @@ class Returns:
     """How often features came back in the hour after, by kind, field, frequency and age."""
 
     known_2FQA: NDArray[np.float64]
-    """Features that there were: those with a row of the original, then newcomers."""
+    """Number of features: those with a row in the original, then newcomers."""
     sighted_2FQA: NDArray[np.float64]
     """Their sightings."""
 
@@ -77,22 +78,22 @@ class Returns:
         return cls(np.zeros(shape), np.zeros(shape))
 
     def learned(self, features: Candidates, sightings_N: NDArray[np.int64]) -> Returns:
-        """With one more hour: features as they were before it, and their sightings in it."""
+        """Add one hour: features in their state before it, and their sightings in it."""
         return self.aged().counted(features, sightings_N)
 
     def aged(self) -> Returns:
-        """With one more hour, of which nothing has been counted yet."""
+        """Begin one more hour, with nothing counted yet."""
         return Returns(KEPT * self.known_2FQA, KEPT * self.sighted_2FQA)
 
     def counted(
         self, features: Candidates, sightings_N: NDArray[np.int64], times_N: NDArray[np.int64] | None = None
     ) -> Returns:
-        """With all of an hour's features, as they were before it, and their sightings in it.
+        """Add an hour's features, in their state before it, and their sightings in it.
 
         Args:
-            features: each, or one in the place of several that are alike.
-            sightings_N: how often each was seen; all of those that are alike together.
-            times_N: for how many each stands; for itself when left out.
+            features: each feature, or one that represents several equal ones.
+            sightings_N: how often each was seen; the total of those it represents.
+            times_N: how many features each represents; 1 by default.
         """
         cells_N, shape = self._cells(features, _half_octaves(features)), self.known_2FQA.shape
         known = np.bincount(cells_N, times_N, self.known_2FQA.size).reshape(shape)
@@ -100,10 +101,10 @@ class Returns:
         return Returns(self.known_2FQA + known, self.sighted_2FQA + sighted)
 
     def expected(self, features: Candidates) -> NDArray[np.float64]:
-        """Sightings expected of each feature in the hour to come.
+        """Sightings expected of each feature in the next hour.
 
-        Classes that few features were in lean on their field's mean; within a class of frequency, sightings are taken
-        to be proportional to it, so that a limit can fall between any two features.
+        Classes with few features are shrunk towards their field's mean. Within a frequency class, sightings are assumed
+        proportional to frequency, so that a limit can fall between any two features.
         """
         mean_2F = (self.sighted_2FQA.sum((2, 3)) + 1) / (self.known_2FQA.sum((2, 3)) + 1)
         rate_2FQA = (self.sighted_2FQA + mean_2F[:, :, None, None]) / (self.known_2FQA + 1)
@@ -133,13 +134,13 @@ def _class(half_octaves_N: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def frequency_class(features: Candidates) -> NDArray[np.int64]:
-    """The class of frequency of each, in which what is expected of a feature rises with its frequency."""
+    """The frequency class of each; within a class the expectation rises with the frequency."""
     return _class(_half_octaves(features))
 
 
 @dataclass(frozen=True)
 class Worth:
-    """What codes saved: the first row for features with a vector of their own, the second for newcomers."""
+    """The loss that codes saved: the first row for features with their own vector, the second for newcomers."""
 
     saved_2F: NDArray[np.float64]
     """Log loss (nats) that the codes of a field saved on rows not yet learnt."""
@@ -156,14 +157,14 @@ class Worth:
         return Worth(KEPT * self.saved_2F + saved_2F, KEPT * self.sightings_2F + sightings_2F)
 
     def of_sighting(self) -> NDArray[np.float64]:
-        """Worth of one sighting (2, F); of what was hardly measured, the mean of everything."""
+        """Worth of one sighting (2, F); the overall mean for what was hardly measured."""
         mean = (max(float(self.saved_2F.sum()), 0.0) + 1e-3) / (float(self.sightings_2F.sum()) + 1)
         worth_2F: NDArray[np.float64] = (self.saved_2F + mean) / (self.sightings_2F + 1)
         return np.maximum(worth_2F, LEAST_WORTH * mean)
 
 
 def scores(features: Candidates, returns: Returns, worth: Worth) -> NDArray[np.float64]:
-    """What the sightings to come of each feature are expected to save, had it a code."""
+    """The expected saving of a code for each feature in the next hour."""
     scores_N: NDArray[np.float64] = (
         returns.expected(features) * worth.of_sighting()[features.kinds_N, features.fields_N]
     )
@@ -171,12 +172,12 @@ def scores(features: Candidates, returns: Returns, worth: Worth) -> NDArray[np.f
 
 
 def limit(scores_N: NDArray[np.float64], features: int, times_N: NDArray[np.int64] | None = None) -> float:
-    """The score above which there are no more features than so many; 0 when all fit.
+    """The score above which there are at most this many features; 0 if all fit.
 
     Args:
         scores_N: of features.
         features: how many.
-        times_N: how many features have each score; one when left out.
+        times_N: how many features have each score; 1 by default.
     """
     order_N = np.argsort(-scores_N)
     place = features if times_N is None else int(np.searchsorted(np.cumsum(times_N[order_N]), features, side="right"))

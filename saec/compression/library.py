@@ -1,13 +1,14 @@
-"""A trained embedding table of any framework, compressed by one call: no pipeline, no configuration, no torch.
+"""Compresses a trained embedding table of any framework in one call, without pipeline, configuration or torch.
 
-It is the hour's compression without the hour: clusters by field, weighted by frequency; codewords; a keyless index.
-What an hour measures and a table cannot tell is replaced:
-- Who gets a code: the vectors whose absence would cost most, by frequency times squared distance from their field's
-  mean. All of a field that has no more vectors than it may have codewords.
+It does what the pipeline does in an hour: clusters by field, weighted by frequency; codewords; a keyless index. Where
+the pipeline relies on measurements of the hour, the library does this instead:
+
+- Codes go to the vectors whose absence would cost most, by frequency times squared distance from their field's mean. If
+  a field has no more vectors than allowed codewords, all get a code.
 - The default codeword is the mean of the vectors that share it, weighted by frequency: nothing is retrained.
 
-The ratio is a promise: the files, all of them, are at most the table's bytes over it. Where there is room for more once
-every vector has a code, it goes to codewords, up to one for eight vectors of the largest field.
+The ratio is guaranteed: all files together take at most the table's bytes divided by it. If every vector has a code and
+bytes are left, they go to codewords, up to one for eight vectors of the largest field.
 
 Shapes: N vectors of all fields, H of them with a code, F fields, D width.
 """
@@ -33,11 +34,11 @@ from saec.serving.files import CODEBOOKS, INDEX
 from saec.serving.table import KEY_BYTES, TABLE, CompressedTable, describe, feature_keys, field_numbers
 
 MOST_CODEWORDS = 4095
-"""Of a field; as in a pipeline."""
+"""Maximum number of codewords of a field, as in the pipeline."""
 _FEATURES_A_CODEWORD = 8
 _LARGEST = float(np.finfo(np.float16).max)
 _FEWER = 0.995
-"""Share of the features kept when an index came out larger than it was expected to."""
+"""Share of the features to keep if an index is larger than expected."""
 
 
 class Rows(NamedTuple):
@@ -72,14 +73,14 @@ def compress(
 
     Args:
         vectors: [N, D] numbers, of all fields; arrays, or tensors of a framework. At most 65,504 in size.
-        fields: [N] names, which field each vector is of; or one name, when all are of one.
+        fields: [N] names, the field of each vector; or one name for all.
         keys: [N] integers, or strings; distinct within a field.
-        frequency: [N], how often each key is looked up, in any unit; or one number, when nobody knows.
-        ratio: bytes of the vectors and of 8-byte keys, to the bytes of all files, at the least.
-        fingerprint_bits: 0 to 16; one unknown key in 2^bits is taken for a known one. Vectors without a code are
-            unknown too.
+        frequency: [N], how often each key is looked up, in any unit; or one number if unknown.
+        ratio: minimum ratio of the bytes of vectors and 8-byte keys to the bytes of all files.
+        fingerprint_bits: 0 to 16; one unknown key in 2^bits is mistaken for a known one. Vectors without a code count
+            as unknown.
         precision: of the numbers of codewords on disk. int8 leaves room for more of them.
-        seed: of what is drawn at random; the same arguments give the same bytes.
+        seed: of all random draws; the same arguments give the same bytes.
 
     Raises:
         InputError: when shapes do not fit, numbers are not finite, or a key repeats.
@@ -127,16 +128,16 @@ def compress(
 
 
 def rows_of(tables: Any) -> Rows:
-    """The rows of embedding tables of any framework.
+    """Collect the rows of embedding tables of any framework.
 
     Args:
         tables: a mapping from field to its table: an array or a tensor [rows, D], or a module with such a `weight`
             (`torch.nn.Embedding`, `torch.nn.EmbeddingBag`); or a whole torch module, whose embeddings are taken; or a
             state dict of TorchRec's `EmbeddingBagCollection` or `EmbeddingCollection`, alone or within a model's.
-            Fields are called what the tables are.
+            Fields are named after the tables.
 
     Returns:
-        What `compress` wants: vectors, fields, and as keys the numbers of the rows.
+        The arguments of `compress`: vectors, fields, and row numbers as keys.
 
     Raises:
         InputError: when there is no table, or tables are of several widths.
@@ -172,7 +173,7 @@ def as_array(table: Any) -> NDArray[np.float32]:
 
 
 def _tables(tables: Any) -> dict[str, Any]:
-    """The tables by field, of whatever holds them."""
+    """The tables by field, from any supported container."""
     if hasattr(tables, "named_modules"):
         found = {name: part for name, part in tables.named_modules() if hasattr(part, "num_embeddings")}
         return {_short(name, found) or "table": part for name, part in found.items()}
@@ -189,7 +190,7 @@ def _tables(tables: Any) -> dict[str, Any]:
 
 
 def _short(name: str, names: Mapping[str, Any]) -> str:
-    """The last part of a dotted name where it says which is meant, else all of it."""
+    """The last part of a dotted name if it is unambiguous, else the whole name."""
     last = name.rpartition(".")[2]
     return last if sum(other.rpartition(".")[2] == last for other in names) == 1 else name
 
@@ -236,7 +237,7 @@ def _keyed(fields: ArrayLike, keys: ArrayLike, count: int) -> tuple[list[str], N
 def _allowance(
     most: float, sizes_F: NDArray[np.int64], codeword_bytes: int, fingerprint_bits: int, ratio: float
 ) -> Allowance:
-    """How many codewords a field, and how many vectors with a code, so many bytes have room for."""
+    """The number of codewords per field and of vectors with a code that fit in this many bytes."""
 
     def within(codewords: int | None = None) -> Allowance:
         return Allowance.within(most, len(sizes_F), codeword_bytes, fingerprint_bits, codewords)
@@ -263,7 +264,7 @@ def _scores(
     sizes_F: NDArray[np.int64],
     codewords: int,
 ) -> NDArray[np.float64]:
-    """What it would cost, in weighted squared error, to leave each vector to the mean of its field."""
+    """The cost, in weighted squared error, of replacing each vector by the mean of its field."""
     scores_N = np.empty(len(vectors_ND))
     for field, size in enumerate(sizes_F):
         of_field = np.flatnonzero(fields_N == field)
@@ -300,7 +301,7 @@ def _clustered(
 
 
 def _mean(vectors_MD: NDArray[np.float32], weights_M: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The weighted mean; that of all alike where nothing has weight."""
+    """The weighted mean; the plain mean if all weights are 0."""
     weights_M = weights_M if weights_M.any() else np.ones_like(weights_M)
     mean_D: NDArray[np.float32] = (weights_M @ vectors_MD / weights_M.sum()).astype(np.float32)
     return mean_D

@@ -1,13 +1,13 @@
-"""The two moments of an hour at which codes are taken of the original, and who may have one then.
+"""The two moments of an hour at which codes are assigned, and the candidates for a code at each.
 
-- The cut: what would be published if the hour ended there. The gate judges it on the rows after the cut, so nothing of
-  these is in it, neither in vectors nor in what is measured (heads.py).
-- The hour's end: what is published, for the whole hour that follows.
+- The cut: what would be published if the hour ended there. The gate judges it on the rows after the cut, so neither its
+  vectors nor its measurements (heads.py) contain anything from these rows.
+- The hour's end: what is published, for the whole next hour.
 
-Decisions: what changed since the last whole checkpoint is looked at feature by feature. The rest, which may be nearly
-all, is looked at by bundles of features of which nearly the same is known (saec.data.cohorts), and a bundle is opened
-only where its least and its most frequent feature do not fare alike. What comes out is what looking at each would give,
-to the byte: counts are whole numbers, and limits between features are scores of features that were looked at.
+Decisions: features that changed since the last whole checkpoint are examined one by one. The rest, which may be nearly
+all, is examined in bundles of nearly equal features (saec.data.cohorts); a bundle is opened only if its least and its
+most frequent feature are treated differently. The result equals that of examining each feature, to the byte: counts are
+whole numbers, and limits between features are scores of examined features.
 
 Shapes: B rows, S slots, U distinct features of the hour, N candidates for a code, M some of them, G bundles, F fields,
 D width.

@@ -1,12 +1,12 @@
-"""The nearest codeword of each vector: the one operation that all of k-means rests on.
+"""Finds the nearest codeword of each vector, the basic operation of k-means.
 
 Decisions:
-- A blocked matrix product and numpy's argmin. The squared norms ride along as one more column of the product, so that
-  distances need no second pass; errors are then measured from the differences, without cancellation.
-- A guess (last iteration's code, last hour's code) that lies nearer to its vector than half the way to any other
-  codeword is the answer, by the triangle inequality. Where features form clusters that spares 95 rows in 100 the
-  product, and never changes a code; where they do not it costs a twentieth.
-- On a GPU the product and the argmin run there, over larger blocks; errors are measured here all the same.
+- A blocked matrix product and numpy's argmin. The squared norms are one more column of the product, so that distances
+  need no second pass; errors are then computed from the differences, without cancellation.
+- If a guess (last iteration's code, last hour's code) is nearer to its vector than half the distance to any other
+  codeword, it is the answer, by the triangle inequality. If features form clusters, this spares 95 rows in 100 the
+  product and never changes a code; otherwise it costs a twentieth.
+- On a GPU the product and the argmin run there, over larger blocks; errors are still computed on the processor.
 
 Shapes: N vectors, M of them, K codewords, D width, B rows of a block.
 """
@@ -77,7 +77,7 @@ def nearest_other(centroids_KD: Vectors) -> tuple[Codes, Vectors]:
 
 
 def _unsure(vectors_ND: Vectors, centroids_KD: Vectors, guess_N: Codes) -> Codes:
-    """Places of the vectors that may be nearer to another codeword than to the guessed one."""
+    """Indices of the vectors that may be nearer to another codeword than to the guessed one."""
     _, gap_K = nearest_other(centroids_KD)
     slack = _ROUNDING * float(np.square(centroids_KD).sum(1).max())
     distance_K = np.sqrt(gap_K, dtype=np.float64)
@@ -127,7 +127,7 @@ def _searched_on(where: str, vectors_ND: Vectors, centroids_KD: Vectors, own_N: 
 
 
 def _strips(rows: int) -> int:
-    """So many rows, filled up to whole strips."""
+    """The number of rows, rounded up to whole strips."""
     return -(-rows // _STRIP) * _STRIP
 
 

@@ -1,7 +1,7 @@
-"""Peeling the keys of an index: in which order they leave, and what their cells are then set to (index.py).
+"""Peels the keys of an index: finds the order in which keys can be removed, then sets their cells (index.py).
 
-A key alone in a cell can leave: that cell will make its value come out right, whatever the other three hold. Taking it
-away leaves others alone. If all keys leave, cells are set in the opposite order.
+A key that is alone in a cell can be removed: that cell will produce its value, whatever the other three contain.
+Removing it leaves other keys alone. If all keys can be removed, cells are set in the opposite order.
 
 Decisions:
 - Peeling goes in rounds: all keys that are alone in a cell now leave together, so numpy does the work. Each round goes

@@ -1,7 +1,7 @@
-"""Codes and places: how a feature's code within its field becomes a place among the codewords of all fields.
+"""Converts a feature's code within its field to its place: the index among the codewords of all fields.
 
 Decisions: the first two codes of a field mean the same in every field and every hour; its clusters follow. Only numpy
-is imported, as serving needs this too.
+is imported, because serving needs this module too.
 
 Shapes: F fields, T codewords of all fields, B rows, S slots.
 """

@@ -1,8 +1,7 @@
-"""The products that clustering spends its time in: torch's where it is installed, numpy's otherwise.
+"""The matrix products of clustering, with torch if it is installed and numpy otherwise.
 
-Decisions: torch is what a pipeline has and what its bytes were measured with. Whoever only compresses a table
-(`saec.compress`) may have numpy alone; its products round otherwise, so codes of vectors between two codewords may
-differ, and nothing else.
+Decisions: a pipeline has torch, and its bytes depend on torch's products. A user of `saec.compress` may have only
+numpy, whose products round differently: codes of vectors halfway between two codewords may differ, but nothing else.
 
 Shapes: B rows of a block, M vectors, C codewords, K columns, X inner length.
 """

@@ -1,4 +1,4 @@
-"""Codewords and codes as they are stored: in few bits, of a version and of a table compressed alone.
+"""Quantises codewords and codes for storage, for versions and for tables compressed by the library.
 
 Shapes: F fields, T codewords of all fields, D width.
 """

@@ -1,7 +1,7 @@
-"""k-means of scikit-learn behind the interface of our own clusterer: a yardstick that `compression.clusterer` chooses.
+"""scikit-learn's k-means behind the interface of our clusterer, for comparison (`compression.clusterer`).
 
-It is Lloyd's algorithm, weighted by frequency; it starts from k-means++ cold, from last hour's centroids warm.
-It is far slower than ours and no better (docs/results.md). It is here so that whoever doubts ours can look.
+It is Lloyd's algorithm, weighted by frequency. A cold start uses k-means++, a warm start last hour's centroids. It is
+far slower than ours and no better (docs/results.md); it lets users check that.
 """
 
 from __future__ import annotations

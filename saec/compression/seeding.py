@@ -1,12 +1,13 @@
-"""Where k-means starts from: a thinned sample of the head, and codewords drawn from it.
+"""Starting points for k-means: draws a sample of the head, and codewords from it.
 
 Decisions:
-- A sample stands for the head: a feature is taken with a chance proportional to its frequency, and surely where that
-  exceeds one; those taken for others count for them too. Unlike the most frequent features alone, it has the head's
-  own weighted error in expectation, so that what is learnt on it holds on the head.
-- Codewords are drawn by k-means++ (Arthur & Vassilvitskii 2007), many at a time: candidates come from the chances
-  before the round, and one is accepted with the ratio of its chance after those accepted before it to that one. This
-  is rejection sampling: the draws are distributed as one by one, in K / 64 rounds in place of K.
+- The sample represents the head: a feature is drawn with probability proportional to its frequency (at most one), and
+  its weight includes the features it represents. Unlike a sample of the most frequent features, its expected weighted
+  error is that of the head, so clusters of the sample fit the head.
+- Codewords are drawn by k-means++ (Arthur & Vassilvitskii 2007), many at a time. Candidates are drawn with their
+  probabilities before the round; each is accepted with the ratio of its probability after the earlier acceptances to
+  the one before the round. This rejection sampling gives the distribution of drawing one by one, in K / 64 rounds
+  instead of K.
 
 Shapes: N features of the head, M of the sample, K codewords, C candidates of a round, D width.
 """

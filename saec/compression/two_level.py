@@ -1,8 +1,8 @@
-"""Two levels of clusters, for fields that want thousands of codewords.
+"""Two-level clustering, for fields with thousands of codewords.
 
-Flat k-means with K codewords costs N * K an iteration. Here the head is first split into about sqrt(K) coarse clusters,
-each gets its share of the codewords by its weighted error, and is clustered on its own: N * sqrt(K). A few iterations
-over the whole head follow in `saec.compression.clustering`.
+Flat k-means with K codewords costs N * K per iteration. Here the head is first split into about sqrt(K) coarse
+clusters. Each gets a share of the codewords by its weighted error and is clustered separately, at a cost of N *
+sqrt(K). A few iterations over the whole head follow in `saec.compression.clustering`.
 
 Shapes: N head features, K codewords, G coarse clusters, D width.
 """
