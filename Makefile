@@ -22,8 +22,9 @@ ON_ALL_CORES := --numprocesses auto --dist worksteal
 
 SLOW := -m "slow or server or hypothesis" --hypothesis-profile=full
 
-# Slow tests share servers and days of hours: one worker has all that share one (tests/conftest.py).
-SHARING := --numprocesses auto --dist loadscope
+# Slow tests share servers and days of hours: one worker has all that share one (tests/conftest.py). There is a worker
+# more than cores, for half of the time they wait: for a schedule's next tick, a lease that ends, a server.
+SHARING := --numprocesses $(shell expr 1 + $$(nproc)) --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint types unit slow faults bench site sbom lock clean wipe

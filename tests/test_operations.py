@@ -360,10 +360,10 @@ def test_what_needs_a_server(shop, address):
         ):
             begin(line)
             known(f"http://{address}/api/deployments/filter", f'"cron":"{int(minute[1:3])} * * * *"')
-            until("python -m flows.health --config configs/shop.yaml", minute)
             if line != "saec deploy --config configs/shop.yaml":
                 os.killpg(begun[-1].pid, signal.SIGTERM)
                 begun[-1].wait(60)
+        until("python -m flows.health --config configs/shop.yaml", minute)
         until("prefect deployment run hourly/shop", "Created flow run")
         until("saec status", "nothing is due")
     finally:

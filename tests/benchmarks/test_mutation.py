@@ -64,6 +64,7 @@ def test_every_survivor_that_is_listed_can_still_be_made():
     assert all(len(reason.split()) > 5 for reason in known().values())
 
 
+@pytest.mark.slow  # a fork that runs the tests of a module
 def test_a_fault_is_noticed_by_the_tests_of_its_module(tmp_path):
     """In a copy of the project, which is left as it was."""
     (tmp_path / "saec").mkdir()

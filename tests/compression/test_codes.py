@@ -41,7 +41,13 @@ def roomy(monkeypatch, features):
     monkeypatch.setattr(steps, "Allowance", types.SimpleNamespace(of=of))
 
 
-@pytest.fixture(scope="module", params=["all fit", "tight head", "false accepts", "auto"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("all fit", "tight head", "false accepts")),
+        "auto",
+    ],
+)
 def kind(request, tmp_path_factory):
     """What decides who has a code, and the workspace of all stories about it."""
     return types.SimpleNamespace(name=request.param, workspace=tmp_path_factory.mktemp("workspace"), plain=None)

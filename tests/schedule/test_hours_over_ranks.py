@@ -16,8 +16,9 @@ from saec.train import ranks
 from saec.train.original import Original
 from tests.conftest import Site, clean_fork
 
-QUICK = ("ranks.followed:kill@2", "version.committed:kill")
+QUICK = ("ranks.followed:kill@2",)
 SLOW = (
+    "version.committed:kill",
     "ranks.waiting:kill",
     "ranks.waiting:kill@3",
     "ranks.waiting:exit@4",
@@ -81,6 +82,7 @@ def by_two(done, tmp_path_factory):
     return site
 
 
+@pytest.mark.slow  # four processes
 def test_four_ranks_come_to_the_metrics_of_one_process(site, undisturbed):
     """The same rows and features; metrics as close as rounding leaves them."""
     assert hour(site, site.folder / "store", size=4) == 0

@@ -51,16 +51,16 @@ def raising(error: BaseException) -> Run:
         (HourAbsent("not there"), "HELD", "no-data"),
         (InputError("damaged", reason="corrupt"), "QUARANTINED", "corrupt"),
         (TrainingError("loss is nan"), "FAILED", "diverged"),
-        (StoreError("bucket is gone"), "FAILED", "store"),
-        (ReleaseConflict("another was first"), "FAILED", "conflict"),
+        pytest.param(StoreError("bucket is gone"), "FAILED", "store", marks=pytest.mark.slow),
+        pytest.param(ReleaseConflict("another was first"), "FAILED", "conflict", marks=pytest.mark.slow),
         pytest.param(MemoryError(), "FAILED", "oom", marks=pytest.mark.fault(8)),
         pytest.param(OSError(errno.ENOMEM, "Cannot allocate memory"), "FAILED", "oom", marks=pytest.mark.fault(8)),
         (OSError(errno.ENOSPC, "No space left on device"), "FAILED", "disk-full"),
-        (OSError(errno.EDQUOT, "Quota exceeded"), "FAILED", "disk-full"),
+        pytest.param(OSError(errno.EDQUOT, "Quota exceeded"), "FAILED", "disk-full", marks=pytest.mark.slow),
         (PermissionError(errno.EACCES, "Permission denied", "/store"), "FAILED", "permission"),
-        (OSError(errno.EROFS, "Read-only file system"), "FAILED", "permission"),
+        pytest.param(OSError(errno.EROFS, "Read-only file system"), "FAILED", "permission", marks=pytest.mark.slow),
         (OSError(errno.EIO, "Input/output error"), "FAILED", "io"),
-        (OSError("no number"), "FAILED", "io"),
+        pytest.param(OSError("no number"), "FAILED", "io", marks=pytest.mark.slow),
         (ZeroDivisionError("ours"), "FAILED", "bug"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
@@ -168,7 +168,9 @@ def test_torch_without_memory_is_out_of_memory(site):
 
 
 @pytest.mark.fault(6)
-@pytest.mark.parametrize("during", STEPS[:-1])
+@pytest.mark.parametrize(
+    "during", ["ingest", *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS[1:-2]), STEPS[-2]]
+)
 def test_run_that_lost_its_lease_can_neither_write_nor_publish(site, undisturbed, during):
     """A run replaced during any step stops with LeaseLost: ledger and live version stay; the next run does the hour."""
 

@@ -28,6 +28,7 @@ from saec.serving.rows import columns_of
 SAME = {"rtol": 0, "atol": 1e-6}
 COUNT_OF_SCHEMAS = int(os.environ.get("SAEC_FUZZ_SCHEMAS", "12"))
 """Random versions that are compared; each with all vectors, networks and requests of several kinds."""
+QUICK_SCHEMAS = 4
 
 
 @pytest.fixture(scope="session")
@@ -200,7 +201,10 @@ class Odd:
         )
 
 
-@pytest.mark.parametrize("seed", range(COUNT_OF_SCHEMAS))
+@pytest.mark.parametrize(
+    "seed",
+    [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= QUICK_SCHEMAS)) for seed in range(COUNT_OF_SCHEMAS)],
+)
 def test_scores_and_keys_are_numpys(library, seed):
     """Random fields, networks, codebooks, indexes and requests: the same keys to the bit, the same scores to 1e-6."""
     odd = Odd(seed)

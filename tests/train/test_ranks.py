@@ -141,6 +141,7 @@ def short_words(monkeypatch):
     monkeypatch.setattr(ranks, "_WORD_SECONDS", 0.2)
 
 
+@pytest.mark.slow  # four processes
 def test_four_ranks_come_to_the_losses_of_one(tmp_path, short_words):
     """Within 1e-5, and nearly to its scores."""
     with led(4, tmp_path):
