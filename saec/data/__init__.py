@@ -1,1 +1,1 @@
-"""Partitions in: checks and quarantine, fields and crosses, vocabulary, batches."""
+"""Reads and prepares the data of an hour: partitions, checks, quarantine, feature keys and vocabulary."""

@@ -1,8 +1,8 @@
-"""Arrow columns held to the table of types (`saec.data.types`), and in the form that the rest of `saec.data` works on.
+"""Checks Arrow columns against the type rules (`saec.data.types`) and converts them to the forms that `saec.data` uses.
 
-Decisions: what is in a plain form already is passed on as it is, so that nothing is copied for nothing. `own_form`
-turns what has many forms into one: string views, odd dictionaries, decimals, list views and the like. List views are
-rebuilt from their lengths and values: pyarrow 26 casts those that hold nulls to other lists.
+Decisions: columns in a plain form are passed on without a copy. `own_form` converts all other forms to one: string
+views, odd dictionaries, decimals, list views and so on. List views are rebuilt from their lengths and values, because
+pyarrow 26 casts list views with nulls to wrong lists.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from saec.errors import InputError
 from saec.hours import milliseconds
 
 NO_TIME = -(2**62)
-"""Ticks of a text that is no time: outside every hour."""
+"""Ticks for a text that is not a time: outside every hour."""
 _PLAIN = (t.is_integer, t.is_float32, t.is_float64, t.is_boolean, t.is_timestamp)
 _ODD_TEXTS = (t.is_string_view, t.is_binary_view, t.is_fixed_size_binary)
 _LISTS = (t.is_list, t.is_large_list, t.is_fixed_size_list, t.is_list_view, t.is_large_list_view)
@@ -48,7 +48,7 @@ _NULLS = {
 
 @lru_cache(maxsize=256)
 def found_arrow(kind: pa.DataType) -> Found:
-    """How a column of an Arrow type comes.
+    """The source type (`saec.data.types.SOURCES`) of an Arrow type.
 
     >>> found_arrow(pa.dictionary(pa.int8(), pa.string_view())).source
     'text'
@@ -64,7 +64,7 @@ def found_arrow(kind: pa.DataType) -> Found:
 
 
 def refuse_unfit(name: str, kind: pa.DataType, wants: Sequence[Want], where: str = "", *, settings: bool) -> None:
-    """Refuse a column that a setting does not take.
+    """Refuse a column whose type the setting does not accept.
 
     Args:
         name: the column.
@@ -89,14 +89,15 @@ def refuse_unfit(name: str, kind: pa.DataType, wants: Sequence[Want], where: str
 def as_wanted(
     name: str, column: pa.ChunkedArray, wants: Sequence[Want], where: str = "", *, settings: bool
 ) -> pa.ChunkedArray:
-    """A column in its own form, as times where it is the time's, its type settled where it holds nothing but nulls.
+    """A column in a plain form: times as timestamps, and a type for columns of only nulls.
 
     Args:
         name: its name.
         column: its values.
         wants: what is wanted of it.
         where: which hour or file it is of, in front of messages.
-        settings: whether it is of an hour's files: then a text that is no time is a fault of its row, not of all.
+        settings: whether it is of an hour's files: then a text that is not a time is a fault of its row, not of the
+            whole.
 
     Raises:
         InputError: reason dtype, when a type or a value is not taken.
@@ -122,7 +123,7 @@ def as_wanted(
 
 @lru_cache(maxsize=256)
 def is_own_form(kind: pa.DataType) -> bool:
-    """Whether a type is one that the rest of `saec.data` works on."""
+    """Whether a type is in the plain form that `saec.data` uses."""
     if t.is_list(kind) or t.is_large_list(kind):
         return is_own_form(kind.value_type)
     if t.is_dictionary(kind):

@@ -1,15 +1,15 @@
-"""What makes rows, or a whole hour, unfit to learn from.
+"""Checks the rows of an hour, sets bad rows aside, and refuses an hour that is unfit to learn from.
 
-Row rules (nulls where none may be, NaN or infinity, labels other than 0 and 1, times outside the hour, and by setting
-rows of one id with different labels) set rows aside, each under the first rule it breaks; once they make up more than
-`data.max_bad_share` of the rows, the fault is the feed's and the hour is quarantined under the rule that most of them
-break. Hour rules: the columns' contract (`saec.data.contract`), more nulls than a nullable field may have,
-no rows, and a click rate over `data.max_click_shift` from that of the hours before.
+Row rules: no nulls where they are not allowed, no NaN or infinity, labels only 0 and 1, times within the hour, and by
+setting no rows of one id with different labels. A bad row is set aside under the first rule it breaks. If more than
+`data.max_bad_share` of the rows are bad, the feed is at fault and the hour is quarantined under the rule that most of
+them break. Hour rules: the columns' contract (`saec.data.contract`), more nulls than a nullable field may have, no
+rows, and a click rate over `data.max_click_shift` from that of the hours before.
 
-Decisions: duplicates are looked for among the good rows, so that a bad row never stands in for a good one; which one is
-kept, and what becomes of contradicting labels, is told in `saec.data.duplicates`; they are counted and are no fault.
-Rows are put in the order of their time, equal times as delivered. An hour whose labels are all alike is learnt: at a
-click rate of 0.2% many have no click, and without them a model would take clicks for commoner than they are.
+Decisions: duplicates are searched among the good rows, so that a bad row never replaces a good one.
+`saec.data.duplicates` decides which one is kept and how contradicting labels are resolved; duplicates are counted but
+are not a fault. Rows are sorted by time, equal times as delivered. An hour with only one label is learnt: at a click
+rate of 0.2% many hours have no click, and without them a model would overestimate the click rate.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from saec.hours import Hour
 
 ROW_RULES = ("nulls", "non-finite", "labels", "timestamps", "duplicates", "weights")
 FEWEST_RATES = 12
-"""Click rates of earlier hours from which a shift is looked for."""
+"""Minimum number of earlier click rates for the shift rule."""
 _ADDED = ("rule", "hour", "row")
 _SECONDS = 3600
 _GOOD, _OF_ANOTHER = -1, -2
-"""In place of a rule: it breaks none; it is a row of a click that was told to the row it belongs to."""
+"""Not a rule: marks a click's row whose click was joined with its impression."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class CheckedHour:
-    """An hour's rows that may be learnt from, and an account of the others."""
+    """An hour's good rows, and an account of the others."""
 
     table: pa.Table
     """Good rows in the order of their time."""
@@ -59,7 +59,7 @@ class CheckedHour:
     counts: dict[str, int]
     """Rows set aside, by rule; rules that no row broke are left out."""
     duplicates: int
-    """Good rows dropped because another one of their id is kept, and rows of clicks that told of one."""
+    """Good rows dropped because another one of their id is kept, and rows of clicks that were joined."""
     contradicting: int
     """Ids with rows of both labels."""
     joined: int
@@ -69,12 +69,12 @@ class CheckedHour:
 
 
 def check_hour(partition: Partition, config: Config, window: ClickWindow | None = None) -> CheckedHour:
-    """Check an hour's rows and put them in order.
+    """Check an hour's rows and sort them by time.
 
     Args:
         partition: The rows as delivered.
         config: All settings.
-        window: What the hours around it say of clicks, if they are to be asked.
+        window: Clicks and ids of the neighbouring hours, if clicks are joined across hours.
 
     Raises:
         InputError: reason schema, dtype, nulls, non-finite, labels, timestamps or duplicates, naming the hour and the
@@ -123,15 +123,15 @@ def taken(table: pa.Table, rows_B: NDArray[np.int64]) -> pa.Table:
 
 
 def check_click_rate(hour: Hour, clicks: float, rows: int, rates: Sequence[float], limit: float) -> None:
-    """Hour rule: the click rate stays where it was, else labels may be broken or poisoned.
+    """Hour rule: the click rate must not shift, because a shift may mean broken or poisoned labels.
 
-    The yardstick is the spread of the earlier rates, or that of chance at so many rows where it is the larger.
+    The shift is measured in units of the spread of the earlier rates, or of chance at this many rows if that is larger.
 
     Args:
         hour: The hour.
         clicks: Its rows with label 1; of rows that stand for several, as many as there would be among so many rows.
         rows: Its rows.
-        rates: Click rates of earlier hours; fewer than `FEWEST_RATES` tell nothing.
+        rates: Click rates of earlier hours; the rule needs at least `FEWEST_RATES`.
         limit: `data.max_click_shift`.
 
     Raises:
@@ -151,7 +151,7 @@ def check_click_rate(hour: Hour, clicks: float, rows: int, rates: Sequence[float
 
 
 def _check_null_shares(table: pa.Table, config: Config, hour: Hour) -> None:
-    """Hour rule: a nullable column may lack some values, not most of them."""
+    """Hour rule: a nullable column may lack some values, but not most of them."""
     for field in config.fields:
         if field.nullable and field.source_column:
             share, limit = float(_null_rows(table[field.source_column]).mean()), field.most_nulls

@@ -1,10 +1,10 @@
-"""Clicks that come as rows of their own in hours after the impression's: joined with it, and not learnt twice.
+"""Joins clicks that arrive as separate rows in later hours with their impressions, so that none is learnt twice.
 
-With `data.click_delay` of some hours, an hour is done so much later. By then the rows of clicks that came in the hours
-after it are there: a row that has one of their ids is learnt with a click. And the hour's own rows of clicks on what
-was shown in the hours before it are left out, as they were learnt there. Decisions: what comes still later is learnt as
-a row of its own hour; of the neighbouring hours only ids, labels and times are read; one that cannot be read joins
-nothing, which the log says.
+With a `data.click_delay` of some hours, an hour is done that much later, when the click rows of the following hours are
+there. A row with one of their ids is learnt with a click. The hour's own click rows for impressions of earlier hours
+are left out, because they were learnt there. Decisions: a click that comes still later is learnt as a row of its own
+hour. Of the neighbouring hours only ids, labels and times are read. An hour that cannot be read joins nothing, and the
+log says so.
 
 Shapes: N rows of the neighbouring hours.
 """
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClickWindow:
-    """What the hours around an hour say of the ids of its rows."""
+    """Ids and clicks from the neighbouring hours."""
 
     shown_N: Keys
     """Ids of rows of the hours before it."""
@@ -48,7 +48,7 @@ class ClickWindow:
 
 
 def click_window(config: Config, hour: Hour) -> ClickWindow | None:
-    """What is known of an hour's ids from those around it; None without `data.click_delay`."""
+    """The window of an hour; None without `data.click_delay`."""
     delay = config.data.click_delay
     if not delay:
         return None

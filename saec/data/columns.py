@@ -1,7 +1,7 @@
-"""Arrow columns as the distinct values and index that the feature encoder takes.
+"""Converts Arrow columns to the distinct values and index that the feature encoder takes.
 
-The encoder itself knows only numpy, so that serving needs no Arrow; this is the thin side that does. Columns come in
-their own form (`saec.data.arrow_types`).
+The encoder itself uses only numpy, so that serving needs no Arrow. Columns must be in a plain form
+(`saec.data.arrow_types`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The contract on an hour's columns, read off the configuration: which there must be, and of which type.
+"""Checks that an hour has the columns that the configuration requires, with accepted types.
 
-Decisions: what is taken as what is told in `saec.data.types`.
+Decisions: the type rules are in `saec.data.types`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SHOWN = 5  # names in a message: enough to recognise the feed
 
 
 def wanted_table(partition: Partition, config: Config) -> pa.Table:
-    """The wanted columns of an hour, each in its own form; refuses an hour whose columns are not the configuration's.
+    """The wanted columns of an hour, each in a plain form; refuses columns that do not match the configuration.
 
     Raises:
         InputError: reason schema (a column is missing or too many) or dtype, naming the hour and the column.
@@ -51,7 +51,7 @@ def wanted_table(partition: Partition, config: Config) -> pa.Table:
 
 
 def _refuse_times_without_unit(partition: Partition, config: Config) -> None:
-    """Of numbers that no setting says the unit of, tell the unit that puts the first of them into the hour."""
+    """Refuse numeric times without a unit, and suggest the unit that puts the first of them into the hour."""
     name, column = config.data.time_column, partition.table[config.data.time_column]
     if config.data.time_unit is not None or not t.is_integer(column.type) or column.null_count == len(column):
         return

@@ -1,8 +1,8 @@
-"""A Delta Lake table, read by its own library: files and statistics of one version, rows of an hour.
+"""Reads a Delta Lake table with its own library: files and statistics of one version, rows of an hour.
 
-Decisions: only files whose statistics let them hold rows of the hour are opened. Times in statistics are rounded to
-milliseconds, so the latest is taken one later. A table whose files lack statistics of the time column is refused by
-name, as its hours could be told by reading all of it alone.
+Decisions: only files whose statistics allow rows of the hour are opened. Times in statistics are rounded to
+milliseconds, so one is added to the latest. A table whose files lack statistics of the time column is refused, because
+finding its hours would mean reading all of it.
 """
 
 from __future__ import annotations

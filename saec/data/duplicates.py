@@ -1,15 +1,15 @@
-"""Rows of one id: which of them is learnt from, and with which label.
+"""Resolves rows with the same id: decides which one is learnt, and with which label.
 
     same label                  one row is kept, the earliest; the others are duplicates and no fault
     both labels, click-wins     the earliest row, with a click: an impression and its click in a log that is not joined
     both labels, set-aside      none of them
     both labels, refuse         the hour is quarantined
 
-Decisions: a click wins by default, because label 0 says no more than that no click was seen yet, while label 1 says
-that one was; the features are those of the earliest row, which are what was shown. A row of a click may lack what only
-the impression knows, or be of a later hour: it counts as a click of that row, if there is one. Nothing here depends on
-the order of the rows: among rows of the same time the impression is kept, and among those a hash of all values
-decides.
+Decisions: a click wins by default, because label 0 only means that no click has been seen yet, while label 1 means that
+one has. The features are those of the earliest row, because they describe what was shown. A click's row may lack
+features of the impression, or belong to a later hour: it then only adds the click to the impression's row, if there is
+one. The result does not depend on the order of the rows: among rows of the same time the impression is kept, and among
+several impressions a hash of all values decides.
 
 Shapes: B rows of the delivery, N rows looked at, E rows that share their id with another, G ids that several rows have.
 """

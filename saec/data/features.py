@@ -1,4 +1,4 @@
-"""From values to feature keys: the one encoding that training and serving share (numpy and `saec.data.hashing` only).
+"""Encodes values as feature keys, for training and serving alike (with only numpy and `saec.data.hashing`).
 
 How values become features:
 - integers and booleans by their value (integers above `cap` count as `cap`), strings by their bytes;

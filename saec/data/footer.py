@@ -1,8 +1,8 @@
-"""What a Parquet footer says of its columns' sizes, read without pyarrow.
+"""Reads the column sizes from a Parquet footer without pyarrow.
 
-pyarrow 26 ends the whole process (an uncaught C++ exception) when it is asked for the column chunks of a footer whose
-size statistics are damaged. Limits have to be checked before anything else touches the file, so the few numbers they
-need are read here. The footer is one Thrift struct in the compact protocol; field numbers are those of parquet.thrift.
+pyarrow 26 crashes the whole process (an uncaught C++ exception) when it reads column chunks from a footer with damaged
+size statistics. Limits must be checked before anything else touches the file, so the few numbers that this needs are
+read here. The footer is one Thrift struct in the compact protocol; field numbers are those of parquet.thrift.
 """
 
 from __future__ import annotations

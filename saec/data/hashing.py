@@ -1,9 +1,9 @@
-"""Feature keys: SipHash-2-4 over whole arrays, keyed per field.
+"""Computes feature keys: SipHash-2-4 over whole arrays, keyed per field.
 
-A feature is (field, value); its key is 64 bits of a keyed hash, so nobody who lacks the key can aim values at one
-bucket, and a change of key moves every collision elsewhere. SipHash is the published algorithm (Aumasson and
-Bernstein, 2012, with its reference vectors in the tests), written as array operations: numpy and the standard
-library are all that serving needs to find the same keys.
+A feature is (field, value); its key is 64 bits of a keyed hash. Without the hash key nobody can choose values that
+collide, and a new hash key moves every collision elsewhere. SipHash is the published algorithm (Aumasson and Bernstein,
+2012, with its reference vectors in the tests), written as array operations: numpy and the standard library are all that
+serving needs to find the same keys.
 
 Decisions: strings are opaque bytes, never normalised; key 0 is padding, so a hash of 0 becomes 1; strings longer
 than `LONG_BYTES` are first shortened to their keyed BLAKE2b digest, since the array form is slow on few, long messages.

@@ -1,8 +1,8 @@
-"""Writing hourly Parquet files in the layout that `data.source` is read from.
+"""Writes hourly Parquet files in the default layout of `data.source`.
 
-Decisions: one file an hour, `date=YYYY-MM-DD/hour=HH/part-0.parquet` in UTC; zstd; page checksums always (without them
-pyarrow reads most bit flips back in silence); a file appears under its name only when it is whole, and so does
-the folder of an import.
+Decisions: one file per hour, `date=YYYY-MM-DD/hour=HH/part-0.parquet` in UTC; zstd; always with page checksums (without
+them pyarrow silently reads most flipped bits). A file gets its name only when it is complete, and so does the folder of
+an import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVENT_TIME = pa.timestamp("ms", tz="UTC")
 
 
 def hour_file(root: Path, hour: Hour) -> Path:
-    """Where the rows of an hour are written.
+    """The path of an hour's file.
 
     >>> hour_file(Path("data"), Hour.parse("2017-10-01T03")).as_posix()
     'data/date=2017-10-01/hour=03/part-0.parquet'

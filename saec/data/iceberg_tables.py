@@ -1,8 +1,8 @@
-"""An Iceberg table, read by its own library: files and bounds of one snapshot, rows of an hour.
+"""Reads an Iceberg table with its own library: files and bounds of one snapshot, rows of an hour.
 
-Decisions: `iceberg://CATALOG/NAMESPACE.TABLE` asks a catalog, which pyiceberg knows from its own settings
-(.pyiceberg.yaml, PYICEBERG_CATALOG__...); a folder or `iceberg+URL` of one is read by its newest metadata file, without
-a catalog. Rows deleted by delete files are left out by the library.
+Decisions: `iceberg://CATALOG/NAMESPACE.TABLE` names a catalog from pyiceberg's own settings (.pyiceberg.yaml,
+PYICEBERG_CATALOG__...). A folder, or `iceberg+URL`, is read from its newest metadata file without a catalog. The
+library leaves out rows deleted by delete files.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Imports of the two public click logs that CTR papers measure on, into hourly files.
+"""Imports the two public click logs of the CTR literature into hourly files.
 
-Avazu (contest of 2014, 40.4 M rows, 10 days) says the hour of a row and nothing finer: the n rows of an hour are
-spread evenly over it in file order. Criteo (Kaggle 2014, 45.8 M rows; Terabyte) has no time at all: the rows are spread
-evenly, in file order, over as many hours as the caller says. These times are made up; the files say so in their
-metadata (`saec.times`), and nothing may be concluded from them but the order.
+Avazu (contest of 2014, 40.4 M rows, 10 days) gives only the hour of a row: the n rows of an hour are spread evenly over
+it in file order. Criteo (Kaggle 2014, 45.8 M rows; Terabyte) has no times: the rows are spread evenly, in file order,
+over a given number of hours. These times are made up; the files' metadata say so (`saec.times`), and only their order
+is meaningful.
 
-Decisions: two passes, the first to count (and to find most of what is wrong before anything is written), the second to
-write, so that memory stays that of one piece, whatever the file; all of an import appears at once, by a rename.
+Decisions: two passes, the first to count (and to find most problems before anything is written), the second to write,
+so that memory holds only one piece of the file. The import appears at once, by a rename.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""The first step of an hour: from the producers' files to encoded rows, with an account of every row.
+"""The first step of an hour: turns the producers' files into encoded rows and accounts for every row.
 
-Writes into the hour's folder `rows.safetensors`, `quarantine.parquet` where rows were set aside,
-`identities.safetensors` by which rows that come later are told from these, where there is a request log
-`row_ids.safetensors` by which it is joined, `other_keys.safetensors` where a model that scores the hour has another
-schema than the settings, and `ingest.json`, which names these files with their digests. Rows of earlier hours that came
-late may be learnt with the hour: they come before its own, as their times do. Decisions:
-`ingest.json` goes first and comes last, so that a folder with one is whole; nothing in the files depends on the clock
-or the machine, so the same delivery gives the same bytes.
+It writes these files into the hour's folder: `rows.safetensors`; `quarantine.parquet`, if rows were set aside;
+`identities.safetensors`, to recognise late rows; `row_ids.safetensors`, to join a request log, if there is one;
+`other_keys.safetensors`, if a model that scores the hour has another schema than the settings; and `ingest.json`, which
+names these files with their digests. Late rows of earlier hours may be learnt with the hour: they come before its own
+rows, in time order. Decisions: `ingest.json` is removed first and written last, so a folder that has one is complete.
+The files do not depend on the clock or the machine, so the same delivery gives the same bytes.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ RECORD_FILE = "ingest.json"
 
 @dataclass(frozen=True)
 class IngestRecord:
-    """What became of an hour's delivery."""
+    """The account of an hour's delivery."""
 
     hour: str
     """The hour, `2017-10-01T03`."""
@@ -66,7 +65,7 @@ class IngestRecord:
     duplicate_files: int
     """Files that repeat another byte for byte."""
     extra_columns: tuple[str, ...]
-    """Columns that were passed over."""
+    """Columns that were not read."""
     rows_read: int
     """Rows of the delivery: `rows`, `duplicates`, `clicks_of_earlier` and all `quarantined` together."""
     rows: int
@@ -74,7 +73,7 @@ class IngestRecord:
     duplicates: int
     """Rows dropped because another one of their id is learnt."""
     contradicting: int
-    """Ids with rows of both labels, of which `data.duplicates` says what becomes."""
+    """Ids with rows of both labels, resolved by `data.duplicates`."""
     clicks_joined: int
     """Rows whose click came in a later hour, as `data.click_delay` allows."""
     clicks_of_earlier: int
@@ -82,7 +81,7 @@ class IngestRecord:
     quarantined: dict[str, int]
     """Rows set aside, by the rule they broke."""
     stand_for: tuple[float, float] | None
-    """How many rows of the full traffic these stand for, and how many with label 1; None where each for itself."""
+    """How many rows of the full traffic these stand for, and how many with label 1; None without weights."""
     clicks: int
     """Rows with label 1."""
     first_ms: int
@@ -115,7 +114,7 @@ class IngestRecord:
         """Read the record of a folder.
 
         Raises:
-            IntegrityError: when there is none, or it is none of ours.
+            IntegrityError: when there is none, or it is not a valid record.
         """
         path = folder / RECORD_FILE
         try:

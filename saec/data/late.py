@@ -1,8 +1,8 @@
-"""Rows that come when their hour is done: told from those already learnt by what they are, not by where they lie.
+"""Detects late rows: tells rows that arrive after their hour was done from those already learnt, by their content.
 
-Decisions: a row is its time and its feature keys, 63 bits of keyed hash, so whatever producers rewrite, merge or send
-twice is recognised; the last bit is its label, so one that was corrected is told from one that came late. Of rows that
-agree in all but the label, one is kept.
+Decisions: a row is identified by its time and feature keys, as 63 bits of keyed hash, so rewritten, merged or repeated
+files are recognised. The last bit is the label, which distinguishes corrected rows from late ones. Of rows that differ
+only in the label, one is kept.
 
 Shapes: B rows, N distinct rows.
 """
@@ -26,22 +26,22 @@ from saec.durable import write_file
 from saec.hours import Hour
 
 IDENTITIES_FILE = "identities.safetensors"
-"""In an hour's folder: the rows learnt with it, its own and those of other hours that came late."""
+"""File in an hour's folder: the rows learnt with it, its own and late rows of other hours."""
 _LABEL = np.uint64(1)
 _ENCODING = "encoding"
-"""In the file's head: by what schema rows were made into keys, without which they cannot be told from others."""
+"""In the file's header: the schema that made the keys; rows can be compared only under the same schema."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How an hour's delivery differs from the rows that were learnt."""
+    """The difference between an hour's delivery and the rows that were learnt."""
 
     rows: int
     """Rows learnt so far."""
     added: int
     """Rows that are new."""
     removed: int
-    """Rows that are not there any more."""
+    """Rows that have disappeared."""
     relabelled: int
     """Rows that have another label."""
 
@@ -51,7 +51,7 @@ class Change:
 
     @property
     def unlearnt(self) -> bool:
-        """Whether something that was learnt does not hold any more."""
+        """Whether anything that was learnt is no longer valid."""
         return bool(self.removed or self.relabelled)
 
     def __str__(self) -> str:

@@ -1,16 +1,15 @@
-"""What a feature's key means, and how the fields of two schemas compare: meaning is bound to more than names.
+"""Compares the meaning of feature keys between two schemas; meaning depends on more than a field's name.
 
 A key is a hash of a field's name and a value, so a field with other boundaries, another cap or another column gives
-keys that look like those of before and mean something else. What was learnt under a key holds only where these agree:
+keys that look the same and mean something else. What was learnt under a key is valid only if these agree:
 
     field          kind, type and the column it is read from; a numeric field's boundaries, an integer's cap
     clock          kind and the time column
     cross          all of that of its parts
     every field    the hash key
 
-Decisions: whether nulls are allowed is a contract and changes no meaning. How many values of a list are used changes no
-key's meaning, but the layout of the rows; so does the order of the fields. Both can be carried over as they are, though
-not unnoticed.
+Decisions: whether nulls are allowed does not change the meaning. The number of values used of a list, and the order of
+the fields, change the layout of the rows but not the meaning of a key. Both can be carried over, but only explicitly.
 
 Shapes: F fields.
 """

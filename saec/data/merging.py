@@ -1,8 +1,7 @@
-"""The rows of an hour's files as one table, each column of the narrowest type that holds all of them.
+"""Merges the files of an hour into one table; each column gets the narrowest type that holds all its values.
 
-Decisions: files of one hour may differ in types as hours may among each other: a column is widened where nothing is
-lost (`saec.data.types`). What a file without rows says of its types counts for nothing. Files of the same types are put
-end to end as they are, which is how most hours come.
+Decisions: the files of an hour may differ in types, as hours may: a column is widened without loss (`saec.data.types`).
+The types of a file without rows are ignored. Files with the same types, the usual case, are concatenated unchanged.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The keys of an hour's rows by the schema of another model: what is live may be older than the settings.
+"""Makes keys of an hour's rows by the schema of another model, because the live version may be older than the settings.
 
-A version's keys mean what its own schema says. So where the settings have changed since, each model that is compared on
-an hour's rows is given keys made by its own schema from the raw rows, as the model server makes them. Decisions: what a
-server would refuse (a column that is gone and may not be null, or of another type) cannot be scored here either, and is
-said so; a column that may be null and is gone is null, as it is in a request.
+A version's keys follow its own schema. If the settings have changed since, each model that scores an hour's rows gets
+keys made by its own schema from the raw rows, as the model server makes them. Decisions: rows that a server would
+refuse (a non-nullable column is missing, or has another type) cannot be scored here either, and the log says so. A
+missing nullable column is null, as in a request.
 
 Shapes: B rows, S slots of the other schema.
 """

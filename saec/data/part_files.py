@@ -1,11 +1,11 @@
-"""One delivered Parquet file in memory: framed, digested, its footer read, then its columns decoded.
+"""Reads one delivered Parquet file from memory: checks its frame and footer, then decodes its columns.
 
-Decisions: the bytes that are digested are the bytes that are decoded. Page checksums are verified where the producer
-wrote them (a file without them can be damaged in silence: pyarrow reads most single flipped bits back as other data).
-Strings stay dictionary-encoded, so that a small file repeating one huge string stays small in memory, and because
-hashing later wants the distinct values anyway. pyarrow can read only some encodings so, and nested strings only a row
-group at a time; the others are read some rows at a time and encoded here. What pyarrow cannot read at all is a limit of
-the reader and no damage, and is said to be one.
+Decisions: the digested bytes are the decoded bytes. Page checksums are verified if the producer wrote them (without
+them damage can go unnoticed: pyarrow reads most single flipped bits as other data). Strings stay dictionary-encoded, so
+that a small file that repeats one huge string stays small in memory, and because hashing needs the distinct values
+later. pyarrow can do this only for some encodings, and for nested strings only one row group at a time; other columns
+are read a few rows at a time and encoded here. If pyarrow cannot read a file at all, that is reported as a limit of the
+reader, not as damage.
 """
 
 from __future__ import annotations

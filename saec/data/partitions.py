@@ -1,11 +1,10 @@
-"""One hour's files, found, held to their promises and limits, and read.
+"""Finds the files of an hour, checks them against the producer's manifest and the limits, and reads them.
 
-Decisions: an hour's files lie where `data.layout` says under `data.source`, a local folder or a URL. They are found by
-listing, never by a name made up, so that every way to write an hour is seen. Each file's bytes are fetched once.
-Footers are read first: rows, columns and decoded size are checked against the limits before any page is. A producer's
-`_manifest.json` ({"files": {NAME: {"sha256": ..., "rows": ...}}}) beside the files is held to; other names that start
-with `_` or `.` are a writer's own business and are passed over. A failing disk or network is an OSError, not a fault of
-the input.
+Decisions: an hour's files are where `data.layout` says under `data.source`, a local folder or a URL. They are found by
+listing, never by constructing a name, so that every spelling of an hour is found. Each file's bytes are fetched once.
+Footers are read first: rows, columns and decoded size are checked against the limits before any page is read. If the
+producer adds a `_manifest.json` ({"files": {NAME: {"sha256": ..., "rows": ...}}}), the files must match it; other names
+that start with `_` or `.` are ignored. A failing disk or network is an OSError, not a fault of the input.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ MAX_COLUMNS = 10_000
 
 @dataclass(frozen=True)
 class Partition:
-    """The rows of an hour as delivered, with what is needed to recognise the same delivery again."""
+    """The rows of an hour as delivered, with the digests that identify the delivery."""
 
     hour: Hour
     table: pa.Table
@@ -46,7 +45,7 @@ class Partition:
     files: tuple[PartFile, ...]
     """Files that were read, in name order."""
     duplicate_files: int
-    """Files passed over because they repeat another one byte for byte."""
+    """Files skipped because they repeat another one byte for byte."""
     sha256: str
     """Digest over the digests of the files read."""
     extra_columns: tuple[str, ...]
@@ -54,7 +53,7 @@ class Partition:
     version: int | None = None
     """Version of the table that was read; None for files."""
     others: pa.Table | None = None
-    """Of these, columns that were asked for all the same, under no contract; None where they cannot be read."""
+    """The extra columns that the caller asked for, unchecked; None if they cannot be read."""
 
 
 def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None] | None = None) -> Partition:

@@ -1,4 +1,4 @@
-"""The true click model of the simulator: planted clusters, drift and interactions, all derived from hashes.
+"""The simulator's true click model: planted clusters, drift and interactions, all derived from hashes.
 
     logit p  =  b  +  Σ_f w_f · e_f(v_f, t)                f: user, item, site, device; mean over the row's tags
                    +  w_ui · ⟨P_k(user), Q_k(item)⟩         every pair of clusters, through 4 hidden factors

@@ -1,4 +1,4 @@
-"""The model server's request log, joined with an hour's rows: which were served, with which score, by which version.
+"""Joins the model server's request log with an hour's rows: which were served, with which score, by which version.
 
     <serving.log>/20261121T10.host-123.jsonl     one file a process and hour of the server's clock, a line a scored row:
     {"at":"2026-11-21T10:20:30.123Z","request":"…","version":"20261121T09-0123456789ab","id":{"impression_id":7},"score":0.12}

@@ -1,8 +1,8 @@
-"""An hour's encoded rows: the one file that all later steps of the hour read.
+"""An hour's encoded rows: the file that all later steps of the hour read.
 
-Decisions: safetensors (no code on the load path, the same bytes for the same rows), rows in the order of their time.
-The cut between train and gate rows is made in time: rows of the same instant are never on both sides of it, as the
-gate must not see what was trained on.
+Decisions: safetensors (no code on the load path, the same bytes for the same rows), rows sorted by time. The cut
+between train and gate rows is in time: rows with the same timestamp are never on both sides, because the gate must not
+see training rows.
 
 Shapes: B rows, S slots.
 """

@@ -1,7 +1,7 @@
-"""The schema of a version: how a raw row becomes keys, and the layout of the network that scores them.
+"""The schema of a version: how raw rows become keys, and the shape of the network that scores them.
 
-Decisions: it says what `saec.config` said when the version was trained, as plain frozen dataclasses, so that serving
-needs no pydantic; but the file is as little trusted as any other, so names, kinds and numbers are checked one by one.
+Decisions: it records the settings that the version was trained with, as plain frozen dataclasses, so that serving needs
+no pydantic. The file is not trusted: names, kinds and numbers are checked one by one.
 
 Shapes: S slots.
 """

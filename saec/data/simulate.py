@@ -1,4 +1,4 @@
-"""Hourly click data with a known truth: planted clusters, heavy tails, drift and new features every hour.
+"""Simulates hourly click data with a known truth: planted clusters, heavy tails, drift, new features every hour.
 
 Columns: `impression_id` int64 (identifies a row) · `event_time` timestamp[ms, UTC], ascending · `user_id`, `item_id`
 int64 · `item_tags` list<int32> (1 to 4) · `site_domain` string · `device` int32 · `price` float32 · `clicked` int8.

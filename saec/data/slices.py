@@ -1,8 +1,8 @@
-"""Rows by the value of a column, for figures by slice: which of an hour's own rows are of which device, site, country.
+"""Assigns an hour's rows to slices by the value of a column, such as device, site or country, for figures by slice.
 
-Keys are hashes, so values are named while the rows are still in hand. Decisions: each column's most frequent values of
-the hour are told apart, the others are one slice, and so are nulls; names are cut to what fits a table. Nothing is
-learnt from it: no byte of a version or a checkpoint depends on it.
+Keys are hashes, so slices are assigned while the raw values are still available. Decisions: each of a column's most
+frequent values of the hour is a slice, all others form one, and so do nulls. Names are shortened to fit a table. Slices
+do not affect training: no byte of a version or a checkpoint depends on them.
 
 Shapes: B rows of the hour itself, without late ones.
 """

@@ -1,8 +1,8 @@
-"""Reading the files that click logs are handed around in, delimited text or Parquet, piece by piece.
+"""Reads files of public click logs, delimited text or Parquet, piece by piece.
 
-Decisions: pieces of a fixed number of bytes or rows, so that memory does not grow with the file; one thread for text,
-because only then does pyarrow know the line of an error; every error names file and line and says what was wanted.
-Text may be gzipped (by its name's ending); archives of several files are refused with the advice to unpack them.
+Decisions: pieces have a fixed number of bytes or rows, so that memory does not grow with the file. Text is read by one
+thread, because only then does pyarrow report the line of an error. Every error names file and line and what was wanted.
+Text may be gzipped (by its ending); archives of several files are refused with the advice to unpack them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Why `data.source` holds no hour: it is not there, is no folder, or is laid out otherwise than the settings say.
+"""Finds out why `data.source` has no hour: it does not exist, is not a folder, or has another layout than the settings.
 
-Decisions: a source that is there and empty is one that waits for its first delivery, unless hours were read from it
-before; then a disk is not mounted, or somebody has emptied it. What lies there in another way is told with the lines of
-YAML under which it is read; they have been tried on the path that is named. Only a few files are looked at.
+Decisions: an empty source waits for its first delivery, unless hours were read from it before; then a disk is not
+mounted, or somebody has emptied it. If files are there in another layout, the message gives the lines of YAML that read
+them; these lines have been tried on the named path. Only a few files are examined.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from saec.errors import ConfigError, nearest
 from saec.hour_layout import HourLayout, data_format
 
 UNDER_DATA = "Under data:, write\n"
-"""What stands before the lines of YAML that mend a problem."""
+"""Text before the lines of YAML that fix a problem."""
 _LOOKED_AT = 200
-"""Most files that are looked at."""
+"""Maximum number of files to examine."""
 _SHOWN = 5
 _WIDTHS = {"Y": 4, "m": 2, "d": 2, "H": 2}
 _RANGES = {"Y": range(1970, 2200), "m": range(1, 13), "d": range(1, 32), "H": range(24)}
 
 
 def check_source(data: DataConfig, *, known: bool = False) -> None:
-    """Refuse a source that can hold no hour.
+    """Refuse a source that cannot contain any hour.
 
     Raises:
         ConfigError: saying what is wrong and what to write.
@@ -42,14 +42,14 @@ def check_source(data: DataConfig, *, known: bool = False) -> None:
 
 
 def source_problem(data: DataConfig, *, known: bool = False) -> str | None:
-    """Why the source holds no hour, and what to do.
+    """Why the source has no hour, and what to do.
 
     Args:
         data: Names the source and how it is laid out.
         known: Whether hours were read from it before.
 
     Returns:
-        None when it holds an hour, or is there and merely empty so far.
+        None if it has an hour, or exists and is still empty.
     """
     try:
         if open_table(data):
@@ -66,7 +66,7 @@ def source_problem(data: DataConfig, *, known: bool = False) -> str | None:
 
 
 def guess_layout(path: str) -> str | None:
-    """The layout by which a path below the source is that of a file of an hour.
+    """The layout under which a path below the source is a file of an hour.
 
     >>> guess_layout("dt=2026-01-02/hr=5/part-0.parquet")
     'dt=%Y-%m-%d/hr=%H'
@@ -121,7 +121,7 @@ def _directives(digits: str, letters: str) -> str:
 
 
 def _absent(filesystem: fs.FileSystem, root: str) -> str:
-    """The source is not there: what is, as far up as there is anything."""
+    """The source does not exist: describe its nearest existing parent."""
     parent, name = posixpath.split(root)
     while parent.strip("/") and filesystem.get_file_info(parent).type != fs.FileType.Directory:
         parent, name = posixpath.split(parent)
@@ -164,7 +164,7 @@ def _in_folder(filesystem: fs.FileSystem, root: str, data: DataConfig, *, known:
 
 
 def _laid_out_otherwise(filesystem: fs.FileSystem, root: str, paths: list[str], data: DataConfig) -> str:
-    """There are files, and none is where and as the settings say."""
+    """There are files, but none in the layout and format of the settings."""
     guesses = {path: layout for path in paths if (layout := guess_layout(path))}
     path, layout = next(iter(guesses.items()), (paths[0], None))
     said = (

@@ -1,10 +1,10 @@
-"""Delta Lake and Iceberg tables in place of hourly files: their hours by statistics, an hour's rows by its time.
+"""Reads Delta Lake and Iceberg tables instead of hourly files: hours from file statistics, rows by their time.
 
-Decisions: what is asked of a table are its files with the times they span, and the rows of an hour; each kind answers
-in a module of its own, with its own library, an extra. One read is of one version, which is recorded; `data.version`
-reads one of before (time travel). A table has no order, and its files may be rewritten: rows are put in the order of
-their time, then of their values, so that the same rows give the same bytes. Files of a table never change, so an hour's
-mark is the names of those that may hold rows of it. Whether rows changed is told row by row, as of files.
+Decisions: a table must provide its files with the times they span, and the rows of an hour; each kind has its own
+module and its own library, an extra. A read uses one version, which is recorded; `data.version` reads an earlier one
+(time travel). A table has no order, and its files may be rewritten: rows are sorted by time, then by values, so that
+the same rows give the same bytes. Files of a table never change, so an hour's mark is the names of the files that may
+contain its rows. Changed rows are detected row by row, as with files.
 """
 
 from __future__ import annotations

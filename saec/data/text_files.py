@@ -1,10 +1,10 @@
-"""One delivered file of text in memory, CSV or JSON lines, decoded with the types that the settings want.
+"""Decodes one delivered text file (CSV or JSON lines) from memory, with the types of the settings.
 
-Decisions: the types are those of the settings and never guessed, so that no two files of a source differ; where one
-number or truth value of a column is not written so, the column is read as the next wider type that the table of types
-takes (`1.0` of an int, which is how pandas writes integers beside nulls; `true` of a label). Unpacking stops at
-the hour's bytes, so a small file cannot fill the memory. Empty text is null for numbers and for nullable fields, and
-empty text for others. A message names the file and the line.
+Decisions: types come from the settings and are never guessed, so that all files of a source agree. If a value of a
+column is not written in that type, the column is read as the next wider type that the rules accept (`1.0` for an int,
+which is how pandas writes integers next to nulls; `true` for a label). Decompression stops at the limit of the hour's
+bytes, so a small file cannot fill the memory. Empty text is null for numbers and for nullable fields, and empty text
+for others. A message names the file and the line.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a row stands for: how many rows of the full traffic, where the log holds only some of it.
+"""Computes row weights: how many rows of the full traffic a row of a sampled log stands for.
 
-Decisions: a log that keeps one row without a click in a hundred says of clicks what the full traffic does not, so each
-such row counts a hundred times: in the losses that are learnt from, in every figure and in the gate's evidence. Then
-probabilities are those of the full traffic as they leave the network, and serving needs to know nothing of it. Weights
-do not count where features are counted: how well a feature is known depends on the rows that were seen of it.
+Decisions: if a log keeps only one in a hundred rows without a click, each such row counts a hundred times: in the
+training losses, in every figure and in the gate's evidence. The network then gives the probabilities of the full
+traffic, and serving needs no correction. Weights do not affect feature counts: how well a feature is known depends on
+the rows that were seen.
 
 Shapes: B rows.
 """

@@ -1,1 +1,1 @@
-"""Getting to know a click log that nobody has described yet, and a configuration that does not fit its log."""
+"""Inspects an unknown click log and drafts settings for it; checks settings against a log."""

@@ -1,8 +1,8 @@
-"""A configuration held against a sample of its hours, before anything runs: every problem at once, each with its mend.
+"""Checks a configuration against a sample of hours before anything runs, and reports all problems with their fixes.
 
-Decisions: hours are taken evenly from all there are. What is wrong in every one of them is the settings' fault, or the
-feed's as it is; what is wrong in some is those hours'. A mend is a line of YAML made from the data that was found, or
-what to do where no line can help. Nothing is written.
+Decisions: the sample is spread evenly over all hours. A problem in every hour is a fault of the settings or of the
+feed; a problem in some hours is a fault of those hours. A fix is a line of YAML made from the data found, or an
+instruction if no line can help. Nothing is written.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from saec.errors import HourHeld, InputError
 from saec.hours import HOUR_MS, Hour
 
 GROUPS = ("source", "files", "columns", "types", "nulls", "rows")
-"""Kinds of problems, in the order in which they are mended."""
+"""Kinds of problems, in the order in which to fix them."""
 SAMPLED = 8
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and its mend."""
+    """One problem and its fix."""
 
     group: str
     """One of `GROUPS`."""
@@ -46,7 +46,7 @@ class Problem:
     hours: tuple[Hour, ...] = ()
     """Hours of the sample that have it."""
     everywhere: bool = True
-    """Whether all hours of the sample that hold rows do."""
+    """Whether all hours of the sample with rows have it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Checked:
 
 
 def check_config(config: Config, most: int = SAMPLED) -> Checked:
-    """Hold a configuration against a sample of the hours there are.
+    """Check a configuration against a sample of the available hours.
 
     Args:
         config: all settings.
@@ -116,7 +116,7 @@ _EMPTY = Problem("files", "", "", "")
 
 
 def _no_hours(config: Config) -> Problem:
-    """No hour is found at all: say what lies there instead."""
+    """No hour was found: report what is there instead."""
     problem = source_problem(config.data) or f"data.source {config.data.source} is there, and holds nothing yet"
     said, _, lines = problem.partition(UNDER_DATA)
     if not lines and "saec init" in said:  # which lays the log out by hours, where no line can help

@@ -1,10 +1,11 @@
-"""What each column of a sample is: a field and of which kind, an id of its row, a constant, another time, or a leak.
+"""Classifies the columns of a sample: a field and its kind, a row id, a constant, another time, or a leak.
 
 Decisions, all on a sample of whole hours in the order of their time:
 
-- *Row ids* are whole numbers or text of which no two rows have the same. They tell duplicates, and nothing of a click.
-- *Leaks* are columns that alone tell the label too well: AUC above `LEAK_AUC` on later rows, by what earlier rows say
-  of the same values; or a value (or its mere presence) that comes with clicks alone. They are known after the click.
+- *Row ids* are whole numbers or text that differ in every row. They identify duplicates and say nothing about clicks.
+- *Leaks* are columns that alone predict the label too well: AUC above `LEAK_AUC` on later rows, by what earlier rows
+  say of the same values; or a value (or its mere presence) that comes with clicks alone. They are known after the
+  click.
 - *Passing* are codes that no later hour of the sample sees again (session, request): nothing could be learnt of them.
 - *Counts and amounts* are numeric; codes are categories. Whole numbers are told apart by name where it says, else by
   how many values there are and whether they lie near zero. Floats are numeric; where the usual buckets, which grow by a

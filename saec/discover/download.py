@@ -1,8 +1,8 @@
-"""A log that lies behind a web address, brought here once before it is looked at.
+"""Downloads a log from a web address, once.
 
-Decisions: it is read several times over (looked at, counted, laid out by hours), so it is fetched whole. A file that is
-there with the size that the server names is not fetched again. What a signed address carries after its `?` is a secret,
-so it is told nowhere. What was fetched can go once the hourly files are made.
+Decisions: the log is read several times (inspected, counted, split by hours), so the whole file is downloaded. A file
+with the size that the server reports is not downloaded again. The part of a signed address after `?` is a secret and is
+never shown. The download can be deleted once the hourly files are made.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""From a stranger's log to the settings of a pipeline: look, choose, lay out by hours where needed, look again.
+"""Drafts the settings of a pipeline for an unknown log: inspects it, chooses, splits it by hours if needed.
 
-Decisions: a first look at the beginnings of a few files says how rows tell their time and their label. Files that are
-hourly already, and whose rows the pipeline reads as they are, stay where they are; everything else becomes hourly files
-of its own. What columns are worth is then told from whole hours, the newest ones, so that values have the time to come
-back. Nothing is asked: whatever was chosen can be named by an option, and stands in the settings with its reason.
+Decisions: a first look at the start of a few files finds the time and the label. Files that are hourly already, and
+that the pipeline can read, stay where they are; everything else is written as new hourly files. The worth of columns is
+then measured on whole hours, the newest ones, so that values have time to come back. The command asks no questions:
+options override every choice, and the settings give its reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The first look at a log: the beginnings of a few files, how rows tell time and label, what is to be done with them.
+"""The first look at a log: reads the start of a few files, finds time and label, decides what to do with the files.
 
-Decisions: files that are hourly already, and whose rows the pipeline reads as they are, stay where they are; whatever
-stands in the way of that is an obstacle, and is told as the reason for hourly files.
+Decisions: files that are hourly already, and that the pipeline can read, stay where they are. Anything that prevents
+this is an obstacle, and is given as the reason for writing hourly files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CODECS = {"gzip": ".gz", "zstd": ".zst"}
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller knows better."""
+    """The caller's choices, which override ours."""
 
     time: str | None = None
     label: str | None = None

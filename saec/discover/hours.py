@@ -1,6 +1,6 @@
-"""Which layout by hours the files of a log lie in, read off their paths as a pattern for `data.layout`.
+"""Derives the hourly layout of a log from its paths, as a pattern for `data.layout`.
 
-Decisions: the first path says the pattern, and every other must fit it.
+Decisions: the first path gives the pattern, and every other must fit it.
 """
 
 from __future__ import annotations

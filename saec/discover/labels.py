@@ -1,7 +1,7 @@
-"""Which column says whether a row was clicked, and which of its values do.
+"""Finds the label column of a log and the values that mean a click.
 
-Decisions: names are tried in an order in which a click comes before what follows from one (a conversion is known after
-its click). A column of two values that no name speaks for is taken only where there is no other.
+Decisions: known names are tried in order, clicks before events that follow a click (such as conversions). A two-valued
+column without a known name is chosen only if there is no other.
 """
 
 from __future__ import annotations

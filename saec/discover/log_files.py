@@ -1,8 +1,8 @@
-"""The files of a stranger's click log: found, told apart by their content, and read piece by piece.
+"""Finds the files of an unknown click log, detects their formats and reads them piece by piece.
 
-Decisions: a file is known by its first bytes, not by its name. Text is read as text: what a column is, the whole of the
-sample decides (`saec.discover.types`), not the first block. Memory is that of one piece, whatever the file. Names that
-start with `_` or `.` are a writer's own business and are passed over.
+Decisions: the first bytes of a file, not its name, decide its format. Text is read as text: the whole sample decides
+the type of a column (`saec.discover.types`), not the first block. Memory holds one piece of a file. Names that start
+with `_` or `.` are ignored.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Hourly Parquet files out of whatever a log is: streaming, for rows in any order, in bounded memory.
+"""Splits any log into hourly Parquet files: streaming, rows in any order, in bounded memory.
 
-Decisions: rows wait in memory by their hour; once more than `most_bytes` wait, all that wait is written, each hour to
-its own file, of which at most `_OPEN` are open; an hour whose file was closed goes on in a further part file. So memory
-is that of one piece and of what waits, not of the log. Times that say no more than the hour are spread evenly over it
-in the order of the rows, as `saec import` does, and the files say so. A value that does not fit its column's type
-widens the type, and the pass begins again: whoever brings a log is not asked.
+Decisions: rows are buffered by hour. Once the buffers exceed `most_bytes`, they are all written, each hour to its own
+file; at most `_OPEN` files are open, and an hour whose file was closed continues in a new part file. Memory is
+therefore limited to one piece and the buffers. If times give only the hour, rows are spread evenly over it in order, as
+in `saec import`, and the files record this. If a value does not fit its column's type, the type is widened and the pass
+starts again, without asking the user.
 """
 
 from __future__ import annotations

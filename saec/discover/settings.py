@@ -1,6 +1,6 @@
-"""The settings that a draft comes to, written as commented YAML.
+"""Writes the drafted settings as commented YAML.
 
-Decisions, each stated in the file beside the line it made:
+Decisions, each given in the file next to its line:
 
 - *Labels near 50:50.* With 30% to 70% of clicks, logits are bounded: a quarter beyond where the surest twentieth of the
   rows really lies, and by 2 at least. New values seen a few times would be too sure of themselves otherwise.

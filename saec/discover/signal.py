@@ -1,9 +1,9 @@
-"""What columns tell of the click, measured on later rows by what earlier rows say of the same values.
+"""Measures how well columns predict clicks: rates from earlier rows, tested on later rows.
 
-Decisions: click rates of values are drawn towards that of all rows, so that a value seen once says little. A cross is
-worth trying where knowing both values beats knowing each: it is measured against a model that adds up what every field
-says alone, and must lower the log loss of later rows beyond chance. As an hour is served by what the hours before it
-have taught, so it is measured: on a few single hours, each by all before it.
+Decisions: the click rates of values are shrunk towards the overall rate, so that a value seen once has little effect. A
+cross is worth trying if both values together predict better than each alone: it is compared with a model that adds up
+the effects of single fields, and must lower the log loss of later rows significantly. As in serving, a few single hours
+are each scored by what the hours before have taught.
 
 Shapes: B rows, V values of a column.
 """

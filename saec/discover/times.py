@@ -1,8 +1,8 @@
-"""Columns that tell when a row happened: which notations there are, and how each becomes an instant in UTC.
+"""Finds the time column of a log and converts its notation to UTC.
 
-Decisions: a notation counts when all values of the sample can be read in it and lie between 2000 and 2040. Times
-without a zone are UTC unless the caller knows better; those of a zone are turned into UTC. Hours are all that some logs
-say; rows of such an hour are spread evenly over it later (`saec.discover.partition`).
+Decisions: a notation fits if all values of the sample can be read in it and are between 2000 and 2040. Times without a
+zone are UTC unless the caller says otherwise; times with a zone are converted to UTC. Some logs give only the hour;
+rows of such an hour are later spread evenly over it (`saec.discover.partition`).
 """
 
 from __future__ import annotations

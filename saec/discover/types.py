@@ -1,8 +1,8 @@
-"""What the columns of a log hold: text that is numbers, types that whole files agree on, and casts to them.
+"""Infers the types of a log's columns: numbers in text, common types of several files, and casts to them.
 
-Decisions: a type is that of all values seen, and grows when a later value does not fit (`Widened`): int to float to
-string. Numbers with leading zeros are codes and stay text. In columns of numbers NA, NULL and the like are null; in
-text only what no value is called, for NA is also Namibia.
+Decisions: a type covers all values seen, and widens when a later value does not fit (`Widened`): int to float to
+string. Numbers with leading zeros are codes and stay text. In number columns NA, NULL and the like are null; in text
+columns fewer words are, because NA is also Namibia.
 """
 
 from __future__ import annotations

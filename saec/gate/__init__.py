@@ -1,1 +1,1 @@
-"""Metrics, paired tests and the verdict on a challenger."""
+"""Judges each hour's candidate: metrics, paired tests and the verdict."""

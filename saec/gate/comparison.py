@@ -1,9 +1,9 @@
-"""A challenger beside one reference on the same rows: paired one-sided non-inferiority on AUC and log loss.
+"""Compares a challenger with one reference on the same rows: paired one-sided non-inferiority on AUC and log loss.
 
-Decisions: both models score the same rows, so differences are paired, which sharpens them 6 to 24 times. The bounds
-made here are for one look: normal, from DeLong for the AUC and from the mean of the rows' differences for the log loss;
-those of pooled hours, which hold at every look, are made in `saec.gate.pooled`. With `loss` the amount by which the
-challenger is worse (AUC given up, log loss added), and one-sided bounds at the gate's confidence:
+Decisions: both models score the same rows, so differences are paired, which makes them 6 to 24 times more precise. The
+bounds here are for one look: normal, from DeLong for the AUC and from the mean of the rows' differences for the log
+loss. Bounds for pooled hours, valid at every look, are in `saec.gate.pooled`. With `loss` the amount by which the
+challenger is worse (AUC lost, log loss added), and one-sided bounds at the gate's confidence:
 
     PASS       the upper bound of the loss is finite and at most the margin: the loss is shown to be inside it
     FAIL       the loss itself is beyond the margin, and its lower bound is above 0: it is shown to be a loss
@@ -28,7 +28,7 @@ from saec.gate.delong import Placements, auc_difference, placements, variance_of
 from saec.gate.metrics import Floats, Labels, Weights, calibration_ratio, normalised_entropy, row_losses
 
 POWER = 0.95
-"""Probability with which an equal challenger is to have passed, from which the rows needed are derived."""
+"""Power: probability that an equal challenger passes; the number of rows needed follows from it."""
 
 
 class Standing(StrEnum):

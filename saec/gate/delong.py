@@ -1,4 +1,4 @@
-"""How sure an AUC is: DeLong's variance and covariance, in O(B log B).
+"""Computes DeLong's variance and covariance of AUCs, in O(B log B).
 
 The AUC is the mean of the positives' placements (the share of negatives that a positive is scored above, ties half),
 and of the negatives' placements (the share of positives scored above a negative). DeLong et al. 1988 take the variance

@@ -1,13 +1,12 @@
-"""What is known of one model line, in sums: small enough for a record, added up from hour to hour.
+"""Keeps the evidence on a model line as sums, which add up from hour to hour and fit in the hour's record.
 
-A line is the compressed model from hour to hour: each candidate is the next of it. Every row of an hour is
-scored by the line's newest model that has not seen it, and by its references at the same moment: before the cut the
-models as the hour began, after it those of the cut. Decisions:
+A line is the sequence of compressed models from hour to hour, one candidate per hour. Every row is scored, before it is
+learnt, by the line's newest model and by its references at the same moment. Decisions:
 
 - *Strata.* Rows are ranked only against rows that the same models scored, so each of the two parts of an hour is a
   stratum. The AUC is the mean of the clicked rows' placements, each among the rows without a click of its own stratum;
   strata of one label only have no pairs and add to the log loss alone.
-- *Its variance* has DeLong's two parts. With P clicked rows in all, of which p in a stratum with n others,
+- *Its variance* has DeLong's two terms. With P clicked rows in all, of which p in a stratum with n others,
 
       P^2 variance = sum over clicked rows (gap - mean)^2 + sum over the others (p / n)^2 (gap - mean)^2
 

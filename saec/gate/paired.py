@@ -1,10 +1,10 @@
-"""Two models side by side on the whole hours that one of them served: differences with intervals, over any hours.
+"""Compares pairs of models on whole served hours, with intervals, pooled over any hours.
 
-Decisions: what an hour's rows say of a pair of models is kept as sums (`saec.gate.evidence.Pair`), so hours are pooled
-without their rows. Rows are ranked among those of their own hour only: an AUC over hours thrown together would also
-reward knowing the hour of the day. Intervals are two-sided and normal, from DeLong's variance for the AUC and from the
-rows' differences for the log loss. A record without these sums, or with broken ones, is passed over: a report must
-show the hours that went wrong.
+Decisions: each hour keeps sums for a pair of models (`saec.gate.evidence.Pair`), so hours are pooled without their
+rows. Rows are ranked only among those of their own hour: an AUC over mixed hours would also reward knowing the hour of
+the day. Intervals are two-sided and normal, from DeLong's variance for the AUC and from the rows' differences for the
+log loss. A record without these sums, or with broken ones, is skipped, because a report must still show the hours that
+went wrong.
 
 Shapes: B rows of an hour.
 """
@@ -26,9 +26,9 @@ CONFIDENCE = 0.95
 TWO_SIDED = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 """Standard errors that such an interval reaches to either side."""
 PAIRS = (("live", "original"), ("version", "original"), ("live", "version"))
-"""Which model is compared with which: what was live, the version made from the hour before, the original then."""
+"""The pairs compared: the live version, the version made from the hour before, the original of that moment."""
 NAMES = tuple(f"{first}-{second}" for first, second in PAIRS)
-"""What a record's `served_pairs` calls them."""
+"""Names of the pairs in a record's `served_pairs`."""
 Sums = Mapping[str, Any]
 """What `dataclasses.asdict` makes of a `Pair`: numbers, and mappings of numbers."""
 _NOTHING: Sums = asdict(Pair())
@@ -36,12 +36,12 @@ _NOTHING: Sums = asdict(Pair())
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A difference, and how sure it is."""
+    """A difference with its interval."""
 
     difference: float
     """First minus second."""
     reach: float
-    """Half of the interval; nan where the rows do not tell."""
+    """Half of the interval; nan if the rows do not define it."""
 
     @property
     def lower(self) -> float:
@@ -96,7 +96,7 @@ class Paired:
 def served_pairs(
     labels_B: Labels, scores: Mapping[str, Floats], weights_B: Weights = None
 ) -> dict[str, dict[str, Any]]:
-    """What an hour says of each of `PAIRS` that it knows, as `FIRST-SECOND`, plain values for a record.
+    """An hour's sums for each of `PAIRS` that it can compare, by `FIRST-SECOND`, as plain values for a record.
 
     Args:
         labels_B: uint8 [B], 0 or 1.

@@ -1,13 +1,13 @@
-"""Pooled evidence made into comparisons whose bounds hold at every look, and what the running test says.
+"""Turns pooled evidence into comparisons with bounds that are valid at every look, and evaluates the running test.
 
     too-few    fewer rows, or rows of a label, than the gate wants
     worse-…    shown worse than a reference, past the margin; `floor`: shown worse than the base rate
     passed     shown inside every margin; without a champion also shown better than the base rate
     open       neither
 
-Decisions: the log-loss margin is a share of the base rate's entropy on the pooled rows, for 0.005 nats are a fifth of
-what there is to know at 0.2% clicks and a hundredth at 50%. Each test that ended without passing lowers the error of
-the next, by (tests + 1)^2: a line that stays worse is not let through by being tried often.
+Decisions: the log-loss margin is a share of the base rate's entropy on the pooled rows, because 0.005 nats are a third
+of the entropy at 0.2% clicks and a hundredth at 50%. Each test that ended without passing lowers the error of the next,
+by (tests + 1)^2, so that a worse line does not pass by being tested often.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Whether the version of an hour's end is fit to be released in place of the candidate that was judged.
+"""Checks whether the version of the hour's end is fit to be released instead of the judged candidate.
 
-It differs from the candidate in the gate rows: it has learnt them, so they cannot judge it afresh, and its codes know
-who came in them. Its scores of these rows are therefore not compared with the candidate's, whose codes do not: that
-would hold the version's better knowledge against it (in a trial, 19 of 24 hours fell back on the candidate, and lost
-0.018 of AUC in the hours that followed). What can go wrong is looked at where it would show:
+Unlike the candidate, the version has learnt the gate rows, so they cannot judge it, and its codes include the features
+that came in them. Its scores of these rows are therefore not compared with the candidate's: that would count the
+version's better knowledge against it (in an experiment, 19 of 24 hours fell back to the candidate and lost 0.018 of AUC
+in the following hours). Instead it checks each thing that can go wrong:
 
 - scores that are no probabilities;
 - learning the gate rows: through the codes that met them, the same before and after, nothing may be lost on them;

@@ -1,11 +1,11 @@
-"""Bounds that hold at every look: a test that is looked at each hour and keeps its error.
+"""Computes bounds that are valid at every look, for a test that is evaluated each hour without inflating its error.
 
-A fixed-sample bound holds at one look. Looked at every hour until it says what one hopes for, a 95% bound is wrong far
-more often than in 5% of cases. The half-width here is that of the one-sided normal mixture of Howard, Ramdas, McAuliffe
-& Sekhon, *Time-uniform, nonparametric, nonasymptotic confidence sequences* (arXiv 1810.08240, eq. 14), with the
-estimated standard error as in Waudby-Smith et al., *Time-uniform central limit theory and asymptotic confidence
-sequences* (arXiv 2103.06476): the chance that the truth is ever outside, however often one looks, is at most `error` as
-counts grow. Decisions:
+A fixed-sample bound is valid for one look. If a 95% bound is checked every hour until it gives the desired answer, it
+is wrong far more often than in 5% of cases. The half-width here is that of the one-sided normal mixture of Howard,
+Ramdas, McAuliffe & Sekhon, *Time-uniform, nonparametric, nonasymptotic confidence sequences* (arXiv 1810.08240, eq.
+14), with the estimated standard error as in Waudby-Smith et al., *Time-uniform central limit theory and asymptotic
+confidence sequences* (arXiv 2103.06476): the chance that the truth is ever outside, however often one looks, is at most
+`error` as counts grow. Decisions:
 
 - The mixture's one parameter is where the bound is tightest. It is set where decisions fall: its scale is the margin,
   so that with s = (margin / standard error)^2 the half-width is

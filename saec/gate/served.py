@@ -1,11 +1,10 @@
-"""What was really served in an hour: the request log's scores against the labels that came with the hour's rows.
+"""Measures the answers that were really served in an hour: the request log's scores against the hour's labels.
 
-Decisions: this is the live model as users met it, delays, swaps and outages included; `auc_served` and its like say
-what it would have been had the version that was live when the hour began answered every row. To people these figures
-are called logged. It is looked at and never learnt from: no byte of a version or a checkpoint depends on it, and a log
-that cannot be read is a warning in the hour's record, not a failed hour. Rows that the log does not know (served
-elsewhere, or lost in a crash) only lower the coverage. Versions that the store does not have are counted, and their
-scores count: they were served.
+Decisions: these figures show the live model including delays, swaps and outages, whereas `auc_served` and the like
+assume that the version live at the start of the hour answered every row. In reports these figures are called logged.
+Nothing is learnt from the log: no byte of a version or a checkpoint depends on it, and a log that cannot be read is a
+warning in the hour's record, not a failed hour. Rows missing from the log (served elsewhere, or lost in a crash) only
+lower the coverage. Versions that the store does not have are counted, and their scores count, because they were served.
 """
 
 from __future__ import annotations

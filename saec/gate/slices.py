@@ -1,8 +1,8 @@
-"""What was live beside the original, slice by slice, so that a gain on average cannot hide a loss in a part.
+"""Compares the live version with the original slice by slice, so that an average gain cannot hide a loss in one part.
 
-Decisions: an hour keeps sums (`saec.gate.evidence.Pair`), so hours are pooled as the whole hour's are; rows are ranked
-within their slice and hour. With many slices some look worse by chance: intervals are as wide as to hold for all slices
-together (Bonferroni), and a slice is called worse only where its interval leaves no doubt.
+Decisions: an hour keeps sums (`saec.gate.evidence.Pair`), so slices are pooled over hours like whole hours. Rows are
+ranked within their slice and hour. With many slices some look worse by chance, so intervals are wide enough to hold for
+all slices together (Bonferroni), and a slice is called worse only if its whole interval is on the worse side.
 
 Shapes: B rows of an hour.
 """

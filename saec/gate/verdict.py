@@ -1,4 +1,4 @@
-"""Whether an hour's candidate may be published: the evidence of its line, and its own gate rows.
+"""Decides whether an hour's candidate may be published, from the evidence on its line and its own gate rows.
 
     a score that is no probability                                     -> FAIL(metric)
     the running test shows the line worse, past a margin               -> FAIL(worse-auc, worse-logloss)
@@ -11,31 +11,28 @@
     fewer rows, or rows of a label, than the gate wants                -> UNDECIDED(too-few)
     otherwise                                                          -> UNDECIDED(undecided)
 
-A line is on trial until a test passes: every check (AUC and log loss, against original and, where there is one,
-champion) shown inside its margin, and without a champion the base rate shown beaten. From then on it is qualified, and
-its hours are published while a fresh test runs beside; once that shows it worse it is on trial again. Whenever a test
-decides, a fresh one begins. Decisions:
+A line is on trial until a test passes: every check (AUC and log loss, against the original and, if there is one, the
+champion) is shown to be inside its margin, and without a champion the base rate is shown to be beaten. Then the line is
+qualified, and its hours are published while a new test runs; if that test shows it worse, it is on trial again.
+Whenever a test decides, a new one begins. Decisions:
 
-- *What is live grows old* while its line is on trial, and users meet it. So a line on trial is released once it is
-  shown better than what is live, in AUC and in log loss, on the hours since that was released, whatever it still owes
-  the original; it stays on trial. The chance that one live version is ever replaced by a line that is not better is at
-  most 1 - confidence; no margin helps.
-
-- *Evidence* (`saec.gate.evidence`): whole hours, as users met them, each scored by the version of the line made from
-  the hour before, released or not, and by the original as the hour began. Hours are pooled until they decide, so a site
-  of two clicks an hour gets its answer as a large one does, only later. The bounds hold at every look
-  (`saec.gate.pooled`).
-- *The gate rows* guard against the one hour that went wrong: the candidate must not be shown worse there than what is
-  live, or than the version made before it. It is not compared with the original there, which knows who came minutes
-  ago: in the hour that a version serves nobody is told that, and codewords are not trained for it.
-  They are looked at once, so their bounds are those of a fixed sample; the error is shared out over the checks. They
-  are not asked where they have fewer rows of a label than `gate.min_class_rows`.
-- *The base rate* is never lost to: whatever would be published must have a lower log loss, on the rows of the running
-  test and of the one before it, than always answering their share of clicks. That is the point estimate, as the rule
-  is "never"; the test before lends its rows because a fresh one has none.
-- *Ties*: a challenger inside the margins replaces the champion even when it is no better, for it has learnt from newer
-  data. That many small losses add up is what the comparison with the original prevents, which is never gated.
-- An hour without clicks, or with nothing else, is evidence of log loss alone, and never an error.
+- *The live version ages* while its line is on trial. So a line on trial is released once it is shown better than the
+  live version, in AUC and in log loss, on the hours since that version's release; it stays on trial. The chance that a
+  live version is ever replaced by a line that is not better is at most 1 - confidence, without a margin.
+- *Evidence* (`saec.gate.evidence`): whole served hours, each scored by the version made from the hour before, released
+  or not, and by the original at the start of the hour. Hours are pooled until they decide, so a site with two clicks an
+  hour gets its answer too, only later. The bounds are valid at every look (`saec.gate.pooled`).
+- *The gate rows* guard against a single bad hour: the candidate must not be shown worse on them than the live version,
+  or than the version made before it. The original is not compared here: it knows who arrived minutes ago, which a
+  version never knows in the hour that it serves, and codewords are not trained for that. There is only one look, so the
+  bounds are those of a fixed sample; the error is divided among the checks. The gate rows are not used if they have
+  fewer rows of a label than `gate.min_class_rows`.
+- *The base rate* must always be beaten: to be published, a version must have a lower log loss than always predicting
+  the share of clicks, on the rows of the running test and the one before it. This uses the point estimate, because the
+  rule allows no exception; the rows of the test before are included because a new test has none.
+- *Ties*: a challenger inside the margins replaces the champion even if it is no better, because it has learnt newer
+  data. The comparison with the original prevents many small losses from adding up.
+- An hour with only one label gives evidence on log loss alone, and is never an error.
 """
 
 from __future__ import annotations
@@ -56,7 +53,7 @@ from saec.gate.pooled import FLOOR, Check, Test, beside_live, entropy_margin, te
 from saec.plain_json import plain_json
 
 ROUNDING = 1e-9
-"""Nats a row by which sums of the same losses may differ: equal to the base rate is not worse than it."""
+"""Rounding tolerance in nats per row: a loss equal to the base rate's is not worse."""
 
 
 class Status(StrEnum):
@@ -75,7 +72,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says of an hour's candidate, and why.
+    """The gate's verdict on an hour's candidate, with the reasons.
 
     Examples:
         >>> verdict = Verdict(Status.UNDECIDED, "too-few", "the rows cannot tell yet", Evidence())
@@ -88,19 +85,19 @@ class Verdict:
     reason: str
     """Stable slug: ok, better, worse-auc, worse-logloss, undecided, floor, metric or too-few."""
     text: str
-    """The same for people, with the figures that decided."""
+    """The reason for people, with the figures that decided."""
     evidence: Evidence
     """For the next hour."""
     comparisons: tuple[Comparison, ...] = ()
     """On the pooled rows, with original, champion where there is one, and base rate; bounds for any look."""
     gate_rows: tuple[Comparison, ...] = ()
-    """The same on the hour's gate rows alone; bounds for one look. Empty where they were not asked."""
+    """Comparisons on the hour's gate rows alone; bounds for one look. Empty if they were not used."""
     rows_to_decide: int | None = None
-    """Rows at which the running test of an equal line has passed with 95% probability; None when rows do not tell."""
+    """Rows at which the test of an equal line passes with 95% probability; None if the rows do not define it."""
     hours_to_decide: int | None = None
-    """Hours like this one until then; 0 when they are there already."""
+    """Hours like this one until then; 0 if reached."""
     live: Comparison | None = None
-    """On the hours since what is live was released, with that; bounds for any look. None on too few rows."""
+    """Comparison with the live version on the hours since its release; bounds for any look. None on too few rows."""
 
     @property
     def accepted(self) -> bool:
@@ -127,7 +124,7 @@ def judge(  # noqa: PLR0913, PLR0917 - four models, rules
     config: GateConfig,
     weights_B: Weights = None,
 ) -> Verdict:
-    """Judge an hour's candidate; no row was learnt by what scored it.
+    """Judge an hour's candidate; no model has learnt a row that it scores here.
 
     Args:
         labels_B: uint8 [B], 0 or 1, of the whole hour.

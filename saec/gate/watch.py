@@ -1,14 +1,16 @@
-"""After the release: whether the hours that a live version served show it to be worse than it should be.
+"""Watches a live version after its release: tests whether the hours that it served show it to be worse.
 
-The gate judged it before; this is what came of it. Over all hours that it has been live, it is compared with the
-version that was live before it and with the original of each hour's start, by the gate's own test: bounds that hold at
-every look, its margins, its confidence (`saec.gate.pooled`). Decisions:
+Over all hours that the version has been live, it is compared with the version that was live before it and with the
+original at the start of each hour. The test is the gate's own: bounds valid at every look, with its margins and
+confidence (`saec.gate.pooled`). Decisions:
 
-- Being shown worse sets off an alarm. With `gate.rollback` it also brings the version before back, if that is what it
-  is worse than, and if the hour has nothing newer to publish: a version that passed is a better cure than an old one.
-- *It cannot flap.* A rollback holds the store until a person releases it, and a version that became live by a rollback
-  has no version before it here (`saec.store.model_store.ModelStore.before_live`): one publication, one rollback.
-- A few thousand rows of an hour, evenly chosen, are enough: the test goes on until it decides.
+- If the version is shown worse, an alarm is raised. With `gate.rollback`, the version before it becomes live again if
+  the live one is worse than that one and the hour has nothing newer to publish; a new version that passed is better
+  than an old one.
+- *It cannot flap.* A rollback holds publishing until a person ends the hold, and a version that became live by a
+  rollback has no version before it here (`saec.store.model_store.ModelStore.before_live`): one publication, one
+  rollback.
+- A few thousand rows of an hour, evenly chosen, are enough: the test continues until it decides.
 
 Shapes: B rows of an hour.
 """

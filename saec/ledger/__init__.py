@@ -1,8 +1,7 @@
-"""The ledger: one row an hour, saying how far it came and how it ended, and one lease that lets a single run write.
+"""The ledger: a database with one row per hour (state and outcome) and one lease that lets a single run write.
 
-`rows`: what leaves the ledger, as frozen values. `tables`: what is in the database, how it is opened and brought up to
-date. `ledger`: hours and the lease. `backfills`: the open backfill, and the hours it has done aside until they are
-swapped in.
+`rows`: the frozen values that the ledger returns. `tables`: the database tables, opening and upgrading them. `ledger`:
+hours and the lease. `backfills`: the open backfill, and the hours it has done aside until they are swapped in.
 """
 
 from saec.ledger.ledger import Ledger

@@ -1,8 +1,8 @@
-"""A backfill that is open, and the hours it has done aside until they are swapped in.
+"""Stores the open backfill, and the hours it has done aside until they are swapped in.
 
-Decisions: one backfill is open at a time, so its hours need no name of their own: they are the table `hours_aside`.
-What a person asks of it is one column that the run at work looks at between hours; asking takes no lease. Swapping in
-is one transaction: readers see all of the old hours or all of those done aside.
+Decisions: only one backfill is open at a time, so one table `hours_aside` holds its hours. A person's request (pause,
+cancel) is a column that the running backfill reads between hours; making a request takes no lease. Swapping in is one
+transaction: readers see all of the old hours or all of the new ones.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Backfills:
             return _backfill(row)
 
     def turn(self, lease: Lease, state: BackfillState, message: str | None = None) -> Backfill:
-        """Say how the open backfill stands now; what was asked of it is answered by that."""
+        """Set the state of the open backfill, which also answers a pending request."""
         with self._writing(lease) as session:
             row = _open(session)
             row.state, row.message, row.asked = state, message, None
@@ -82,7 +82,7 @@ class Backfills:
             return _backfill(row)
 
     def ask(self, what: Literal["pause", "cancel"]) -> Backfill:
-        """Ask the open backfill to pause, or to be given up, after the hour at work.
+        """Ask the open backfill to pause or cancel after the current hour.
 
         Raises:
             LedgerError: reason "no-backfill", when none is open.
@@ -93,7 +93,7 @@ class Backfills:
             return _backfill(row)
 
     def swap_in(self, lease: Lease) -> tuple[Backfill, list[Hour]]:
-        """Put the hours done aside in the place of those that stand, mark what went on from the old ones as stale.
+        """Replace the existing hours with those done aside, and mark later hours that built on the old ones as stale.
 
         Returns:
             The open backfill, of which nothing is aside any more, and the hours that were swapped in, oldest first.

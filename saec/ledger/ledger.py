@@ -1,11 +1,11 @@
-"""Hours and the lease.
+"""Reads and writes hours and the lease.
 
-Decisions: SQLite in write-ahead mode by default, PostgreSQL by URL; every write is one transaction that first locks the
-lease's row and compares its fencing number, so a run that was replaced cannot change anything, however late it wakes
-up. Rows leave as frozen `HourRow` values; times are UTC; `record` is plain JSON in which NaN becomes null.
+Decisions: SQLite in write-ahead mode by default, PostgreSQL by URL. Every write is one transaction that first locks the
+lease's row and compares its fencing number, so a replaced run cannot change anything, however late it wakes up. Rows
+are returned as frozen `HourRow` values; times are UTC; `record` is plain JSON in which NaN becomes null.
 
-`Ledger.aside` is the same ledger as the open backfill sees it: what it reads are the hours it has done itself, and for
-all others the hours as they stand; what it writes touches none of those.
+`Ledger.aside` is the ledger as the open backfill sees it: it reads the hours that the backfill has done, and the
+existing ones otherwise; its writes never touch existing hours.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Ledger:
 
     @cached_property
     def pipeline_id(self) -> str:
-        """Eight hexadecimal digits that tell this pipeline from any other, whatever it and its folders are called."""
+        """Eight hexadecimal digits that identify this pipeline, whatever its name and folders."""
         with self._reading() as session:
             return session.get_one(PipelineRecord, 1).id
 
@@ -109,7 +109,7 @@ class Ledger:
             return lease
 
     def want(self, seconds: float) -> None:
-        """Let the holder of the lease know that another run waits for it, for so many seconds from now."""
+        """Tell the holder of the lease that another run waits for it, for this many seconds from now."""
         with self._writing() as session:
             session.execute(update(LeaseRecord).values(wanted_until=self._clock() + timedelta(seconds=seconds)))
 
@@ -120,7 +120,7 @@ class Ledger:
             return until is not None and until > self._clock()
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
-        """Hold the lease for so many seconds from now.
+        """Renew the lease for this many seconds from now.
 
         Raises:
             LeaseLost: when a newer lease was given out, as for every write.
@@ -131,7 +131,7 @@ class Ledger:
             return Lease(lease.owner, lease.fence, expires_at)
 
     def release(self, lease: Lease) -> None:
-        """Give the lease back, so that the next run need not wait for it to expire."""
+        """Give back the lease, so that the next run need not wait for it to expire."""
         with self._writing(lease) as session:
             session.execute(update(LeaseRecord).values(owner="", expires_at=self._clock()))
 
@@ -210,7 +210,7 @@ class Ledger:
             return hour_row(row)
 
     def mark_stale(self, lease: Lease, after: Hour, because: str, *, including: bool = False) -> int:
-        """Mark every later hour that trained, because the chain it went on from has changed.
+        """Mark every later hour that trained as stale, because the chain it builds on has changed.
 
         Args:
             lease: The run's lease.
@@ -236,7 +236,7 @@ class Ledger:
             row.state, row.reason, row.message = outcome, reason, message
 
     def delivered(self, lease: Lease, hour: Hour, delivery: str, folded_into: Hour | None = None) -> None:
-        """Note what lies in an hour's folder by now.
+        """Record the current delivery of an hour.
 
         Args:
             lease: The run's lease.
@@ -252,7 +252,7 @@ class Ledger:
                 row.reason = "folded" if row.reason == "no-data" else row.reason
 
     def get(self, hour: Hour) -> HourRow | None:
-        """What is known of an hour, None when it was never begun."""
+        """The row of an hour; None if it was never begun."""
         rows = self.rows(hour, hour)
         return rows[0] if rows else None
 
@@ -273,7 +273,7 @@ class Ledger:
         )
 
     def latest_trained(self, before: Hour) -> HourRow | None:
-        """The newest hour earlier than `before` that left a checkpoint: the one to go on from."""
+        """The newest hour before `before` that left a checkpoint: the one to continue from."""
         trained = self._rows(lambda table: [table.hour < before.index, table.checkpoint.is_not(None)], newest=1)
         return trained[-1] if trained else None
 
@@ -292,7 +292,7 @@ class Ledger:
         *,
         records: bool = True,
     ) -> list[HourRow]:
-        """Hours of which all conditions hold, as this ledger sees them, oldest first; only the newest so many."""
+        """The newest hours that meet all conditions, as this ledger sees them, oldest first."""
 
         def matching(session: Session, table: HourTable) -> list[HourRecord]:
             query = select(table).where(*conditions(table)).order_by(table.hour.desc()).limit(newest)

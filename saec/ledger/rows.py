@@ -1,4 +1,4 @@
-"""What leaves the ledger: frozen values that outlive their session, with times in UTC."""
+"""The frozen values that the ledger returns; they outlive their session, with times in UTC."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from saec.hours import Hour
 OUTCOMES = ("PUBLISHED", "HELD", "QUARANTINED", "FAILED")
 """How an hour can end; until then its state is RUNNING."""
 SETTINGS_REASONS = ("config", "meaning")
-"""Reasons of a FAILED hour that lie in the settings: no time mends it, and no hour after it does better."""
+"""Reasons of a FAILED hour that are faults of the settings: waiting does not help, and later hours fail too."""
 
 BackfillState = Literal["RUNNING", "PAUSED", "STOPPED", "DONE", "CANCELLED"]
 OPEN_STATES: tuple[BackfillState, ...] = ("RUNNING", "PAUSED", "STOPPED")
-"""A backfill in one of these can go on; RUNNING without a lease that is held was interrupted."""
+"""States in which a backfill can continue; RUNNING without a valid lease means that it was interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class HourRow:
-    """What the ledger knows of an hour."""
+    """The ledger's row of an hour."""
 
     hour: Hour
     state: str
@@ -65,13 +65,13 @@ class HourRow:
     config_digest: str | None = None
     """`Config.digest` of the last attempt."""
     parent: Hour | None = None
-    """The trained hour that this one went on from; None for the first."""
+    """The trained hour that this one builds on; None for the first."""
     checkpoint: str | None = None
     """Name of the training state after the hour; None when it trained nothing."""
     version: str | None = None
     """Version committed for the hour."""
     stale_because: str | None = None
-    """Why the hour's result no longer stands; None while it does."""
+    """Why the hour's result is out of date; None if it is not."""
     started_at: datetime | None = None
     finished_at: datetime | None = None
     seconds: float | None = None

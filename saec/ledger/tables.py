@@ -1,4 +1,4 @@
-"""The ledger's tables and how its database is opened.
+"""Defines the ledger's tables, and opens and upgrades its database.
 
 Decisions: SQLite writes begin with the write lock (BEGIN IMMEDIATE), so that reading the lease and writing under it is
 one step; commits are fsynced (synchronous=FULL), because a fencing number that went back after a power loss would let

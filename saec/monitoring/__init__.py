@@ -1,1 +1,1 @@
-"""Where the pipeline stands, which alarms that sets off, and both as Prometheus metrics; no model is ever loaded."""
+"""Reports the state of the pipeline and its alarms, also as Prometheus metrics; loads no model."""

@@ -1,8 +1,8 @@
-"""Alarms: when the pipeline calls for a person, and what that person does first.
+"""Defines the alarms: when the pipeline needs a person, and what that person does first.
 
-Decisions: an alarm is a state that can be looked at again (`saec status`, metrics), not an event that may be missed;
-Prefect's automations (`flows.automations`) go by the same names and thresholds. Each says what was found, what was
-wanted and the next command. Whether a live model is too old counts from its publication, whatever hour it knows.
+Decisions: an alarm is a state that can be checked again (`saec status`, metrics), not an event that may be missed.
+Prefect's automations (`flows.automations`) have the same names and thresholds. Each alarm says what was found, what was
+wanted and the next command. The age of a live version counts from its publication, whatever hour it has learnt.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ ALARMS = {
     "worse": "what is live is shown worse",
     "disk": "the disk is nearly full",
 }
-"""Every alarm by its short name, and what it is called for people."""
+"""Every alarm: its short name, and its name for people."""
 BROKEN = {"lost"}
-"""Alarms that make commands and runs fail which are only to look, or find nothing to do."""
+"""Alarms that also make read-only commands, and runs with nothing to do, fail."""
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm that is set off."""
+    """An active alarm."""
 
     name: str
     """One of ALARMS."""
     message: str
     """What was found, and what was wanted."""
     command: str
-    """What to type first, without `saec` in front."""
+    """The command to run first, without `saec` in front."""
 
 
 def alarms(outlook: Outlook, thresholds: AlarmsConfig) -> list[Alarm]:
-    """The alarms that are set off now, in the order of ALARMS."""
+    """The active alarms, in the order of ALARMS."""
     return [
         *_lost(outlook),
         *_quiet(outlook, thresholds.quiet_minutes),
@@ -55,12 +55,12 @@ def alarms(outlook: Outlook, thresholds: AlarmsConfig) -> list[Alarm]:
 
 
 def broken(fired: Iterable[Alarm]) -> list[Alarm]:
-    """Those of the alarms that no hour can mend by itself."""
+    """The alarms that no hour can clear by itself."""
     return [alarm for alarm in fired if alarm.name in BROKEN]
 
 
 def _lost(outlook: Outlook) -> Iterator[Alarm]:
-    """Something that must be there is not."""
+    """Something that must exist is missing."""
     for lost in outlook.lost:
         yield Alarm("lost", lost.message, lost.command)
 
@@ -74,7 +74,7 @@ def _quiet(outlook: Outlook, minutes: int) -> Iterator[Alarm]:
 
 
 def _failed(outlook: Outlook) -> Iterator[Alarm]:
-    """The newest hour broke; one that later hours have gone on from is history."""
+    """The newest hour failed; a failed hour with later hours after it no longer matters."""
     newest = outlook.rows[-1] if outlook.rows else None
     if newest and newest.state == "FAILED":
         yield Alarm(
@@ -83,7 +83,7 @@ def _failed(outlook: Outlook) -> Iterator[Alarm]:
 
 
 def _held(outlook: Outlook, hours: int) -> Iterator[Alarm]:
-    """Hours are done, and none is published."""
+    """Hours are done, but none is published."""
     streak = outlook.unpublished
     if len(streak) >= hours:
         yield Alarm(
@@ -115,7 +115,7 @@ def _worse(outlook: Outlook) -> Iterator[Alarm]:
 
 
 def _disk(outlook: Outlook, free_gb: float) -> Iterator[Alarm]:
-    """An hour may soon find no room."""
+    """The disk may soon have no room for an hour."""
     if outlook.disk_free < free_gb * GB:
         yield Alarm(
             "disk", f"{outlook.disk_free / GB:.2f} GB free where the workspace is, wanted {free_gb:g}", "tidy --keep 2"

@@ -1,9 +1,9 @@
-"""What a pipeline stands on and has lost: a source without hours, a store that is gone or does not hold what is live.
+"""Detects what a pipeline has lost: its source, its store, the live version in the store, or its ledger.
 
-Decisions: that nothing is live is no news of a pipeline that never published, and the worst there is of one that
-did; the ledger tells the two apart. Looking costs two listings and one manifest, not the bytes of a version, since it
-is done whenever somebody asks how the pipeline stands; `saec verify` compares bytes. The command that is named is one
-that works as things are: a rollback only to a version that was just found whole.
+Decisions: having no live version is normal before the first publication, and the worst case after it; the ledger tells
+the two apart. The check takes two listings and one manifest, not the bytes of a version, because every status request
+makes it; `saec verify` compares bytes. The named command works in the current state: a rollback only goes to a version
+that was just found complete.
 """
 
 from __future__ import annotations

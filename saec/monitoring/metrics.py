@@ -1,9 +1,9 @@
-"""The outlook as Prometheus metrics: `saec metrics`, and `<workspace>/metrics.prom` for node_exporter.
+"""Writes the outlook as Prometheus metrics: `saec metrics`, and `<workspace>/metrics.prom` for node_exporter.
 
-Decisions: what is measured is the ledger's state, not a process's counters, so every run writes the whole truth and
-nothing is lost with a process; the file is replaced in one step, as node_exporter's textfile collector asks. Names
-carry their unit. A figure that is not known is left out rather than written as 0. Ages are given as the moment they
-count from, since a file may be read long after it was written.
+Decisions: metrics describe the ledger's state, not a process's counters, so every run writes all of them and nothing is
+lost with a process. The file is replaced atomically, as node_exporter's textfile collector requires. Names contain the
+unit. Unknown figures are left out rather than written as 0. Ages are given as the timestamp they count from, because a
+file may be read long after it was written.
 """
 
 from __future__ import annotations

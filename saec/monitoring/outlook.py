@@ -1,7 +1,7 @@
-"""Where the pipeline stands and what to type next, from the ledger, the list of files and the release log alone.
+"""Determines the state of the pipeline and the next command, from the ledger, the list of files and the release log.
 
-Decisions: one value, taken at one moment, from which `saec status`, the overview in Prefect's UI, the metrics and the
-alarms are made, so that they cannot contradict each other; whatever needs "now" asks the value, not the clock.
+Decisions: `saec status`, the overview in Prefect's UI, the metrics and the alarms are all made from one value, taken at
+one moment, so that they cannot contradict each other. Code that needs "now" asks this value, not the clock.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from saec.store.model_store import ModelStore
 from saec.store.releases import Release
 
 SERVED_HOURS = 24
-"""Hours on the clock, up to the newest one, over which what was served is pooled."""
+"""Number of hours, up to the newest one, over which served figures are pooled."""
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """Where the pipeline stands."""
+    """The state of the pipeline."""
 
     now: datetime
     """When this was seen, UTC."""
@@ -41,7 +41,7 @@ class Outlook:
     waiting: PlannedHour | None
     """The hour whose partition is waited for."""
     has_data: bool
-    """Whether `data.source` holds any hour."""
+    """Whether `data.source` has any hour."""
     lease: Lease | None
     """The lease of the run at work; None when nothing runs."""
     backfill: Progress | None
@@ -53,11 +53,11 @@ class Outlook:
     disk_free: int
     """Bytes free where the workspace is."""
     lost: Sequence[Lost] = ()
-    """What the pipeline stands on and has lost."""
+    """What the pipeline has lost (`saec.monitoring.lost`)."""
 
     @property
     def stale(self) -> list[Hour]:
-        """Hours whose result no longer stands."""
+        """Hours whose result is out of date."""
         return [row.hour for row in self.rows if row.stale_because]
 
     @property

@@ -1,7 +1,7 @@
-"""What a scheduled run does: look for late data, do every hour that is due, replay what changed if that is wanted.
+"""Does a scheduled run: looks for late data, does every hour that is due, and replays what changed if configured.
 
-Decisions: it is the same whoever starts it, Prefect, cron or a person. A backfill at work lets it go first, so it waits
-for that; another scheduled run at work does the same hours, so there is nothing to wait for.
+Decisions: Prefect, cron and a person start the same run. A running backfill gives way to it, so the run waits for the
+lease; another scheduled run does the same hours, so there is nothing to wait for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from saec.schedule.pipeline import Listener, Pipeline
 
 REPLAY = "replay of late data"
-"""Who asks for a backfill of hours that late data has made stale."""
+"""Name of the requester of a backfill of hours that late data has made stale."""
 PATIENCE = 1800.0
 """Seconds that a scheduled run waits for a backfill to end its hour."""
 
@@ -66,7 +66,7 @@ def _patience(pipeline: Pipeline) -> float:
 
 
 def _replay(pipeline: Pipeline, now: Hour | None, listener: Listener) -> list[HourRow]:
-    """Do stale hours again, or go on with that where a run died over it; one that stopped waits for a person."""
+    """Redo stale hours, or continue a replay whose run died; a replay that stopped waits for a person."""
     ledger, current = pipeline.ledger, pipeline.ledger.backfills.current()
     if current:
         mine = current.actor == REPLAY and current.state == "RUNNING"

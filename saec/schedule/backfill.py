@@ -1,11 +1,11 @@
-"""A backfill: hours of a range done by hand, or by a replay of late data, in a way that can be stopped at any moment.
+"""Does a backfill: a range of hours, on request or as a replay of late data; it can be stopped at any moment.
 
-Decisions: one backfill is open at a time; it is a row of the ledger, so it can be paused, resumed after a crash or
-given up from anywhere. Where later hours have gone on from one that is to be done again, all of them are done aside, on
-a branch of their own, and swapped in whole at the end: until then the hours that stand, the live version and what the
-report shows are as they were. Between two hours the lease is given to a scheduled run that wants it, so the newest hour
-never waits for an old one. What became due meanwhile is done again on the branch if the range reached up to the newest
-hour; an hour whose past came out on the branch as it was is left as it stands.
+Decisions: one backfill is open at a time. It is a row of the ledger, so it can be paused, resumed after a crash or
+cancelled from anywhere. If later hours build on an hour that is redone, all of them are done aside, on a separate
+branch, and swapped in together at the end; until then the existing hours, the live version and the report do not
+change. Between two hours the lease is handed to a waiting scheduled run, so the newest hour never waits for an old one.
+Hours that became due in the meantime are redone on the branch if the range reached the newest hour. An hour whose
+predecessors came out unchanged is not redone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HANDOVER = 15.0
 
 
 def begin(pipeline: Pipeline, lease: Lease, asked: Backfill, now: Hour | None = None) -> Backfill:
-    """Open a backfill, or find the open one that was asked for in the same words.
+    """Open a backfill, or return the open one with the same request.
 
     Raises:
         LedgerError: reason "open-backfill", when another one is open.
@@ -56,7 +56,7 @@ def run_backfill(
     now: Hour | None = None,
     listener: Listener = NOBODY,
 ) -> tuple[Backfill, list[HourRow]]:
-    """Do a backfill until it is done, stopped, paused or given up.
+    """Do a backfill until it is done, stopped, paused or cancelled.
 
     Args:
         pipeline: the pipeline.
@@ -89,7 +89,7 @@ def run_backfill(
 
 
 def give_up(pipeline: Pipeline) -> Backfill:
-    """Give the open backfill up: at once when no run is at work on it, else after the hour at work.
+    """Cancel the open backfill: at once if no run is working on it, otherwise after the current hour.
 
     Raises:
         LedgerError: reason "no-backfill", when none is open.

@@ -1,13 +1,13 @@
-"""Hours whose delivery has changed since they were done: noticed, measured, and dealt with as `data.late` says.
+"""Finds hours whose delivery has changed since they were done, and handles them as `data.late` says.
 
-    ignore   the hour and those that went on from it are marked stale, with how much has changed; a person decides
-    fold     rows that came late are learnt with the next hour; only where learnt ones changed the hour is marked too
-    replay   the hours marked are done again aside, up to the newest, and swapped in
+    ignore   the hour and the hours that build on it are marked stale, with how much has changed; a person decides
+    fold     late rows are learnt with the next hour; the hour is marked stale only if learnt rows changed
+    replay   the stale hours are redone aside, up to the newest, and swapped in
 
-Decisions: listing the days behind the newest hour tells where something lies that did not before; only there are files
-read. What changed is told row by row (`saec.data.late`). A delivery that cannot be read takes nothing back that was
-learnt. Hours beyond `retention` are not looked at, nor are trained ones of which it is no longer kept which
-rows were learnt, or kept by keys of other definitions (`saec.data.meaning`).
+Decisions: listing the days before the newest hour shows which deliveries have changed; only their files are read.
+Changes are detected row by row (`saec.data.late`). A new delivery that cannot be read does not undo what was learnt.
+Hours beyond `retention` are not looked at, nor are trained ones of which it is no longer kept which rows were learnt,
+or kept by keys of other definitions (`saec.data.meaning`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LateHour:
 
 
 def note_late(config: Config, ledger: Ledger, lease: Lease) -> list[LateHour]:
-    """Look for changed deliveries and mark what no longer stands.
+    """Look for changed deliveries and mark outdated hours as stale.
 
     Returns:
         Hours with rows to be learnt with the next one, oldest first; none unless `data.late` is "fold".

@@ -1,8 +1,8 @@
-"""Holding the ledger's lease: taken, waited for, renewed from a thread, given back.
+"""Takes the ledger's lease, waits for it, renews it from a thread and gives it back.
 
-Decisions: a run that dies is replaced within `LEASE_SECONDS`; at once where it died on this machine, since the kernel
-frees the lock on the workspace's file that every run here holds. One that was only thought dead can neither write the
-ledger nor publish: whoever takes over raises the fencing number of both.
+Decisions: a run that dies is replaced within `LEASE_SECONDS`, or at once if it died on this machine, because the kernel
+frees the lock on the workspace's file that every run here has. A run that was only taken for dead can neither write the
+ledger nor publish, because its successor raises the fencing number of both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 120.0
 ASK_SECONDS = 1.0
-"""How often a run that waits for the lease asks for it."""
+"""Seconds between attempts of a run that waits for the lease."""
 LOCK_SECONDS, LOCK_ASK_SECONDS = 5.0, 0.05
 """How long the lock is waited for while the lease is free, and how often it is asked for."""
 LOCK = "run.lock"
@@ -46,7 +46,7 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
         store: where a run that may still be alive is shut out, and what dead ones left is removed.
         workspace: folder of the lock by which runs on this machine tell whether one is alive.
         actor: who asks, for messages.
-        patience: seconds to wait while another run holds it, which is let know.
+        patience: seconds to wait while another run has the lease; that run is told.
 
     Raises:
         LedgerError: reason "busy", when another run holds it still.

@@ -1,7 +1,7 @@
-"""A pipeline at work: an hour's row in the ledger around its six steps, and what each way an hour can end means.
+"""Runs a pipeline: keeps an hour's row in the ledger around its six steps, and turns errors into outcomes.
 
-Decisions: whatever happens in an hour becomes one of four outcomes with a reason; only losing the lease, or being told
-to stop, ends the run itself.
+Decisions: whatever happens in an hour becomes one of four outcomes with a reason; only a lost lease or a request to
+stop ends the run itself.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _LISTED = 5
 
 
 class Listener(Protocol):
-    """Whoever wants to hear how hours go."""
+    """Receives the progress of hours."""
 
     def on_plan(self, done: int, left: int, seconds: float | None) -> None:
         """A backfill is about to do an hour: so many are done, so many left, which take about so long."""
@@ -61,7 +61,7 @@ class Listener(Protocol):
 
 
 class _Nobody:
-    """Hears nothing."""
+    """Ignores all progress."""
 
     def on_plan(self, done: int, left: int, seconds: float | None) -> None: ...
 
@@ -100,7 +100,7 @@ class Pipeline:
         """Hold the lease, and write the metrics at the end; see `saec.schedule.lease.held`.
 
         Args:
-            patience: seconds to wait for it while another run holds it, which is let know.
+            patience: seconds to wait while another run has the lease; that run is told.
 
         Raises:
             LedgerError: reason "busy", when another run holds it still.
@@ -166,7 +166,7 @@ class Pipeline:
         late: Iterable[Hour] = (),
         listener: Listener = NOBODY,
     ) -> HourRow:
-        """Do one hour, whatever the ledger says of it; later hours become stale where its training state changes.
+        """Do one hour, whatever its state in the ledger; later hours become stale if its training state changes.
 
         Args:
             lease: from `leased`.
@@ -248,8 +248,8 @@ class Pipeline:
     def _ending(self, hour: Hour, error: Exception) -> tuple[str, str, str]:
         """Outcome, reason and message of an hour that ended in an error.
 
-        Input that is not as the settings want it is the hour's fault, unless no hour is as they want it: then the run
-        stops, and the history is not quarantined hour by hour for one line of YAML.
+        Input that does not match the settings is the hour's fault, unless no hour matches them: then the run stops, so
+        that one wrong line of YAML does not quarantine the whole history.
         """
         outcome, reason = _outcome(error)
         if outcome == "QUARANTINED" and reason in _SETTINGS_MAY_DO and not self._fits_elsewhere(hour):

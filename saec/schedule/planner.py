@@ -1,19 +1,19 @@
-"""Which hours are due, and in what order: the same rules for a scheduled run and for a backfill by hand.
+"""Decides which hours are due, and in what order, for scheduled runs and backfills alike.
 
-Decisions: hours are done oldest first, one at a time, since each goes on from the one before. A scheduled run does
-every hour since the newest one in the ledger, whatever was down meanwhile. An absent hour is waited for until its
-deadline, then stepped over as HELD(no-data); hours after the newest partition there is are not due, for nothing can be
-done about them. A failed hour is tried again by scheduled runs, after a pause that grows; after `MOST_ATTEMPTS` the
-next one goes on without it. An hour whose fault is the settings' is neither paused for nor left behind: the first run
-after they are mended takes it up.
+Decisions: hours are done oldest first, one at a time, because each builds on the one before. A scheduled run does every
+hour since the newest one in the ledger, whatever was down in the meantime. The planner waits for an absent hour until
+its deadline, then skips it as HELD(no-data). Hours after the newest partition are not due, because there is nothing to
+do for them. Scheduled runs retry a failed hour after growing pauses; after `MOST_ATTEMPTS` the next hour continues
+without it. An hour that failed because of the settings is neither delayed nor left behind: the first run after the fix
+retries it.
 
-A backfill does the hours it is about and, where others of its range went on from one of those, these too: else they
-would stand on a past that is no more. Hours older than `retention` are frozen: what was learnt from them stays,
-unless it is to be replaced by name.
+A backfill does the requested hours and all hours of its range that build on them, because these would otherwise rest on
+replaced results. Hours older than `retention` are frozen: what was learnt from them stays, unless it is replaced by
+name.
 
-Between hours that have a partition or a row of the ledger, a gap longer than `LONGEST_GAP` is jumped over: a stray
-partition of 1970 is not to fill the ledger with half a million absent hours. So a plan is as long as the data, whatever
-the range.
+Between hours with a partition or a ledger row, a gap longer than `LONGEST_GAP` is skipped, so that a stray partition of
+1970 does not fill the ledger with half a million absent hours. A plan is therefore as long as the data, whatever the
+range.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PAUSE = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class PlannedHour:
-    """What is to become of an hour."""
+    """The planned action for an hour."""
 
     hour: Hour
     action: Action
@@ -55,7 +55,7 @@ class PlannedHour:
     seconds: float | None = None
     """Estimated duration; None when no hour was timed yet or nothing is to be done."""
     chained: bool = False
-    """Whether it is done only because one that it goes on from is."""
+    """Whether it is redone only because an hour that it builds on is."""
 
     @property
     def pending(self) -> bool:

@@ -1,7 +1,7 @@
-"""What a backfill has done and would do, hour by hour: for its dry run, its bar, and whoever watches it.
+"""Reports what a backfill has done and will do, hour by hour, for dry runs, progress bars and status.
 
-Decisions: nothing is kept but the backfill's row and the hours it did; what is left is planned anew from these whenever
-somebody asks, so a backfill that died tells the same as one at work.
+Decisions: only the backfill's row and the hours it did are stored; the remaining work is planned again from these on
+every request, so a backfill that died gives the same answer as a running one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FAILURES = ("FAILED", "QUARANTINED")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a backfill has come."""
+    """The progress of a backfill."""
 
     backfill: Backfill
     plan: list[PlannedHour]

@@ -1,8 +1,8 @@
-"""Which failures of a step may pass by themselves, and steps that are tried again after those.
+"""Retries steps after failures that may pass by themselves.
 
-Decisions: only storage or a network that failed for a moment is worth another attempt, and few of them, after pauses
-that grow and are drawn at random, so that many pipelines do not come back at once. An hour's faulty data, a full disk
-or a diverged model would fail the same way twice.
+Decisions: only a momentary failure of storage or network is worth a retry. There are few retries, after growing pauses
+with jitter, so that many pipelines do not return at once. Faulty data, a full disk or a diverged model would fail the
+same way again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Removing what is too old to be needed: after each hour as configured, by hand when the disk is full.
+"""Removes what is too old to be needed: after each hour as configured, or on request when the disk is full.
 
-Decisions: one rule for both, so that what a person removes is what an hour would have. What is live, what was before
-it, and the training state to go on from always stay; files that `saec repair` set aside are a person's to look at.
+Decisions: both follow the same rule, so that a person removes what an hour would have removed. The live version, the
+one before it and the newest training state always stay. Files that `saec repair` set aside are left to a person.
 """
 
 from __future__ import annotations
