@@ -35,12 +35,14 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 
 
-_WHERE = ("source", "version", "layout", "format")
+_WHERE = ("source", "layout", "format")
 """Settings of `data` that say where its files lie and how they are written, not what they hold."""
 _SCHEDULING = ("due_after", "absent_after", "late")
 """Settings of `data` that say when an hour is done, not what comes of it."""
 MOST_NULLS = 0.5
 """Largest share of nulls of a field that is only said to be nullable."""
+_LARGE_BATCH = 1024
+"""Rows of a batch from which bfloat16 is worth that bytes differ between kinds of processors."""
 _ROW_BYTES, _LEAST_BYTES, _MOST_BYTES = 430, 1 << 30, 8 << 30
 """Uncompressed bytes of an hour that are never too many, a row and in all; and what the limit was by default."""
 _LATER: tuple[tuple[str, str, Any], ...] = (
@@ -61,9 +63,7 @@ class DataConfig(DataConstants):
 
     source: str
     """Folder or URL (file, s3, gs) that holds each hour's files, by UTC hours; or a Delta Lake or Iceberg table, its
-    folder, `delta+URL`, `iceberg+URL` or `iceberg://CATALOG/TABLE`."""
-    version: int | None = None
-    """Version of a Delta table, or snapshot of an Iceberg table, that is read; null is the newest one."""
+    folder, `delta+URL`, `iceberg+URL` or `iceberg://CATALOG/TABLE`; `@N` at its end reads version or snapshot N."""
     layout: str = DEFAULT_LAYOUT
     """Where below `source` an hour lies, by %Y, %m, %d, %H and `*`: a folder of files, or the files themselves where
     the last name holds a `*` or ends like a file."""
@@ -230,8 +230,8 @@ class TrainingConfig(TrainingConstants):
     """One pass over the hour's rows in time order."""
 
     batch_rows: int = Field(default=256, ge=1)
-    """Rows of a training batch. Raised: faster on large hours, with fewer steps. Lowered: more steps, slower; wanted
-    where an hour has few rows."""
+    """Rows of a training batch. Raised: faster on large hours, with fewer steps; from 1,024 on, matrix products are in
+    bfloat16 where the processor has it built in. Lowered: more steps, slower; wanted where an hour has few rows."""
     table_learning_rate: float = Field(default=0.2, gt=0)
     """Step size of row-wise Adagrad on embedding vectors. Raised: follows change faster, and overfits sooner. Lowered:
     steadier, and slower to learn."""
@@ -246,8 +246,11 @@ class TrainingConfig(TrainingConstants):
     feature_dropout: Share = 0.1
     """Share of features replaced by their field's default row while training, which trains that row too. Raised: less
     is learnt by heart. Lowered: features are followed closer, and unknown ones are scored worse."""
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    """Arithmetic of the network's matrix products; auto takes bfloat16 where the processor has it built in."""
+
+    @property
+    def arithmetic(self) -> Literal["auto", "float32", "bfloat16"]:
+        """Of the network's matrix products; auto is bfloat16 where the processor has it built in."""
+        return self.precision or ("auto" if self.batch_rows >= _LARGE_BATCH else "float32")
 
 
 class CompressionConfig(CompressionConstants):
@@ -442,6 +445,7 @@ class Config(RunConstants):
         data = settings["data"]
         data["max_bytes"] = self.data.max_bytes or _MOST_BYTES
         data["max_null_share"] = MOST_NULLS
+        settings["training"]["precision"] = self.training.arithmetic
         if len(shares) == 1:  # one limit for all of them was the only one there could be
             data["max_null_share"] = shares.pop()
             for field in settings["fields"]:

@@ -69,6 +69,8 @@ class TrainingConstants(Constants):
     gate_share: float = Field(default=0.3, gt=0.0, lt=1.0)
     """Share of the hour's rows, the latest ones, on which the gate compares before anything trains on them. What is
     published has learnt them as well, so a larger share buys certainty with codes that are judged older than served."""
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
+    """Arithmetic of the network's matrix products; as `batch_rows` gives it when empty."""
 
 
 class CompressionConstants(Constants):

@@ -26,6 +26,8 @@ _KEPT = "one number of hours keeps both now, beside `data:`: retention: {0}"
 _PATIENCE = "it follows from alarms.hours now: {0}"
 GONE: dict[str, str] = {
     "data.delimiter": "it is found by the names of the columns now",
+    "data.version": "it is the end of data.source now, as in lake/clicks@12",
+    "training.precision": "it follows from training.batch_rows now: bfloat16 from 1,024 on, where it is built in",
     "data.max_null_share": "each field says so itself now, as nullable: 0.9 in place of nullable: true",
     "data.frozen_after": "hours are frozen once they are older than `retention` keeps",
     "data.max_bytes": "it follows from data.max_rows now: 430 bytes for each of these, and 1 GiB at least",

@@ -25,7 +25,7 @@ from saec.errors import ConfigError
 class DeltaLakeTable:
     """One version of a Delta table."""
 
-    def __init__(self, source: str, data: DataConfig) -> None:
+    def __init__(self, source: str, data: DataConfig, version: int | None) -> None:
         """Open it.
 
         Raises:
@@ -33,11 +33,11 @@ class DeltaLakeTable:
         """
         self._time = data.time_column
         try:
-            self._table = DeltaTable(source, version=data.version)
+            self._table = DeltaTable(source, version=version)
             self.version: int = self._table.version()
             self.schema = pa.schema(self._table.schema().to_arrow())
         except DeltaError as error:
-            asked = "" if data.version is None else f" of version {data.version}"
+            asked = "" if version is None else f" of version {version}"
             raise ConfigError(f"data.source is no Delta table{asked} that can be read: {str(error)[:300]}") from None
 
     def files(self) -> list[TableFile]:

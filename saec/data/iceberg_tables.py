@@ -32,7 +32,7 @@ _PREFIX = "iceberg://"
 class IcebergTable:
     """One snapshot of an Iceberg table."""
 
-    def __init__(self, source: str, data: DataConfig) -> None:
+    def __init__(self, source: str, data: DataConfig, version: int | None) -> None:
         """Open it.
 
         Raises:
@@ -43,9 +43,9 @@ class IcebergTable:
             self._table: Any = _from_catalog(source) if source.startswith(_PREFIX) else _from_folder(source)
         except (NoSuchTableError, OSError, ValueError, KeyError) as error:
             raise ConfigError(f"data.source is no Iceberg table that can be read: {str(error)[:300]}") from None
-        found = self._table.current_snapshot() if data.version is None else self._table.snapshot_by_id(data.version)
-        if found is None and data.version is not None:
-            raise ConfigError(f"the Iceberg table of data.source has no snapshot {data.version} (data.version)")
+        found = self._table.current_snapshot() if version is None else self._table.snapshot_by_id(version)
+        if found is None and version is not None:
+            raise ConfigError(f"the Iceberg table of data.source has no snapshot {version}")
         self.version: int = found.snapshot_id if found else 0
         self.schema: pa.Schema = self._table.schema().as_arrow()
         for place, field in enumerate(self.schema):

@@ -1,10 +1,10 @@
 """Reads Delta Lake and Iceberg tables instead of hourly files: hours from file statistics, rows by their time.
 
 Decisions: a table must provide its files with the times they span, and the rows of an hour; each kind has its own
-module and its own library, an extra. A read uses one version, which is recorded; `data.version` reads an earlier one
-(time travel). A table has no order, and its files may be rewritten: rows are sorted by time, then by values, so that
-the same rows give the same bytes. Files of a table never change, so an hour's mark is the names of the files that may
-contain its rows. Changed rows are detected row by row, as with files.
+module and its own library, an extra. A read uses one version, which is recorded; `@N` after `data.source` reads an
+earlier one (time travel). A table has no order, and its files may be rewritten: rows are sorted by time, then by
+values, so that the same rows give the same bytes. Files of a table never change, so an hour's mark is the names of the
+files that may contain its rows. Changed rows are detected row by row, as with files.
 """
 
 from __future__ import annotations
@@ -64,8 +64,23 @@ class Table(Protocol):
         """Rows with times from `first` on and before `last`."""
 
 
-def table_kind(source: str) -> str | None:
-    """Which kind of table a source is; None for files."""
+def place_of(source: str) -> str:
+    """The source without the version of a table that is read.
+
+    >>> place_of("iceberg://CATALOG/clicks@12"), place_of("clicks@12")
+    ('iceberg://CATALOG/clicks', 'clicks@12')
+    """
+    return _parted(source)[0]
+
+
+def _parted(source: str) -> tuple[str, int | None]:
+    """Where a table is, and which version of it is read; a folder of files may be called anything."""
+    place, _, version = source.rpartition("@")
+    return (place, int(version)) if version.isdecimal() and _kind(place) else (source, None)
+
+
+def _kind(source: str) -> str | None:
+    """Which kind of table is at a place."""
     kind, plus, _ = source.partition("+")
     if plus and kind in _KINDS:
         return kind
@@ -83,7 +98,8 @@ def open_table(data: DataConfig) -> Table | None:
         ConfigError: when its library is not installed, there is no such table or version, or its time column will not
             do.
     """
-    kind = table_kind(data.source)
+    source, version = _parted(data.source)
+    kind = _kind(source)
     if kind is None:
         return None
     module, name, library = _KINDS[kind]
@@ -93,7 +109,7 @@ def open_table(data: DataConfig) -> Table | None:
         raise ConfigError(
             f"data.source is a table of kind {kind}, which needs the library {library}: pip install 'saec[{kind}]'"
         ) from None
-    table: Table = getattr(import_module(module), name)(data.source.removeprefix(f"{kind}+"), data)
+    table: Table = getattr(import_module(module), name)(source.removeprefix(f"{kind}+"), data, version)
     _check_time(table, data)
     return table
 

@@ -138,7 +138,6 @@ def _model_lines(draft: Draft) -> list[str]:
         lines += [
             "training:",
             _beside(f"  batch_rows: {rows}", f"{draft.hour_rows:,.0f} rows an hour"),
-            "  precision: auto",
         ]
     lines += ["compression:", _beside("  ratio: auto", "the largest that costs nothing; a number fixes it")]
     rarer = draft.hour_rows * min(draft.clicks, 1 - draft.clicks)

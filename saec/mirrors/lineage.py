@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from saec import __version__
+from saec.data.tables import place_of
 from saec.mirrors.telling import undisturbed, without_login
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Lineage:
             if "rows" in record
             else {}
         )
-        yield event_v2.InputDataset(*_named(data.source), facets=facets, inputFacets=statistics)
+        yield event_v2.InputDataset(*_named(place_of(data.source)), facets=facets, inputFacets=statistics)
         for checkpoint in (parent.learnt or ()) if parent else ():
             yield event_v2.InputDataset(*self._checkpoint(checkpoint))
 

@@ -66,7 +66,7 @@ class Learner:
         self.pooling = pooling
         self.config = config
         self.optimiser = AdamW(network.parameters(), config.dense_learning_rate, config.weight_decay)
-        self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self._gains())
+        self._bfloat16 = config.arithmetic == "bfloat16" or (config.arithmetic == "auto" and self._gains())
 
     def fit(
         self,

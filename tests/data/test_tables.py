@@ -112,7 +112,7 @@ def test_a_version_is_recorded_and_can_be_read_again(lake, tmp_path):
     assert found[FIRST] != marks[FIRST]
     if isinstance(lake, Delta):  # partitioned by the hour, so each file is of one
         assert found[FIRST + 1] == marks[FIRST + 1]
-    again = ingest_hour(settings(lake, version=before), FIRST, tmp_path / "again")
+    again = ingest_hour(settings(lake, source=f"{lake.source}@{before}"), FIRST, tmp_path / "again")
     newest = ingest_hour(settings(lake), FIRST, tmp_path / "newest")
     assert (first.table_version, again.table_version, newest.table_version) == (before, before, after)
     assert again.rows_sha256 == first.rows_sha256
@@ -132,7 +132,7 @@ def test_limits_of_a_table(lake):
 def test_tables_that_cannot_be_read(lake, tmp_path):
     """A version or a column that is not there, and no table, are problems in words."""
     lake.append(clicks(FIRST))
-    assert "123" in source_problem(settings(lake, version=123).data)
+    assert "123" in source_problem(settings(lake, source=f"{lake.source}@123").data)
     assert "'when'" in source_problem(settings(lake, time_column="when").data)
     assert "wanted a timestamp" in source_problem(settings(lake, time_column="date").data)
     kind = type(lake).__name__.lower()
