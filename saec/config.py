@@ -8,16 +8,15 @@ file of settings is read by `saec.settings_file`. docs/configuration.md is gener
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, field_validator, model_validator
 
 from saec import layout
 from saec.constants import (
+    MOST_NULLS,
     AlarmsConstants,
     CompressionConstants,
     DataConstants,
@@ -30,32 +29,15 @@ from saec.constants import (
 )
 from saec.errors import nearest
 from saec.hour_layout import DEFAULT_LAYOUT, layout_of
+from saec.settings_digest import digest_of
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
 
-
-_WHERE = ("source", "layout", "format")
-"""Settings of `data` that say where its files lie and how they are written, not what they hold."""
-_SCHEDULING = ("due_after", "absent_after", "late")
-"""Settings of `data` that say when an hour is done, not what comes of it."""
-MOST_NULLS = 0.5
-"""Largest share of nulls of a field that is only said to be nullable."""
 _LARGE_BATCH = 1024
 """Rows of a batch from which bfloat16 is worth that bytes differ between kinds of processors."""
-_ROW_BYTES, _LEAST_BYTES, _MOST_BYTES = 430, 1 << 30, 8 << 30
-"""Uncompressed bytes of an hour that are never too many, a row and in all; and what the limit was by default."""
-_LATER: tuple[tuple[str, str, Any], ...] = (
-    ("", "device", "cpu"),
-    ("data", "header", []),
-    ("data", "duplicates", "click-wins"),
-    ("data", "click_delay", 0),
-    ("data", "weight_column", None),
-    ("data", "negative_sampling", None),
-    ("data", "time_unit", None),
-    ("compression", "clusterer", "saec"),
-)
-"""Settings that came later, with what they are where nobody sets them; in no section where it has no name."""
+_ROW_BYTES, _LEAST_BYTES = 430, 1 << 30
+"""Uncompressed bytes of an hour that are never too many, a row and in all."""
 
 
 class DataConfig(DataConstants):
@@ -439,38 +421,7 @@ class Config(RunConstants):
         """For each of the S columns of the key matrix, the index of its field."""
         return layout.slot_fields(self.fields, self.crosses)
 
-    def _in_the_form_of_before(self, settings: dict[str, Any]) -> None:
-        """Say what follows from other settings now as when it was a setting, so that the digest stays."""
-        shares = {field.most_nulls for field in self.fields if field.nullable}
-        data = settings["data"]
-        data["max_bytes"] = self.data.max_bytes or _MOST_BYTES
-        data["max_null_share"] = MOST_NULLS
-        settings["training"]["precision"] = self.training.arithmetic
-        if len(shares) == 1:  # one limit for all of them was the only one there could be
-            data["max_null_share"] = shares.pop()
-            for field in settings["fields"]:
-                field["nullable"] = bool(field["nullable"])
-
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) of the settings that change the bytes of a version."""
-        settings = self.model_dump(
-            mode="json",
-            exclude={
-                "workspace": True,
-                "store": True,
-                "ledger": True,
-                "retention": True,
-                "alarms": True,
-                "serving": True,
-                "report": True,
-                "mirrors": True,
-                "data": {*_WHERE, *_SCHEDULING},
-            },
-        )
-        self._in_the_form_of_before(settings)
-        for section, name, default in _LATER:  # so that settings of before they were there keep their digest
-            of = settings[section] if section else settings
-            if of[name] == default:
-                del of[name]
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return digest_of(self)

@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST_NULLS = 0.5
+"""Largest share of nulls of a field that is only said to be nullable."""
 TRIAL = "SAEC_TRIAL"
 """Environment variable that lets a settings file set constants, if it is 1."""
 

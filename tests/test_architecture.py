@@ -17,6 +17,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
         "saec.hour_layout",
         "saec.constants",
         "saec.config",
+        "saec.settings_digest",
         "saec.settings_file",
         "saec.durable",
         "saec.failpoints",

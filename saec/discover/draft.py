@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 import yaml
 from numpy.typing import NDArray
 
-from saec.config import MOST_NULLS, Config
+from saec.config import Config
+from saec.constants import MOST_NULLS
 from saec.data.checks import check_hour
 from saec.data.partitions import available_hours, read_partition
 from saec.discover.columns import ColumnSeen, Sample, codes, look_at
