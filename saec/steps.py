@@ -116,7 +116,8 @@ def train(plan: HourPlan, ingested: IngestRecord) -> Trained:
     original = workspace.take_original(plan.original, challenger.sources_F)
     learnt_from = called(plan.original, original.identity) if plan.original else None
     prepared = original.prepare(plan.hour, rows)
-    new_features = int((original.vocabulary.find(prepared.features.keys_U) < 0).sum())
+    seen = prepared.features
+    new_features = int((original.vocabulary.find(seen.keys_U, seen.fields_U) < 0).sum())
     met = Met(plan, workspace, rows, _other_keys(plan, workspace, ingested))
     scores = {"original": original.score(prepared), **met.scores(challenger)}
     watch = met.watch(scores)

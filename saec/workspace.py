@@ -136,8 +136,8 @@ class Workspace:
     def save_original(self, hour: Hour, original: Original, base: str | None) -> str:
         """Checkpoint the original and keep it in memory; returns the checkpoint's name."""
         name = self.checkpoints.save(hour, "original", original.snapshot(), base)
-        if self.checkpoints.whole(name):
-            original.rebase(self.checkpoints.open(name, known=True), f"checkpoint {name}")
+        for number, file in self.checkpoints.rewritten(name, base).items():
+            original.rebase(number, self.checkpoints.open(file, known=True))
         keep(self._in_memory.originals, name, original)
         return name
 
@@ -163,7 +163,9 @@ class Workspace:
         else:
             original = Original.restore(self.config, self.checkpoints.open(name), f"checkpoint {name}", sources_F)
         self._in_memory.originals.clear()
-        original.scratch = self.checkpoints.folder
+        original.scratch = self.checkpoints.folder if name else None
+        if (shards := self.checkpoints.wanted()) not in (None, original.shards):
+            original.reshard(shards)
         return original
 
     def save_challenger(self, hour: Hour, challenger: Challenger) -> str:

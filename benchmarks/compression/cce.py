@@ -32,12 +32,8 @@ from benchmarks.compression import stored
 from benchmarks.compression.coded import Coder
 from benchmarks.compression.decoding import Rows
 from saec.data.hashing import mixed
-from saec.data.paged import Paged
-from saec.model.table import EmbeddingTable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from saec.config import Config
     from saec.hours import Hour
     from saec.train.original import Original
@@ -66,10 +62,8 @@ class CCE(Coder):
         return 2 * self.columns * self.count * stored.row_bytes(self.width // self.columns)
 
     def begin(self, original: Original, hour: Hour, threshold: float) -> None:
-        """Pointers of new features by hash; those of the others move with their rows."""
+        """Pointers of new features by hash; those of the others stay, as their rows do."""
         super().begin(original, hour, threshold)
-        if not isinstance(original.table, _Moving):
-            original.table = _Moving(original.table, self, self.config.seed)
         vocabulary = original.vocabulary
         own_V = np.flatnonzero(vocabulary.row_V >= 0)
         self.keys_V = np.zeros(len(original.table), np.uint64)
@@ -149,18 +143,3 @@ class CCE(Coder):
         self.tables.squares_M[part] = total_K / count_K.clamp_min(1)
         self.tables.values_MW[part] = centroids_KW
         self.pointers_VC[rows_N, column] = assigned_N + part.start
-
-
-class _Moving(EmbeddingTable):
-    """A table with which the pointers of its rows move."""
-
-    def __init__(self, table: EmbeddingTable, coder: CCE, seed: int) -> None:
-        """The table as it is."""
-        super().__init__(table.vectors_VD.shape[1], np.zeros(0, np.uint64), seed)
-        self.coder = coder
-        self._rows = Paged.of(table.state())
-
-    def keep(self, kept_V: NDArray[np.bool_], scratch: Path | None = None) -> None:
-        """Drop all rows but these."""
-        super().keep(kept_V, scratch)
-        self.coder.pointers_VC = self.coder.pointers_VC[kept_V[: len(self.coder.pointers_VC)]]

@@ -26,6 +26,7 @@ from saec.cli.hours import backfill, run
 from saec.cli.init import init
 from saec.cli.migrate import migrate
 from saec.cli.models import card, hold, repair, rollback, unhold, verify, versions
+from saec.cli.reshard import reshard
 from saec.cli.score import score
 from saec.cli.serve import serve
 from saec.cli.session import FAILED, HELD, STOPPED, USAGE, printable
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 SECTIONS = {
     "Data": (init, check, simulate, import_group),
-    "Hours": (run, backfill, migrate, tune, deploy),
+    "Hours": (run, backfill, migrate, reshard, tune, deploy),
     "What happened": (status, report, metrics),
     "Models": (versions, card, verify, repair, tidy, rollback, hold, unhold, score, export, serve),
     "Shell": (completion,),

@@ -95,11 +95,16 @@ def _tried(workspace: Workspace, row: HourRow, challenger: Arrays, found: Compar
     import numpy as np
 
     from saec.compression.challenger import Challenger
+    from saec.data.cohorts import GONE
     from saec.train.original import Original
+    from saec.train.tensors import shards_of
 
     assert row.checkpoint is not None
     original = workspace.checkpoints.load(row.checkpoint)
-    counts_F = np.bincount(original["vocabulary.fields_V"], minlength=len(found.old.field_names))
+    fields = len(found.old.field_names)
+    counts_F = np.zeros(fields, np.int64)
+    for part in shards_of(original):
+        counts_F += np.bincount(part["vocabulary.fields_V"][part["vocabulary.row_V"] != GONE], minlength=fields)
     features = dict(zip(found.old.field_names, counts_F.tolist(), strict=True))
     Original.restore(workspace.config, original, f"checkpoint {row.checkpoint}", found.sources_F)
     Challenger.restore(workspace.config, challenger, "the challenger", found.sources_F)

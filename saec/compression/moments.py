@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from saec.compression.heads import Candidates, Returns, frequency_class, limit
 from saec.data.cohorts import bundle_of
+from saec.data.shards import LOCAL
 from saec.data.vocabulary import HourFeatures, Known
 
 if TYPE_CHECKING:
@@ -83,58 +84,84 @@ def candidates_of(parts: Sequence[Candidates]) -> Candidates:
 
 
 class Bundles:
-    """The features of which nothing changed since the last whole checkpoint and that are not of the hour."""
+    """The features of which nothing changed since the last whole checkpoint and that are not of the hour.
+
+    Bundles of all shards follow each other.
+    """
 
     def __init__(self, vocabulary: Vocabulary, changed: NDArray[np.int64]) -> None:
         """All but some, given by id, ascending."""
-        self._vocabulary, self._cohorts = vocabulary, vocabulary.cohorts
-        gone = vocabulary.before(changed)
-        numbers = bundle_of(gone.fields_M, gone.frequency_M, gone.last_seen_M, gone.rows_M)
-        at = np.searchsorted(self._cohorts.numbers_G, numbers)
-        there = at < len(self._cohorts.numbers_G)
-        there[there] = self._cohorts.numbers_G[at[there]] == numbers[there]
-        self.sizes_G = self._cohorts.sizes_G - np.bincount(at[there], minlength=len(self._cohorts.sizes_G))
-        self.last_seen_G, self.own_G = self._cohorts.last_seen_G, self._cohorts.own_G
-        own = gone.rows_M >= 0
-        self._gone_row = np.zeros(vocabulary.rows, bool)
-        self._gone_row[gone.rows_M[own]] = True
-        self._gone_keys = gone.keys_M[there & ~own]
+        self._vocabulary = vocabulary
+        self._shards = [_OfShard(vocabulary, number, changed) for number in range(vocabulary.owners.shards)]
+        self._ends = np.cumsum([len(shard.sizes_G) for shard in self._shards])
+
+        def joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+            return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+        cohorts = [shard.cohorts for shard in self._shards]
+        self.sizes_G = joined([shard.sizes_G for shard in self._shards])
+        self.last_seen_G, self.own_G, self._fields_G, self._low_G, self._high_G = (
+            joined([getattr(each, name) for each in cohorts])
+            for name in ("last_seen_G", "own_G", "fields_G", "low_G", "high_G")
+        )
 
     def ends(self, hour: Hour) -> tuple[Candidates, Candidates]:
         """The least and the most frequent feature of each bundle, or some beyond these, as of an hour."""
-        cohorts, ages_G = self._cohorts, hour.index - self.last_seen_G
+        ages_G = hour.index - self.last_seen_G
         low, high = (
-            Candidates(cohorts.fields_G, self._vocabulary.decayed(hour, end_G, self.last_seen_G), ages_G, self.own_G)
-            for end_G in (cohorts.low_G, cohorts.high_G)
+            Candidates(self._fields_G, self._vocabulary.decayed(hour, end_G, self.last_seen_G), ages_G, self.own_G)
+            for end_G in (self._low_G, self._high_G)
         )
         return low, high
 
     @property
     def alike_G(self) -> NDArray[np.bool_]:
         """Whether the same is known of all features of a bundle."""
-        alike_G: NDArray[np.bool_] = self._cohorts.low_G == self._cohorts.high_G
+        alike_G: NDArray[np.bool_] = self._low_G == self._high_G
         return alike_G
 
     @property
     def own_F(self) -> NDArray[np.int64]:
         """How many features have a row, by field."""
-        fields_G, sizes_G = self._cohorts.fields_G[self.own_G], self.sizes_G[self.own_G]
+        fields_G, sizes_G = self._fields_G[self.own_G], self.sizes_G[self.own_G]
         return np.bincount(fields_G, sizes_G, self._vocabulary.fields).astype(np.int64)
 
     def opened(self, chosen_G: NDArray[np.bool_], hour: Hour) -> Choice:
         """The features of some bundles, as of an hour."""
-        of_M, (keys_M, frequency_M, rows_M) = self._cohorts.members(np.flatnonzero(chosen_G))
+        parts = []
+        for shard, chosen in zip(self._shards, np.split(chosen_G, self._ends[:-1]), strict=True):
+            keys_M, fields_M, frequency_M, last_seen_M, rows_M = shard.opened(chosen)
+            frequency_M = self._vocabulary.decayed(hour, frequency_M, last_seen_M)
+            parts.append(Choice.of(Known(keys_M, fields_M, frequency_M, last_seen_M, rows_M), hour, rows_M >= 0))
+        return parts[0] if len(parts) == 1 else Choice.joined(parts)
+
+
+class _OfShard:
+    """The bundles of a shard."""
+
+    def __init__(self, vocabulary: Vocabulary, number: int, changed: NDArray[np.int64]) -> None:
+        self.cohorts = vocabulary.cohorts(number)
+        gone = vocabulary.before(number, changed)
+        numbers = bundle_of(gone.fields_M, gone.frequency_M, gone.last_seen_M, gone.rows_M)
+        at = np.searchsorted(self.cohorts.numbers_G, numbers)
+        there = at < len(self.cohorts.numbers_G)
+        there[there] = self.cohorts.numbers_G[at[there]] == numbers[there]
+        self.sizes_G = self.cohorts.sizes_G - np.bincount(at[there], minlength=len(self.cohorts.sizes_G))
+        own = gone.rows_M >= 0
+        self._gone_row = np.zeros(vocabulary.rows_in(number), bool)
+        self._gone_row[gone.rows_M[own] & LOCAL] = True
+        self._gone_keys = gone.keys_M[there & ~own]
+
+    def opened(self, chosen_G: NDArray[np.bool_]) -> tuple[NDArray[Any], ...]:
+        """Keys, fields, frequency, hour last seen and rows of the features of some bundles."""
+        of_M, (keys_M, frequency_M, rows_M) = self.cohorts.members(np.flatnonzero(chosen_G))
         here_M = np.zeros(len(of_M), bool)
         own_M = rows_M >= 0
-        here_M[own_M] = ~self._gone_row[rows_M[own_M]]
+        here_M[own_M] = ~self._gone_row[rows_M[own_M] & LOCAL]
         here_M[~own_M] = ~np.isin(keys_M[~own_M], self._gone_keys)
         if not here_M.all():
             of_M, keys_M, frequency_M, rows_M = (array_M[here_M] for array_M in (of_M, keys_M, frequency_M, rows_M))
-        last_seen_M = self.last_seen_G[of_M]
-        frequency_M = self._vocabulary.decayed(hour, frequency_M, last_seen_M)
-        return Choice.of(
-            Known(keys_M, self._cohorts.fields_G[of_M], frequency_M, last_seen_M, rows_M), hour, rows_M >= 0
-        )
+        return keys_M, self.cohorts.fields_G[of_M], frequency_M, self.cohorts.last_seen_G[of_M], rows_M
 
 
 @dataclass(frozen=True)
@@ -222,13 +249,14 @@ class HourPast:
         """
         self.original, self.hour, self.cut, self.at_cut = original, hour, cut, at_cut
         self.features = HourFeatures.of(keys_BS, np.array(original.config.slot_fields, np.int64))
-        self._ids_U = original.vocabulary.find(self.features.keys_U)
+        self._ids_U = original.vocabulary.find(self.features.keys_U, self.features.fields_U)
         self._known_U = self._ids_U >= 0
-        self._seen = np.union1d(original.vocabulary.changed(), self._ids_U[self._known_U])
+        changed = np.union1d(original.vocabulary.changed(), self._ids_U[self._known_U])
+        self._seen = original.vocabulary.alive(changed)
         """Ids of what is looked at feature by feature."""
         self._places = np.searchsorted(self._seen, self._ids_U[self._known_U])
         """Where the hour's features are among them."""
-        self._bundles = Bundles(original.vocabulary, self._seen)
+        self._bundles = Bundles(original.vocabulary, changed)
 
     def _as_of(self, hour: Hour, frequency_U: NDArray[np.float32], last_seen_U: NDArray[np.int64]) -> Known:
         """What is known, as of an hour, of what is looked at feature by feature, given it of the hour's features."""
@@ -243,7 +271,8 @@ class HourPast:
         # Newcomers are of the hour before this one in which anything was seen.
         earlier = np.concatenate([seen.last_seen_M, bundles.last_seen_G])
         newest = int(earlier[earlier < self.hour.index].max(initial=0))
-        own_M = (seen.rows_M >= 0) & (seen.rows_M < self.at_cut.rows_before)
+        own_M = seen.rows_M >= 0
+        own_M[self._places] &= ~self.at_cut.given_U[self._known_U]
         sightings_M = np.zeros(len(own_M), np.int64)
         sightings_M[self._places] = self.features.counts_U[self._known_U]
         counted_M = own_M | (seen.last_seen_M == newest)
@@ -265,7 +294,7 @@ class HourPast:
     def before(self) -> Candidates:
         """The hour's distinct features as they were before it."""
         rows_U = self.original.vocabulary.own_rows(self._ids_U)
-        own_U = (rows_U >= 0) & (rows_U < self.at_cut.rows_before)
+        own_U = (rows_U >= 0) & ~self.at_cut.given_U
         ages_U = self.hour.index - self.at_cut.last_seen_U
         return Candidates(self.features.fields_U, self.at_cut.frequency_U, ages_U, own_U)
 
@@ -282,7 +311,7 @@ class HourPast:
         own_M, newcomer_M = seen.rows_M >= 0, np.zeros(len(self._seen), bool)
         newcomer_M[self._places] = (seen_U[self._known_U] > 0) & ~own_M[self._places]
         # Had the hour ended at the cut, what only the gate rows brought back would have no row yet.
-        own_M[self._places] &= (seen.rows_M[self._places] < self.at_cut.rows_before) | (seen_U[self._known_U] > 0)
+        own_M[self._places] &= (~self.at_cut.given_U | (seen_U > 0))[self._known_U]
         choice = Choice.of(seen, to_come, own_M)
         fields = choice.candidates.fields_N[own_M]
         own_F = self._bundles.own_F + np.bincount(fields, minlength=vocabulary.fields)

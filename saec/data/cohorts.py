@@ -33,6 +33,8 @@ _DROPPED = np.uint32(16)
 """Last bits of a frequency that may differ within a bundle: the seven before them are its share of 128."""
 _ROWLESS, _FIELD, _SEEN = np.uint64(63), np.uint64(47), np.uint64(16)
 """Where in a bundle's number stand whether its features lack rows, their field and the hour they were last seen."""
+GONE = -2
+"""Row of a feature that is forgotten and whose place has not been dropped yet."""
 COLUMNS = ("keys_V", "fields_V", "frequency_V", "last_seen_V", "row_V")
 """What of a vocabulary makes cohorts."""
 
@@ -155,7 +157,7 @@ def cohort_arrays(known: Paged) -> dict[str, NDArray[Any] | Arranged]:
         newest = np.unique(np.concatenate([newest, last_seen_M]))[-2:]
     numbers, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for start, (fields_M, frequency_M, last_seen_M, rows_M) in known.chunks(*COLUMNS[1:]):
-        wanted = np.flatnonzero((rows_M >= 0) | (last_seen_M >= newest[0]))
+        wanted = np.flatnonzero((rows_M >= 0) | (last_seen_M >= newest[0]) & (rows_M != GONE))
         numbers.append(bundle_of(fields_M, frequency_M, last_seen_M, rows_M)[wanted])
         places.append(start + wanted)
     numbers_N, places_N = np.concatenate(numbers), np.concatenate(places)

@@ -13,17 +13,13 @@ Shapes: V elements of a column, P changed ones, N any.
 from __future__ import annotations
 
 import mmap
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saec.durable import storage_errors
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
     from typing import IO
 
 CHUNK = 1 << 18
@@ -164,37 +160,6 @@ class Paged:
         for start, (part,) in self.chunks(name):
             whole[start : start + len(part)] = part
         return whole
-
-    def kept(self, kept_V: NDArray[np.bool_], scratch: Path | None) -> Paged:
-        """Columns of some elements, in the same order.
-
-        Args:
-            kept_V: which.
-            scratch: folder of a file that holds them; it has no name, so it is gone with the last who reads it. In
-                memory when left out.
-
-        Raises:
-            StoreError: when the file cannot be written.
-        """
-        count = int(np.count_nonzero(kept_V))
-        if scratch is None:
-            return Paged({name: self.whole(name)[kept_V] for name in self.names})
-        with storage_errors(f"write what stays in {scratch}"), tempfile.TemporaryFile(dir=scratch) as file:
-            places = {}
-            for name in self.names:
-                places[name] = file.tell()
-                for start, (part,) in self.chunks(name):
-                    file.write(np.ascontiguousarray(part[kept_V[start : start + len(part)]]).data)
-                file.write(bytes(-file.tell() % 64))
-            file.write(b"\0")  # no file of no bytes can be mapped
-            file.flush()
-            pages, like = pages_of(file), self.like
-            return Paged(
-                {
-                    name: mapped(pages, like(name).dtype, (count, *like(name).shape[1:]), place)
-                    for name, place in places.items()
-                }
-            )
 
     def replaced(self, name: str, values_V: Values) -> Paged:
         """Columns with another array in the place of one, before anything was changed."""

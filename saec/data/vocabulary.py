@@ -22,14 +22,15 @@ Shapes: B rows of an hour, S slots, F fields, V features known, U distinct featu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saec.data.cohorts import COLUMNS, Cohorts, cohort_arrays
+from saec.data.cohorts import COLUMNS, GONE, Cohorts, cohort_arrays
 from saec.data.keymap import KeyMap, KeyRun, Merged
 from saec.data.paged import Column, Paged
+from saec.data.shards import LOCAL, LOCAL_BITS, PART_BITS, Owners, Sharded, parts_of, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,12 +103,32 @@ class Known:
     """Rows of the table, -1 for those without one."""
 
 
+@dataclass
+class _Found:
+    """How the features of a shard are found, and how many have rows."""
+
+    run: KeyRun
+    """Keys of its base."""
+    since: KeyMap = field(default_factory=KeyMap)
+    """Keys that came since; their ids follow behind."""
+    cohorts: Cohorts | None = None
+    rows: int = 0
+    """Of its table."""
+    own: int = 0
+    """Features that have one of these."""
+
+    def find(self, keys_N: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Places of features within the shard, -1 for one that is not there."""
+        ids_N, since_N = self.run.find(keys_N), self.since.find(keys_N)
+        return np.where(since_N >= 0, since_N + len(self.run), ids_N)
+
+
 class Vocabulary:
     """What is known of every feature, and which of them own an embedding row.
 
     Arrays by id, in order of first sighting: `keys_V`, `fields_V`, `sightings_V` (all, undecayed),
-    `frequency_V` (decayed to `last_seen_V`), `last_seen_V` (hour index), `row_V` (-1 without a row). Each is a copy,
-    made when it is asked for.
+    `frequency_V` (decayed to `last_seen_V`), `last_seen_V` (hour index), `row_V` (-1 without a row, `GONE` once
+    forgotten). Each is a copy, made when it is asked for. Ids and rows are places (saec.data.shards).
     """
 
     ARRAYS = ("keys_V", "fields_V", "sightings_V", "frequency_V", "last_seen_V", "row_V")
@@ -115,20 +136,25 @@ class Vocabulary:
     """Groups of what `derived` gives."""
     _TYPES = (np.uint64, np.uint16, np.uint32, np.float32, np.int32, np.int64)
 
-    def __init__(self, config: VocabularyConfig, fields: int) -> None:
-        """An empty vocabulary over so many fields: no features, only the shared rows."""
+    def __init__(self, config: VocabularyConfig, fields: int, owners: Owners | None = None) -> None:
+        """An empty vocabulary over so many fields: no features, only the shared rows; by default in one shard."""
         self._config = config
         self.fields = fields
         self.shared = fields * (1 + CLASSES)
-        self.rows = self.shared
-        self._known = Paged({name: np.zeros(0, kind) for name, kind in zip(self.ARRAYS, self._TYPES, strict=True)})
-        self._run = KeyRun.of(np.zeros(0, np.uint64))
-        self._keymap = KeyMap()
-        self._cohorts: Cohorts | None = None
-        self.given_N = np.zeros(0, np.uint64)
-        """Keys of the features that the last `admit` gave rows to, in the order of these."""
-        self.forgotten_N = np.zeros(0, np.uint64)
-        """Keys, ascending, of the features that the last `evict` has forgotten."""
+        self.owners = owners or Owners.one(fields)
+        self._known = Sharded([self._empty() for _ in range(self.owners.shards)])
+        self._shards = [_Found(KeyRun.of(np.zeros(0, np.uint64))) for _ in range(self.owners.shards)]
+        self._shards[0].rows = self.shared
+        self._gone = np.zeros(0, np.int64)
+        """Ids, ascending, of features that are forgotten and not yet dropped from their shard."""
+        self.given: tuple[NDArray[np.uint64], NDArray[np.int64]] = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        """Keys of the features that the last `admit` gave rows to, and these rows, ascending."""
+        self.given_U = np.zeros(0, bool)
+        """Which of the hour's features they are."""
+
+    @classmethod
+    def _empty(cls) -> Paged:
+        return Paged({name: np.zeros(0, kind) for name, kind in zip(cls.ARRAYS, cls._TYPES, strict=True)})
 
     @classmethod
     def restore(
@@ -138,66 +164,111 @@ class Vocabulary:
         arrays: Mapping[str, NDArray[Any] | Column],
         derived: Mapping[str, NDArray[Any] | Column] | None = None,
     ) -> Vocabulary:
-        """The vocabulary whose `state` this was.
-
-        Args:
-            config: its settings.
-            fields: number of fields.
-            arrays: by name; those of a `Paged` are taken over, not copied.
-            derived: what `derived` gave when the base was written; what it lacks is made anew.
-        """
-        vocabulary, derived = cls(config, fields), derived or {}
-        if arrays["row_V"].dtype != np.int64:  # as checkpoints had them while there were fewer than 2^31 rows
-            arrays = {name: np.asarray(arrays[name], np.int64 if name == "row_V" else None) for name in cls.ARRAYS}
-        known = vocabulary._known = Paged.of({name: arrays[name] for name in cls.ARRAYS})
-        if "bundles.numbers_G" in derived:
-            vocabulary._cohorts, since = Cohorts.restore(derived), known.since()
-            own = vocabulary._cohorts.rows - np.count_nonzero(known.before("row_V", since[since < known.based]) >= 0)
-            vocabulary.rows += int(own + np.count_nonzero(known.take("row_V", since) >= 0))
-        else:
-            parts = known.chunks("row_V")
-            vocabulary.rows += sum(int(np.count_nonzero(row_M >= 0)) for _, (row_M,) in parts)
-        run = KeyRun.restore(derived) if "run.keys_V" in derived else KeyRun.of(known.whole("keys_V"))
-        vocabulary._run = run
-        vocabulary._keymap = KeyMap(known.take("keys_V", np.arange(len(run), len(known))))
+        """The vocabulary of one shard whose `state` this was; arguments as for `lay`."""
+        vocabulary = cls(config, fields)
+        vocabulary.lay(0, arrays, derived)
         return vocabulary
 
-    def state(self) -> dict[str, Column]:
-        """The arrays from which `restore` makes the same vocabulary."""
-        return {name: self._known.column(name) for name in self.ARRAYS}
+    def lay(
+        self,
+        number: int,
+        arrays: Mapping[str, NDArray[Any] | Column],
+        derived: Mapping[str, NDArray[Any] | Column] | None = None,
+        rows: int | None = None,
+    ) -> None:
+        """Have a shard lie in these arrays.
 
-    def derived(self) -> dict[str, NDArray[Any] | Merged | Arranged]:
-        """Arrays, by `group.NAME`, that follow from the state and that a whole checkpoint holds besides."""
-        run = self._run.merged(self._known.take("keys_V", np.arange(len(self._run), len(self))))
-        return {**run, **cohort_arrays(self._known)}
+        Args:
+            number: of the shard.
+            arrays: by name; those of a `Paged` are taken over, not copied.
+            derived: what `derived` gave when the base was written; what it lacks is made anew.
+            rows: of the shard's table; as many as are in use, when left out.
+        """
+        derived = derived or {}
+        if arrays["row_V"].dtype != np.int64:  # as checkpoints had them while there were fewer than 2^31 rows
+            arrays = {name: np.asarray(arrays[name], np.int64 if name == "row_V" else None) for name in self.ARRAYS}
+        known = self._known.shards[number] = Paged.of({name: arrays[name] for name in self.ARRAYS})
+        run = KeyRun.restore(derived) if "run.keys_V" in derived else KeyRun.of(known.whole("keys_V"))
+        found = self._shards[number] = _Found(run, KeyMap(known.take("keys_V", np.arange(len(run), len(known)))))
+        if "bundles.numbers_G" in derived:  # a base that has these has nothing forgotten in it
+            found.cohorts, since = Cohorts.restore(derived), known.since()
+            row_M = known.take("row_V", since)
+            dropped = np.count_nonzero(known.before("row_V", since[since < known.based]) >= 0)
+            found.own = int(found.cohorts.rows - dropped + np.count_nonzero(row_M >= 0))
+            gone = [since[row_M == GONE]]
+        else:
+            gone = [np.zeros(0, np.int64)]
+            for start, (row_M,) in known.chunks("row_V"):
+                found.own += int(np.count_nonzero(row_M >= 0))
+                gone.append(start + np.flatnonzero(row_M == GONE))
+        found.rows = (0 if number else self.shared) + found.own if rows is None else rows
+        others = self._gone[self._gone >> LOCAL_BITS != number]
+        self._gone = np.sort(np.concatenate([others, placed(number, np.concatenate(gone))]))
 
-    @property
-    def cohorts(self) -> Cohorts:
-        """The features of the base, as they are there."""
-        if self._cohorts is None:
-            self._cohorts = Cohorts.of(self._known.base())
-        return self._cohorts
+    def state(self, number: int = 0) -> dict[str, Column]:
+        """The arrays in which a shard can `lay` again."""
+        return self._known.state(number)
+
+    def derived(self, number: int = 0) -> dict[str, NDArray[Any] | Merged | Arranged]:
+        """Arrays of a shard, by `group.NAME`, that follow from its state and that a whole checkpoint holds besides."""
+        known, run = self._known.shards[number], self._shards[number].run
+        merged = run.merged(known.take("keys_V", np.arange(len(run), len(known))))
+        return {**merged, **cohort_arrays(known)}
+
+    def cohorts(self, number: int = 0) -> Cohorts:
+        """The features of a shard's base, as they are there."""
+        found = self._shards[number]
+        if found.cohorts is None:
+            found.cohorts = Cohorts.of(self._known.shards[number].base())
+        return found.cohorts
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        """The array of that name, whole in memory."""
+        """The array of that name, whole in memory, shard by shard."""
         if name in Vocabulary.ARRAYS:
             return self._known.whole(name)
         raise AttributeError(name)
 
     def __len__(self) -> int:
         """Number of features known."""
-        return len(self._known)
+        return len(self._known) - len(self._gone)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table, those of forgotten features that it has not dropped yet among them."""
+        return sum(found.rows for found in self._shards)
 
     @property
     def admitted(self) -> int:
         """Number of features that own a row (the default rows and class rows not counted)."""
-        return self.rows - self.shared
+        return sum(found.own for found in self._shards)
 
-    def find(self, keys_N: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Ids of features, -1 for an unknown one."""
-        ids_N = self._run.find(keys_N)
-        since_N = self._keymap.find(keys_N)
-        return np.where(since_N >= 0, since_N + len(self._run), ids_N)
+    def rows_in(self, number: int) -> int:
+        """Rows of a shard's table."""
+        return self._shards[number].rows
+
+    def find(self, keys_N: NDArray[np.uint64], fields_N: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Ids of features, -1 for an unknown one.
+
+        Args:
+            keys_N: their keys.
+            fields_N: their fields, which say in which shard to look; in each when left out.
+        """
+        ids_N = self._found(keys_N, fields_N)
+        if len(self._gone):
+            ids_N[np.isin(ids_N, self._gone)] = -1
+        return ids_N
+
+    def _found(self, keys_N: NDArray[np.uint64], fields_N: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """The same, of features that are forgotten too."""
+        if len(self._shards) == 1:
+            return self._shards[0].find(keys_N)
+        ids_N = np.full(len(keys_N), -1, np.int64)
+        shards_N = None if fields_N is None else self.owners.of(fields_N, keys_N)
+        for number, found in enumerate(self._shards):
+            chosen = np.flatnonzero(ids_N < 0 if shards_N is None else shards_N == number)
+            local = found.find(keys_N[chosen])
+            ids_N[chosen] = np.where(local >= 0, placed(number, local), -1)
+        return ids_N
 
     def admit(self, features: HourFeatures) -> NDArray[np.int64]:
         """Give rows to the hour's features that were sighted often enough before, and return all their rows.
@@ -207,19 +278,24 @@ class Vocabulary:
         Returns:
             rows_U: for each feature its own row, or its field's default row.
         """
-        ids_U = self.find(features.keys_U)
-        known = ids_U[ids_U >= 0]
-        rowless = known[self._known.take("row_V", known) < 0]
-        due = rowless[self._known.take("sightings_V", rowless) >= self._config.admit_after]
-        due.sort()  # rows in order of first sighting: neighbours in time are neighbours in memory
-        self._known.put(due, {"row_V": np.arange(self.rows, self.rows + len(due))})
-        self.given_N = self._known.take("keys_V", due)
-        self.rows += len(due)
+        ids_U = self.find(features.keys_U, features.fields_U)
+        due_U = np.flatnonzero(ids_U >= 0)
+        due_U = due_U[self._known.take("row_V", ids_U[due_U]) < 0]
+        due_U = due_U[self._known.take("sightings_V", ids_U[due_U]) >= self._config.admit_after]
+        due = np.sort(ids_U[due_U])  # rows in order of first sighting: neighbours in time are neighbours in memory
+        rows = np.empty(len(due), np.int64)
+        for number, chosen, _ in self._known.split(due):
+            found, count = self._shards[number], len(due[chosen])
+            rows[chosen] = placed(number, np.arange(found.rows, found.rows + count))
+            found.rows, found.own = found.rows + count, found.own + count
+        self._known.put(due, {"row_V": rows})
+        self.given, self.given_U = (self._known.take("keys_V", due), rows), np.zeros(len(ids_U), bool)
+        self.given_U[due_U] = True
         return self.rows_of(features, ids_U)
 
     def rows_of(self, features: HourFeatures, ids_U: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The embedding row of each feature: its own, or its field's default row."""
-        ids_U = self.find(features.keys_U) if ids_U is None else ids_U
+        ids_U = self.find(features.keys_U, features.fields_U) if ids_U is None else ids_U
         rows_U = self.own_rows(ids_U)
         return np.where(rows_U >= 0, rows_U, features.fields_U)
 
@@ -231,7 +307,7 @@ class Vocabulary:
 
     def classes_of(self, hour: Hour, features: HourFeatures) -> NDArray[np.int64]:
         """The class row of each of an hour's features, as of the hour's start: call it before `observe`."""
-        frequency_U, last_seen_U = self.known_of(hour, self.find(features.keys_U))
+        frequency_U, last_seen_U = self.known_of(hour, self.find(features.keys_U, features.fields_U))
         return self.class_rows(features.fields_U, frequency_U, hour.index - last_seen_U)
 
     def class_rows(
@@ -254,9 +330,8 @@ class Vocabulary:
         Returns:
             Number of features seen for the first time.
         """
-        ids_U = self.find(features.keys_U)
-        added = self._append(features, np.flatnonzero(ids_U < 0))
-        ids_U[added] = np.arange(len(self) - len(added), len(self))
+        ids_U = self.find(features.keys_U, features.fields_U)
+        added = self._append(features, ids_U)
         held = ids_U >= 0
         ids, counts = ids_U[held], features.counts_U[held]
         self._known.put(
@@ -267,11 +342,11 @@ class Vocabulary:
                 "last_seen_V": np.full(len(ids), hour.index, np.int32),
             },
         )
-        return len(added)
+        return added
 
     def frequency(self, hour: Hour, ids: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Feature frequency as of an hour: sightings, each halved every `half_life` hours since."""
-        ids = np.arange(len(self)) if ids is None else ids
+        ids = self._known.places() if ids is None else ids
         return self.decayed(hour, self._known.take("frequency_V", ids), self._known.take("last_seen_V", ids))
 
     def sightings(self, ids: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -279,7 +354,10 @@ class Vocabulary:
         return self._known.take("sightings_V", ids)
 
     def chunks(self, hour: Hour) -> Iterator[tuple[int, Known]]:
-        """All features as of an hour, part by part: the id that each part starts at, and what is known of it."""
+        """All features as of an hour, part by part: the id that each part starts at, and what is known of it.
+
+        Those that are forgotten and not yet dropped are among them: their row is `GONE`.
+        """
         for start, (keys_M, fields_M, frequency_M, last_seen_M, rows_M) in self._known.chunks(
             "keys_V", "fields_V", "frequency_V", "last_seen_V", "row_V"
         ):
@@ -298,6 +376,10 @@ class Vocabulary:
         """Ids, ascending, of the features that are not, or not as they are now, among the `cohorts`."""
         return self._known.since()
 
+    def alive(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some ids whose features are not forgotten."""
+        return ids[~np.isin(ids, self._gone)] if len(self._gone) else ids
+
     def known(self, hour: Hour, ids: NDArray[np.int64]) -> Known:
         """What is known of some features as of an hour."""
         keys_M, fields_M, last_seen_M, rows_M = (
@@ -306,10 +388,12 @@ class Vocabulary:
         frequency_M = self.frequency(hour, ids)
         return Known(keys_M, fields_M.astype(np.int64), frequency_M, last_seen_M.astype(np.int64), rows_M)
 
-    def before(self, ids: NDArray[np.int64]) -> Known:
-        """What the `cohorts` have of some features, given ascending; frequency as of the hour last seen."""
-        ids = ids[ids < self._known.based]
-        keys_M, fields_M, frequency_M, last_seen_M, rows_M = (self._known.before(name, ids) for name in COLUMNS)
+    def before(self, number: int, ids: NDArray[np.int64]) -> Known:
+        """What the `cohorts` of a shard have of some features, given ascending; frequency as of the hour last seen."""
+        known = self._known.shards[number]
+        local = ids[ids >> LOCAL_BITS == number] & LOCAL
+        local = local[local < known.based]
+        keys_M, fields_M, frequency_M, last_seen_M, rows_M = (known.before(name, local) for name in COLUMNS)
         return Known(keys_M, fields_M.astype(np.int64), frequency_M, last_seen_M.astype(np.int64), rows_M)
 
     def decayed(
@@ -328,53 +412,98 @@ class Vocabulary:
         last_seen_U[known] = self._known.take("last_seen_V", ids_U[known])
         return frequency_U, last_seen_U
 
-    def evict(self, hour: Hour, scratch: Path | None = None) -> NDArray[np.bool_] | None:
+    def evict(self, hour: Hour) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
         """Forget features unseen for `evict_after` hours, unless their frequency is at the floor or above.
 
-        Args:
-            hour: which hour.
-            scratch: folder of a nameless file for what is left; in memory when left out.
+        Their places stay until their shard is written whole (`kept`), so no hour has to write all shards.
 
         Returns:
-            Which rows are left, in their order, for the table; None when all stay.
+            Ids of the forgotten, ascending, and their keys, ascending for themselves.
         """
-        stays_V, row_stays = np.ones(len(self), bool), np.zeros(self.rows, bool)
-        row_stays[: self.shared] = True
-        forgotten = [np.zeros(0, np.uint64)]
+        ids, keys = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
         for start, part in self.chunks(hour):
             unseen_M = hour.index - part.last_seen_M > self._config.evict_after
-            stays_M = ~(unseen_M & (part.frequency_M < self._config.evict_floor))
-            stays_V[start : start + len(stays_M)] = stays_M
-            forgotten.append(part.keys_M[~stays_M])
-            row_stays[part.rows_M[stays_M & (part.rows_M >= 0)]] = True
-        self.forgotten_N = np.sort(np.concatenate(forgotten))
-        if stays_V.all():
-            return None
-        known = self._known.kept(stays_V, scratch)
-        place_of_row = np.cumsum(row_stays) - 1
-        row_V = known.whole("row_V")
-        row_V[row_V >= 0] = place_of_row[row_V[row_V >= 0]]
-        self._known = known.replaced("row_V", row_V)
-        self.rows = int(np.count_nonzero(row_stays))
-        self._run, self._keymap, self._cohorts = KeyRun.of(known.whole("keys_V")), KeyMap(), None
-        return row_stays
+            gone_M = unseen_M & (part.frequency_M < self._config.evict_floor) & (part.rows_M != GONE)
+            ids.append(start + np.flatnonzero(gone_M))
+            keys.append(part.keys_M[gone_M])
+        gone = np.concatenate(ids)
+        for number, chosen, _ in self._known.split(gone):
+            row_M = self._known.take("row_V", gone[chosen])
+            self._shards[number].own -= int(np.count_nonzero(row_M >= 0))
+        self._known.put(gone, {"row_V": np.full(len(gone), GONE)})
+        self._gone = np.union1d(self._gone, gone)
+        return gone, np.sort(np.concatenate(keys))
 
-    def _append(self, features: HourFeatures, unknown: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Start counting features, at most the limit of each field; returns which of the hour's they are."""
-        limit = self._config.max_new_features
+    def forgotten(self, number: int) -> bool:
+        """Whether a shard has features that are forgotten and not yet dropped."""
+        return bool((self._gone >> LOCAL_BITS == number).any())
+
+    def places(self) -> NDArray[np.int64]:
+        """Ids, ascending, of all features that are not forgotten."""
+        return self.alive(self._known.places())
+
+    def sizes(self) -> NDArray[np.int64]:
+        """How many features there are in each part of each field (F, P)."""
+        sizes = np.zeros(self.fields << PART_BITS, np.int64)
+        for _, (keys_M, fields_M) in self._known.chunks("keys_V", "fields_V"):
+            sizes += np.bincount((fields_M.astype(np.int64) << PART_BITS) + parts_of(keys_M), minlength=len(sizes))
+        return sizes.reshape(self.fields, -1)
+
+    def homes(self, owners: Owners, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The shards that would hold some features."""
+        return owners.of(self._known.take("fields_V", ids), self._known.take("keys_V", ids))
+
+    def drawn(
+        self, ids: NDArray[np.int64], number: int, scratch: Path | None
+    ) -> tuple[dict[str, Column], NDArray[np.int64]]:
+        """Columns of a shard of some features, given ascending, with new rows.
+
+        Args:
+            ids: of the features.
+            number: of the shard that is to hold them.
+            scratch: folder of a nameless file for them; in memory when left out.
+
+        Returns:
+            The columns, and the rows, ascending, that the shard's table is to consist of.
+        """
+        known = self._known.drawn(ids, scratch)
+        row_V = known.whole("row_V")
+        own = row_V >= 0
+        rows = np.sort(row_V[own])
+        if number == 0:
+            rows = np.concatenate([np.arange(self.shared), rows])
+        row_V[own] = placed(number, np.searchsorted(rows, row_V[own]))
+        known = known.replaced("row_V", row_V)
+        return {name: known.column(name) for name in known.names}, rows
+
+    def _append(self, features: HourFeatures, ids_U: NDArray[np.int64]) -> int:
+        """Start counting unknown features, at most the limit of each field; sets their ids, returns how many."""
+        limit, unknown = self._config.max_new_features, np.flatnonzero(ids_U < 0)
         fields, counts = features.fields_U[unknown], features.counts_U[unknown]
         order = np.lexsort((features.keys_U[unknown], -counts, fields))
         rank = np.arange(len(order)) - np.searchsorted(fields[order], fields[order])
         chosen = np.sort(unknown[order[rank < limit]])
-        self._known.append(
-            {
-                "keys_V": features.keys_U[chosen],
-                "fields_V": features.fields_U[chosen].astype(np.uint16),
-                "sightings_V": np.zeros(len(chosen), np.uint32),
-                "frequency_V": np.zeros(len(chosen), np.float32),
-                "last_seen_V": np.zeros(len(chosen), np.int32),
-                "row_V": np.full(len(chosen), -1),
-            }
+        if len(self._gone):  # one that was forgotten and comes back takes its old place
+            ids_U[chosen] = self._found(features.keys_U[chosen], features.fields_U[chosen])
+            back = ids_U[chosen][ids_U[chosen] >= 0]
+            self._known.put(back, self._fresh(len(back)))
+            self._gone = np.setdiff1d(self._gone, back)
+        new = chosen[ids_U[chosen] < 0]
+        keys, fields = features.keys_U[new], features.fields_U[new]
+        shards = self.owners.of(fields, keys)
+        ids_U[new] = self._known.append(
+            shards, {"keys_V": keys, "fields_V": fields.astype(np.uint16), **self._fresh(len(new))}
         )
-        self._keymap.insert(features.keys_U[chosen])
-        return chosen
+        for number in np.flatnonzero(np.bincount(shards, minlength=1)).tolist():
+            self._shards[number].since.insert(keys[shards == number])
+        return len(chosen)
+
+    @staticmethod
+    def _fresh(count: int) -> dict[str, NDArray[Any]]:
+        """What there is to tell of features that were never seen."""
+        return {
+            "sightings_V": np.zeros(count, np.uint32),
+            "frequency_V": np.zeros(count, np.float32),
+            "last_seen_V": np.zeros(count, np.int32),
+            "row_V": np.full(count, -1),
+        }

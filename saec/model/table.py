@@ -22,6 +22,7 @@ import torch
 
 from saec.data.hashing import mixed
 from saec.data.paged import Column, Paged
+from saec.data.shards import LOCAL_BITS, Sharded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -85,25 +86,35 @@ class WorkingSet:
 
 
 class EmbeddingTable:
-    """V vectors of D numbers and, for each, the sum of squared gradients that row-wise Adagrad keeps."""
+    """V vectors of D numbers and, for each, the sum of squared gradients that row-wise Adagrad keeps.
 
-    def __init__(self, width: int, keys_V: NDArray[np.uint64], seed: int) -> None:
-        """A table of rows of these keys, as they start."""
+    Rows are places (saec.data.shards); those that features share are the first of shard 0.
+    """
+
+    def __init__(self, width: int, keys_V: NDArray[np.uint64], seed: int, shards: int = 1) -> None:
+        """A table of rows of these keys, as they start, in shard 0 of so many."""
         self._seed = seed
         self._width = width
-        self._rows = Paged({"vectors_VD": np.zeros((0, width), np.float32), "squares_V": np.zeros(0, np.float32)})
+        self._rows = Sharded([self._empty() for _ in range(shards)])
         self.grow(keys_V)
 
     @classmethod
     def restore(cls, arrays: Mapping[str, NDArray[np.float32] | Column], seed: int) -> EmbeddingTable:
-        """The table with these `vectors_VD` and `squares_V`; those of a `Paged` are taken over, not copied."""
+        """The table of one shard with these arrays; see `lay`."""
         table = cls(arrays["vectors_VD"].shape[1], np.zeros(0, np.uint64), seed)
-        table._rows = Paged.of(arrays)
+        table.lay(0, arrays)
         return table
 
-    def state(self) -> dict[str, Column]:
-        """The arrays from which `restore` makes the same table."""
-        return {name: self._rows.column(name) for name in self._rows.names}
+    def _empty(self) -> Paged:
+        return Paged({"vectors_VD": np.zeros((0, self._width), np.float32), "squares_V": np.zeros(0, np.float32)})
+
+    def lay(self, number: int, arrays: Mapping[str, NDArray[np.float32] | Column]) -> None:
+        """Have a shard lie in these `vectors_VD` and `squares_V`; those of a `Paged` are taken over, not copied."""
+        self._rows.shards[number] = Paged.of(arrays)
+
+    def state(self, number: int = 0) -> dict[str, Column]:
+        """The arrays in which a shard can `lay` again."""
+        return self._rows.state(number)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -111,31 +122,40 @@ class EmbeddingTable:
 
     @property
     def vectors_VD(self) -> NDArray[np.float32]:
-        """A copy of all vectors."""
+        """A copy of all vectors, shard by shard."""
         return self._rows.whole("vectors_VD")
 
     @property
     def squares_V(self) -> NDArray[np.float32]:
-        """A copy of all Adagrad sums."""
+        """A copy of all Adagrad sums, shard by shard."""
         return self._rows.whole("squares_V")
 
     def vectors(self, rows_N: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of the vectors of some rows, in any order."""
         return self._rows.take("vectors_VD", rows_N)
 
-    def grow(self, keys_N: NDArray[np.uint64]) -> None:
-        """Append a row for each of these keys; its first values follow from the seed and the key."""
-        vectors_ND = first_values(keys_N, self._width, self._seed)
-        self._rows.append({"vectors_VD": vectors_ND, "squares_V": np.zeros(len(keys_N), np.float32)})
-
-    def keep(self, kept_V: NDArray[np.bool_], scratch: Path | None = None) -> None:
-        """Drop all rows but these, which keep their order.
+    def grow(self, keys_N: NDArray[np.uint64], rows_N: NDArray[np.int64] | None = None) -> None:
+        """Append a row for each of these keys; its first values follow from the seed and the key.
 
         Args:
-            kept_V: which.
-            scratch: folder of a nameless file for what is left; in memory when left out.
+            keys_N: the keys.
+            rows_N: the rows, ascending; behind the last of shard 0 when left out.
         """
-        self._rows = self._rows.kept(kept_V, scratch)
+        rows_N = np.zeros(len(keys_N), np.int64) if rows_N is None else rows_N
+        vectors_ND = first_values(keys_N, self._width, self._seed)
+        self._rows.append(
+            rows_N >> LOCAL_BITS, {"vectors_VD": vectors_ND, "squares_V": np.zeros(len(keys_N), np.float32)}
+        )
+
+    def drawn(self, rows_N: NDArray[np.int64], scratch: Path | None) -> dict[str, Column]:
+        """Columns of some rows, given ascending, for a shard to lie in.
+
+        Args:
+            rows_N: which.
+            scratch: folder of a nameless file for them; in memory when left out.
+        """
+        drawn = self._rows.drawn(rows_N, scratch)
+        return {name: drawn.column(name) for name in drawn.names}
 
     def take(self, rows_U: NDArray[np.int64]) -> WorkingSet:
         """A working copy of some distinct rows."""

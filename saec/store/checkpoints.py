@@ -18,13 +18,15 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from blake3 import blake3
 
 from saec.data.paged import Column, Paged
-from saec.durable import make_folder, storage_errors, sync_folder, write_parts
+from saec.data.shards import MOST_SHARDS
+from saec.durable import make_folder, storage_errors, sync_folder, write_file, write_parts
 from saec.errors import IntegrityError, StoreError
 from saec.failpoints import reached
 from saec.store.tensor_file import mapped_tensors, parts, read_metadata
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from saec.train.tensors import Arrays, Snapshot
 
 MOST_DELTAS = 23
+_WANTED = "shards.json"
 _NAME_DIGITS = 16
 _BLAKE3 = "b3"
 """What stands in a name before so many digits of a BLAKE3 hash."""
@@ -59,13 +62,36 @@ class Checkpoints:
         Raises:
             StoreError: when it cannot be written.
         """
-        depth = 0 if base is None else self._header(base)["depth"] + 1
-        if snapshot.touched is None or base is None or depth > MOST_DELTAS:
-            header: dict[str, Any] = {"base": None, "depth": 0, "lengths": {}}
-            tensors = {**snapshot.arrays, **snapshot.derived()}
+        bases = [None] if base is None else self._header(base)["shards"]
+        if not snapshot.shards:
+            return self._save(hour, kind, snapshot, base if bases in ([None], []) else None, 0)
+        count, names = len(snapshot.shards), []
+        for number, (shard, before) in enumerate(
+            zip(snapshot.shards, bases if len(bases) == count else [None] * count, strict=True)
+        ):
+            if before and shard.touched is not None and not any(map(len, shard.touched.values())):
+                names.append(before)
+                continue
+            # As if some deltas had come before: so whole ones fall due in different hours.
+            names.append(self._save(hour, f"{kind}-{number}", shard, before, number * (MOST_DELTAS + 1) // count))
+        return self._save(hour, kind, snapshot, None, 0, names)
+
+    def _save(
+        self, hour: Hour, kind: str, snapshot: Snapshot, base: str | None, depth: int, shards: list[str] | None = None
+    ) -> str:
+        """Write one file; `depth` is that of one that is whole for another reason than a full chain."""
+        if snapshot.touched is not None and base is not None:
+            depth = self._header(base)["depth"] + 1
+        if depth > MOST_DELTAS:
+            base, depth = None, 0
+        if snapshot.touched is None or base is None:
+            header: dict[str, Any] = {"base": None, "depth": depth, "lengths": {}}
+            tensors = dict(snapshot.arrays if snapshot.whole is None else snapshot.whole())
         else:
             tensors, lengths = _touched(snapshot)
             header = {"base": base, "depth": depth, "lengths": lengths, "derived": sorted(snapshot.derived_groups)}
+        if shards:
+            header["shards"] = shards
 
         def named(digest: str) -> Path:
             return self._path(f"{hour.compact}-{kind}-{_BLAKE3}{digest[:_NAME_DIGITS]}")
@@ -76,12 +102,21 @@ class Checkpoints:
             # Also where there is such a file: doing an hour again heals it.
             unnamed, data = self._path(f"{hour.compact}-{kind}"), parts(tensors, json.dumps(header, sort_keys=True))
             path = write_parts(unnamed, data, named, blake3())
-        reached(f"checkpoint.{kind}-saved")
+        reached(f"checkpoint.{kind.partition('-')[0]}-{'shard-' if '-' in kind else ''}saved")
         return path.stem
 
-    def whole(self, name: str) -> bool:
-        """Whether a checkpoint is based on no other; errors as for `load`."""
-        return self._header(name)["base"] is None
+    def rewritten(self, name: str, before: str | None) -> dict[int, str]:
+        """Which shards of a checkpoint are based on no other, and were not in the one before: files by number."""
+        old = {*self._files(before)} if before else set()
+        files = self._files(name)
+        return {
+            number: file for number, file in enumerate(files) if file not in old and self._header(file)["base"] is None
+        }
+
+    def _files(self, name: str) -> list[str]:
+        """The checkpoint of each shard: the record's own, where there are none."""
+        shards: list[str] = self._header(name)["shards"]
+        return shards or [name]
 
     def load(self, name: str) -> Arrays:
         """The arrays of a checkpoint, checked against its name, its bases included.
@@ -95,16 +130,23 @@ class Checkpoints:
     def open(self, name: str, *, known: bool = False) -> dict[str, NDArray[Any] | Column]:
         """The same without reading what is large into memory; its groups are columns of one `Paged` each.
 
+        Names of arrays of a shard begin with its number and a slash.
+
         Args:
             name: of the checkpoint.
             known: whether its bytes need no checking, having just been written.
         """
         header, arrays = self._read(name, known=known)
+        if header["shards"]:
+            opened: dict[str, NDArray[Any] | Column] = dict(arrays)
+            for number, shard in enumerate(header["shards"]):
+                opened |= {f"{number}/{name}": array for name, array in self.open(shard, known=known).items()}
+            return opened
         deltas = []
         while header["base"] is not None:
             deltas.append((header, arrays))
             header, arrays = self._read(header["base"])
-        opened: dict[str, NDArray[Any] | Column] = dict(arrays)
+        opened = dict(arrays)
         groups: dict[str, Paged] = {}
         for header, delta in reversed(deltas):
             _apply(opened, groups, header, delta)
@@ -112,23 +154,59 @@ class Checkpoints:
 
     def verify(self, name: str) -> None:
         """Compare a checkpoint's bytes, and those of what it is based on, with their names; errors as for `load`."""
-        link: str | None = name
-        while link is not None:
-            link = self._read(link)[0]["base"]
+        links = [name]
+        while links:
+            header = self._read(links.pop())[0]
+            links += [*header["shards"], *([header["base"]] if header["base"] else [])]
 
     def retain(self, names: Iterable[str]) -> list[str]:
         """Remove every checkpoint but these and those they are based on; returns the removed names."""
         kept: set[str] = set()
-        for name in names:
-            link: str | None = name
-            while link is not None and link not in kept and self._path(link).exists():
+        links = [*names]
+        while links:
+            link = links.pop()
+            if link not in kept and self._path(link).exists():
                 kept.add(link)
-                link = self._header(link)["base"]
+                header = self._header(link)
+                links += [*header["shards"], *([header["base"]] if header["base"] else [])]
         removed = sorted(path.stem for path in self.folder.glob("*.safetensors") if path.stem not in kept)
         for name in removed:
             self._path(name).unlink(missing_ok=True)
             reached("checkpoint.removed")
         return removed
+
+    def want(self, shards: int, actor: str) -> None:
+        """Have states that are trained from now on lie in so many shards.
+
+        Raises:
+            StoreError: when that cannot be written down.
+        """
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        told = json.dumps({"shards": shards, "actor": actor, "at": at}, indent=1)
+        with storage_errors(f"write {self.folder / _WANTED}"):
+            make_folder(self.folder)
+            write_file(self.folder / _WANTED, f"{told}\n".encode())
+
+    def wanted(self) -> int | None:
+        """In how many shards states are to lie; None where nobody has said so.
+
+        Raises:
+            IntegrityError: when what was written down cannot be read.
+        """
+        path = self.folder / _WANTED
+        try:
+            shards = json.loads(path.read_text(encoding="utf-8"))["shards"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError):
+            shards = None
+        if type(shards) is not int or not 1 <= shards <= MOST_SHARDS:
+            raise IntegrityError(f"{path} is not what saec reshard writes; write it anew: saec reshard --shards N")
+        return shards
+
+    def shards(self, name: str) -> int:
+        """In how many shards a checkpoint lies; errors as for `load`."""
+        return len(self._files(name))
 
     def largest(self) -> int:
         """Bytes of the largest checkpoint, 0 when there is none."""
@@ -178,7 +256,8 @@ _REDO = "do the hours from an earlier checkpoint again: saec backfill --from HOU
 def _links(file: BinaryIO) -> dict[str, Any]:
     """What a file says of what it is based on."""
     told = json.loads(read_metadata(file))
-    return {"derived": told.get("derived", []), **{name: told[name] for name in ("base", "depth", "lengths")}}
+    known = {name: told[name] for name in ("base", "depth", "lengths")}
+    return {"derived": told.get("derived", []), "shards": told.get("shards", []), **known}
 
 
 def _touched(snapshot: Snapshot) -> tuple[dict[str, Tensor], dict[str, int]]:

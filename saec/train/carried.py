@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saec.data.cohorts import GONE
+from saec.data.shards import LOCAL, LOCAL_BITS
 from saec.data.vocabulary import CLASSES
 from saec.model.networks import build_network, field_axis
 from saec.model.table import EmbeddingTable, shared_keys
-from saec.train.tensors import Arrays, network_arrays, section
+from saec.train.tensors import Arrays, network_arrays, section, shards_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from saec.config import Config
 
+SHARED = "state.shared"
+"""How many rows of a state's table features share."""
 _NETWORK, _OPTIMISER = "network.", "optimiser."
 
 
@@ -38,8 +42,10 @@ def carried_original(config: Config, arrays: Arrays, sources_F: Sequence[int]) -
         sources_F: for each field its place among the old ones, -1 for a new one.
     """
     sources = np.array(sources_F, np.int64)
+    arrays = _in_one(arrays)
     vocabulary, rows = _carried_vocabulary(section(arrays, "vocabulary."), sources)
-    old_shared = len(arrays["table.vectors_VD"]) - int((arrays["vocabulary.row_V"] >= 0).sum())
+    own = int((arrays["vocabulary.row_V"] >= 0).sum())
+    old_shared = int(arrays.get(SHARED, len(arrays["table.vectors_VD"]) - own))
     fresh = EmbeddingTable(config.model.width, shared_keys(config.field_names, 1 + CLASSES), config.seed)
     shared_rows = _shared_rows(sources, old_shared // (1 + CLASSES))
     carried = {f"vocabulary.{name}": array for name, array in vocabulary.items()}
@@ -49,7 +55,24 @@ def carried_original(config: Config, arrays: Arrays, sources_F: Sequence[int]) -
         shared_V = fresh_V.copy()
         shared_V[kept] = old_V[shared_rows[kept]]
         carried[f"table.{name}"] = np.concatenate([shared_V, old_V[rows]])
-    return carried | carried_learner(config, arrays, sources_F)
+    return carried | {SHARED: np.array(len(shared_V))} | carried_learner(config, arrays, sources_F)
+
+
+def _in_one(arrays: Arrays) -> Arrays:
+    """The state in one shard, without what is forgotten."""
+    parts = shards_of(arrays)
+    starts_S = np.cumsum([0, *(len(part["table.squares_V"]) for part in parts)])
+    there = [part["vocabulary.row_V"] != GONE for part in parts]
+    joined = {name: array for name, array in arrays.items() if "/" not in name}
+    for name in parts[0]:
+        if name.startswith("vocabulary."):
+            joined[name] = np.concatenate([part[name][alive_V] for part, alive_V in zip(parts, there, strict=True)])
+        elif name.startswith("table."):
+            joined[name] = np.concatenate([part[name] for part in parts])
+    row_V = joined["vocabulary.row_V"].astype(np.int64)
+    own_V = row_V >= 0
+    row_V[own_V] = starts_S[row_V[own_V] >> LOCAL_BITS] + (row_V[own_V] & LOCAL)
+    return {**joined, "vocabulary.row_V": row_V}
 
 
 def carried_learner(config: Config, arrays: Arrays, sources_F: Sequence[int]) -> Arrays:

@@ -12,21 +12,23 @@ rows of the table, V features known, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from saec.data.shards import LOCAL, LOCAL_BITS, Owners
 from saec.data.vocabulary import CLASSES, HourFeatures, Vocabulary
 from saec.errors import IntegrityError
 from saec.gate.metrics import weights_of
 from saec.model.networks import build_network
 from saec.model.table import EmbeddingTable, WorkingSet, shared_keys
 from saec.train.batches import Pooling
-from saec.train.carried import carried_original
+from saec.train.carried import SHARED, carried_original
 from saec.train.identity import following
 from saec.train.learner import Learner
-from saec.train.tensors import LEARNER, Arrays, Snapshot, learner_state, restore_learner, section
+from saec.train.tensors import LEARNER, Arrays, Snapshot, learner_state, restore_learner, section, shards_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
     from saec.hours import Hour
 
 EVICTION_PERIOD = 24
-"""Hours between evictions: they renumber the table, which costs as much as its size."""
-_IDENTITY = "state.identity"
+"""Hours between evictions: they look at every feature."""
+_IDENTITY, _OWNERS = "state.identity", "state.owners_FP"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class AtCut:
 
     Examples:
         >>> changed_ND, none_U = np.ones((1, 2), np.float32), np.zeros(0)
-        >>> at_cut = AtCut(np.array([0.2]), np.array([3]), changed_ND, none_U, none_U, rows_before=9)
+        >>> at_cut = AtCut(np.array([0.2]), np.array([3]), changed_ND, none_U, none_U, none_U > 0)
         >>> at_cut.vectors(np.array([2, 3]), np.zeros((2, 2), np.float32)).tolist()
         [[0.0, 0.0], [1.0, 1.0]]
     """
@@ -66,8 +68,8 @@ class AtCut:
     """Frequency of each of the hour's features before the hour, decayed to it."""
     last_seen_U: NDArray[np.int64]
     """Hour index at which each was last seen before the hour; `NEVER` for one that the hour brought."""
-    rows_before: int
-    """Rows of the table before the hour's features were admitted."""
+    given_U: NDArray[np.bool_]
+    """Which of the hour's features have had a row only since the hour began."""
 
     def vectors(self, rows_M: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors of any table rows as they were at the cut, given those at the hour's end."""
@@ -79,12 +81,12 @@ class AtCut:
 
     def arrays(self) -> Arrays:
         """Everything as named arrays."""
-        return {**vars(self), "rows_before": np.array(self.rows_before)}
+        return dict(vars(self))
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> AtCut:
         """What `arrays` were made of."""
-        return cls(**{**arrays, "rows_before": int(arrays["rows_before"])})  # type: ignore[arg-type]
+        return cls(**arrays)
 
 
 @dataclass
@@ -101,8 +103,8 @@ class PreparedRows:
     """Place of each slot's class row, which is added to its own."""
     defaults_S: Tensor
     """Place of each slot's default row."""
-    rows_before: int
-    """Rows of the table before the hour's features were admitted."""
+    given_U: NDArray[np.bool_]
+    """Which of the hour's features got their row in it."""
 
     def used_by(self, chosen: slice) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Table rows that training on some rows of the hour changes, and a copy of their vectors as they are now."""
@@ -137,16 +139,20 @@ class Original:
         (1,)
     """
 
-    def __init__(self, config: Config) -> None:
-        """A model that has seen nothing."""
+    def __init__(self, config: Config, owners: Owners | None = None) -> None:
+        """A model that has seen nothing; in one shard, if none are given."""
         fields = len(config.field_names)
         self.config = config
-        self.vocabulary = Vocabulary(config.vocabulary, fields)
-        self.table = EmbeddingTable(config.model.width, shared_keys(config.field_names, 1 + CLASSES), config.seed)
+        self.vocabulary = Vocabulary(config.vocabulary, fields, owners)
+        self.table = EmbeddingTable(
+            config.model.width, shared_keys(config.field_names, 1 + CLASSES), config.seed, self.shards
+        )
         self.learner = Learner(
             build_network(config.model, fields, config.seed), Pooling.of(config.slot_fields), config.training
         )
-        self._touched_rows: list[NDArray[np.int64]] | None = []
+        self._moved: set[int] = set()
+        """Shards whose places are not those of the last snapshot."""
+        self._touched_rows: list[NDArray[np.int64]] = []
         self._touched_features: list[NDArray[np.int64]] = []
         self.identity = ""
         """What this state is called, see `saec.train.identity`; empty before the first hour."""
@@ -169,58 +175,114 @@ class Original:
             origin: names the file for error messages.
             sources_F: where it was of other fields, from which of these each goes on, -1 for a new one.
         """
-        original = cls(config)
+        shards = shards_of(arrays)
+        owners = Owners(np.asarray(arrays[_OWNERS]), len(shards)) if len(shards) > 1 and sources_F is None else None
+        original = cls(config, owners)
         told = arrays.get(_IDENTITY)
         original.identity = following("", origin) if told is None else np.asarray(told).tobytes().hex()
         if sources_F is not None:
             original.identity = following(original.identity, f"carried over {config.field_names} {sources_F}")
             arrays = carried_original(config, {name: np.asarray(array) for name, array in arrays.items()}, sources_F)
-            original.touched_all()  # everything moved
-        original.rebase(arrays, origin)
+            original.rebase(0, arrays)
+            original.reshard(len(shards)) if len(shards) > 1 else original.touched_all()
+        else:
+            for number, part in enumerate(shards):
+                original.rebase(number, part)
+        wanted, rows = original.vocabulary.shared + original.vocabulary.admitted, len(original.table)
+        # Features that are forgotten leave rows behind; states that do not tell of shared rows have none such.
+        shared = arrays.get(SHARED)
+        alike = (
+            rows == wanted
+            if shared is None
+            else rows >= wanted and int(np.asarray(shared)) == original.vocabulary.shared
+        )
+        if not alike:
+            raise IntegrityError(
+                f"{origin} has a table of {rows} rows, wanted {wanted} for its "
+                "vocabulary: a release of Saec with other class rows has written it; start the pipeline afresh"
+            )
         learnt = {name: np.array(array) for name, array in arrays.items() if name.startswith(LEARNER)}
         restore_learner(original.learner, learnt, origin)
         return original
 
-    def rebase(self, arrays: Mapping[str, NDArray[Any] | Column], origin: str) -> None:
-        """Have vocabulary and table lie in these arrays, which are those of a snapshot; arguments as for `restore`."""
+    def rebase(self, number: int, arrays: Mapping[str, NDArray[Any] | Column]) -> None:
+        """Have a shard of vocabulary and table lie in these arrays, which are those of a snapshot of it.
+
+        Args:
+            number: of the shard.
+            arrays: as for `restore`, of the shard alone.
+        """
         features, table = section(arrays, "vocabulary."), section(arrays, "table.")
-        self.vocabulary = Vocabulary.restore(self.config.vocabulary, self.vocabulary.fields, features, arrays)
-        if len(table["vectors_VD"]) != self.vocabulary.rows:
-            raise IntegrityError(
-                f"{origin} has a table of {len(table['vectors_VD'])} rows, wanted {self.vocabulary.rows} for its "
-                "vocabulary: a release of Saec with other class rows has written it; start the pipeline afresh"
-            )
-        self.table = EmbeddingTable.restore(table, self.config.seed)
+        self.vocabulary.lay(number, features, arrays, len(table["vectors_VD"]))
+        self.table.lay(number, table)
 
     def snapshot(self) -> Snapshot:
         """Everything the next hour starts from, and which parts of it changed since the last snapshot."""
-        arrays: dict[str, Any] = {f"vocabulary.{name}": array for name, array in self.vocabulary.state().items()}
-        arrays |= {f"table.{name}": array for name, array in self.table.state().items()}
-        arrays |= learner_state(self.learner)
-        arrays[_IDENTITY] = np.frombuffer(bytes.fromhex(self.identity), np.uint8)
-        touched = None
-        if self._touched_rows is not None:
-            touched = {"table": _union(self._touched_rows), "vocabulary": _union(self._touched_features)}
+        common: dict[str, Any] = learner_state(self.learner)
+        common[_IDENTITY] = np.frombuffer(bytes.fromhex(self.identity), np.uint8)
+        common[SHARED] = np.array(self.vocabulary.shared)
+        touched = {"table": _union(self._touched_rows), "vocabulary": _union(self._touched_features)}
         self._touched_rows, self._touched_features = [], []
-        return Snapshot(arrays, touched, self.vocabulary.derived, Vocabulary.DERIVED)
+        moved, self._moved = self._moved, set()
+        if self.shards == 1:
+            arrays, whole = {**self._shard(0), **common}, lambda: {**self._whole(0), **common}
+            return Snapshot(arrays, None if moved else touched, whole, Vocabulary.DERIVED)
+        parts = []
+        for number in range(self.shards):
+            here = {name: places[places >> LOCAL_BITS == number] & LOCAL for name, places in touched.items()}
+            whole = partial(self._whole, number)
+            parts.append(Snapshot(self._shard(number), None if number in moved else here, whole, Vocabulary.DERIVED))
+        return Snapshot({**common, _OWNERS: self.vocabulary.owners.owners_FP}, shards=tuple(parts))
+
+    def _shard(self, number: int) -> dict[str, Column]:
+        """The arrays of a shard."""
+        parts = {"vocabulary": self.vocabulary.state(number), "table": self.table.state(number)}
+        return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+    def _whole(self, number: int) -> dict[str, Any]:
+        """The same without what is forgotten, and what is derived of them."""
+        if self.vocabulary.forgotten(number):
+            ids = self.vocabulary.places()
+            arrays, rows = self.vocabulary.drawn(ids[ids >> LOCAL_BITS == number], number, self.scratch)
+            self.table.lay(number, self.table.drawn(rows, self.scratch))
+            self.vocabulary.lay(number, arrays, rows=len(rows))
+        return {**self._shard(number), **self.vocabulary.derived(number)}
+
+    @property
+    def shards(self) -> int:
+        """In how many shards vocabulary and table lie."""
+        return self.vocabulary.owners.shards
 
     def touched_all(self) -> None:
         """Have the next snapshot hold everything."""
-        self._touched_rows = None
+        self._moved = set(range(self.shards))
+
+    def reshard(self, shards: int) -> None:
+        """Have vocabulary and table lie in so many shards; the state stays what it is, and so does its identity."""
+        ids = self.vocabulary.places()
+        vocabulary = Vocabulary(
+            self.config.vocabulary, self.vocabulary.fields, Owners.by_size(self.vocabulary.sizes(), shards)
+        )
+        table = EmbeddingTable(self.config.model.width, np.zeros(0, np.uint64), self.config.seed, shards)
+        homes = self.vocabulary.homes(vocabulary.owners, ids)
+        for number in range(shards):
+            arrays, rows = self.vocabulary.drawn(ids[homes == number], number, self.scratch)
+            table.lay(number, self.table.drawn(rows, self.scratch))
+            vocabulary.lay(number, arrays, rows=len(rows))
+        self.vocabulary, self.table = vocabulary, table
+        self.touched_all()
 
     def prepare(self, hour: Hour, rows: EncodedRows) -> PreparedRows:
         """Forget what is long unseen, admit an hour's features and find the table rows it uses."""
-        if hour.index % EVICTION_PERIOD == 0 and (kept_V := self.vocabulary.evict(hour, self.scratch)) is not None:
-            self.table.keep(kept_V, self.scratch)
-            self.touched_all()  # everything moved
-            self.identity = following(
-                self.identity, f"forgotten before hour {hour}", {"keys": self.vocabulary.forgotten_N}
-            )
+        if hour.index % EVICTION_PERIOD == 0:
+            ids, keys = self.vocabulary.evict(hour)
+            if len(ids):
+                self._touched_features.append(ids)
+                self.identity = following(self.identity, f"forgotten before hour {hour}", {"keys": keys})
         slot_fields_S = np.array(self.config.slot_fields, np.int64)
         features = HourFeatures.of(rows.keys_BS, slot_fields_S)
-        rows_before = self.vocabulary.rows
         rows_U, classes_U = self.vocabulary.admit(features), self.vocabulary.classes_of(hour, features)
-        self.table.grow(self.vocabulary.given_N)
+        self.table.grow(*self.vocabulary.given)
         own_U = rows_U >= self.vocabulary.shared
         shared_N = _union([rows_U[~own_U], classes_U, slot_fields_S])
         # Shared rows, then those of features by key: an order that does not depend on where the rows lie.
@@ -231,7 +293,7 @@ class Original:
             torch.from_numpy(features.spread(used_U)) for used_U in (places_U, np.searchsorted(shared_N, classes_U))
         )
         defaults_S = torch.from_numpy(np.searchsorted(shared_N, slot_fields_S))
-        return PreparedRows(features, working, places_BS, classes_BS, defaults_S, rows_before)
+        return PreparedRows(features, working, places_BS, classes_BS, defaults_S, self.vocabulary.given_U)
 
     def score(self, prepared: PreparedRows, first: int = 0) -> NDArray[np.float64]:
         """Probability of a click for the rows from `first` on."""
@@ -253,19 +315,14 @@ class Original:
         scores_G = self.score(prepared, cut)
         rows_N, vectors_ND = prepared.used_by(slice(cut, None))
         self._fit(prepared, rows, slice(cut, None), seed=2 * hour.index + 1)
-        ids_U = self.vocabulary.find(prepared.features.keys_U)
-        at_cut = AtCut(scores_G, rows_N, vectors_ND, *self.vocabulary.known_of(hour, ids_U), prepared.rows_before)
+        ids_U = self.vocabulary.find(prepared.features.keys_U, prepared.features.fields_U)
+        at_cut = AtCut(scores_G, rows_N, vectors_ND, *self.vocabulary.known_of(hour, ids_U), prepared.given_U)
         self.vocabulary.observe(hour, prepared.features)
-        ids_U = self.vocabulary.find(prepared.features.keys_U)
-        self._touch(prepared, ids_U[ids_U >= 0])
+        ids_U = self.vocabulary.find(prepared.features.keys_U, prepared.features.fields_U)
+        self._touched_rows.append(prepared.working.rows_U)
+        self._touched_features.append(ids_U[ids_U >= 0])
         self.identity = following(self.identity, f"learnt hour {hour}", self._news(hour, prepared, ids_U[ids_U >= 0]))
         return at_cut
-
-    def _touch(self, prepared: PreparedRows, ids_M: NDArray[np.int64]) -> None:
-        """Note which table rows and features a snapshot must hold anew."""
-        if self._touched_rows is not None:
-            self._touched_rows.append(prepared.working.rows_U)
-            self._touched_features.append(ids_M)
 
     def _news(self, hour: Hour, prepared: PreparedRows, ids_M: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """All that an hour has changed, given the ids of its features in the order of their keys."""

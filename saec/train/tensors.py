@@ -33,14 +33,17 @@ class Snapshot:
     """State to be kept: its arrays, named `group.NAME`, and which places of the big ones changed.
 
     Changed means since the last snapshot. A group that `touched` does not name is kept whole; `touched` of None keeps
-    everything whole. What `derived` makes is only kept with everything: later ones leave it as it is. Its groups are
-    told beforehand, so that it need not be made.
+    everything whole. What is kept of everything is what `whole` makes, if there is that: tidied up, and with arrays
+    that follow from the others, which later deltas leave as they are. Their groups are told beforehand.
+
+    Of a state in shards, each is a snapshot of its own, beside the arrays that are of no shard.
     """
 
     arrays: Mapping[str, Tensor]
     touched: dict[str, NDArray[np.int64]] | None = None
-    derived: Callable[[], Mapping[str, Tensor]] = dict
+    whole: Callable[[], Mapping[str, Tensor]] | None = None
     derived_groups: tuple[str, ...] = ()
+    shards: tuple[Snapshot, ...] = ()
 
 
 LEARNER = ("network.", "optimiser.")
@@ -110,3 +113,13 @@ def restore_learner(learner: Learner, state: Arrays, origin: str) -> None:
 def section(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The arrays whose names start with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
+
+
+def shards_of(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The arrays of each shard; those of a state that is not in shards are all its own.
+
+    >>> shards_of({"1/table.squares_V": 2, "0/table.squares_V": 1, "network.bias": 3})
+    [{'table.squares_V': 1}, {'table.squares_V': 2}]
+    """
+    numbers = sorted({int(name.partition("/")[0]) for name in state if "/" in name})
+    return [section(state, f"{number}/") for number in numbers] or [state]

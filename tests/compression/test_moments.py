@@ -18,8 +18,11 @@ FIRST = Hour.parse("2017-10-01T03")
 PEOPLE = 400
 
 
-def past_of(click_hours, since, dropped, monkeypatch):
-    """An hour of a state whose features were seen up to thirty hours ago, and that was written `since` hours before."""
+def past_of(click_hours, since, dropped, monkeypatch, shards=1):
+    """An hour of a state whose features were seen up to thirty hours ago, and that was written `since` hours before.
+
+    A few features were forgotten since, and stand where they stood.
+    """
     monkeypatch.setattr(saec.data.paged, "CHUNK", 64)
     monkeypatch.setattr(saec.data.cohorts, "CHUNK", 64)
     monkeypatch.setattr(saec.data.cohorts, "_DROPPED", np.uint32(dropped))
@@ -28,20 +31,36 @@ def past_of(click_hours, since, dropped, monkeypatch):
     hours = 30
     for number in range(hours + 1):
         hour = FIRST + number
+        if number == 9:
+            original.reshard(shards)
+        if number == hours and since:
+            forget(original, hour)
         users = np.minimum(rng.geometric(0.02, 60) * (1 + number % 3), PEOPLE)
         rows = rows_of(click_hours, hour, users)
         at_cut = original.learn(hour, rows, original.prepare(hour, rows), 40)
         if number == hours - since:
             snapshot = original.snapshot()
-            derived = {name: np.asarray(array) for name, array in snapshot.derived().items()}
-            original.rebase({name: np.asarray(array) for name, array in snapshot.arrays.items()} | derived, "it")
+            for place, shard in enumerate(snapshot.shards or [snapshot]):
+                original.rebase(place, {name: np.asarray(array) for name, array in shard.whole().items()})
     return HourPast(original, hour, rows.keys_BS, 40, at_cut)
 
 
-@pytest.fixture(params=[0, 3], ids=["in its newest hour", "three hours on"])
+def forget(original, hour):
+    """Forget the features that are unseen for longest."""
+    knobs = original.vocabulary._config
+    original.vocabulary._config = knobs.model_copy(update={"evict_after": 15, "evict_floor": 1e9})
+    assert len(original.vocabulary.evict(hour)[0]) > 3
+    original.vocabulary._config = knobs
+
+
+@pytest.fixture(
+    params=[(0, 1), (3, 1), (0, 3), (3, 3)],
+    ids=["in its newest hour", "three hours on", "in its newest hour, three shards", "three hours on, three shards"],
+)
 def past(request, click_hours, monkeypatch):
     """Such an hour, of so few features that their bundles are made wide."""
-    return past_of(click_hours, request.param, 22, monkeypatch)
+    since, shards = request.param
+    return past_of(click_hours, since, 22, monkeypatch, shards)
 
 
 def rows_of(click_hours, hour, users):
@@ -55,13 +74,13 @@ def rows_of(click_hours, hour, users):
 def each(past, hour):
     """Every feature of the vocabulary as of an hour."""
     vocabulary = past.original.vocabulary
-    return vocabulary.known(hour, np.arange(len(vocabulary)))
+    return vocabulary.known(hour, vocabulary.places())
 
 
 def test_most_is_told_of_by_bundles(past):
     """Otherwise the other tests here would show nothing."""
     bundles = past.moment(end=True).bundles
-    assert 0 < np.count_nonzero(bundles.sizes_G) < bundles.sizes_G.sum() / 1.5
+    assert 0 < np.count_nonzero(bundles.sizes_G) < bundles.sizes_G.sum() / 1.25
     assert not bundles.alike_G.all()
     assert bundles.sizes_G.sum() > len(past.moment(end=True).seen)
 
@@ -82,10 +101,11 @@ def test_what_is_cold_is_not_gone_over(click_hours, monkeypatch):
 def test_returns_are_counted_as_one_by_one(past):
     """Features with a row, and newcomers of the hour before, as they were before the hour."""
     known, hour, vocabulary = each(past, past.hour), past.hour, past.original.vocabulary
-    ids_U = vocabulary.find(past.features.keys_U)
+    ids_U = np.searchsorted(vocabulary.places(), vocabulary.find(past.features.keys_U))
     known.frequency_M[ids_U], known.last_seen_M[ids_U] = past.at_cut.frequency_U, past.at_cut.last_seen_U
     there_M = known.last_seen_M > 0
-    own_M = (known.rows_M >= 0) & (known.rows_M < past.at_cut.rows_before)
+    own_M = known.rows_M >= 0
+    own_M[ids_U] &= ~past.at_cut.given_U
     newest = known.last_seen_M[known.last_seen_M < hour.index].max()
     sightings_M = np.zeros(len(own_M), np.int64)
     sightings_M[ids_U] = past.features.counts_U

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 import saec.data.paged
 from saec.data.paged import Column, Paged, give_back, mapped, pages_of
-from saec.errors import StoreError
 from tests.properties import examples
 
 STEPS = st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 60), max_size=8, unique=True)), max_size=8)
@@ -41,9 +40,9 @@ def check(paged, wanted):
 
 
 @settings(max_examples=examples(60), deadline=None)
-@given(st.integers(0, 13), STEPS, st.booleans())
-def test_it_equals_plain_arrays(tmp_path_factory, base, steps, kept):
-    """Whatever is changed, appended and dropped, in memory or in a nameless file, is what arrays would hold."""
+@given(st.integers(0, 13), STEPS)
+def test_it_equals_plain_arrays(base, steps):
+    """Whatever is changed and appended is what arrays would hold."""
     wanted = arrays_of(base)
     paged = Paged(arrays_of(base))
     for number, (added, touched) in enumerate(steps):
@@ -53,10 +52,6 @@ def test_it_equals_plain_arrays(tmp_path_factory, base, steps, kept):
         places = np.array([place for place in touched if place < len(paged)], np.int64)
         wanted["one"][places] = 7 * number + places
         paged.put(places, {"one": 7 * number + places})
-        if kept and number == 2:
-            stays = np.arange(len(paged)) % 3 > 0
-            wanted = {name: array[stays] for name, array in wanted.items()}
-            paged = paged.kept(stays, tmp_path_factory.getbasetemp())
         assert len(paged) == len(wanted["one"])
     check(paged, wanted)
 
@@ -100,9 +95,3 @@ def test_giving_back_what_is_not_mapped_is_nothing():
     """Plain arrays and views of them have no pages of a file."""
     give_back(np.zeros(4)[1:])
     assert mmap.MADV_DONTNEED
-
-
-def test_a_scratch_folder_that_cannot_be_written_is_a_store_error(tmp_path):
-    """What it is and where."""
-    with pytest.raises(StoreError, match="nowhere"):
-        Paged(arrays_of(5)).kept(np.ones(5, bool), tmp_path / "nowhere")

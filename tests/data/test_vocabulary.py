@@ -166,42 +166,63 @@ def admitted(**knobs):
     return known
 
 
-def test_eviction_renumbers_rows_as_it_tells_the_table():
-    """Forgotten features lose their rows; what `evict` returns moves a table's rows to where the others now point."""
+def test_a_forgotten_feature_leaves_its_row_until_its_shard_is_drawn_anew():
+    """Others keep their rows at first; what `drawn` returns moves a table's rows to where they then point."""
     known = admitted(evict_after=10, evict_floor=100.0)
+    before = rows_of(known, *range(1, 7))
     table = np.arange(known.rows) * 10
-    before = {key: table[row] for key, row in zip(range(1, 7), rows_of(known, *range(1, 7)), strict=True)}
-    kept_rows = np.flatnonzero(known.evict(HOUR + 14))
-    assert kept_rows.tolist() == [*range(OWN), OWN + 3, OWN + 4, OWN + 5]
+    ids, keys = known.evict(HOUR + 14)
+    assert (ids.tolist(), keys.tolist()) == ([0, 1, 2], [1, 2, 3])
+    assert rows_of(known, *range(1, 7)) == [0, 0, 0, *before[3:]]
+    assert (len(known), known.admitted, known.rows) == (3, 3, OWN + 6)
+    arrays, rows = known.drawn(known.places(), 0, None)
+    assert rows.tolist() == [*range(OWN), OWN + 3, OWN + 4, OWN + 5]
+    known.lay(0, arrays, rows=len(rows))
+    after = {key: table[rows][row] for key, row in zip((4, 5, 6), rows_of(known, 4, 5, 6), strict=True)}
+    assert after == {key: table[row] for key, row in zip((4, 5, 6), before[3:], strict=True)}
     assert rows_of(known, 1, 2, 3) == [0, 0, 0]
-    after = {key: table[kept_rows][row] for key, row in zip((4, 5, 6), rows_of(known, 4, 5, 6), strict=True)}
-    assert after == {key: before[key] for key in (4, 5, 6)}
-    assert known.rows == len(kept_rows)
+    assert (len(known), known.admitted, known.rows) == (3, 3, len(rows))
+    assert not known.forgotten(0)
 
 
-def test_nothing_moves_while_nobody_is_due():
+def test_nothing_changes_while_nobody_is_due():
     """Before anything is unseen for long enough, `evict` forgets nothing and says so."""
     known = admitted(evict_after=10, evict_floor=100.0)
-    assert known.evict(HOUR + 10) is None
+    assert [len(told) for told in known.evict(HOUR + 10)] == [0, 0]
     assert len(known) == 6
+
+
+def test_nothing_is_forgotten_twice():
+    """What was forgotten and not dropped is not told again, and counts neither as known nor as having a row."""
+    known = admitted(evict_after=10, evict_floor=100.0)
+    known.evict(HOUR + 14)
+    ids, keys = known.evict(HOUR + 15)
+    assert (ids.tolist(), keys.tolist()) == ([3], [4])
+    assert (len(known), known.admitted) == (2, 2)
 
 
 def test_frequent_features_outlive_their_absence():
     """Unseen features at the floor or above stay."""
     known = admitted(evict_after=1, evict_floor=2.9)
     known.evict(HOUR + 100)
-    assert sorted(known.keys_V.tolist()) == [3, 4, 5, 6]
+    assert sorted(known.keys_V[known.places()].tolist()) == [3, 4, 5, 6]
 
 
 def test_an_evicted_feature_starts_again():
-    """Once forgotten, a feature has to earn its row anew, and new features take the rows that became free."""
+    """Once forgotten, a feature is a new one, though it takes its old place: it has to earn its row anew."""
     known = admitted(evict_after=1, evict_floor=100.0)
     known.evict(HOUR + 100)
     assert len(known) == known.admitted == 0
     hour = features((3, 0))
     assert known.admit(hour).tolist() == [0]
-    known.observe(HOUR + 100, hour)
-    assert known.admit(hour).tolist() == [OWN]
+    assert known.classes_of(HOUR + 100, hour).tolist() == [2]
+    assert known.observe(HOUR + 100, hour) == 1
+    assert known.find(hour.keys_U).tolist() == [2]
+    assert (known.sightings_V[2], float(known.frequency(HOUR + 100)[2])) == (1, 1.0)
+    assert known.admit(hour).tolist() == [OWN + 6]
+    assert (len(known), known.admitted) == (1, 1)
+    ids, _ = known.evict(HOUR + 200)
+    assert ids.tolist() == [2]
 
 
 @pytest.mark.fault(48)

@@ -85,11 +85,11 @@ def test_take_copies_and_put_writes_back():
     assert np.flatnonzero(table.squares_V).tolist() == [2, 5]
 
 
-def test_keep_closes_up():
-    """Kept rows stand in their order; growth afterwards appends behind them."""
+def test_rows_that_are_drawn_close_up():
+    """They stand in their order; growth afterwards appends behind them."""
     table = table_of(10)
     before = table.vectors_VD.copy()
-    table.keep(np.isin(np.arange(10), [0, 1, 9, 4]))
+    table.lay(0, table.drawn(np.array([0, 1, 4, 9]), None))
     assert np.array_equal(table.vectors_VD, before[[0, 1, 4, 9]])
     table.grow(keys(12, 10))
     assert len(table) == 6

@@ -78,6 +78,82 @@ def test_any_chain_of_deltas_is_the_full_state(tmp_path_factory, steps):
         check_equal(checkpoints.load(base), state.arrays)
 
 
+def in_shards(folder, steps, count=4):
+    """So many hours of a state in shards; the store, the names and what each hour's state was."""
+    checkpoints, shards, names, states = Checkpoints(folder), [State() for _ in range(count)], [], []
+    for number in range(steps):
+        parts = tuple(shard.step(1 + place, [number]) for place, shard in enumerate(shards))
+        snapshot = Snapshot({"network.weight": np.array(number)}, shards=parts)
+        names.append(checkpoints.save(HOUR + number, "original", snapshot, names[-1] if names else None))
+        arrays = {f"{place}/{name}": array for place, part in enumerate(parts) for name, array in part.arrays.items()}
+        states.append({"network.weight": np.array(number), **arrays})
+    return checkpoints, names, states
+
+
+def test_shards_are_read_back_and_fall_due_one_by_one(tmp_path):
+    """Each hour is what it was; after the first, no hour writes more than one of four shards whole."""
+    checkpoints, names, states = in_shards(tmp_path, 2 * MOST_DELTAS + 4)
+    for name, state in zip(names, states, strict=True):
+        assert checkpoints.shards(name) == 4
+        check_equal(checkpoints.load(name), state)
+        checkpoints.verify(name)
+    whole = [len(checkpoints.rewritten(name, before)) for name, before in zip(names, [None, *names], strict=False)]
+    assert (whole[0], max(whole[1:]), sum(whole[1:])) == (4, 1, 8)
+
+
+def test_of_shards_what_a_state_needs_is_kept(tmp_path):
+    """Of many hours the last two: their records, their shards and what these are based on, and nothing else."""
+    checkpoints, names, states = in_shards(tmp_path, MOST_DELTAS + 9)
+    before = {path.stem for path in tmp_path.glob("*.safetensors")}
+    removed = checkpoints.retain(names[-2:])
+    assert before - {*removed} == {path.stem for path in tmp_path.glob("*.safetensors")}
+    assert names[0] in removed
+    for name, state in zip(names[-2:], states[-2:], strict=True):
+        check_equal(checkpoints.load(name), state)
+    bases = {link for file in checkpoints._files(names[-1]) if (link := checkpoints._header(file)["base"])}
+    assert bases
+    (tmp_path / f"{min(bases)}.safetensors").unlink()
+    with pytest.raises(StoreError, match=min(bases)):
+        checkpoints.load(names[-1])
+
+
+def test_a_shard_that_nothing_touched_is_not_written_again(tmp_path):
+    """The record names the file of the hour before."""
+    checkpoints, shards = Checkpoints(tmp_path), [State(), State()]
+    first = checkpoints.save(HOUR, "original", Snapshot({}, shards=tuple(shard.step(3) for shard in shards)))
+    parts = (
+        shards[0].step(2),
+        Snapshot(dict(shards[1].arrays), {"table": np.zeros(0, int), "vocabulary": np.zeros(0, int)}),
+    )
+    second = checkpoints.save(HOUR + 1, "original", Snapshot({}, shards=parts), first)
+    assert checkpoints._files(second)[1] == checkpoints._files(first)[1]
+    check_equal(checkpoints.load(second), {f"{n}/{name}": a for n in (0, 1) for name, a in shards[n].arrays.items()})
+
+
+def test_another_number_of_shards_starts_whole(tmp_path):
+    """From one to three and back: no chain goes on over the border."""
+    checkpoints, state, base = Checkpoints(tmp_path), State(), None
+    for number, count in enumerate((1, 1, 3, 3, 1, 1)):
+        snapshot = state.step(1)
+        parts = snapshot if count == 1 else Snapshot({}, shards=(snapshot,) * count)
+        base = checkpoints.save(HOUR + number, "original", parts, base)
+        found = checkpoints.load(base)
+        check_equal({name.rpartition("/")[2]: array for name, array in found.items()}, state.arrays)
+        assert checkpoints.shards(base) == count
+
+
+@pytest.mark.parametrize("told", [b"", b"[]", b'{"shards": 0}', b'{"shards": true}', b'{"shards": 4096}'])
+def test_a_wish_for_shards_that_cannot_be_read_is_refused(tmp_path, told):
+    """By its file, with the command that writes it anew."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.wanted() is None
+    checkpoints.want(5, "a test")
+    assert checkpoints.wanted() == 5
+    (tmp_path / "checkpoints" / "shards.json").write_bytes(told)
+    with pytest.raises(IntegrityError, match=r"shards\.json.*saec reshard --shards N"):
+        checkpoints.wanted()
+
+
 def test_a_checkpoint_costs_what_was_touched(tmp_path):
     """A delta of ten thousand rows, one of them touched, is a small file."""
     checkpoints, state = Checkpoints(tmp_path), State()
@@ -192,8 +268,8 @@ def test_what_is_derived_is_kept_with_the_whole_state_only(tmp_path):
     snapshots = [state.step(2) for _ in range(3)]
     base = None
     for number, snapshot in enumerate(snapshots):
-        derived = partial(dict, {"run.keys_V": np.arange(number + 5)})
-        kept = Snapshot(snapshot.arrays, snapshot.touched, derived, ("run",))
+        whole = partial(dict, {**snapshot.arrays, "run.keys_V": np.arange(number + 5)})
+        kept = Snapshot(snapshot.arrays, snapshot.touched, whole, ("run",))
         base = checkpoints.save(HOUR + number, "original", kept, base)
     check_equal(checkpoints.load(base), state.arrays | {"run.keys_V": np.arange(5)})
 

@@ -112,7 +112,7 @@ def test_codes_are_taken_of_the_vectors_of_the_hour_to_come(click_hours, end):
     compared = [
         key
         for key in common
-        if original.vocabulary.row_V[original.vocabulary.find(np.array([key], np.uint64))[0]] < at_cut.rows_before
+        if not at_cut.given_U[np.searchsorted(np.unique(rows.keys_BS[rows.keys_BS > 0]), np.uint64(key))]
     ]
     for key in compared:
         np.testing.assert_allclose(found[key], scored_with[key], rtol=1e-5, atol=1e-7)

@@ -5,13 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
+import saec.store.checkpoints
 import saec.train.original
 from saec.data.rows import EncodedRows
 from saec.data.vocabulary import NEVER
 from saec.errors import IntegrityError
+from saec.hours import Hour
 from saec.store.checkpoints import Checkpoints
 from saec.train.original import AtCut, Original
+from saec.train.tensors import learner_state
 
+FIRST = Hour.parse("2017-10-01T03")
 EVICTING = {"evict_after": 3, "evict_floor": 50.0, "admit_after": 2}
 
 
@@ -49,57 +53,103 @@ def same(first, second):
         assert array.tobytes() == second[name].tobytes(), name
 
 
-@pytest.mark.parametrize("network", ["deepfm", "dcnv2"])
-def test_restored_every_hour_equals_staying_in_memory(click_hours, tmp_path, monkeypatch, network):
-    """Bit for bit, over delta checkpoints, admissions and an eviction: scores and all state, every hour."""
-    monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 4)
+def content(original):
+    """All that a state holds, wherever it lies: what is known by key, shared rows, the learner, the identity."""
+    vocabulary, table = original.vocabulary, original.table
+    ids = vocabulary.places()
+    known, sightings = vocabulary.known(FIRST, ids), vocabulary.sightings(ids)
+    own = known.rows_M >= 0
+    rows = table.take(known.rows_M[own])
+    vectors = dict(zip(known.keys_M[own].tolist(), rows.vectors_UD.numpy(), strict=True))
+    squares = dict(zip(known.keys_M[own].tolist(), rows.squares_U.numpy(), strict=True))
+    shared = table.take(np.arange(vocabulary.shared))
+    of_features = {
+        key: (*numbers, vectors[key].tobytes() if key in vectors else None, squares.get(key))
+        for key, *numbers in zip(
+            *(array.tolist() for array in (known.keys_M, known.fields_M, sightings, known.frequency_M)),
+            known.last_seen_M.tolist(),
+            strict=True,
+        )
+    }
+    learnt = {name: array.tobytes() for name, array in learner_state(original.learner).items()}
+    of_all = shared.vectors_UD.numpy().tobytes(), shared.squares_U.numpy().tobytes()
+    return dict(sorted(of_features.items())), of_all, learnt, original.identity, vocabulary.admitted, len(vocabulary)
+
+
+def told(at_cut):
+    """What is set aside at a cut, wherever rows lie."""
+    arrays = at_cut.arrays()
+    del arrays["rows_N"]
+    return [array.tobytes() for array in (*arrays.values(),)[:1] + (*arrays.values(),)[2:]] + sorted(
+        vector.tobytes() for vector in at_cut.vectors_ND
+    )
+
+
+@pytest.mark.parametrize(("network", "shards"), [("deepfm", 1), ("dcnv2", 1), ("deepfm", 3), ("deepfm", 8)])
+def test_restored_every_hour_equals_staying_in_memory(click_hours, tmp_path, monkeypatch, network, shards):
+    """Bit for bit, over whole checkpoints, deltas, admissions and evictions, in any number of shards."""
+    monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 2)
+    monkeypatch.setattr(saec.store.checkpoints, "MOST_DELTAS", 3)
     config = click_hours.config(vocabulary=EVICTING, model={"network": network, "width": 4, "hidden": [8]})
     checkpoints, stayed, base, whole = Checkpoints(tmp_path), Original(config), None, []
+    forgotten = back = 0
     for number in range(11):
         hour = click_hours.first + number
-        rows = click_hours.rows(hour)
+        rows = click_hours.rows(hour - 6 if number == 8 else hour)  # features of long ago are back
         restored = Original(config) if base is None else Original.restore(config, checkpoints.open(base), base)
         restored.scratch = tmp_path  # what stays after an eviction lies in a file there, in the other twin in memory
+        if number == 2 and shards > 1:
+            restored.reshard(shards)
+        gone = {*restored.vocabulary.keys_V.tolist()} - {*content(restored)[0]}
+        forgotten += len(gone)
         (scores_B, cut), (wanted_B, wanted_cut) = (do_hour(twin, rows, hour) for twin in (restored, stayed))
+        back += len(gone & {*content(restored)[0]})
         assert scores_B.tobytes() == wanted_B.tobytes()
-        same(cut.arrays(), wanted_cut.arrays())
-        base = checkpoints.save(hour, "original", restored.snapshot(), base)
-        found = {
-            name: array
-            for name, array in checkpoints.load(base).items()
-            if not name.startswith(("run", "cohorts.", "bundles."))
-        }
-        same(found, state(stayed))
-        whole.append(checkpoints._header(base)["base"] is None)
-    seen = {key for number in range(10) for key in click_hours.rows(click_hours.first + number).keys_BS.flat if key}
-    assert len(stayed.vocabulary) < len(seen), "nothing was evicted"
-    assert whole[-2:] == [True, False], "the last but one should be whole, after an eviction, the last one a delta"
+        assert told(cut) == told(wanted_cut)
+        base, before = checkpoints.save(hour, "original", restored.snapshot(), base), base
+        assert content(Original.restore(config, checkpoints.open(base), base)) == content(restored) == content(stayed)
+        whole.append(len(checkpoints.rewritten(base, before)))
+    assert forgotten > 0, "nothing was evicted"
+    assert back > 0, "nothing that was forgotten and not dropped came back"
+    assert whole[0] == 1
+    assert max(whole[3:]) < max(shards, 2), "whole ones should fall due in different hours"
+    assert sum(whole[3:]) > 1
+
+
+@pytest.mark.parametrize("sources_F", [(0, -1, 2), (1, 0, 2)])
+def test_carried_over_from_shards_is_carried_over_from_one(click_hours, tmp_path, monkeypatch, sources_F):
+    """To other fields, with features forgotten and not dropped: the same state, in as many shards as before."""
+    monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 2)
+    checkpoints, found = Checkpoints(tmp_path), []
+    for shards in (1, 3):
+        original, base = Original(click_hours.config(vocabulary=EVICTING)), None
+        original.reshard(shards)
+        for hour in hours_from(click_hours, 7):
+            do_hour(original, click_hours.rows(hour), hour)
+            base = checkpoints.save(hour, f"of{shards}", original.snapshot(), base)
+        assert len(original.vocabulary.keys_V) > len(original.vocabulary)
+        carried = Original.restore(original.config, checkpoints.open(base), "it", sources_F)
+        assert carried.shards == shards
+        found.append(content(carried))
+    assert found[0] == found[1]
+    assert len(found[0][0]) > 10
 
 
 def test_eviction_at_the_start_of_an_hour_keeps_rows_with_their_features(click_hours, monkeypatch):
-    """Features that left are forgotten before the hour, and the vectors of those that stay move with them."""
+    """Features that left are forgotten before the hour; when the state is written whole, the others move up."""
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 10**6)
     kept = done(click_hours, 8, vocabulary=EVICTING)
-    vocabulary, table = kept.vocabulary, kept.table
-    vectors = dict(zip(vocabulary.keys_V.tolist(), table.vectors_VD[vocabulary.row_V], strict=True))
-    squares = dict(zip(vocabulary.keys_V.tolist(), table.squares_V[vocabulary.row_V], strict=True))
-    rows_then = dict(zip(vocabulary.keys_V.tolist(), vocabulary.row_V.tolist(), strict=True))
-    own = {key for key, row in rows_then.items() if row >= 0}
+    features = content(kept)[0]
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 1)
-    hour, before = click_hours.first + 8, len(vocabulary)
-    prepared = kept.prepare(hour, click_hours.rows(hour))
-    assert 0 < len(vocabulary) < before, "forgotten before the hour is counted"
-    assert len(table) == vocabulary.rows
-    moved = 0
-    for key, row in zip(vocabulary.keys_V.tolist(), vocabulary.row_V.tolist(), strict=True):
-        if key in own:
-            assert np.array_equal(table.vectors_VD[row], vectors[key])
-            assert table.squares_V[row] == squares[key]
-            moved += row != rows_then[key]
-        else:
-            assert row < 0 or row >= prepared.rows_before
-    assert moved > 0
-    assert prepared.rows_before == vocabulary.shared + len(own & set(vocabulary.keys_V.tolist()))
+    hour, before = click_hours.first + 8, len(kept.vocabulary)
+    kept.prepare(hour, click_hours.rows(hour, 0))
+    left, rows = content(kept)[0], len(kept.table)
+    assert 0 < len(left) == len(kept.vocabulary) < before, "forgotten before the hour is counted"
+    assert left.items() <= features.items()
+    kept.snapshot().whole()
+    assert content(kept)[0] == left
+    assert kept.vocabulary.keys_V.tolist() == [key for key in kept.vocabulary.keys_V.tolist() if key in left]
+    assert len(kept.table) == kept.vocabulary.shared + kept.vocabulary.admitted < rows
 
 
 def test_nothing_is_evicted_between_the_hours_of_eviction(click_hours, monkeypatch):
@@ -116,19 +166,20 @@ def test_nothing_is_evicted_between_the_hours_of_eviction(click_hours, monkeypat
     assert len(original.vocabulary) < sizes[-1]
 
 
-def test_checkpoints_after_an_eviction_are_whole_then_deltas(click_hours, tmp_path, monkeypatch):
-    """What moved cannot be told by places; the hour after, places are enough again."""
+def test_an_hour_that_evicts_writes_what_it_touched_and_forgot(click_hours, monkeypatch):
+    """No hour writes all of a state because features are forgotten in it."""
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 10**6)
     original, touched = done(click_hours, 8, vocabulary=EVICTING), []
     original.snapshot()
     for number in range(8, 11):
         hour = click_hours.first + number
         monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", hour.index if number == 9 else 10**6)
-        before = len(original.vocabulary)
+        before = {*original.vocabulary.places().tolist()}
         do_hour(original, click_hours.rows(hour), hour)
         touched.append(original.snapshot().touched)
-        assert (len(original.vocabulary) < before) == (number == 9)
-    assert [part is None for part in touched] == [False, True, False]
+        forgotten = before - {*original.vocabulary.places().tolist()}
+        assert bool(forgotten) == (number == 9)
+        assert forgotten <= {*touched[-1]["vocabulary"].tolist()}
     keys = click_hours.rows(hour).keys_BS
     ids = np.unique(original.vocabulary.find(keys[keys > 0]))
     rows = original.vocabulary.row_V[ids]
@@ -247,12 +298,14 @@ def test_at_the_cut_features_are_known_as_before_the_hour(click_hours):
     ids_U = original.vocabulary.find(keys_U)
     wanted_U = np.where(ids_U < 0, 0.0, original.vocabulary.frequency(hour)[ids_U])
     last_seen_U = np.where(ids_U < 0, NEVER, original.vocabulary.last_seen_V[ids_U])
-    rows_before = original.vocabulary.rows
+    own_U = original.vocabulary.own_rows(ids_U) >= 0
     _, at_cut = do_hour(original, rows, hour)
     assert np.array_equal(at_cut.frequency_U, wanted_U.astype(np.float32))
     assert np.array_equal(at_cut.last_seen_U, last_seen_U)
     assert (ids_U < 0).any()
-    assert at_cut.rows_before == rows_before < original.vocabulary.rows
+    has_U = original.vocabulary.own_rows(original.vocabulary.find(keys_U)) >= 0
+    assert at_cut.given_U.tolist() == (has_U & ~own_U).tolist()
+    assert at_cut.given_U.any()
     assert set(original.vocabulary.last_seen_V[original.vocabulary.find(keys_U)]) == {hour.index}
 
 
@@ -263,7 +316,6 @@ def test_what_is_set_aside_survives_its_file(click_hours):
     assert all(isinstance(array, np.ndarray) for array in arrays.values())
     again = AtCut.from_arrays(arrays)
     same(again.arrays(), arrays)
-    assert type(again.rows_before) is int
     assert {field.name for field in dataclasses.fields(AtCut)} == arrays.keys()
 
 
