@@ -93,6 +93,18 @@ def test_four_ranks_come_to_the_metrics_of_one_process(site, undisturbed):
         assert found[metric] == pytest.approx(alone[metric], abs=0.005)
 
 
+def test_two_ranks_over_shards_come_to_the_bytes_of_two_ranks(site, by_two):
+    """In how many shards the state of rank 0 lies is nothing to them."""
+    with site.pipeline() as pipeline:
+        pipeline.workspace.checkpoints.want(8, "a test")
+    assert hour(site, site.folder / "store") == 0
+    with site.pipeline() as pipeline:
+        assert pipeline.workspace.checkpoints.shards(site.rows()[5].checkpoint) == 8
+    version = by_two.rows()[5].version
+    assert site.rows()[5].version == version
+    assert site.digests(of=version) == by_two.digests(of=version)
+
+
 @pytest.mark.parametrize("fault", [*QUICK, *(pytest.param(fault, marks=pytest.mark.slow) for fault in SLOW)])
 def test_wherever_a_rank_is_killed_the_hour_comes_to_the_same_bytes(fault, site, by_two):
     """What is live is as it was, or the version of an undisturbed run; the next run makes it that."""
