@@ -57,6 +57,8 @@ class Server:
                     str(settings),
                     "--port",
                     "0",
+                    "--cache",
+                    str(folder / "cache"),
                 ],
                 stdout=file,
                 stderr=file,
@@ -113,8 +115,8 @@ def until(found: Callable[[], Any], seconds: float = 20) -> Any:
 
 @pytest.fixture
 def settings(site) -> Path:
-    """The pipeline's and the server's settings, in one file."""
-    config = site.config(serving={"log": site.folder / "scored", "cache": site.folder / "cache"})
+    """The pipeline's settings, which say where the server logs scored rows."""
+    config = site.config(serving={"log": site.folder / "scored"})
     path = site.folder / "shop.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return path

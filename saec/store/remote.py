@@ -27,7 +27,8 @@ from saec.store.staging import remove_orphan_folders, staging_folder
 if TYPE_CHECKING:
     from obstore.store import ObjectStore, RetryConfig
 
-_RETRY: RetryConfig = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+RETRY: RetryConfig = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+"""A request that fails is made again so often, and in this time at most."""
 _CREATE_TRIES = 3
 
 
@@ -39,7 +40,7 @@ class RemoteObjects:
         self._url = _without_secrets(url)
         self._cache = LocalObjects(cache)
         try:
-            self._store: ObjectStore = from_url(url, retry_config=_RETRY)
+            self._store: ObjectStore = from_url(url, retry_config=RETRY)
         except (BaseError, ValueError) as error:
             raise StoreError(
                 f"cannot open the model store {self._url}: {type(error).__name__}; wanted a folder or a "

@@ -129,7 +129,7 @@ def test_rows_that_came_late_are_not_the_hours(site, served, tmp_path):
 
 @pytest.mark.parametrize(("kept", "left"), [(48, 8), (3, 4)])
 def test_old_log_files_go_with_the_hours_they_belong_to(site, tmp_path, kept, left):
-    """Files are kept as long as an hour that reads them could be done again: `retention.checkpoints` hours."""
+    """Files are kept as long as an hour that reads them could be done again: `retention` hours."""
     log = tmp_path / "log"
     log.mkdir()
     for hour in (site.hours[0] - 1, *site.hours):

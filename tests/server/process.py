@@ -37,7 +37,6 @@ class Server:
         )
         assert self._process.stderr
         said = self._process.stderr.readline()
-        self.listening_since = time.monotonic()
         if "serving on http://" not in said:
             raise RuntimeError(f"the server did not start: {said}{self._process.stderr.read()}")
         # A pipe that nobody empties would be full after 480 swaps, and the server would wait to say the next.
