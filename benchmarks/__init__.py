@@ -1,1 +1,1 @@
-"""Benchmarks, one module each: `python -m benchmarks.NAME`; the last line of output is one JSON object."""
+"""Benchmarks, one per module: `python -m benchmarks.NAME`; the last line of output is one JSON object."""

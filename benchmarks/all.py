@@ -1,10 +1,9 @@
-"""All benchmarks in a short form, compared with the kept results by ratio: `make bench`.
+"""Runs a short form of all benchmarks and compares the figures with the kept results: `make bench`.
 
-Decisions: the short forms write aside, never over the kept results. Machines differ, and this one is not idle, so a
-figure is compared as new over kept, and what is told is how the figures of one benchmark stand to one another: the
-median ratio says how fast the machine is now, and a figure further than `APART` from that median has moved by itself.
-Figures of another size than the kept ones have other names and are not compared. A target that held and holds no
-longer is a failure.
+Decisions: short forms never overwrite the kept results. Machines differ and may be busy, so figures are compared as
+ratios, new over kept. The median ratio of a benchmark measures how fast the machine is now; a figure further than
+`APART` from that median has changed by itself. Figures of other sizes than the kept ones have other names and are not
+compared. A target that was met and is no longer met is a failure.
 
     make bench
     python -m benchmarks.all hours gate     # only these

@@ -1,15 +1,15 @@
-"""Seconds to cluster one field and to code its features on one core, and how well, against what one would use.
+"""Measures time and error of clustering one field and coding its features on one core, against the usual libraries.
 
-The features are Zipf-distributed around planted centres; the rarer one is, the noisier its vector. Everybody minimises
+The features are Zipf-distributed around planted centres; the rarer one is, the noisier its vector. All methods minimise
 the squared error weighted by feature frequency, in 20 iterations of Lloyd's where a method has a fixed number. "Head"
 is the features that carry 80% of the impressions. A relative error is the weighted squared error over the weighted
 variance, within the head or within all features.
 
-What is compared. Like for like: everybody clusters and codes the same vectors, once all features ("on all") and once
-the head ("on the head"), so that the head's share of the gain can be told from the algorithm's. Ours in production is
-"saec cold", on the head: nothing else is ever coded, the tail uses the default codeword, here the tail's mean. What it
-would take to code the tail by these centroids is a figure of its own. "Warm" is the next hour, with vectors that moved
-a little, started from last hour's centroids and codes. The largest size is too much memory for us on all features.
+All methods cluster and code the same vectors, once all features ("on all") and once the head ("on the head"), to
+separate the gain of the head from that of the algorithm. In production we run "saec cold" on the head: nothing else is
+ever coded, and the tail uses the default codeword, here the tail's mean. Coding the tail with these centroids is a
+separate figure. "Warm" is the next hour, with slightly moved vectors, started from last hour's centroids and codes. On
+all features the largest size needs too much memory for us.
 
 Seconds are CPU seconds of the one thread that works, so that other work on the machine hardly counts; ours on the head
 are medians of several rounds, all else runs once. A peer that would take longer than two minutes (`--limit`, in

@@ -1,4 +1,4 @@
-"""AUC after retraining, by who clusters: the hourly loop on a real log, with the clusterer of the head exchanged.
+"""Compares clusterers by AUC after retraining: the hourly loop on a real log, with the clusterer of the head exchanged.
 
 Everything else stays: the original and its training, which features are the head, succession of codewords, retraining.
 Compared on the last 24 hours of the stretch, each whole hour scored by the version made from the hour before, as one

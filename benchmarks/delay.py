@@ -1,7 +1,7 @@
-"""What it costs that a version is not there the moment its hour ends: rows before the release meet the one before.
+"""Measures the cost of a release delay: rows before the release are answered by the previous version.
 
-The figures that an hour records (`auc_served`) take the delay between the hour's end and the release to be 0. Here each
-hour's rows are scored by the version released for the hour before and by the one that was live before that; with a
+The figures that an hour records (`auc_served`) assume that the delay between the hour's end and the release is 0. Here
+each hour's rows are scored by the version released for the hour before and by the one that was live before that; with a
 delay of d minutes the rows of the first d minutes have the older one's scores. Pooled over the hours, with the paired
 difference to a delay of 0. Nothing is trained; the workspace is only read.
 

@@ -1,4 +1,4 @@
-"""A stranger's first day: ten logs of many layouts, zones, types and click rates, by `saec init` and `saec run` alone.
+"""A new user's first day: ten logs of many layouts, zones, types and click rates, with only `saec init` and `saec run`.
 
 Decisions: the logs are of `saec.data.simulate`, whose truth is known, written as logs are found in public; they carry
 what a real one does (row ids, a column that only a click tells, constants). Beside each, settings written by hand: the

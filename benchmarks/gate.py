@@ -1,4 +1,4 @@
-"""How often the gate is wrong, on one hour and over days of sparse ones; DeLong's speed.
+"""Measures how often the gate is wrong, on single hours and over days of sparse ones, and DeLong's speed.
 
 Decisions: labels are drawn first, scores are normal around a mean that depends on the label. With means d apart, the
 exact AUC is Phi(d / sqrt 2) and the exact click probability is logistic(logit(CTR) + d s - d^2 / 2), so "worse by

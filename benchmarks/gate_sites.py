@@ -1,4 +1,4 @@
-"""Sites whose hours are too small to decide: how soon an equal line is published, how often a worse one ever is.
+"""Simulates sites whose hours are too small to decide: how soon an equal line, how often a worse one is published.
 
 Decisions: a site begins without a champion. Each hour the gate judges 70% of the rows as scored by the models of the
 hour's beginning and 30% as scored by those of the cut. Once a line is released, the champion is its version of the hour

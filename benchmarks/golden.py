@@ -1,7 +1,8 @@
-"""Golden figures: what quickstart and a stretch of the news log come to, day by day, to be noticed when it moves.
+"""Golden figures: results of the quickstart and of a stretch of the news log, day by day, to notice changes.
 
-Decisions: a figure may move by what a seed moves it (`REACH`, from three seeds of the stretch) and no further; outcomes
-may differ in two hours of a day. Whoever moves a figure on purpose renews the record and says why in CHANGELOG.md:
+Decisions: a figure may change by as much as a seed changes it (`REACH`, from three seeds of the stretch) and no more;
+outcomes may differ in two hours of a day. If you change a figure on purpose, renew the record and say why in
+CHANGELOG.md:
 
     python -m benchmarks.golden            # compare
     python -m benchmarks.golden --renew    # write tests/golden.json

@@ -1,4 +1,4 @@
-"""CPU seconds of an hour, step by step: of few rows, of many, and of all ten days of the news log.
+"""Measures CPU seconds of an hour, step by step: with few rows, with many, and over all ten days of the news log.
 
 User and system time of the process, one thread, hours done one after the other in it as a schedule or a backfill does
 them. What is not a step (looking ahead, the ledger, what is removed after the hour) counts as `around`. The hours

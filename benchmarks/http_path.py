@@ -1,4 +1,4 @@
-"""What a request costs through HTTP: requests a CPU second of the server, before and now, beside a plain one.
+"""Measures the cost of HTTP requests: requests per CPU second, before and now, compared with a plain server.
 
     python -m benchmarks.http_path                     # before is the commit that the HTTP path was first measured at
     python -m benchmarks.http_path --before main~5 --rounds 3

@@ -1,4 +1,4 @@
-"""The keyless index: seconds to build, nanoseconds a look-up, bytes a key, unknown keys taken for known.
+"""Measures the keyless index: seconds to build, nanoseconds per look-up, bytes per key, false accepts.
 
 `python -m benchmarks.index [KEYS ...]`, by default 10,000 to ten million keys; 8-bit codes with 8-bit fingerprints, and
 with 5-bit ones to show packed widths. Times are the best of three, on one core; keys are looked up in random order.

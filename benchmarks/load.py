@@ -1,4 +1,4 @@
-"""What a running model server takes: requests a second and latency as a caller sees them, with nothing but Python.
+"""Load test of a running model server: requests per second and latency as a caller sees them, in plain Python.
 
     python -m benchmarks.load --candidates 100 --callers 4 --seconds 10
 

@@ -1,4 +1,4 @@
-"""An hour over N machines, by simulation: seconds, bytes sent and written, and memory of each stage on a machine.
+"""Simulates an hour on N machines: seconds, bytes sent and written, and memory of each stage per machine.
 
 Decisions:
 - Every figure is a cost of one unit (a row, a cell, a vector, a feature) times how many there are. Costs of training

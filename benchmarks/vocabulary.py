@@ -1,4 +1,4 @@
-"""Keys looked up a second on one core, against what one would use instead; and what an hour costs the vocabulary.
+"""Measures key look-ups per second on one core, against alternatives, and the vocabulary's cost per hour.
 
 A million keys are asked for in random order, one in ten unknown, of maps of 100,000 to ten million keys. All maps
 answer the same question, the id of each key or -1, from a numpy array of 64-bit keys to a numpy array of ids, and are

@@ -1,7 +1,7 @@
 """Prefect flows: decorators, retries, hours and what the UI shows; the work is in `saec`.
 
-Importing it puts Prefect's settings in place (`flows.settings`), which Prefect reads once, when it is imported; and
-starts saec's log (`saec.logs`), so that a flow served by whatever process writes it too.
+Importing this package sets Prefect's settings (`flows.settings`), which Prefect reads once, when it is imported. It
+also starts saec's log (`saec.logs`), so that every process that serves a flow writes it.
 """
 
 from flows.settings import apply

@@ -1,11 +1,11 @@
-"""Automations: what Prefect does about a pipeline by itself, installed by `saec deploy` under their names.
+"""Prefect automations of a pipeline (alarms, zombie runs); `saec deploy` installs them by name.
 
-Decisions: a clock that waits for something starts anew with each event it waits for, so it runs out exactly so long
-after the last one (a clock of fixed periods would take up to twice as long). Prefect names a run's last event after its
-state, and ours are called PUBLISHED or HELD; so any event of a run is a sign of life to the zombie's clock, else it
-would crash runs that ended well. Installing compares first: an automation that is as wanted is left alone with its
-clock, and one that somebody paused stays paused. Whom to notify is a block of the user's, named in `alarms.notify`;
-without it an automation that fires is an event in Prefect's UI and nothing else.
+Decisions: a clock that waits for an event restarts with each such event, so it runs out exactly the configured time
+after the last one (a clock with fixed periods would take up to twice as long). Prefect names a run's last event after
+its state, and ours are called PUBLISHED or HELD; so the zombie clock accepts any event of a run as a sign of life,
+otherwise it would crash runs that ended well. Installing compares first: an automation that already matches keeps its
+clock, and a paused one stays paused. `alarms.notify` names the user's notification block; without it, an automation
+that fires only creates an event in Prefect's UI.
 """
 
 from datetime import timedelta
@@ -32,7 +32,7 @@ from saec.monitoring.alarms import ALARMS
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 FLOWS = ["hourly", "backfill", "hour"]
-"""The flows whose runs are ours."""
+"""Names of our flows."""
 ZOMBIE_SECONDS = 90
 """Three heartbeats."""
 ZOMBIE = "a run without a sign of life"
@@ -70,10 +70,10 @@ def automations(config: Config, notification: Any = None) -> list[AutomationCore
     }
     described = {
         "quiet": f"No hour finished for {alarms.quiet_minutes} minutes: see saec status, then the hourly runs.",
-        "lost": "What the pipeline stands on is gone, such as its model store: see saec status.",
-        "failed": "An hour is FAILED: its page says why; saec run --hour does it again.",
+        "lost": "The pipeline has lost its source, store or ledger: see saec status.",
+        "failed": "An hour is FAILED: its page says why; saec run --hour redoes it.",
         "held": f"{alarms.hours} hours in a row published nothing: their pages say why.",
-        "old": f"Nothing was published for {alarms.live_hours} hours: what is served grows old.",
+        "old": f"Nothing was published for {alarms.live_hours} hours: the live version is getting old.",
         "worse": "The hours that the live version served show it to be worse: see saec status, then saec rollback.",
         "disk": f"Less than {alarms.disk_free_gb:g} GB free where the workspace is.",
     }
@@ -98,14 +98,14 @@ def _zombie(notification: Any) -> AutomationCore:
         within=timedelta(seconds=ZOMBIE_SECONDS),
     )
     crash = ChangeFlowRunState(
-        name=None, state=StateType.CRASHED, force=False, message=f"No sign of life for {ZOMBIE_SECONDS} seconds."
+        name=None, state=StateType.CRASHED, force=False, message=f"No heartbeat for {ZOMBIE_SECONDS} seconds."
     )
     described = "Its process or machine is gone; the next run takes its hour over."
     return _automation(f"saec: {ZOMBIE}", described, trigger, notification, crash)
 
 
 def _silence(config: Config, expected: set[str], started_by: set[str], within: timedelta) -> EventTrigger:
-    """Fires once when so long has passed since the last of the expected events."""
+    """A trigger that fires once when this much time has passed since the last expected event."""
     return EventTrigger(
         after=expected | started_by,
         expect=expected,
@@ -117,7 +117,7 @@ def _silence(config: Config, expected: set[str], started_by: set[str], within: t
 
 
 def _event(config: Config, expected: str) -> EventTrigger:
-    """Fires at each of these events."""
+    """A trigger that fires at each of these events."""
     return EventTrigger(expect={expected}, match=_of(config), posture=Posture.Reactive)
 
 
@@ -129,7 +129,7 @@ def _of(config: Config) -> ResourceSpecification:
 def _automation(
     name: str, described: str, trigger: EventTrigger, notification: Any, *first: ActionTypes
 ) -> AutomationCore:
-    """An automation that does something first, if anything, and then notifies whom the user named."""
+    """An automation that performs an optional action and then sends the user's notification."""
     actions: list[ActionTypes] = list(first)
     if notification:
         actions.append(

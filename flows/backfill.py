@@ -1,9 +1,9 @@
-"""The backfill flow: the hourly flow's planner over a range of hours, by hand.
+"""The backfill flow: does a range of hours on request, with the hourly flow's planner.
 
     python -m flows.backfill --config configs/quickstart.yaml --from 2017-10-01T03 --to 2017-10-01T08
 
-Decisions: a backfill never moves the live model unless told to promote; it may be paused, cancelled or killed, and
-resumed. Each parameter has a type and a line of its own, from which the UI makes its form.
+Decisions: a backfill changes the live version only with `promote`; it can be paused, cancelled or killed, and resumed.
+Each parameter has a type and a line of documentation, from which the UI makes its form.
 """
 
 import logging
@@ -29,7 +29,7 @@ from saec.schedule.planner import Only, PlannedHour
 from saec.schedule.progress import ask, spans, would_do
 from saec.settings_file import load_config
 
-# The pattern is the form's alone: what comes in another way is refused in words, by the run.
+# Only the form uses the pattern; the run checks other input and refuses it with a message.
 _FORM = {"pattern": r"^(\d{4}-\d{2}-\d{2}T\d{2})?$"}
 HourText = Annotated[str, Field(json_schema_extra=_FORM, examples=["2017-10-01T03"])]
 Action = Literal["start", "dry run", "pause", "resume", "cancel"]
@@ -48,11 +48,11 @@ def backfill(
     *,
     config: Path,
 ) -> State[Any]:
-    """Do the hours of a range, oldest first, or turn to the backfill that is open.
+    """Do the hours of a range, oldest first, or control the open backfill.
 
     Args:
-        action: Start one; dry run shows what would be done, as a table; pause, resume or cancel is
-            about the one that is open, and needs nothing below.
+        action: Start a backfill; dry run shows the plan as a table; pause, resume or cancel
+            apply to the open one and ignore the fields below.
         first: First hour of the range, UTC, as 2017-10-01T03.
         last: Last hour of the range, included.
         only: Which hours: those never done, those that failed, those whose data or past changed since, or all.
@@ -70,7 +70,7 @@ def backfill(
         return _act(pipeline, action, first, last, wanted)
     except SaecError as error:
         if isinstance(error, ConfigError) or error.reason in ("open-backfill", "no-backfill"):
-            return Completed(name=REFUSED, message=str(error))  # what was asked for is wrong, nothing has failed
+            return Completed(name=REFUSED, message=str(error))  # the request is wrong; nothing has failed
         return broken_off(error)
 
 

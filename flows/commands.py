@@ -1,4 +1,4 @@
-"""What the flows' commands share: the option that names the configuration, and how a command ends.
+"""Shared by the flows' commands: the option for the configuration, and how a command ends.
 
 Decisions: exit codes are those of `saec`: 0 done, 1 failed, 2 usage, 3 held or quarantined. The table at the end is
 read from the ledger, the same as `saec report` prints.
@@ -22,7 +22,7 @@ from saec.settings_file import load_config
 
 LAST_HOURS = 24
 REFUSED = "REFUSED"
-"""The name of a run's state when nothing was done because it was asked for wrongly."""
+"""The state of a run that did nothing because the request was wrong."""
 
 config_option = click.option(
     "--config", required=True, type=click.Path(path_type=Path), help="YAML file with the pipeline's settings."
@@ -30,7 +30,7 @@ config_option = click.option(
 
 
 def settled(path: Path) -> Config:
-    """The configuration, read before Prefect is troubled; and a folder for the database that Prefect may make."""
+    """Read the configuration before Prefect is involved, and make the folder for Prefect's database."""
     try:
         config = load_config(path)
     except ConfigError as error:

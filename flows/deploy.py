@@ -1,15 +1,15 @@
-"""Hand a pipeline to Prefect: both flows as deployments of a server, and here or elsewhere a process that runs them.
+"""Deploys a pipeline to Prefect: both flows as deployments of a server, run by this process or by workers.
 
     python -m flows.deploy --config configs/quickstart.yaml      # then http://127.0.0.1:4200
     python -m flows.deploy --config configs/quickstart.yaml --work-pool saec && prefect worker start --pool saec
 
-Decisions: without a work pool this process runs the flows and, where none answers, a server; with one it registers them
-there and ends, and any number of workers run them. Deployments are named after the settings file, so that pipelines
-share a server. Hourly runs are scheduled in UTC, where no hour is skipped or doubled. Nothing limits concurrent runs
-but the ledger's lease: a run that finds another at work ends HELD at once, whereas Prefect's slots stay taken for
-minutes after a worker died. The schedule stays active when this command ends: what is missed is done by the next run.
-Deploying again replaces the schedule; one that somebody paused stays paused, since a restart must not undo what was
-decided in an incident.
+Decisions: without a work pool this process runs the flows and, if none answers, a server. With a work pool it registers
+the flows and exits, and any number of workers run them. Deployments are named after the settings file, so that
+pipelines can share a server. Hourly runs are scheduled in UTC, where no hour is skipped or doubled. Only the ledger's
+lease limits concurrent runs: a run that finds another at work ends HELD at once, whereas Prefect's slots stay taken for
+minutes after a worker died. The schedule stays active when this command ends; the next run makes up for missed hours.
+Deploying again replaces the schedule, but a paused one stays paused, because a restart must not undo a decision made in
+an incident.
 """
 
 from dataclasses import replace
@@ -44,18 +44,18 @@ from saec.store.probe import check_creates_once
 
 CRON = "5 * * * *"
 _OF = "Pipeline: "
-"""What a deployment's description says before the pipeline's name."""
+"""Text before the pipeline's name in a deployment's description."""
 RUNS_AT_ONCE = 3
-"""Most runs that are started at once: one works and the others end HELD, but each is a process that imports torch, and
-after an outage of a night the late runs would else all start in the same second."""
+"""Maximum number of runs started at once. Only one works and the others end HELD, but each is a process that imports
+torch, and after a night's outage all late runs would otherwise start in the same second."""
 
 
 def deployments(
     config: Path, settings: Config, name: str, schedule: Schedule, work_pool: str | None = None
 ) -> list[RunnerDeployment]:
-    """Both flows as the server will know them: `hourly/NAME` on its schedule, `backfill/NAME` by hand.
+    """Both flows as deployments: `hourly/NAME` on its schedule, `backfill/NAME` on request.
 
-    The settings file is frozen, so that no form and no caller can point a pipeline's runs at another one.
+    The settings file is fixed, so that no form and no caller can point a pipeline's runs at another one.
     """
     common: dict[str, Any] = {
         "parameters": {"config": freeze(str(config.absolute()))},
@@ -73,7 +73,7 @@ def deployments(
 
 
 def _described(flow: Flow[..., Any], settings: Config) -> str:
-    """What a deployment's page says, the way to the overview first."""
+    """The description on a deployment's page, with the link to the overview first."""
     overview = f"/artifacts/key/{page_key(settings, OVERVIEW)}"
     return (
         f"**[Where the pipeline stands]({overview})**: what is live, alarms, the last hours; after the first "
@@ -82,7 +82,7 @@ def _described(flow: Flow[..., Any], settings: Config) -> str:
 
 
 def require_own(name: str, settings: Config) -> None:
-    """Refuse a deployment's name that another pipeline has on this server.
+    """Refuse a deployment name that another pipeline uses on this server.
 
     Raises:
         click.ClickException: naming that pipeline.

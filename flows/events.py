@@ -1,4 +1,4 @@
-"""Events: what Prefect's automations, and whatever else listens, are told of a pipeline.
+"""Sends a pipeline's events to Prefect, for automations and other listeners.
 
     saec.hour.published, .held, .quarantined, .failed    an hour has ended
     saec.pipeline.lost, saec.publishing.stalled,
@@ -6,8 +6,8 @@
     saec.pipeline.deployed                               the automations are in place; their clocks start
 
 Decisions: the resource is the pipeline, so that an automation follows one pipeline whatever runs it, and the hour is a
-related resource; every payload has a `message` for notifications. Telling never disturbs: an event that cannot be sent
-is logged, and sending is a background thread's affair.
+related resource; every payload has a `message` for notifications. Events never disturb an hour: one that cannot be sent
+is logged, and a background thread does the sending.
 """
 
 import functools
@@ -38,7 +38,7 @@ log = logging.getLogger("saec.events")
 
 
 def pipeline_name(config: Config) -> str:
-    """What a pipeline is called."""
+    """The pipeline's name."""
     return config.pipeline_name(_id(config.ledger_url))
 
 

@@ -1,12 +1,12 @@
-"""Whether hours are scheduled and picked up, in one line and an exit code, as a container's health check asks it.
+"""Health check: says in one line and an exit code whether hours are scheduled and picked up.
 
     python -m flows.health                                # every pipeline of the server: has its schedule runs ahead?
     python -m flows.health --config configs/shop.yaml     # this one is deployed, too, and none of its runs waits
 
-Decisions: the server's own /health is green while its scheduler fails every loop, and a worker that hangs is a running
-process; so what is looked at is what both are there for. Without --config a server with no pipeline is healthy: the
-first one is deployed once it is. Plain HTTP instead of Prefect's client, whose import would take seconds of a core,
-every half minute.
+Decisions: the server's own /health stays green while its scheduler fails, and a hanging worker is a running process; so
+the check looks at the runs themselves. Without --config a server without pipelines is healthy, because the first one is
+deployed only to a healthy server. It uses plain HTTP instead of Prefect's client, whose import would take seconds of
+CPU every half minute.
 """
 
 import base64

@@ -1,8 +1,8 @@
-"""Hours as Prefect runs: a pipeline that does each hour in a subflow run with six task runs, and what runs end as.
+"""Runs hours under Prefect: each hour is a subflow run with six task runs; maps outcomes to Prefect states.
 
-Decisions: order, lease, ledger and outcomes are those of `saec.schedule.pipeline.Pipeline`; what is added is only how
-an hour is run and shown. A held hour is no failure: its run is Completed, under the outcome's name. Only FAILED is
-Failed, by that very name, so that alerts and filters made for Prefect's own states find it.
+Decisions: order, lease, ledger and outcomes come from `saec.schedule.pipeline.Pipeline`; this module only runs and
+shows an hour. A held hour is not a failure: its run is Completed, under the outcome's name. Only FAILED is Failed,
+under exactly that name, so that alerts and filters for Prefect's own states find it.
 """
 
 import logging

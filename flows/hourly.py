@@ -1,10 +1,10 @@
-"""The hourly flow: advance the ledger.
+"""The hourly flow: does every hour that is due.
 
     python -m flows.hourly --config configs/quickstart.yaml
 
-Decisions: a scheduled run is told no hour; it does every hour that is due by the ledger and the clock of the moment it
-runs, oldest first. So ticks that were missed heal themselves, and runs that came late find nothing left to do. With
-PREFECT_API_URL set it runs against that server, else against one that Prefect starts for it.
+Decisions: a scheduled run has no hour as a parameter; it does every hour that is due by the ledger and the current
+clock, oldest first. So it makes up for missed runs, and late runs find nothing left to do. With PREFECT_API_URL set it
+uses that server, otherwise one that Prefect starts for it.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""What the Prefect UI shows beside the runs: the overview, a page and a table of each hour, a backfill's plan and bar.
+"""Pages in Prefect's UI: the overview, a page and a table for each hour, a backfill's plan and progress bar.
 
-Decisions: pages are artifacts, made from the ledger's rows alone, under keys that say pipeline, its id and hour
-(`shop-1a2b3c4d-hour-20171001t03`), so that pipelines share a server, and an hour that is done again gets a further
-version of its page. The overview is one artifact that is rewritten, so that its address can be kept and no versions
-pile up. A page that cannot be drawn or stored is logged and changes no outcome: the ledger has spoken before.
+Decisions: pages are artifacts, made only from the ledger's rows. Their keys contain pipeline, id and hour
+(`shop-1a2b3c4d-hour-20171001t03`), so that pipelines can share a server, and an hour that is redone gets a new version
+of its page. The overview is one artifact that is rewritten, so that its address stays valid and versions do not pile
+up. A page that cannot be drawn or stored is logged and changes no outcome, because the ledger is already written.
 """
 
 import logging

@@ -1,7 +1,7 @@
-"""A Prefect server for as long as a command needs one.
+"""Provides a Prefect server for as long as a command needs one.
 
-Decisions: one that is there is used, a further one would have a schedule of its own; one that is started here listens
-on this machine's loopback address alone and ends with the command.
+Decisions: an existing server is used, because a second one would have its own schedule. A server started here listens
+only on the loopback address and ends with the command.
 """
 
 import os

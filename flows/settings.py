@@ -1,7 +1,7 @@
-"""How saec wants Prefect to behave, whatever the machine's own profile says.
+"""Sets Prefect's settings for saec, whatever the machine's own profile says.
 
-Decisions: environment variables, because Prefect's server and the processes of served flows inherit them; one that is
-set already wins, so every setting can be changed from outside. They must be in place before `prefect` is imported.
+Decisions: environment variables, because Prefect's server and the processes of served flows inherit them. A variable
+that is already set wins, so every setting can be changed from outside. They must be set before `prefect` is imported.
 """
 
 import os

@@ -1,9 +1,9 @@
 """The six steps of an hour as Prefect tasks.
 
-Decisions: a task is the step itself, for what steps hand each other is small (names, digests, figures), so Prefect may
-look through it and draw which task fed which. Nothing is cached or kept by Prefect: a step that is run again reads the
-same files and writes the same bytes. Only what may pass by itself is tried again (`saec.schedule.retries`). Tasks carry
-no tags: for each tag Prefect asks the server for a slot before the task starts, which took 2 s a task.
+Decisions: a task is the step itself. What steps pass to each other is small (names, digests, figures), so Prefect can
+inspect it and draw which task fed which. Prefect caches and keeps nothing: a repeated step reads the same files and
+writes the same bytes. Only transient failures are retried (`saec.schedule.retries`). Tasks have no tags: for each tag
+Prefect asks the server for a slot before the task starts, which took 2 s per task.
 """
 
 from collections.abc import Callable

@@ -1,10 +1,10 @@
-"""AUC and log loss at equal bytes on disk, keys counted for all: Saec and what one would otherwise use.
+"""Compares Saec with other methods by AUC and log loss at equal bytes on disk, keys counted for all.
 
     python -m benchmarks.compression --seeds 1 2 3 --jobs 2
 
-Everybody learns the same rows in the same order with the same network and `Learner`, hour by hour: the train rows up to
-the hour's cut, then it is scored on the gate rows after it, which are learnt an hour later. Bytes are those of what
-stands in for the original's rows and keys; the network, the same for all, counts for nobody.
+All methods learn the same rows in the same order with the same network and `Learner`, hour by hour: the train rows up
+to the hour's cut; then they are scored on the gate rows after it, which are learnt an hour later. Bytes are those of
+what replaces the original's rows and keys; the network, the same for all, is not counted.
 
     stretch    hours of a log, encoded once, and a census of their features
     stored     int8 rows and keyless indexes: what the peers' bytes are made of

@@ -1,4 +1,4 @@
-"""The command: tune on the earlier stretch, make the passes that are missing, compare, write figures and docs.
+"""The command: tunes on the earlier stretch, runs missing passes, compares, writes figures and docs.
 
 Without options it is a short form, a few minutes of one core: 24 hours of the real log, two sizes, all peers as they
 were tuned in the kept results; what comes of it is not part of docs/results.md. `--redo original` adds sizes of Saec.

@@ -1,4 +1,4 @@
-"""Saec beside an original that others share, and what it is set to at each size.
+"""Runs Saec beside an original that other methods share, and gives its settings at each size.
 
 Shapes: B rows, S slots, F fields.
 """

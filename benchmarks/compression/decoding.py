@@ -1,4 +1,4 @@
-"""Training on vectors that are decoded from something stored smaller, and not looked up in a table.
+"""Trains on vectors that are decoded from a smaller representation instead of looked up in a table.
 
 Decisions: the network learns as ever (`Learner`). Each distinct vector of a batch is decoded once; its gradient, summed
 over the batch as the row-wise Adagrad of the original takes it, goes to the decoder, which knows what it made the

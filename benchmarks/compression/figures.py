@@ -1,7 +1,7 @@
-"""docs/results.md and its figures, from the kept results alone.
+"""Writes docs/results.md and its figures from the kept results.
 
-Decisions: one row of the table a contestant and size, in the mean over seeds; the figure shows the spread over seeds as
-error bars, the original as a line. Where Saec is not shown to be above a peer, the page says so itself.
+Decisions: the table has one row per method and size, with means over seeds; the figure shows the spread over seeds as
+error bars and the original as a line. The page itself lists where Saec is not shown to be better than a peer.
 """
 
 from __future__ import annotations

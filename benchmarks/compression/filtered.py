@@ -1,4 +1,4 @@
-"""The peer that filters by frequency from the start: rare features train their field's default row, and are served it.
+"""The peer that filters by frequency from the start: rare features are trained and served with the default row.
 
 Shapes: U distinct features of the hour.
 """

@@ -1,4 +1,4 @@
-"""Contestants that share one pass of the original: the original itself, its table compressed every hour, and Saec.
+"""Methods that share one pass of the original: the original itself, its table compressed every hour, and Saec.
 
     original            fp32 rows with 8-byte keys: what all sizes are measured by
     int8                int8 rows, found through a keyless index, which is smaller than keys

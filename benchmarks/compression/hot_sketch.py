@@ -1,4 +1,4 @@
-"""HotSketch: which features are the most important of a stream, in bounded memory (CAFE, Zhang et al., SIGMOD 2024).
+"""HotSketch: finds the most important features of a stream in bounded memory (CAFE, Zhang et al., SIGMOD 2024).
 
 Space-saving (Metwally et al. 2005) in buckets of four slots: a key's hash names its bucket; a key that has a slot adds
 to its score, one that has none takes a free slot, or that of the bucket's least, whose score it goes on from.

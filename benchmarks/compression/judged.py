@@ -1,4 +1,4 @@
-"""Paired differences on the same rows: each contestant against the original, and Saec against each peer.
+"""Computes paired differences on the same rows: each method against the original, and Saec against each peer.
 
 Decisions: a peer is compared with the largest Saec that takes no more bytes than it, so a difference in size is always
 in the peer's favour. Within a seed the interval is DeLong's for the AUC and that of the rows' mean difference for the

@@ -1,7 +1,7 @@
-"""docs/results.md: what a reader wants first, the real log's figure and one table; below it how, and everything else.
+"""Writes docs/results.md: first the real log's figure and one table, then the method and all tables.
 
-Decisions: where Saec is not shown to be above a peer is said before anything else. The table on top has a row for each
-peer and a column for each size; the tables below have a row for each contestant, with its bytes.
+Decisions: the page starts with where Saec is not shown to be better than a peer. The table on top has a row for each
+peer and a column for each size; the tables below have a row for each method, with its bytes.
 """
 
 from __future__ import annotations

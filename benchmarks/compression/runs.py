@@ -1,4 +1,4 @@
-"""Passes over a stretch, in processes, each kept as it finishes so that a broken run goes on where it stopped.
+"""Runs passes over a stretch in processes; keeps each as it finishes, so that a broken run can continue.
 
 Decisions: what a pass came to goes into one JSON file, its scores into files of their own that only comparisons need;
 a pass is found again by its name, seed, choices and by the stretch, whose settings the file names.

@@ -1,4 +1,4 @@
-"""Which contestants there are at which size, and how each was tuned.
+"""Lists the methods at each size, and how each was tuned.
 
 Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
 sizes that `TUNED_AT` names: what is best at 1/30 is used from 1/10 to 1/300, what is best at 1/100 to 1/1000, what is

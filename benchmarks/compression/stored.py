@@ -1,4 +1,4 @@
-"""What the peers' bytes are made of: int8 rows with a scale each, and a keyless index from key to row.
+"""Storage of the peers: int8 rows with a scale each, and a keyless index from key to row.
 
 Decisions in the peers' favour: no file headers are counted for them; the index is the real one of Saec, without the 16
 bits that its codes are limited to. Unknown keys that its fingerprint lets through get some row of the head, as they

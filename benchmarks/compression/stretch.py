@@ -1,4 +1,4 @@
-"""A stretch of hours, encoded once and read hour by hour, and a census of the features in it.
+"""A stretch of hours, encoded once and read hour by hour, with counts of its features.
 
 Decisions: the census is a pass of the vocabulary alone; who owns a row and how frequent a feature is does not depend on
 seeds or training, so sizes are known before anything is trained. Every contestant's size is the mean over the scored

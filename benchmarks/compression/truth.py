@@ -1,4 +1,4 @@
-"""The known truth of simulated data: how well the true probabilities do on the scored rows."""
+"""Scores simulated rows with their true probabilities, the best that any model can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scoreboard of faults: what an hour must survive, injected from a seed and counted.
+"""The scoreboard of faults: injects faults from a seed and counts whether hours survive them.
 
     python -m benchmarks.faults --seed 1             # every figure, as `make faults`
     python -m benchmarks.faults --seed 1 --short     # the same with small counts, as CI does

@@ -1,6 +1,6 @@
-"""The command: run the figures in order, say how it goes, end with the record.
+"""The command: runs the figures in order, prints progress, ends with the record.
 
-Decisions: a figure that breaks is a figure that does not hold, and the others are still measured. Only a whole run is
+Decisions: a figure that breaks counts as not met, and the others are still measured. Only a whole run is
 kept in benchmarks/results/; a short or partial one is kept in the workspace. Exit code 1 when anything does not hold.
 """
 

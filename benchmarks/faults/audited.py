@@ -1,4 +1,4 @@
-"""Run a saec command and write down everything that is unpickled meanwhile.
+"""Runs a saec command and records everything that is unpickled in the meantime.
 
     python -m benchmarks.faults.audited COUNTS.json run --config configs/quickstart.yaml
 

@@ -1,4 +1,4 @@
-"""Child processes to be killed, forked from this one so that they start at once.
+"""Starts child processes to be killed, forked from this one so that they start at once.
 
 Decisions: a child is a process of its own with its own locks, files and threads, and SIGKILL ends it as any other. What
 must not be inherited (a running torch, an open database) the parent never starts: it only imports, and reads with what

@@ -1,4 +1,4 @@
-"""A small pipeline as a user has it: a settings file, and commands in processes of their own."""
+"""A small pipeline as a user has it: a settings file, and commands in separate processes."""
 
 from __future__ import annotations
 

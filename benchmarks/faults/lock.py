@@ -1,4 +1,4 @@
-"""The locked dependencies: what is audited, and the bill of materials (CycloneDX) that `make sbom` writes.
+"""Reads the locked dependencies, for the audit and for the bill of materials (CycloneDX) of `make sbom`.
 
     python -m benchmarks.faults.lock > sbom.json
 

@@ -1,4 +1,4 @@
-"""Mistakes in the protocols, planted one at a time, which the tests must notice.
+"""Plants mistakes in the protocols, one at a time, which the tests must notice.
 
     PLANTED=no-file-fsync python -m pytest -p benchmarks.faults.mutants tests/store/test_power_loss.py
 

@@ -1,1 +1,1 @@
-"""Serving: what compression buys a live model in speed, memory and time to load."""
+"""Measures what compression gains in serving: speed, memory and time to load."""

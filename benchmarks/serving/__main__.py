@@ -1,4 +1,4 @@
-"""Serving, ours against the uncompressed model: rows a second, latency, memory, time to load.
+"""Compares serving with the uncompressed model: rows per second, latency, memory, time to load.
 
     python -m benchmarks.serving                            # 1 and 20 million features
     python -m benchmarks.serving --features 100000 --rounds 3

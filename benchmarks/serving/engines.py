@@ -1,4 +1,4 @@
-"""The engines: ours from a published version, torch and onnxruntime from the uncompressed model.
+"""The engines compared: ours with a published version, torch and onnxruntime with the uncompressed model.
 
     python -m benchmarks.serving.engines ENGINE FOLDER FEATURES
 

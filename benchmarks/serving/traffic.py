@@ -1,4 +1,4 @@
-"""What is asked: requests of one user with some candidates, over as many values as there are features."""
+"""Makes requests: one user with some candidates, over as many values as there are features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of any size to serve, compressed and uncompressed: no training, for neither bytes nor speed know the truth.
+"""Makes a model of any size to serve, compressed and uncompressed, without training: speed and bytes do not need it.
 
 Decisions: fields and network are those of configs/globo.yaml; features are real values of those fields with the keys
 that the encoder would make, so that a request takes the whole way from values to scores. Vectors and weights are

@@ -1,1 +1,1 @@
-"""Versions in the formats of others."""
+"""Exports versions to other formats (ONNX)."""

@@ -1,4 +1,4 @@
-"""ONNX graphs, one operation a call: names of values and constants are given here, so that code reads as arithmetic."""
+"""Builds ONNX graphs, one operation per call; it names all values, so that calling code reads as arithmetic."""
 
 from __future__ import annotations
 

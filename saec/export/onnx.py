@@ -1,8 +1,9 @@
-"""A version as one ONNX graph, for engines that read neither our files nor Python.
+"""Exports a version as one ONNX graph, for engines that read neither our files nor Python.
 
-Decisions: feature keys go in and probabilities come out, with the index inside, for ONNX has multiplication, shifts and
-exclusive or of 64-bit integers. Where an engine has not, codes go in and the index stays outside. Cells are written
-unpacked, one an element of the narrowest type, so that a look-up is a gather. docs/format.md says what is computed.
+Decisions: feature keys go in and probabilities come out. The index is inside the graph, because ONNX has
+multiplication, shifts and exclusive or of 64-bit integers. For engines without these, codes go in and the index stays
+outside. Cells are written unpacked, one per element of the narrowest type, so that a look-up is a gather.
+docs/format.md specifies the computation.
 
 Shapes: B rows, S slots, F fields, T codewords of all fields, D width, H shards, C cells.
 """

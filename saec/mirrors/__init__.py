@@ -1,1 +1,1 @@
-"""What is told outside: releases to a model registry, hours to a receiver of lineage; nothing here is read back."""
+"""Reports releases to a model registry and hours to a lineage receiver; nothing is read back."""

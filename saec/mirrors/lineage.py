@@ -1,10 +1,10 @@
-"""Hours told to an OpenLineage receiver: a run begins, completes or fails, with what it read and what it made.
+"""Reports hours to an OpenLineage receiver: a run begins, completes or fails, with its inputs and outputs.
 
-Decisions: one job a pipeline, one run an attempt at an hour, whose id follows from pipeline, hour and attempt, so the
-two events of a run agree however they were made. An hour that ended as it should is COMPLETE, held ones too: that
-nothing was published is an outcome, told in a facet; FAIL is what FAILED and QUARANTINED are; a run that lost its lease
-is ABORT. Datasets go by OpenLineage's naming. Events are made and sent with the packages' own classes but without its
-client, which would add the address of the git remote and variables of the environment by itself.
+Decisions: one job per pipeline, one run per attempt at an hour. The run's id is derived from pipeline, hour and
+attempt, so that its two events agree. PUBLISHED and HELD hours are COMPLETE, with the outcome in a facet; FAILED and
+QUARANTINED ones are FAIL; a run that lost its lease is ABORT. Datasets follow OpenLineage's naming. Events are made and
+sent with the package's own classes but without its client, which would add the git remote's address and environment
+variables.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ENDS = {"PUBLISHED": "COMPLETE", "HELD": "COMPLETE", "QUARANTINED": "FAIL", "FA
 
 
 class Lineage:
-    """Tells how hours go; silent without `mirrors.openlineage`, and never in an hour's way."""
+    """Reports hours; silent without `mirrors.openlineage`, and never blocks an hour."""
 
     def __init__(self, config: Config, ledger: Ledger, workspace: Workspace) -> None:
         """For the hours of a pipeline.

@@ -1,10 +1,10 @@
-"""Releases mirrored to an MLflow registry: each version with its figures, the alias `live` on what is live.
+"""Mirrors releases to an MLflow registry: each version with its figures, and the alias `live` on the live version.
 
-Decisions: the release log is the truth and the registry a copy, which nothing of ours reads, serving least of all. How
-far the copy has come stands in the registry itself, as the number of the last release with its token: so whatever was
-missed while it was away, or was done to it by hand, is made up for by the next run, and a store that was replaced is
-copied anew. A version is looked for before it is made, so a run that dies in between leaves no double. Its figures are
-those of an MLflow run at the version's hour, where MLflow's pages can plot them. MLflow's own telemetry stays off.
+Decisions: the release log is authoritative; the registry is a copy that no part of saec reads. The registry itself
+records the number and token of the last mirrored release, so the next run makes up for anything missed while it was
+down or changed by hand, and a replaced store is copied again. A version is searched before it is created, so a run that
+dies in between leaves no duplicate. Its figures are those of an MLflow run at the version's hour, where MLflow's pages
+can plot them. MLflow's own telemetry stays off.
 """
 
 from __future__ import annotations

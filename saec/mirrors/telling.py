@@ -1,4 +1,4 @@
-"""What both mirrors share: failures that disturb no hour and show no secret."""
+"""Shared by both mirrors: failures become warnings that neither disturb an hour nor show a secret."""
 
 from __future__ import annotations
 

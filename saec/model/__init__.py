@@ -1,1 +1,1 @@
-"""The CTR network and the two embedding stores it sits on: full table and codebooks."""
+"""The CTR networks and the full embedding table of the original."""

@@ -1,9 +1,9 @@
-"""The CTR networks: from the F field vectors of a row to the logit of a click.
+"""The CTR networks, DCN-v2 and DeepFM: from the F field vectors of a row to the logit of a click.
 
-Decisions: a network sees only vectors, never ids, so the same network sits on the full table (original) and on
+Decisions: a network sees only vectors, never ids, so the same network works on the full table (original) and on
 codebooks (challenger); first-order weights are a projection of each field's vector, so a row stays one vector wide.
-Shapes: B rows, F fields, D width, R rank.
-Sources: DeepFM (Guo et al. 2017, arXiv 1703.04247); DCN v2, low-rank cross layers (Wang et al. 2021, arXiv 2008.13535).
+Shapes: B rows, F fields, D width, R rank. Sources: DeepFM (Guo et al. 2017, arXiv 1703.04247); DCN v2, low-rank cross
+layers (Wang et al. 2021, arXiv 2008.13535).
 """
 
 from __future__ import annotations

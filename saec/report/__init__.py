@@ -1,5 +1,5 @@
-"""What people look at: summary, figures, HTML page, tables for terminals and notebooks, an hour's page in Prefect's UI.
+"""Makes reports: summary, figures, HTML page, tables for terminals and notebooks, an hour's page in Prefect's UI.
 
-All of it is made from the ledger's records alone (one mapping an hour, see `saec.report.records`), so a report can be
-written anywhere the ledger can be read, while hours run, and after models and data are long gone.
+Reports use only the ledger's records (one mapping per hour, see `saec.report.records`), so they can be written wherever
+the ledger can be read, while hours run, and long after models and data are gone.
 """

@@ -1,9 +1,9 @@
-"""What all figures share: the canvas, the axis of hours, labels at the ends of lines, and writing SVG or PNG.
+"""Shared drawing code of all figures: the canvas, the axis of hours, labels at the ends of lines, SVG and PNG output.
 
-Decisions: one small panel a figure (295 x 180 points), so that text stays readable on a phone and the page sets
-panels side by side where there is room; matplotlib's object interface, never pyplot, so that nothing global is left
-behind in a worker; the settings are matplotlib's own defaults plus those here, never the user's; no dates and a fixed
-salt, so that the same records give the same bytes.
+Decisions: each figure is one small panel (295 x 180 points), so that text stays readable on a phone and a wide page can
+place panels side by side. matplotlib's object interface is used, never pyplot, so that no global state is left in a
+worker. Settings are matplotlib's defaults plus those here, never the user's. There are no dates and the salt is fixed,
+so that the same records give the same bytes.
 """
 
 from __future__ import annotations

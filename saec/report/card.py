@@ -1,9 +1,9 @@
-"""The card of a version: everything that manifest, release log and ledger say of it, gathered in one place.
+"""Gathers the facts of a version's model card from manifest, release log and ledger.
 
-Decisions: nothing is measured anew and nothing is stored, so a card never disagrees with the figures it is made of and
-no version's bytes depend on it. What speaks against a version is gathered too, in words and first of all, since a card
-that only praises is of no use. Figures of hours that the version met are told apart: the hour after its own, which the
-gate's line measures whether or not it was released, and all hours that it was live.
+Decisions: nothing is measured again and nothing is stored, so a card never contradicts the figures it is made of, and
+no version's bytes depend on it. It starts with what speaks against the version, in words, because a card that only
+praises is useless. It separates two kinds of served hours: the hour after the version's own, which is measured whether
+or not it was released, and all hours in which it was live.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from saec.store.manifest import version_hour
 from saec.store.model_store import ModelStore
 
 CALIBRATED = 0.05
-"""Mean score over click rate may be so far from 1 before the card says so."""
+"""Deviation of mean score over click rate from 1 above which the card mentions it."""
 _SCHEMA_LIMIT = 1 << 20
 
 
@@ -79,7 +79,7 @@ def card(store: ModelStore, rows: Sequence[HourRow], version: str) -> dict[str, 
 
 
 def _standing(store: ModelStore, version: str) -> dict[str, Any]:
-    """Whether it is live or held, the releases that made it so, and the version to go back to from it."""
+    """Whether it is live or held, its releases, and the version to roll back to."""
     releases = store.releases()
     last = releases[-1] if releases else None
     live = last is not None and last.version == version
@@ -95,10 +95,10 @@ def _standing(store: ModelStore, version: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Met:
-    """Records of the hours that a version met, oldest first."""
+    """Records of the hours that a version scored, oldest first."""
 
     after: list[dict[str, Any]]
-    """The hour after its own, which every version meets, released or not; empty where the ledger does not know it."""
+    """The hour after its own, which every version scores, released or not; empty if the ledger does not have it."""
     live: list[dict[str, Any]]
     """Those that it served."""
 
@@ -164,7 +164,7 @@ def _learnt(rows: Sequence[HourRow], own: HourRow | None, manifest: Mapping[str,
 
 
 def _schema(store: ModelStore, version: str) -> dict[str, Any]:
-    """What it answers from, and what it learnt to foretell."""
+    """Its inputs, and the label that it predicts."""
     schema = parse_schema(store.objects.get(f"versions/{version}/{SCHEMA}", _SCHEMA_LIMIT))
     return {
         "label": schema.label_column,
@@ -180,7 +180,7 @@ def _schema(store: ModelStore, version: str) -> dict[str, Any]:
 def _unfavourable(
     manifest: Mapping[str, Any], record: Mapping[str, Any], met: _Met, problems: Sequence[str]
 ) -> Iterator[str]:
-    """What speaks against the version, the gravest first."""
+    """What speaks against the version, most serious first."""
     yield from (f"Its stored bytes are damaged: {text.plain(problem)}." for problem in problems)
     if stand_in := stand_in_text(record):
         yield f"Published was {stand_in}."
@@ -195,11 +195,11 @@ def _unfavourable(
         yield slices
     yield from _of_gate(manifest, record)
     if not met.after and not met.live:
-        yield "No hour that it met is known yet: it was judged on the gate's rows alone, minutes after those it learnt."
+        yield "It has not scored an hour yet: it was judged on the gate rows alone, minutes after those it learnt."
 
 
 def _losses(said: str, reference: str, paired: Paired) -> Iterator[str]:
-    """Where it does worse than a reference, with the interval, and whether that is shown."""
+    """Where it is worse than a reference, with the interval, and whether that is significant."""
     gaps: tuple[tuple[str, Gap, float], ...] = (("AUC", paired.auc, 1.0), ("log loss", paired.logloss, -1.0))
     for metric, gap, better in gaps:
         if gap.difference * better < 0:

@@ -1,7 +1,7 @@
-"""The card of a version as a page of Markdown, for people who decide whether to use it.
+"""Writes a version's card as a Markdown page, for people who decide whether to use it.
 
-Decisions: what speaks against the version comes before what speaks for it; a figure that is not known is a dash; text
-that came from outside (reasons, values of slices) is escaped. The page ends with the commands to go back.
+Decisions: what speaks against the version comes before what speaks for it. An unknown figure is a dash. Text from
+outside (reasons, values of slices) is escaped. The page ends with the commands to go back.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _met(facts: Facts) -> list[str]:
                 )
     head = ["rows that it had not learnt", "hours", "rows", "version", "other", "difference", _INTERVAL]
     known = markdown_table(head, rows)
-    return [known or "No hour that it met is known yet: the hours after its own tell.", _slices(facts)]
+    return [known or "It has not scored an hour yet: the hours after its own will show.", _slices(facts)]
 
 
 def _slices(facts: Facts) -> str:
@@ -160,12 +160,12 @@ def _sizes(facts: Facts) -> list[str]:
 
 
 def _uses(facts: Facts) -> list[str]:
-    """What it foretells and from what, and what it must not be taken for."""
+    """What it predicts and from what, and its limits."""
     schema = facts["schema"]
     columns = [[f"`{name}`", escape(wanted)] for name, wanted in schema["columns"].items()]
     crosses = f" Crosses: {', '.join(f'`{cross}`' for cross in schema['crosses'])}." if schema["crosses"] else ""
     said = (
-        f"It answers with the probability that `{schema['label']}` is 1, for rows like those that it learnt, in the "
+        f"It gives the probability that `{schema['label']}` is 1, for rows like those that it learnt, in the "
         f"hours after {facts['hour']}.{crosses}"
     )
     return [
@@ -176,14 +176,14 @@ def _uses(facts: Facts) -> list[str]:
 
 
 def _limits(schema: Facts) -> Iterator[str]:
-    yield "It ages: it was judged on the hours right after its own, and is meant to be replaced every hour."
+    yield "It ages: it was judged on the hours right after its own, and should be replaced every hour."
     yield (
-        "A value that it has not met often enough is answered like all such values of its field; "
-        "few of the unknown ones are taken for a known one."
+        "Rare and unknown values of a field all get the same default vector; "
+        "a few unknown values are mistaken for a known one."
     )
     yield (
-        "It knows what was shown and what came of it: it says nothing of rows unlike any that the log shows, nothing "
-        "of why people click, and must not decide about people."
+        "It has learnt only what was shown and clicked: it cannot judge rows unlike those in the log, does not explain "
+        "why people click, and must not be used to make decisions about people."
     )
     if any(kind == "categorical" for kind in schema["fields"].values()):
         yield "Differences between groups were measured only where slices are shown above."

@@ -1,7 +1,7 @@
-"""How the codebooks live, field by field: the rows of their table, and what becomes of them over the hours.
+"""Figures of the codebooks, field by field: the rows of their table, and means over the hours.
 
-Decisions: shares, errors and distances are per cent, because nobody reads 0.0612 as a share; a field without a code
-keeps its row, full of dashes; an average over fields leaves such fields out.
+Decisions: shares, errors and distances are percentages, because nobody reads 0.0612 as a share. A field without a code
+keeps its row, full of dashes; averages over fields leave such fields out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The figures: what users met, the paper's two from the user's own hours, and what an hour costs and how codes live.
+"""Draws the figures: the paper's two from the user's own hours, the cost of an hour, and the state of the codebooks.
 
-What users met is drawn in `saec.report.headline_figures`. Figure 1 of the paper (arXiv 1903.00103) compares the
+The served figures are drawn in `saec.report.headline_figures`. Figure 1 of the paper (arXiv 1903.00103) compares the
 compressed model with the original on AUC and log loss, here on the gate rows; its figure 2 shows the reduction of the
 number of embedding vectors over the last 24 epochs. Hours that published nothing are gaps
 in a line, and marked at the panel's foot: square for held, triangle for quarantined, cross for failed.
@@ -82,7 +82,7 @@ def seconds_figure(records: Sequence[Record]) -> Figure:
 
 @settings()
 def life_figure(records: Sequence[Record]) -> Figure:
-    """How codebooks live: codes that changed within the hour, error of clustering and drift, means over fields."""
+    """State of the codebooks: codes that changed within the hour, clustering error and drift, means over fields."""
     figure, axes = panel("Codes changed, error and drift of clusters")
     lived = [{**record, **life(record)} for record in ordered(records)]
     lines = (Line("code_churn", "changed", "part4"), Line("error", "error", "part5"), Line("drift", "drift", "part3"))

@@ -1,8 +1,8 @@
-"""The headline: how what was served did on the hours' rows, beside the uncompressed original of the same moment.
+"""The headline of every report: the served figures of live version, version and original, in words and table rows.
 
-Decisions: what was live is shown beside the version made from the hour before (released or not), so that what a hold or
-the gate's caution costs is not mistaken for what compression costs; a difference never stands without its interval; the
-words are made here, so that terminal, page and Prefect's UI say the same.
+Decisions: the live version is shown beside the version made from the hour before (released or not), so that the cost of
+holds is not mistaken for the cost of compression. A difference always comes with its interval. The wording is made
+here, so that terminal, page and Prefect's UI say the same.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from saec.report import text
 from saec.report.records import Record, hour_of, number, ordered, stood_in
 
 MODELS = {"live": "served", "version": "version_served", "original": "original_served"}
-"""The models that meet an hour, and how a record's keys call them: `auc_served`, `auc_version_served`, …"""
+"""The models that score an hour before it is learnt, and their keys in a record: `auc_served`, `auc_version_served`,
+…"""
 TOLD = {"live": "live", "version": "version of the hour before", "original": "original"}
-"""How people call them."""
+"""Their names for people."""
 STAND_IN = "in place of the version of the hour's end"
 METRICS = {"auc": "AUC", "logloss": "log loss"}
 HEAD = ("over", "rows", "compared", "AUC difference", "95% interval", "log loss difference", "95% interval")
@@ -91,7 +92,7 @@ def level_rows(record: Record) -> list[list[str]]:
 
 
 def newest_headline(records: Sequence[Record]) -> Record | None:
-    """The newest hour that knows how the models that met it did."""
+    """The newest hour with served figures."""
     keys = [f"auc_{key}" for key in MODELS.values()]
     return next(
         (record for record in reversed(ordered(records)) if any(number(record, key) is not None for key in keys)), None
@@ -99,7 +100,7 @@ def newest_headline(records: Sequence[Record]) -> Record | None:
 
 
 def stand_in_text(record: Record) -> str:
-    """Why the judged candidate was published in place of the version of the hour's end; empty when it was not."""
+    """Why the judged candidate was published instead of the version of the hour's end; empty if it was not."""
     return f"the judged candidate, {STAND_IN}: {text.plain(record['release_problem'])}" if stood_in(record) else ""
 
 

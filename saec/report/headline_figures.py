@@ -1,8 +1,8 @@
-"""What users met, drawn: live, version and original on all rows of each hour, and their differences with intervals.
+"""Draws the served figures: live, version and original on all rows of each hour, and their differences with intervals.
 
 Decisions: the difference of one hour is mostly chance, so the line is pooled over the 24 hours up to each hour, with
-its interval as a band, and the hours alone are dots; the version lies beneath what was live, which it is where every
-hour was released.
+its interval as a band, and single hours are dots. The line of the version is drawn beneath that of the live version;
+the two coincide where every hour was released.
 """
 
 from __future__ import annotations

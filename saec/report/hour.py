@@ -1,9 +1,8 @@
-"""What the Prefect UI shows of one hour: a markdown artifact, with a figure of the hour among the last 48.
+"""Writes the page of one hour in Prefect's UI: a markdown artifact, with a figure of the hour among the last 48.
 
-Decisions: the headline is the outcome and the gate's verdict in words; then how the models that met the hour did on its
-rows, then how the gate judged the candidate; the figure travels inside the text as a data
-URI, because the UI may have no other way to the file; everything that came from outside is escaped, so that no message
-of a broken partition can add a heading, a link or HTML.
+Decisions: the headline is the outcome and the gate's verdict in words; the served figures follow, then the gate's
+figures on the candidate. The figure is embedded as a data URI, because the UI may not be able to read the file.
+Everything from outside is escaped, so that no message of a broken partition can add a heading, a link or HTML.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ CLICKS = {
     "clicks_joined": "clicks that came in a later hour",
     "clicks_of_earlier": "rows of clicks on earlier hours",
 }
-"""What is said of rows of clicks, where there are any: how the records call it, and how people do."""
+"""Figures on click rows, if there are any: their keys in records, and their names for people."""
 HOUR_DOTS = 130
 """Dots per inch of an hour's figure: as wide as half a page of the UI, and shrunk by a third on a telephone."""
 GATE_MODELS = {"original": "original", "compressed": "candidate (compressed)", "champion": "champion"}
-"""How the records call each model on the gate rows, and how people do."""
+"""The models on the gate rows: their keys in records, and their names for people."""
 
 
 def hour_markdown(record: Record, history: Sequence[Record] = ()) -> str:
@@ -136,7 +135,7 @@ def _headline(record: Record) -> str:
 
 
 def _served(record: Record) -> str:
-    """The models that met the hour on all its rows, and their differences with intervals."""
+    """The served figures on all rows of the hour, and their differences with intervals."""
     levels = markdown_table(["served, all rows of the hour", "AUC", "log loss"], level_rows(record))
     pairs = [row[2:] for row in pair_rows({"": over_hours([record])})]
     released = escape(stand_in_text(record))
@@ -217,7 +216,7 @@ def _facts(record: Record) -> str:
 
 
 def _logged(record: Record) -> str:
-    """What was served by the request log, by version, and whether scores meant what they said."""
+    """What was served according to the request log, by version, and its calibration."""
     if not (said := logged_text(record)):
         return ""
     read = f" Read: {escape(log_text(record))}." if log_text(record) else ""
@@ -235,7 +234,7 @@ def _shares(record: Record) -> str:
 
 
 def _fields(record: Record) -> str:
-    """How the clusters of each field live."""
+    """Figures of the clusters of each field."""
     return markdown_table(HEAD, [[escape(name), *cells] for name, *cells in field_rows(record)])
 
 
@@ -246,7 +245,7 @@ def _worth(record: Record) -> str:
 
 
 def _slices(record: Record) -> str:
-    """What was live beside the original, slice by slice, and where it is shown to be worse."""
+    """The live version beside the original, slice by slice, and where it is shown to be worse."""
     slices = slices_over_hours([record])
     table = markdown_table(SLICE_HEAD, [[escape(row[0]), *row[1:]] for row in slice_rows(slices)])
     return "\n\n".join(block for block in (table, escape(worse_text(slices))) if block)

@@ -1,8 +1,8 @@
-"""What was served by the request log: its line of figures and its table by version.
+"""Figures from the request log: one line of figures, and a table by version.
 
-Decisions: an hour without a request log says nothing, so that a report without one is as it was. To people these
-figures are "logged", since "served" are those of the hour's rows (`saec.report.headline`); their keys in a record are
-`served_…`. They are drawn in `saec.report.logged_figures`, so that a terminal does not wait for matplotlib.
+Decisions: an hour without a request log adds nothing to the report. In reports these figures are called "logged",
+because "served" means the figures of the hour's rows (`saec.report.headline`); their keys in a record are `served_…`.
+They are drawn in `saec.report.logged_figures`, so that a terminal does not wait for matplotlib.
 """
 
 from __future__ import annotations

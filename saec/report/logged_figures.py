@@ -1,7 +1,7 @@
-"""What was served by the request log, drawn: its AUC over the hours, and whether its scores mean what they say.
+"""Draws figures from the request log: the AUC over the hours, and the calibration of the logged scores.
 
-Decisions: the reliability diagram is the newest hour's, since bins of several hours do not add up; beside the logged
-AUC stands that of what was live, had it answered every row of the hour at once, which is what was to be expected.
+Decisions: the reliability diagram is that of the newest hour, because bins of several hours do not add up. The expected
+AUC is drawn beside the logged one: that of the live version if it had answered every row of the hour.
 """
 
 from __future__ import annotations

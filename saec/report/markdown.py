@@ -1,4 +1,4 @@
-"""Markdown made from figures and from text of outside: tables, and text that cannot become anything but text."""
+"""Makes Markdown from figures and from text of outside: tables, and escaped text."""
 
 from __future__ import annotations
 

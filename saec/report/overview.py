@@ -1,8 +1,8 @@
-"""The standing overview in markdown: is what is live fresh and sound, what comes next, and how the last hours went.
+"""Writes the overview page in markdown: the live version, alarms, what comes next, and how the last hours went.
 
-Decisions: the answer comes first (what is live and since when, then every alarm with its first command), the evidence
-after it; the strip's image travels inside the text; whatever came from outside is escaped. How an hour's page is linked
-is the caller's affair, since only Prefect's UI has such pages.
+Decisions: the answer comes first (what is live and since when, then every alarm with its first command), then the
+evidence. The strip's image is embedded in the text. Everything from outside is escaped. The caller provides links to
+the hours' pages, because only Prefect's UI has such pages.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def overview_markdown(outlook: Outlook, fired: Sequence[Alarm], page_of: Callabl
 
 
 def _headline(outlook: Outlook) -> str:
-    """What is live and since when: the page is read later than it is written, so its age would mislead."""
+    """What is live and since when; not its age, because the page is read later than it is written."""
     seen = f"Seen {outlook.now:%Y-%m-%d %H:%M} UTC."
     if not outlook.live_version or not outlook.live_since:
         return f"# {'What was live is gone' if outlook.has_published else 'Nothing is live yet'}\n\n{seen}"

@@ -1,9 +1,9 @@
-"""The HTML report: one file that needs nothing else, to be mailed, archived or opened without a network.
+"""Writes the HTML report: one self-contained file, to be mailed, archived or opened without a network.
 
-Decisions: no script and no request (a content security policy in the page forbids both), light or dark as the
-reader's system is; the hours' table turns into cards on a narrow screen; the template escapes all but our own figures,
-and text from outside is stripped of what does not print before that; the same records give the same bytes, so there is
-no "generated at".
+Decisions: no script and no request (a content security policy in the page forbids both); light or dark like the
+reader's system. On a narrow screen the table of hours becomes cards. The template escapes everything but our own
+figures, and text from outside is first stripped of unprintable characters. The same records give the same bytes, so
+there is no "generated at".
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from saec.report.worth import HEAD as WORTH_HEAD
 from saec.report.worth import worth_rows
 
 OPEN_HOURS = 48
-"""Hours of the table that are shown at once; older ones unfold."""
+"""Hours of the table that are shown at first; older ones unfold."""
 
 GATE_MODELS = {"compressed": "candidate", "champion": "champion", "original": "original"}
-"""The models on the gate rows: how the records call them, and how people do."""
+"""The models on the gate rows: their keys in records, and their names for people."""
 _METRICS = (("AUC", "auc"), ("Log loss", "logloss"))
 _ROW_KINDS = (
     ("train", "rows_train"),
@@ -66,40 +66,40 @@ _FIGURES = (
     (
         headline_figures.auc_figure,
         "Figure 1a",
-        "AUC of what was served",
-        "All rows of each hour, before they are learnt: what was live, the version of the hour before, the original.",
+        "AUC served",
+        "All rows of each hour, before they are learnt: live version, version of the hour before, original.",
     ),
     (
         headline_figures.logloss_figure,
         "Figure 1b",
-        "Log loss of what was served",
-        "The same hours, rows and models, in nats a row.",
+        "Log loss served",
+        "The same hours, rows and models, in nats per row.",
     ),
     (
         headline_figures.auc_gap_figure,
         "Figure 2a",
-        "AUC beside the original's",
-        "Lines: paired, the 24 hours up to each pooled; bands: 95%. Dots: single hours of live, where they fit.",
+        "AUC against the original's",
+        "Lines: paired, pooled over the 24 hours up to each; bands: 95%. Dots: single hours of live, where they fit.",
     ),
     (
         headline_figures.logloss_gap_figure,
         "Figure 2b",
-        "Log loss beside the original's",
-        "As figure 2a. Above the line costs.",
+        "Log loss against the original's",
+        "Like figure 2a. Above the line is worse.",
     ),
     (
         figures.reduction_figure,
         "Figure 3",
         "Reduction over the last 24 hours",
-        "Vectors: rows for one codeword. Bytes: rows and keys for what replaces them. All files: with the networks.",
+        "Vectors: rows over codewords. Bytes: rows and keys over what replaces them. All files: with the networks.",
     ),
-    (figures.sizes_figure, "Figure 4", "What a version is made of", "Files on disk; beside it the newest hour's."),
-    (figures.seconds_figure, "Figure 5", "Where the time goes", "Beside it the newest hour's seconds."),
+    (figures.sizes_figure, "Figure 4", "What a version is made of", "Files on disk; labels: the newest hour."),
+    (figures.seconds_figure, "Figure 5", "Where the time goes", "Labels: seconds of the newest hour."),
     (
         figures.gate_auc_figure,
         "Figure 6a",
         "The gate: AUC",
-        "On the hour's last minutes: candidate, original and champion (what was live), none of which learnt them.",
+        "On the hour's last minutes: candidate, original and champion (the live version); none has learnt these rows.",
     ),
     (figures.gate_logloss_figure, "Figure 6b", "The gate: log loss", "The rows of figure 6a."),
 )
@@ -113,14 +113,14 @@ _LOGGED = (
     (
         reliability_figure,
         "Figure 8",
-        "Whether scores mean what they say",
-        "A dot a tenth of the logged rows, by score; above the line more was clicked than promised.",
+        "Calibration",
+        "Each dot is a tenth of the logged rows, by score; above the line there were more clicks than predicted.",
     ),
     (
         logged_auc_figure,
         "Figure 9",
         "AUC by the request log",
-        "Logged scores against labels; beside them what was live, had it answered every row of the hour at once.",
+        "Logged scores against labels; beside them the live version, if it had answered every row of the hour.",
     ),
 )
 
@@ -190,7 +190,7 @@ def _codebooks(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _logged(records: Sequence[Record]) -> dict[str, Any]:
-    """What the request log says of the newest hour that knows of it, and all hours in a figure; nothing without."""
+    """The request log's figures of the newest hour that has them, and a figure of all hours; empty without a log."""
     newest = newest_logged(records)
     if newest is None:
         return {}
@@ -205,7 +205,7 @@ def _logged(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _stood_in(summary: dict[str, Any]) -> str:
-    """How often the judged candidate was published in place of the version of the hour's end."""
+    """How often the judged candidate was published instead of the version of the hour's end."""
     if not summary["stood_in"]:
         return ""
     hours = f"{summary['stood_in']} of the last {summary['window']['length']} hours"

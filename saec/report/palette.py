@@ -1,4 +1,4 @@
-"""Colours by role, for a light and a dark page; figures are drawn in the light ones.
+"""The colours by role, for light and dark pages; figures are drawn in the light ones.
 
 Decisions: Okabe and Ito's colours, which remain apart for colour-blind readers; no meaning rests on colour alone
 (lines carry their names, outcomes their letters and marks). Every role has a hexadecimal value of its own, so that an
@@ -51,7 +51,7 @@ OUTCOME_MARKS = {"HELD": "s", "QUARANTINED": "^", "FAILED": "X"}
 
 
 def outcome_role(outcome: object) -> str:
-    """The colour role of an outcome; one that is none of the four is muted."""
+    """The colour role of an outcome; unknown outcomes are muted."""
     role = str(outcome).lower()
     return role if role in ("published", "held", "quarantined", "failed") else "muted"
 

@@ -1,8 +1,8 @@
-"""Reading the ledger's records: one JSON mapping an hour, any of whose values may be missing.
+"""Reads the ledger's records: one JSON mapping per hour, any of whose values may be missing.
 
-Decisions: a missing key, None, NaN and infinity are all the same to a report, namely "not known"; nothing here raises
-on a half-filled record, because the hours that went wrong are those that a report must show. The keys of `saec report
---json` are fixed here: first the stable ones, then those that may grow.
+Decisions: to a report a missing key, None, NaN and infinity all mean "unknown". Nothing here raises on an incomplete
+record, because a report must show the hours that went wrong. The keys of `saec report --json` are fixed here: first the
+stable ones, then those that may grow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was live beside the original, slice by slice: the rows of the table, and which slices are shown to be worse."""
+"""The live version beside the original, slice by slice: rows of the table, and slices that are shown to be worse."""
 
 from __future__ import annotations
 

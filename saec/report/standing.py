@@ -1,7 +1,7 @@
-"""Where the pipeline stands in words: the lines that the terminal's panel and the overview in Prefect's UI share.
+"""Describes the state of the pipeline in lines of text, for the terminal's panel and the overview in Prefect's UI.
 
-Decisions: made once, from the outlook alone, so that the two screens say the same; a line is there only when it has
-something to say, except those that a person on call looks for and must find empty.
+Decisions: the lines are made once, from the outlook alone, so that both say the same. A line is shown only if it has
+content, except those that the person on call must be able to see empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DAY = 86400
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing to know: a label, what it says, and whether it is good to know, plain or wants attention."""
+    """One line: a label, its text, and whether it is good, neutral or needs attention."""
 
     label: str
     said: str
@@ -29,7 +29,7 @@ class Line:
 
 
 def standing(outlook: Outlook) -> Iterator[Line]:
-    """Where the pipeline stands, what is live first."""
+    """The state of the pipeline, starting with what is live."""
     yield _live(outlook)
     if pair := outlook.served.get("live-original"):
         yield Line("served", f"last {SERVED_HOURS} hours, {text.count(pair.rows)} rows")
@@ -53,7 +53,7 @@ def standing(outlook: Outlook) -> Iterator[Line]:
 
 
 def running(outlook: Outlook) -> str | None:
-    """Who is at work and how far, or what a run left that died."""
+    """The run at work and its progress, or what a dead run left."""
     at = f"hour {outlook.unfinished.hour}, {outlook.unfinished.stage or 'begun'}" if outlook.unfinished else ""
     if outlook.lease:
         return f"{at or 'between hours'} ({outlook.lease.owner}, lease until {outlook.lease.expires_at:%H:%M:%S} UTC)"

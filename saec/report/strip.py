@@ -1,7 +1,7 @@
-"""The last hours as a strip: how each ended, and the sign it goes by.
+"""The strip of the last hours: the outcome of each, and its sign.
 
-Decisions: each outcome has a sign, so nothing rests on colour; the strip ends where the clock is, hours that nobody did
-included, unless the data itself is of long ago.
+Decisions: each outcome has a sign, so that colour is not needed. The strip ends at the current hour and includes hours
+that were not done, unless the data itself is old.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from saec.report.records import OUTCOMES
 
 HOURS = 48
 NOTHING = "NOT DONE"
-"""What an hour is called that the ledger does not know."""
+"""Outcome of an hour that is not in the ledger."""
 SIGNS = {"PUBLISHED": "P", "HELD": "H", "QUARANTINED": "Q", "FAILED": "F", "RUNNING": "…", NOTHING: "·"}
 
 

@@ -1,7 +1,7 @@
-"""The strip as a picture: one coloured cell an hour with its sign in it, a line a day.
+"""Draws the strip: one coloured cell per hour with its sign in it, one line per day.
 
-Decisions: lines are UTC days and columns hours of the day, so that a habit of one hour (a nightly gap, a full disk at
-four) stands out, and 48 hours need no more width than 24: cells and signs stay legible in a narrow window.
+Decisions: lines are UTC days and columns hours of the day, so that a daily pattern (a nightly gap, a full disk at four)
+stands out. 48 hours need no more width than 24, so cells and signs stay legible in a narrow window.
 """
 
 from __future__ import annotations

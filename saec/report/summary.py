@@ -1,12 +1,11 @@
-"""The figures at a glance, and the rows of `saec report --json`.
+"""Computes the summary of a report, and the rows of `saec report --json`.
 
-Decisions: first comes what users met (`saec.report.headline`), over the last hours and over all that were asked for,
-with intervals; the gate's figures, of other rows and of a candidate that nobody was served yet, stand beneath under
-their own name. "The last 24 hours" are hours on the clock, as the paper's figure 2 has its last 24 epochs. Two models
-are pooled only over hours in which both were scored, whatever became of the hour: leaving out the hours whose
-challenger was refused would flatter the compressed model. The gate's pooled AUC is the mean of the hours' AUCs weighted
-by their gate rows (not the AUC of all rows thrown together, which would also reward knowing the hour of day); its
-pooled log loss is exact.
+Decisions: the served figures come first (`saec.report.headline`), over the last hours and over all hours of the report,
+with intervals. The gate's figures, of other rows and of a candidate that served nobody, follow under their own name.
+"The last 24 hours" are hours on the clock, like the last 24 epochs of the paper's figure 2. Two models are pooled over
+all hours in which both were scored, whatever the outcome: leaving out hours whose challenger was refused would flatter
+the compressed model. The gate's pooled AUC is the mean of the hours' AUCs weighted by their gate rows (not the AUC of
+all rows thrown together, which would also reward knowing the hour of day); its pooled log loss is exact.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""The hours as a flat table, for notebooks and dashboards: a column a figure, `sizes.index` and the like for parts.
+"""Writes the hours as a flat table for notebooks and dashboards: one column per figure, such as `sizes.index`.
 
-Decisions: the columns are those of `saec report --json`, in its order; what is a list, or a mapping by names that
-differ from hour to hour, stays out (the gate's single comparisons are in every version's manifest), and so do the sums
-that pairs of models are pooled from, which are no figures to look at; the ending of the file's name says how it is
-written.
+Decisions: the columns are those of `saec report --json`, in its order. Lists, and mappings whose names differ from hour
+to hour, are left out (the gate's single comparisons are in every version's manifest); so are the sums from which pairs
+of models are pooled. The file's ending decides the format.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Tables for a terminal: `saec report` and `saec status`.
+"""Prints tables in a terminal: `saec report` and `saec status`.
 
-Decisions: what users met comes first, the gate's figures after it; everything is built of `rich.text.Text`, never of
-markup, so that a message with brackets or control characters prints as itself; a narrow terminal gets fewer columns
-rather than folded numbers; oldest hour first, because a terminal is read at its foot.
+Decisions: the served figures come first, the gate's figures after them. Everything is `rich.text.Text`, never markup,
+so that brackets and control characters print as they are. A narrow terminal gets fewer columns rather than wrapped
+numbers. The oldest hour comes first, because a terminal is read from the bottom.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from saec.report.summary import summarise
 
 COLOURS = {"PUBLISHED": "green", "HELD": "yellow", "QUARANTINED": "magenta", "FAILED": "red"}
 LETTERS = {"PUBLISHED": "■"}
-"""The strip's sign of an outcome where it is not that of `SIGNS`: what is usual should not have to be read."""
+"""Signs of the strip that differ from `SIGNS`, so that the usual outcome stays inconspicuous."""
 TONES = {"good": "bold green", "plain": "", "attention": "yellow"}
 LOGGED = "logged"
 """Heading of the AUC by the request log."""
 WHOLE = "files"
 """Heading of the ratio that counts every file of a version."""
 WIDE = 132
-"""Columns of a terminal from which the hours' table has the gate's figures and more."""
+"""Minimum terminal width for the gate's figures in the hours' table."""
 WIDER = 160
-"""Columns from which it shows everything, also what only a request log tells, where there is one."""
+"""Minimum terminal width for all columns, including those of a request log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def hours_table(records: Iterable[Record], width: int = WIDE) -> Table:
 
 
 def summary_panel(records: Sequence[Record]) -> Panel:
-    """The figures at a glance: what users met, over the last 24 hours and over all; beneath it sizes and the gate's."""
+    """The summary: the served figures over the last 24 hours and over all, then sizes and the gate's figures."""
     summary = summarise(records)
     gate, medians, latest = summary["against_original"], summary["medians"], summary["latest"]
     grid = _grid()
@@ -138,7 +138,7 @@ def summary_panel(records: Sequence[Record]) -> Panel:
 
 
 def _add_served(grid: Table, window: str, pairs: dict[str, Paired]) -> None:
-    """What users met in a window: live beside the original, and the version beside both."""
+    """The served figures of a window: live against original, and the version against both."""
     live = pairs.get("live-original")
     grid.add_row(Text(window, style="bold not dim"), Text(covered(live) if live else "not known"))
     for metric, name in METRICS.items():
@@ -150,7 +150,7 @@ def _add_served(grid: Table, window: str, pairs: dict[str, Paired]) -> None:
 
 
 def status_panel(outlook: Outlook, fired: Sequence[Alarm]) -> Panel:
-    """What is live, what the pipeline has to do, how the last hours ended, and what calls for a person.
+    """What is live, what the pipeline has to do, how the last hours ended, and the active alarms.
 
     Args:
         outlook: where the pipeline stands.

@@ -1,8 +1,8 @@
-"""Values as people read them; what is not known is an en dash.
+"""Formats values for people; an unknown value is an en dash.
 
-Decisions: sizes are decimal (1 kB = 1000 B), ratios carry three significant digits, differences always carry a sign,
-and text that came from outside (file names, values of bad rows) is stripped of everything that does not print, so that
-neither a terminal nor a page can be made to lie.
+Decisions: sizes are decimal (1 kB = 1000 B), ratios have three significant digits, differences always have a sign. Text
+from outside (file names, values of bad rows) is stripped of everything that does not print, so that it cannot forge the
+output of a terminal or page.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What each field's codes are worth: how much higher the log loss would be if they were all taken away.
+"""Reports the worth of each field's codes: how much higher the log loss would be without them.
 
-It is measured every hour on rows that nothing has learnt yet (`saec.compression.challenger`), and it decides which
-features get a code. Decisions: hours are pooled by their rows; intervals are two-sided, 95% and normal; what a field
-was worth in the day before stands beside it, as a field that stops paying is a field to look at. Thousandths of a nat,
-because nobody reads 0.00031.
+The worth is measured every hour on rows not yet learnt (`saec.compression.challenger`), and decides which features get
+a code. Decisions: hours are pooled by their rows. Intervals are two-sided, 95% and normal. The worth of the day before
+is shown beside it, because a field whose worth drops deserves a look. The unit is thousandths of a nat, because nobody
+reads 0.00031.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The model server: the live version over HTTP, followed from release to release."""
+"""The model server: serves the live version over HTTP and follows new releases."""

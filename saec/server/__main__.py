@@ -1,6 +1,6 @@
-"""`python -m saec.server --store URL`: the model server where only `saec[serving]` is installed.
+"""`python -m saec.server --store URL`: starts the model server if only `saec[serving]` is installed.
 
-It does what `saec serve` does, with store and row ids as options in place of a file of settings.
+It does the same as `saec serve`, with store and row ids as options instead of a settings file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from saec.server.serve import serve
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    """What SIGTERM does."""
+    """Handle SIGTERM like Ctrl-C."""
     raise KeyboardInterrupt
 
 

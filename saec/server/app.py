@@ -1,20 +1,19 @@
-"""The HTTP API as an ASGI application.
+"""The HTTP API of the model server, as an ASGI application.
 
     POST /v1/score      {"user": {…}, "candidates": [{…}, …]} or {"rows": [{…}, …]}  ->  {"version": …, "scores": […]}
                         or the same as Arrow streams (`saec.server.arrow_body`)
-    GET  /v1/model      what answers, which columns it takes, since when, held or not
+    GET  /v1/model      the version that answers, its columns, since when, held or not
     GET  /openapi.json  this API with the live version's columns
     GET  /healthz       the process is alive         (no API key)
     GET  /readyz        200 when a version is loaded (no API key)
     GET  /metrics       for Prometheus               (no API key)
 
-Decisions: requests for scores, nearly all that come, are answered by ASGI alone; routing, middleware and the objects of
-requests and responses cost a fifth of what scoring a hundred candidates does, and serve the rest. Scores are computed
-in the event loop. They take less than a millisecond for a hundred candidates, and handing them to a thread gains
-nothing that can be measured (docs/LOG.md); only requests of many rows go to a thread, so that health checks do not wait
-for them. Each answer names its version in the body and in `saec-version`, and its request in `x-request-id` (the
-caller's, where it sent a sound one). Probes and metrics need no key, since what asks for them
-seldom can hold one; they tell of versions and counts, never of columns or rows.
+Decisions: scoring requests, nearly all requests, are answered by plain ASGI; starlette's routing, middleware and
+request objects, which cost a fifth of scoring a hundred candidates, handle only the rest. Scores are computed in the
+event loop: a hundred candidates take less than a millisecond, and a thread gives no measurable gain (docs/LOG.md). Only
+requests with many rows go to a thread, so that health checks do not wait for them. Each answer names its version in the
+body and in `saec-version`, and its request in `x-request-id` (the caller's, where it sent a sound one). Probes and
+metrics need no key, because their callers can seldom store one; they reveal versions and counts, never columns or rows.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from saec.server.refusals import ARROW, JSON, Refusal
 from saec.server.request_log import RequestLog
 
 THREAD_ROWS = 1_000
-"""Rows from which a request is scored in a thread."""
+"""Requests with at least this many rows are scored in a thread."""
 SCORE = "/v1/score"
 _JSON, _ARROW = JSON.encode(), ARROW.encode()
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
@@ -156,7 +155,7 @@ class Api:
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     def _live(self) -> Live:
-        """What is live at this moment; to be asked for once a request."""
+        """The live version at this moment; call it once per request."""
         live = self._standing.live
         if live is None:
             raise Refusal(
@@ -168,7 +167,7 @@ class Api:
         return live
 
     def _log(self, name: bytes, version: str, ids: list[dict[str, Any]], scores_B: NDArray[np.float64]) -> None:
-        """Have those rows logged that can be joined with their labels."""
+        """Log the rows that can be joined with their labels."""
         if self._request_log is None:
             return
         known = [
@@ -184,7 +183,7 @@ def build_app(api: Api, key: str | None = None) -> ASGIApp:
 
     Args:
         api: the endpoints.
-        key: what requests must bear; None asks for nothing.
+        key: the API key that requests must send; None requires none.
     """
     app = Starlette(
         routes=[

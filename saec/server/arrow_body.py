@@ -1,7 +1,7 @@
-"""Requests and answers as Arrow streams: imported when the first one comes, as it needs pyarrow (extra `arrow`).
+"""Reads requests and writes answers as Arrow streams; imported with the first one, because it needs pyarrow.
 
     rows                 one stream, whose rows are to be scored
-    user and candidates  two streams, one behind the other: one row that all candidates share, then the candidates
+    user and candidates  two consecutive streams: one row that all candidates share, then the candidates
     answer               one stream with the column `score`; the schema's metadata name the version
 
 Decisions: a stream is read by Arrow, which checks what it reads, and validated in full before a value is looked at.

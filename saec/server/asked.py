@@ -1,4 +1,4 @@
-"""What a scoring request asks: its body read within limits, and taken apart.
+"""Reads the body of a scoring request within limits, and parses it.
 
 Decisions: size, type and encoding are judged before anything is parsed, and a body without a length is read no
 further than the limit. orjson refuses what is not JSON (NaN, infinities, lone surrogates, nesting deeper than 1,024)

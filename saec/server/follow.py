@@ -1,11 +1,11 @@
-"""Following the store: the next version is loaded beside the live one and takes its place when it has proved itself.
+"""Follows the store: loads a newly released version while the live one answers, checks it, and swaps it in.
 
-Decisions: one thread asks every `poll_seconds` whether a record follows the last one it knows, which is a single
-small request (and lists the whole log once a minute, should a person have removed a record). A version is opened
-(every byte compared with its manifest), checked (its recorded rows give the recorded scores) and warmed by a row,
-before one assignment swaps it in. A version that fails is refused: the live one stays, it is logged once and tried
-again after pauses that grow. A store that cannot be reached changes nothing; at the start the last good version
-answers until it can.
+Decisions: one thread asks every `poll_seconds` whether there is a newer release record, which takes one small request
+(and lists the whole log once a minute, in case a person has removed a record). A version is opened (every byte compared
+with its manifest), checked (its recorded rows give the recorded scores) and warmed up with a row; then one assignment
+swaps it in. A version that fails is refused: the live one stays, the failure is logged once, and the version is tried
+again after growing pauses. An unreachable store changes nothing; at the start the last good version answers until the
+store responds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Refused:
 
 
 class Follower:
-    """Keeps `standing` at what the store says; use it as a context manager."""
+    """Keeps `standing` up to date with the store; use it as a context manager."""
 
     def __init__(
         self,

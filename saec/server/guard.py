@@ -1,7 +1,7 @@
-"""What every request passes before anything is read of it: the number at work, the API key; and the count of answers.
+"""Checks every request before it is read (number of requests at work, API key), and counts answers.
 
-Decisions: an ASGI layer around the whole application, so that errors of the application are counted too. Beyond
-`AT_WORK` requests at once the answer is 429, which bounds the memory that slow bodies can hold. The key comes as
+Decisions: it is an ASGI layer around the whole application, so that the application's errors are counted too. Beyond
+`AT_WORK` concurrent requests the answer is 429, which limits the memory of slow bodies. The key comes as
 `Authorization: Bearer KEY` and is compared in constant time.
 """
 

@@ -1,4 +1,4 @@
-"""The last good version on the local disk, so that a server that starts with the store away answers at once.
+"""Keeps the last good version on the local disk, so that a server can answer at once if it starts without the store.
 
 Decisions: the files are kept as the store keeps them (`versions/<id>/`, durable, manifest last, verified when
 opened), so the folder that a remote store is downloaded to is this very folder and nothing is copied twice; of a

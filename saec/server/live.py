@@ -1,7 +1,7 @@
-"""What the server answers from: one reference, replaced whole.
+"""Holds the live version that the server answers with: one reference, replaced atomically.
 
-Decisions: a request takes the reference once and uses nothing else, so that each answer is of exactly one version; a
-replaced version goes when the last request that holds it ends, by Python's own counting of references.
+Decisions: a request takes the reference once and uses nothing else, so that each answer comes from exactly one version.
+A replaced version is freed when the last request that uses it ends, by Python's reference counting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Live:
 
     model: Model
     release: Release
-    """The last record of the release log, by which it is live."""
+    """The last record of the release log, which makes it live."""
     since: datetime
     """When this process began to answer from it."""
     from_cache: bool
@@ -53,7 +53,7 @@ class Live:
 
 @dataclass
 class Standing:
-    """Where the server stands: written by the thread that follows the store, read by requests and metrics."""
+    """The server's state: written by the thread that follows the store, read by requests and metrics."""
 
     live: Live | None = None
     waiting_for: str = "the first look at the store is not over"

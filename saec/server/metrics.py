@@ -1,4 +1,4 @@
-"""Prometheus metrics of the server: what it was asked, how fast it answered, and what it answers from.
+"""Prometheus metrics of the model server: requests, latency, and the version that answers.
 
 Decisions: counters of requests live here, everything about versions is read off `Standing` when Prometheus asks. They
 are plain numbers, since only the event loop counts: a request pays for no lock. Few series: paths are those of the API

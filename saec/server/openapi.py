@@ -1,8 +1,9 @@
-"""The OpenAPI document, with the columns and examples of the version that is live.
+"""Builds the OpenAPI document, with the columns and examples of the live version.
 
-Decisions: built once a version, from its schema, so that a client generated from it knows what the model takes. Columns
-that may be missing are those that may be null. The example is a page as it is asked for: what user and page are, once,
-and of each candidate the few columns that tell it from others, by words in their names; a schema does not say which.
+Decisions: it is built once per version, from its schema, so that a generated client knows the model's columns. Nullable
+columns may be missing. The example is a typical request: the columns of user and page once, and for each candidate the
+few columns that distinguish it. These are guessed from words in their names, because a schema does not say which they
+are.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _OF_CANDIDATES = {
     "topic",
     "video",
 }
-"""Words in the names of columns that candidates of a page differ in."""
+"""Words in the names of columns in which the candidates of a page differ."""
 _TIME = {"type": "string", "format": "date-time", "description": "When it happened, in UTC."}
 _TIME_EXAMPLE = "2026-11-21T10:20:30Z"
 _REFUSALS = {

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as the server speaks it: uvicorn's protocol over llhttp, with a bound on what is no body.
+"""The server's HTTP/1.1 protocol: uvicorn over llhttp, with a limit on the bytes outside of bodies.
 
-Decisions: llhttp takes a head of any size, in as many pieces as the caller likes, and so do trailers and the extensions
-of chunks. Bytes that bring no byte of a body are counted, and beyond `HEAD_LIMIT` the connection is closed.
+Decisions: llhttp accepts heads, trailers and chunk extensions of any size, in any number of pieces. Bytes that are not
+part of a body are counted, and beyond `HEAD_LIMIT` the connection is closed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a request is refused: a status, a slug and a sentence, as JSON of at most 4 KiB.
+"""Error answers of the server: a status, a slug and a sentence, as JSON of at most 4 KiB.
 
     {"error":{"status":422,"reason":"dtype","message":"field 'user_id' wants int, found str"}}
 

@@ -1,4 +1,4 @@
-"""The log of scored rows, to be joined with their labels later: JSON lines, one file an hour and process.
+"""Writes the log of scored rows, to be joined with their labels later: JSON lines, one file per hour and process.
 
     <folder>/20261121T10.<host>-<pid>.jsonl
     {"at":"2026-11-21T10:20:30.123Z","request":"…","version":"20261121T09-0123456789ab","id":{"impression_id":123},
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 QUEUED_ROWS = 200_000
 """Most rows that wait to be written; further ones are dropped."""
 _PAUSE = 0.2
-"""Seconds that the writer lets rows gather."""
+"""Seconds for which the writer collects rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class RequestLog:
         self._writer.join()
 
     def add(self, request: str, version: str, ids: Sequence[Mapping[str, Any]], scores: Sequence[float]) -> None:
-        """Have rows written that were scored just now; returns at once, whatever the disk does."""
+        """Queue rows that were just scored; returns at once, whatever the disk does."""
         with self._lock:
             if self._waiting + len(ids) > QUEUED_ROWS:
                 self.dropped += len(ids)

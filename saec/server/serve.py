@@ -1,11 +1,11 @@
-"""`saec serve` and `python -m saec.server`: one process, or several, that answer from the live version of a store.
+"""Runs the model server (`saec serve`, `python -m saec.server`): one or more processes that serve the live version.
 
 Decisions: the port is bound before anything else that takes time, and its address is said once it is; the last good
 version is recalled by the thread that follows the store. A request that has begun is finished when the server is told
 to stop (SIGTERM, Ctrl-C), for at most ten seconds. A process uses one core to score: more cores are used by more
 workers (`saec.server.workers`). Each follows the store by itself; they map the same files of a local store or of the
 cache, so a version's bytes are in memory once. The log (`SAEC_LOG`) is on standard error as text unless told otherwise.
-That clients may not dribble their request's head for hours is the balancer's affair.
+Protection against clients that send a request's head over hours is left to the load balancer.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The metrics of all workers in one answer, whoever is asked.
+"""Combines the metrics of all workers in one answer, whichever worker is asked.
 
-Decisions: each worker hands out its own metrics through a Unix socket, and the one that Prometheus reached asks the
-others, so nothing is written while nobody asks. Every series gets the label `worker`: versions, readiness and refusals
-are those of one process and are not to be added up unseen. A worker that does not answer within a second is left out,
-and so is the series of its counters until its successor answers, from 0 on, which `rate` knows how to take.
+Decisions: each worker offers its own metrics through a Unix socket, and the one that Prometheus reached asks the
+others, so nothing is written between requests. Every series gets the label `worker`: versions, readiness and refusals
+belong to one process and must not be added up unnoticed. A worker that does not answer within a second is left out, and
+so is the series of its counters until its successor answers, from 0 on, which `rate` knows how to take.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Several processes that answer on one port, and the one that looks after them.
+"""Runs several worker processes on one port, and the parent process that supervises them.
 
-Decisions: the looking-after process opens the port, forks, and then only waits: it never answers, loads nothing and
-has no threads, so a worker that ends is forked anew in some milliseconds. Each worker has a listening socket of its own
-on the port where the kernel shares connections out among them (Linux), and all share one elsewhere; the parent holds
-them all, so that what connects while a worker is being replaced waits and is not refused. A worker that ends soon after
-its start is started again after pauses that grow. Told to stop, the parent tells the workers, who finish what they
-have begun; workers whose parent is gone stop too.
+Decisions: the parent opens the port, forks, and then only waits. It never answers, loads nothing and has no threads, so
+a worker that ends is replaced within milliseconds. Each worker has a listening socket of its own on the port where the
+kernel shares connections out among them (Linux), and all share one elsewhere; the parent holds them all, so that what
+connects while a worker is being replaced waits and is not refused. A worker that ends soon after its start is started
+again after pauses that grow. Told to stop, the parent tells the workers, who finish what they have begun; workers whose
+parent is gone stop too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scoring with a published version: numpy and safetensors' format only, no torch, no pydantic, no Arrow.
+"""Scores with a published version, using only numpy and the safetensors format: no torch, no pydantic, no Arrow.
 
 >>> from saec.serving import Model
 """

@@ -1,4 +1,4 @@
-"""Arrow tables as the columns that the feature encoder takes; imported when somebody brings one, as it needs pyarrow.
+"""Converts Arrow tables to the columns of the feature encoder; imported on first use, because it needs pyarrow.
 
 Shapes: B rows.
 """
@@ -21,7 +21,7 @@ from saec.errors import InputError, nearest
 from saec.serving.rows import check_names, on_both_sides
 
 FEW_ROWS = 1_000
-"""Most rows whose columns are taken value by value."""
+"""Maximum number of rows for which columns are converted value by value."""
 
 
 def arrow_columns(

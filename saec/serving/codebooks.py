@@ -1,4 +1,4 @@
-"""Reading what replaces an embedding table: the index and the codebooks, of a version or of a table compressed alone.
+"""Reads the index and the codebooks that replace an embedding table, of a version or of a compressed table.
 
 Shapes: F fields, T codewords of all fields, D width.
 """

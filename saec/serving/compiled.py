@@ -1,10 +1,10 @@
-"""Scoring in compiled code: what `kernel.c` needs of a version, and the way there with numpy's memory.
+"""Scores in compiled code: prepares a version for `kernel.c` and calls it with numpy's memory.
 
-Decisions: of each codeword all that is linear in it is worked out here, once and in double precision: a row's first
-layers are then sums of such rows. Where that would take too much memory, numpy scores. What depends on which fields all
-rows share is kept for a few such sets; the cross layers take the vectors of the others alone where there are rows
-enough to be worth the matrices in between (`saec.serving.network`). The kernel allocates nothing: keys, scores and its
-working memory are one array of numpy's.
+Decisions: everything that is linear in a codeword is computed here, once and in double precision; a row's first layers
+are then sums of such rows. If that would take too much memory, numpy scores. What depends on which fields all rows
+share is kept for a few such sets; the cross layers take the vectors of the others alone where there are rows enough to
+be worth the matrices in between (`saec.serving.network`). The kernel allocates nothing: keys, scores and its working
+memory are one array of numpy's.
 
 Shapes: B rows, F fields (crosses among them), S slots, T codewords, D width, P numbers of a row of the table, X numbers
 of some fields, R rank, H units.
@@ -55,7 +55,7 @@ class _Plan:
 
 
 class Compiled:
-    """A version's scoring, compiled. What it does not take it refuses by None, and numpy does it."""
+    """A version's compiled scoring. It returns None for inputs that it does not support, and numpy scores them."""
 
     def __init__(
         self,

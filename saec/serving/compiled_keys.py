@@ -1,8 +1,8 @@
-"""Feature keys in compiled code: a request's columns as one buffer of bytes, which `kernel.c` reads.
+"""Makes feature keys in compiled code: lays out a request's columns as one buffer of bytes for `kernel.c`.
 
-Decisions: the buffer has places in it, which the kernel holds against the buffer's length, so no request can lead it
-out of the buffer. Long texts are shortened here, as that takes BLAKE2b. What the kernel does not take it refuses, and
-numpy then says what is wrong.
+Decisions: the buffer contains offsets, which the kernel checks against the buffer's length, so no request can lead it
+out of the buffer. Long texts are shortened here, because that needs BLAKE2b. The kernel refuses inputs that it does not
+support, and numpy then handles them or reports the error.
 
 Shapes: B rows, F fields (crosses among them), S slots, U values of a column.
 """

@@ -1,4 +1,4 @@
-"""The files of a version, mapped into memory: nothing is copied, and processes that map the same file share its pages.
+"""Maps the files of a version into memory, without copies; processes that map the same file share its pages.
 
     index.safetensors      keyless index from feature key to code, all fields together
     codebooks.safetensors  codewords of all fields, the default codewords among them

@@ -1,7 +1,7 @@
-"""The compiled kernel as a library: its structures, loading it, and the choice between it and numpy.
+"""Loads the compiled kernel, defines its structures, and chooses between it and numpy.
 
-Decisions: compiled code is a second way to the same scores, never a condition. It is taken when it lies beside its
-source (`saec.build_kernel` makes it) and was built from that very source; `SAEC_ENGINE` overrides the choice.
+Decisions: compiled code is an optional second way to the same scores. It is used if it exists beside its source
+(`saec.build_kernel` makes it) and was built from exactly that source; `SAEC_ENGINE` overrides the choice.
 """
 
 from __future__ import annotations

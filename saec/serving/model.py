@@ -1,9 +1,9 @@
-"""A published version, opened and ready to score: what the gate judges with, `saec score` and every server.
+"""A published version, opened and ready to score; the gate, `saec score` and every server use it.
 
-Decisions: a feature that is not in the index, of the tail or unknown, falls on its field's default codeword, code 0, as
-in training; so the index holds codes less one, newcomers as 0. An unknown key that the fingerprint lets through (one in
-2^bits) gets some code, and one beyond its field's codebook counts as unknown. A null and an empty list are features
-too. Rows are scored some at a time, so that memory does not grow with them.
+Decisions: a feature that is not in the index (tail or unknown) gets its field's default codeword, code 0, as in
+training; so the index stores each code minus one, newcomers as 0. An unknown key that passes the fingerprint check (one
+in 2^bits) gets an arbitrary code; a code beyond its field's codebook counts as unknown. Nulls and empty lists are
+features too. Rows are scored in blocks, so that memory does not grow with them.
 
 Shapes: B rows, S slots, F fields, T codewords of all fields, D width, R recorded rows.
 """
@@ -47,7 +47,7 @@ from saec.store.objects import Buffer
 SCORED_AT_ONCE = 1024
 """Rows that go through the network together: their arrays then stay in the processor's cache."""
 TOLERANCE = 1e-6
-"""How far scores of the recorded rows may be from the recorded ones: other processors round differently."""
+"""Tolerance between scores of the recorded rows and the recorded scores: processors round differently."""
 
 
 class Model:

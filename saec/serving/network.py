@@ -1,4 +1,4 @@
-"""The CTR networks in numpy: what `saec.model.networks` computes, for reading only.
+"""The CTR networks in numpy: computes what `saec.model.networks` computes, for scoring only.
 
 Decisions: everything that is linear in the field vectors (first layer of the deep part, `down` of the first cross
 layer, first order) is one matrix product. What fields contribute that all rows of a request share is computed once: in

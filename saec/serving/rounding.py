@@ -1,4 +1,4 @@
-"""The network as it is stored: whole multiples of one step a parameter, packed with Huffman's code.
+"""Rounds and packs the network for storage: multiples of one step per parameter, in a Huffman code.
 
 Decisions:
 - Most numbers of a network are the weights of its inner layers, and what it scores depends on none of them alone: they

@@ -1,8 +1,8 @@
-"""Rows as people and programs have them, as the columns that the feature encoder takes.
+"""Converts rows in any supported form to the columns of the feature encoder.
 
-Decisions: what is taken as what is told in `saec.data.types`, for rows as for an hour's files. What a request leaves
-out is null, which a column must allow. A column that speaks Arrow's protocol (of pandas, polars) is taken as Arrow
-where there is pyarrow. Messages name the column and what was found by its type alone, never by its value.
+Decisions: the type rules are those of `saec.data.types`, for rows as for an hour's files. A column missing from a
+request is null, which the column must allow. A column that speaks Arrow's protocol (of pandas, polars) is taken as
+Arrow where there is pyarrow. Messages name the column and what was found by its type alone, never by its value.
 
 Shapes: B rows.
 """

@@ -1,4 +1,4 @@
-"""A compressed embedding table: looked up, measured, saved and opened. `saec.compress` makes it.
+"""A compressed embedding table, made by `saec.compress`: look-ups, sizes, saving and opening.
 
 Decisions:
 - Its files are those of a version that stand in for the table, `index.safetensors` and `codebooks.safetensors`, beside

@@ -1,1 +1,1 @@
-"""Versions, releases, checkpoints of training state, retention and verification."""
+"""Stores versions, releases and checkpoints of training state; retention and verification."""

@@ -1,4 +1,4 @@
-"""The manifest of a version: what it is named by, what its files must be, and how it is read without trust.
+"""The manifest of a version: gives the version its id, lists its files, and is read without trust.
 
 Decisions: the version id ends in the sha256 of the manifest's content, which names the sha256 of every file; so the id
 covers every byte, the same content always has the same id, and nothing in it comes from the wall clock. A manifest is
@@ -122,7 +122,7 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 
 def _problem(manifest: object) -> str:
-    """What keeps something from being a manifest, "" when nothing does; the fields of the caller pass unchecked."""
+    """Why something is not a manifest, "" if it is one; the caller's own fields are not checked."""
     if not isinstance(manifest, dict):
         return f"wanted an object, found {type(manifest).__name__}"
     if type(manifest.get("format")) is not int or manifest["format"] != FORMAT:

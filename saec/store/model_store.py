@@ -1,7 +1,7 @@
-"""The model store: versions, the release log, and the rules of what may go live.
+"""The model store: versions, the release log, and the rules for what may go live.
 
-Decisions: every change is decided on the last release record and takes the next number, so that what was decided on is
-what is changed, or the change is refused. A rollback also holds: without it the next hour's run would undo it. While
+Decisions: every change is based on the last release record and takes the next number; if another writer came first, the
+change is refused. A rollback also holds publishing, otherwise the next hour's run would undo it. While publishing is
 held, and for an hour older than the live one, a version is archived (committed) but not published.
 """
 
@@ -36,7 +36,7 @@ class ModelStore(VersionStore):
         return self._log.last()
 
     def live_after(self, known: Release | None) -> Release | None:
-        """The same for who knows what was live a moment ago: one request to the store while nothing was released."""
+        """The same for a caller that knows the last record: one request to the store while nothing new was released."""
         return self._log.after(known)
 
     def made_live(self) -> Release | None:
@@ -103,7 +103,7 @@ class ModelStore(VersionStore):
         )
 
     def rollback(self, version: str, *, actor: str, reason: str, fence: int | None = None) -> Release:
-        """Make a kept version live again and hold it: nothing is published until `unhold`.
+        """Make a kept version live again and hold publishing until `unhold`.
 
         Args:
             version: Id of a version in the store, verified first.
@@ -132,7 +132,7 @@ class ModelStore(VersionStore):
         )
 
     def hold(self, *, actor: str, reason: str, fence: int | None = None) -> Release:
-        """Keep what is live now: nothing is published until `unhold`; arguments as for `rollback`."""
+        """Hold publishing: the live version stays until `unhold`; arguments as for `rollback`."""
         last = self.live()
         return self._log.append(
             last,
@@ -168,10 +168,9 @@ class ModelStore(VersionStore):
         )
 
     def fence(self, *, actor: str, reason: str, fence: int) -> Release:
-        """Shut out runs of older leases: what is live stays, and only this fencing number or a higher one releases.
+        """Shut out runs of older leases: from now on only this fencing number or a higher one can release.
 
-        To be called on taking over from a run that may still be alive: whatever it had looked at before, its own
-        release then comes too late.
+        Call it when taking over from a run that may still be alive: its own release then comes too late.
         """
         last = self.live()
         return self._log.append(

@@ -1,7 +1,7 @@
-"""Named blobs: the narrow interface that the model store is written against, and its local form, files in a folder.
+"""Named blobs: the small interface that the model store needs, and its local implementation, files in a folder.
 
-Decisions: a name is a relative path of plain parts, checked by the callers' patterns; every write is whole and durable
-on return; create-if-absent is the only primitive of agreement, because local folders and S3 both have it.
+Decisions: a name is a relative path of plain parts, checked by the callers' patterns. Every write is complete and
+durable on return. Writers coordinate only through create-if-absent, because local folders and S3 both have it.
 """
 
 from __future__ import annotations

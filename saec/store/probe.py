@@ -1,7 +1,7 @@
-"""Whether a store keeps the one promise that everything else rests on: of two who create a name, one wins.
+"""Tests the guarantee of a store that everything else depends on: if two writers create a name, one wins.
 
-Decisions: asked of the store itself, since neither its version nor its documents settle it: S3-compatible stores have
-ignored If-None-Match, or checked it and let two writers through (docs/standard-installation.md).
+Decisions: the store itself is tested, because neither its version nor its documentation is reliable: some S3-compatible
+stores have ignored If-None-Match, or checked it and let two writers through (docs/standard-installation.md).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The release log: numbered records, each created once and never changed; the highest number is the whole truth.
+"""The release log: numbered records, each created once and never changed; only the highest number counts.
 
-Decisions: one mechanism, "create the next number if it is absent", gives compare-and-set, history, rollback and hold.
-A record carries the state after it (live version, held or not), so a reader needs only the last one. It also carries
-the lease's fencing number, which never falls along the log: a run that lost its lease cannot release any more. A random
-token lets a writer tell its own record from an equal one when the answer to its write was lost.
+Decisions: one mechanism, "create the next number if it is absent", provides compare-and-set, history, rollback and
+hold. A record carries the state after it (live version, held or not), so a reader needs only the last one. It also
+carries the lease's fencing number, which never decreases along the log: a run that lost its lease cannot release
+anything. With a random token a writer recognises its own record if the answer to its write was lost.
 """
 
 from __future__ import annotations

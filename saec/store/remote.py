@@ -1,7 +1,7 @@
-"""Named blobs in S3 or any other object store that can create if absent, with a cache of files on the local disk.
+"""Named blobs in S3 or any other object store with create-if-absent, with a cache of files on the local disk.
 
-Decisions: obstore retries what may be retried, with jitter and within a minute; a lost answer to a create is told from
-a lost race by reading back; cached files are compared with their sha256 each time a version is opened.
+Decisions: obstore retries transient failures, with jitter and within a minute. Reading back distinguishes a lost answer
+to a create from a lost race. Cached files are compared with their sha256 each time a version is opened.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which versions may go: all but the latest few and those that somebody depends on."""
+"""Decides which versions retention removes: all but the latest few and those in use."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Folders for work in progress, which leave nothing behind even after a kill.
+"""Staging folders for work in progress; nothing is left behind, even after a kill.
 
-Decisions: a staging folder is held by a kernel lock (flock) on the folder itself, which the kernel frees however its
-owner dies; so "orphan" needs no clock, process id or heartbeat: a folder whose lock can be had is an orphan.
+Decisions: the owner of a staging folder has a kernel lock (flock) on it, which the kernel frees however the owner dies.
+So no clock, process id or heartbeat is needed: a folder whose lock is free is an orphan.
 """
 
 from __future__ import annotations

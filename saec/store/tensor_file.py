@@ -1,8 +1,8 @@
-"""Safetensors files that need not fit into memory: written part by part, and read by mapping them.
+"""Reads and writes safetensors files that need not fit into memory: part by part, and memory-mapped.
 
-Decisions: the library's own writer wants every tensor in memory and its bytes beside it, and its reader copies; for a
-table of gigabytes that is all there is. What is written here is read by the library, and what it wrote is read here.
-Tensors stand by size of a number, then by name, so each begins where the processor likes it.
+Decisions: the library's writer needs every tensor in memory plus a copy of its bytes, and its reader copies too, which
+is too much for a table of gigabytes. The files are compatible in both directions. Tensors are sorted by the size of
+their numbers, then by name, so that each is aligned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Versions: folders of files that are whole and verified, or not there at all.
+"""Stores versions: folders of files that are complete and verified, or do not exist.
 
 Decisions: the files of a version come first, each durable, and `manifest.json` last; a version without a manifest does
 not exist for readers, and the next commit of the same content completes it, since its id, and so its file names and

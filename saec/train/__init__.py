@@ -1,1 +1,1 @@
-"""Optimiser, training loop and evaluation."""
+"""Trains the models: optimiser, training loop, and the original model."""

@@ -1,8 +1,8 @@
-"""AdamW on all parameters of a network by torch's fused kernel.
+"""AdamW on all parameters of a network, with torch's fused kernel.
 
-Decisions: the arithmetic is `torch.optim.AdamW(fused=True)`, bit for bit (a test compares). That class asks anew at
-every step which parameters there are and how they are grouped, which takes three times as long as the kernel on a
-network of this size. Here all parameters step together, always, so one count of steps serves them all.
+Decisions: the arithmetic is that of `torch.optim.AdamW(fused=True)`, bit for bit (a test compares). At every step that
+class collects and groups the parameters again, which takes three times as long as the kernel for a network of this
+size. Here all parameters always step together, so one step count is enough.
 
 Source: Loshchilov and Hutter 2019, arXiv 1711.05101.
 """
@@ -40,7 +40,7 @@ class AdamW:
         return bool(self.steps > 0)
 
     def forget_gradients(self) -> None:
-        """To be called before each backward pass, which adds to what is there."""
+        """Call it before each backward pass, because gradients accumulate."""
         for parameter in self.parameters:
             parameter.grad = None
 

@@ -1,4 +1,4 @@
-"""How the rows of a batch meet a set of vectors: which vectors its fields are made of, and back again.
+"""Pools vectors into the field vectors of a batch, and sums their gradients back.
 
 Both models use it: the original's vectors are rows of its table, the challenger's are codewords.
 

@@ -1,4 +1,4 @@
-"""Training state carried over to other fields: what is known of kept ones stays, new ones start as in a new pipeline.
+"""Carries the original's training state over to changed fields: kept fields stay, new ones start as in a new pipeline.
 
 Decisions: everything here is arrays to arrays, so the state of the hour before stays as it was written, and carrying it
 over again gives the same. A kept field keeps its features with their rows, its default row and class rows, and its
@@ -39,7 +39,7 @@ def carried_original(config: Config, arrays: Arrays, sources_F: Sequence[int]) -
     Args:
         config: settings with the new fields.
         arrays: `Original.snapshot` over the old ones.
-        sources_F: for each field its place among the old ones, -1 for a new one.
+        sources_F: for each field its index among the old ones, -1 for a new one.
     """
     sources = np.array(sources_F, np.int64)
     arrays = _in_one(arrays)

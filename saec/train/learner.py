@@ -1,7 +1,7 @@
-"""One pass of training: the network by AdamW, the vectors under it by row-wise Adagrad.
+"""Runs one training pass: AdamW for the network, row-wise Adagrad for the vectors.
 
 Decisions:
-- Time order, one pass, no shuffling: the stream is not stationary and the next hour is what counts.
+- Time order, one pass, no shuffling: the stream is not stationary, and the next hour is what matters.
 - Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one
   a number, so the optimiser's memory is 1/D of the table's and not twice it.
 - Gradients reach each distinct vector of a batch once, summed (see batches.py), never as a dense table gradient.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from saec.train.batches import Pooling
 
 RARE = 0.25
-"""Share of clicks, or of rows without one, from which a network starts at it."""
+"""A network starts at the click rate if the rarer label has at most this share."""
 SCORED_AT_ONCE = 8192
 """Rows scored at a time: bounds memory, and keeps results independent of how many rows there are."""
 

@@ -1,4 +1,4 @@
-"""The rows of a pass of training, and how ranks share them: the batches of one process, each cut into parts.
+"""Divides the rows of a training pass among ranks: the batches of one process, each cut into parts.
 
 Shapes: B rows of the pass, P rows of a part, S slots.
 """

@@ -1,4 +1,4 @@
-"""A learner as named arrays, and back: what a checkpoint holds of it (safetensors knows no objects)."""
+"""Converts a learner to named arrays and back, for checkpoints (safetensors stores no objects)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A search over the dials that matter, on hours of the log itself, judged on later ones that the search never saw.
+"""Searches for better settings on hours of the log itself, and judges them on later hours that the search never saw.
 
-dials      what is turned, in which order, over which values
-replayed   hours encoded once into a scratch folder, and passes of the original over them
-search     one dial after another, for as long as the searched hours show a gain
-judged     whole pipelines, as they are set and as tuned, side by side on the hours kept back
-lines      what was found as YAML, and into the settings file where that is asked for
+dials      which settings are changed, in which order, over which values
+replayed   encodes hours once into a scratch folder, and runs passes of the original over them
+search     changes one setting after another, as long as the searched hours show a gain
+judged     compares whole pipelines, with old and new settings, on the hours kept back
+lines      writes the result as YAML, on request into the settings file
 """

@@ -1,9 +1,9 @@
-"""The dials that `saec tune` turns, and over which values.
+"""The settings (dials) that `saec tune` changes, and their values.
 
-Decisions: what decides most comes first, for a search may end early. Each dial has a ladder of values and is turned one
-rung at a time from where it stands. Dials that buy something else than quality are none of them: sizes (`ratio`,
-`width`), the share of rows kept for the gate, limits. What changes the rows' encoding (fields, crosses) is not turned
-either: a pass is then over rows that were encoded once.
+Decisions: the most important dials come first, because a search may end early. Each dial has a ladder of values and is
+moved one rung at a time from its current value. Settings that trade quality for something else are excluded: sizes
+(`ratio`, `width`), the share of gate rows, limits. So are settings that change the rows' encoding (fields, crosses), so
+that rows are encoded only once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Two whole pipelines, as set and as tuned, side by side on hours that the search never saw.
+"""Compares two whole pipelines, with the old and the new settings, on hours that the search never saw.
 
-Decisions: the recipe that runs every hour does these hours too, from the first one on, in a workspace with ledger and
-store of its own under the scratch folder; nothing that is live is read or written. What is compared is the version made
-from the hour before, read back from its files, on all rows of the hour: what users would meet. A pipeline that was
-killed goes on where it was, as any backfill.
+Decisions: both pipelines run the normal steps from the first hour on, each in its own workspace with ledger and store
+under the scratch folder; nothing live is read or written. The comparison uses the version made from the hour before,
+read back from its files, on all rows of the hour, as users would be served. A killed pipeline continues where it
+stopped, like any backfill.
 """
 
 from __future__ import annotations

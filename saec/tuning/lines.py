@@ -1,7 +1,7 @@
-"""What was found, as YAML to put into the settings; and into the file itself where that is asked for.
+"""Writes the tuned values as YAML, and on request into the settings file.
 
-Decisions: a file is edited line by line, so that comments and order stay, and read again before it is written: what it
-then says must be what it said, with the new values in place. A layout that is not understood is left to its owner.
+Decisions: the file is edited line by line, so that comments and order stay. Before it is written, the result is parsed:
+it must equal the old settings with the new values. A layout that cannot be edited this way is left to the user.
 """
 
 from __future__ import annotations

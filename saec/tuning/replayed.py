@@ -1,9 +1,9 @@
-"""Hours of the log, encoded once into a scratch folder, and passes of the original over them.
+"""Encodes hours of the log once into a scratch folder, and runs passes of the original over them.
 
-Decisions: a trial is one pass of the original, not of the pipeline: it takes a quarter of the time, and what makes the
-original better makes the version better that is compressed from it (whether it did is judged on the version). Each hour
-is scored by what was learnt before it, as users would meet it; the first third of the hours is only learnt. The scores
-of a trial are kept in a file of its own, so a search that was killed goes on with the trial it was at.
+Decisions: a trial is one pass of the original, not of the pipeline. It takes a quarter of the time, and a better
+original gives a better compressed version (the final comparison checks this on versions). Each hour is scored before it
+is learnt, as in service; the first third of the hours is only learnt. Each trial's scores are kept in a file, so a
+killed search continues with the trial it was running.
 
 Shapes: B rows of an hour.
 """

@@ -1,8 +1,8 @@
-"""The search: one dial after another, turned for as long as the searched hours show that it helps.
+"""The search of `saec tune`: changes one dial after another, as long as the searched hours show that it helps.
 
-Decisions: a turn is kept only where the paired 95% interval of the log loss lies below 0: among many trials the best
-one by chance would be no better on other hours. A dial is first turned up, then, if that did not help, down. Nothing is
-drawn, so a search that is taken up again takes the same way, past what it knows.
+Decisions: a change is kept only if the whole paired 95% interval of the log loss is below 0, because the best of many
+trials may be best by chance. A dial is first moved up, then, if that did not help, down. There is no randomness, so a
+resumed search takes the same path and reuses known results.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def test_the_hour_after_and_the_hours_while_live_are_told_apart(done, facts_of):
     *_, before, newest = done.store.versions()
     facts = facts_of(newest)
     assert (facts["hour_after"]["pairs"], facts["while_live"]["pairs"]) == ({}, {})
-    assert "No hour that it met is known yet" in facts["unfavourable"][-1]
+    assert "It has not scored an hour yet" in facts["unfavourable"][-1]
     facts, record = facts_of(before), done.rows()[-1].record
     assert facts["hour_after"]["first"] == facts["while_live"]["last"] == str(done.hours[4])
     pair = facts["hour_after"]["pairs"]["version-original"]

@@ -55,7 +55,7 @@ def test_the_page_has_a_panel(served_records: list[dict[str, Any]]) -> None:
     """Figures by version, a reliability diagram, and the curve over the hours; a hostile version stays text."""
     html = render_report(served_records, "Shop")
     assert f"<p>{SAID}.</p>" in html
-    assert "Figure 8. Whether scores mean what they say" in html
+    assert "Figure 8. Calibration" in html
     assert "Figure 9. AUC by the request log" in html
     assert "<script" not in html
     assert html.count("<dt>logged</dt>") == 20

@@ -131,14 +131,14 @@ def test_what_was_served_comes_first(records: list[dict[str, Any]], html: str) -
     tiles = re.findall(r'<span class="note">([^<]+)</span><b>', html)
     assert tiles[:2] == ["AUC served, live − original", "Log loss served, live − original"]
     headings = re.findall(r"<figcaption><b>([^<]+)</b>", html)
-    assert headings[0] == "Figure 1a. AUC of what was served"
+    assert headings[0] == "Figure 1a. AUC served"
     assert [heading.partition(".")[2] for heading in headings[-3:-1]] == [" The gate: AUC", " The gate: log loss"]
-    assert html.index("<h2>What was served") < html.index("<h2>Hours</h2>")
+    assert html.index("<h2>Served figures") < html.index("<h2>Hours</h2>")
 
 
 def test_pairs_are_shown_for_the_last_day_and_for_all_hours(records: list[dict[str, Any]], html: str) -> None:
     """Three pairs each, with intervals; a day alone is not shown twice."""
-    cells = Page(html.partition("<h2>What was served")[2].partition("</table>")[0]).cells
+    cells = Page(html.partition("<h2>Served figures")[2].partition("</table>")[0]).cells
     assert [(cells[at], cells[at + 2]) for at in range(0, len(cells), 7)] == [
         (window, pair)
         for window in ("last 24 hours", "all 60 hours")
@@ -155,7 +155,7 @@ def test_records_of_before_served_figures_make_a_page_without_them(records: list
     served = {*STABLE_KEYS[5:11], "served_pairs", "ratio_version", "release_problem"}
     old = [{key: value for key, value in record.items() if key not in served} for record in records]
     html = render_report(old, "t")
-    assert "<h2>What was served" not in html
+    assert "<h2>Served figures" not in html
     assert "<small>not known</small>" in html
     assert NO_DATA in html
 
