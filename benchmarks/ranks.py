@@ -1,9 +1,9 @@
 """Rows a second of a training pass by one process and by ranks, over batch sizes.
 
-The hour, the network and the table are those of `benchmarks.training`. Each number of ranks runs in processes of its
-own, one thread each; a pass includes giving the ranks the network, the working set and their rows. The first pass warms
-up; figures are medians of the others. The share of communication is rank 0's time in collectives, waiting for the
-slower rank included, so on cores that others use it says as much of them as of the network.
+The hour, the network and the table are those of `benchmarks.training`. Rank 0 is this process; ranks have one thread
+each, and a pass includes giving the others the network, the working set and their rows. The first pass warms up;
+figures are medians of the others. The share of communication is rank 0's time in collectives, waiting for the slower
+rank included, so on cores that others use it says as much of them as of the network.
 
     python -m benchmarks.ranks                            # 1 and 2 ranks, batches of 256 to 16,384
     python -m benchmarks.ranks --ranks 4 --rows 65536
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 
 import click
 import numpy as np
@@ -20,30 +21,28 @@ import torch
 
 from benchmarks.record import Figures
 from benchmarks.training import SEED, TABLE_ROWS, WIDTH, Hour, Setting
-from saec.cli.ranks import start
 from saec.config import TrainingConfig
 from saec.model.table import EmbeddingTable
 from saec.train import ranks
 from saec.train.batches import Pooling
+from saec.train.followers import accompanied
 from saec.train.learner import Learner
 
 FIELDS, HIDDEN = 24, [400, 400, 400]
 
 
-def measure(rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> list[tuple[float, float, float]]:
-    """For each batch size: rows a second, the share of time in collectives, and CPU seconds of this rank a pass."""
-    torch.set_num_threads(1)
-    joined = ranks.Ranks.join("benchmark")
-    if joined.rank:
-        joined.follow(of_size(batches[0], precision))
-        return []
+def measure(
+    size: int, rows: int, batches: tuple[int, ...], precision: str, rounds: int
+) -> list[tuple[float, float, float]]:
+    """For each batch size: rows a second, the share of time in collectives, and CPU seconds of rank 0 a pass."""
     hour = Hour.draw(rows, FIELDS)
-    with ranks.led(joined):
+    with accompanied(size, "benchmark", partial(of_size, batches[0], precision)):
         return [timed(hour, of_size(batch_rows, precision), rounds) for batch_rows in batches]
 
 
 def of_size(batch_rows: int, precision: str) -> Learner:
-    """A learner of the network that is timed."""
+    """A learner of the network that is timed, by one thread."""
+    torch.set_num_threads(1)
     setting = Setting(
         Hour(np.zeros(0, np.int64), np.zeros((0, FIELDS), np.int64), np.zeros(0, np.uint8)), batch_rows, FIELDS, HIDDEN
     )
@@ -68,13 +67,6 @@ def timed(hour: Hour, learner: Learner, rounds: int) -> tuple[float, float, floa
     return tuple(map(statistics.median, zip(*found[1:], strict=True)))
 
 
-def alone(rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> list[tuple[float, float, float]]:
-    """The same by one process, which joins nobody."""
-    torch.set_num_threads(1)
-    hour = Hour.draw(rows, FIELDS)
-    return [timed(hour, of_size(batch_rows, precision), rounds) for batch_rows in batches]
-
-
 @click.command()
 @click.option("--ranks", "size", default=2, show_default=True, help="Ranks beside one process.")
 @click.option("--rows", default=32768, show_default=True, help="Rows of a pass.")
@@ -84,12 +76,7 @@ def alone(rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> l
 def main(size: int, rows: int, batches: str, precision: str, rounds: int) -> None:
     """Time one process and ranks, and keep the figures."""
     asked = tuple(int(batch) for batch in batches.split(","))
-    results = {}
-    for number in (1, size):
-        ended = start(number, alone if number == 1 else measure, rows, asked, precision, rounds)
-        if isinstance(ended, int):
-            raise click.ClickException(f"{number} ranks ended with exit code {ended}")
-        results[number] = ended[0]
+    results = {number: measure(number, rows, asked, precision, rounds) for number in (1, size)}
     figures = Figures("ranks")
     for place, batch in enumerate(asked):
         for number, measured in results.items():

@@ -32,10 +32,9 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.ranks import FIELDS, alone, measure, of_size
+from benchmarks.ranks import FIELDS, measure, of_size
 from benchmarks.record import RESULTS, Figures
 from benchmarks.training import TABLE_ROWS, WIDTH, Hour
-from saec.cli.ranks import start
 from saec.train.batches import Touched
 from saec.train.learner import Learner
 
@@ -305,10 +304,8 @@ def check(figures: Figures, costs: Costs, sizes: list[int], batches: tuple[int, 
     """Compare with real ranks."""
     shares: dict[int, float] = {}
     for size in sizes:
-        ended = start(size, alone if size == 1 else measure, rows, batches, "float32", 2)
-        if isinstance(ended, int):
-            raise click.ClickException(f"{size} ranks ended with exit code {ended}")
-        for batch, (speed, _, cpu) in zip(batches, ended[0], strict=True):
+        measured = measure(size, rows, batches, "float32", 2)
+        for batch, (speed, _, cpu) in zip(batches, measured, strict=True):
             wanted, took = predicted(costs, size, rows, batch, count), rows / speed
             if size == 1:
                 shares[batch] = cpu / took

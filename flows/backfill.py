@@ -18,7 +18,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.commands import REFUSED, config_option, end, settled
-from flows.hour import FlowPipeline, broken_off, run_hours
+from flows.hour import FlowPipeline, Ranks, broken_off, run_hours
 from flows.pages import MOST_SPANS, show_plan
 from saec.config import Config
 from saec.errors import ConfigError, SaecError
@@ -37,7 +37,7 @@ log = logging.getLogger("saec.schedule.backfill")
 
 
 @flow(name="backfill", flow_run_name="backfill {action} {first} {last}", persist_result=False)
-def backfill(
+def backfill(  # noqa: PLR0913 - the fields of its form
     action: Action = "start",
     first: HourText = "",
     last: HourText = "",
@@ -45,6 +45,7 @@ def backfill(
     promote: bool = False,
     stop_on_failure: bool = True,
     replace: bool = False,
+    ranks: Ranks = 1,
     *,
     config: Path,
 ) -> State[Any]:
@@ -59,10 +60,11 @@ def backfill(
         promote: Whether versions that pass the gate go live; otherwise they are kept in the store.
         stop_on_failure: Whether an hour that fails or is quarantined stops the backfill.
         replace: Whether frozen hours are done too (older than `retention`).
+        ranks: Processes that train together, the run's own among them.
         config: YAML file with the pipeline's settings, as the worker sees it; fixed by saec deploy.
     """
     try:
-        pipeline = FlowPipeline(load_config(config), actor="backfill flow")
+        pipeline = FlowPipeline(load_config(config), actor="backfill flow", ranks=ranks)
     except SaecError as error:
         return broken_off(error)
     wanted = {"only": only, "promote": promote, "stop_on_failure": stop_on_failure, "replace": replace}

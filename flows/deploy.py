@@ -51,14 +51,14 @@ torch, and after a night's outage all late runs would otherwise start in the sam
 
 
 def deployments(
-    config: Path, settings: Config, name: str, schedule: Schedule, work_pool: str | None = None
+    config: Path, settings: Config, name: str, schedule: Schedule, work_pool: str | None = None, ranks: int = 1
 ) -> list[RunnerDeployment]:
     """Both flows as deployments: `hourly/NAME` on its schedule, `backfill/NAME` on request.
 
     The settings file is fixed, so that no form and no caller can point a pipeline's runs at another one.
     """
     common: dict[str, Any] = {
-        "parameters": {"config": freeze(str(config.absolute()))},
+        "parameters": {"config": freeze(str(config.absolute())), "ranks": ranks},
         "tags": ["saec"],
         "entrypoint_type": EntrypointType.MODULE_PATH,
     }
@@ -146,8 +146,11 @@ def _scheduled(cron: str, timezone: str) -> Schedule:
 @click.option("--cron", default=CRON, show_default=True, help="When the hourly flow runs.")
 @click.option("--timezone", default="UTC", show_default=True, help="Zone of --cron; others may skip or double an hour.")
 @click.option("--work-pool", help="Register in this work pool, made if absent, and end; workers do the rest.")
+@click.option("--ranks", type=click.IntRange(1), default=1, metavar="N", help="Runs train in N processes.")
 @click.option("--port", default=PORT, show_default=True, help="Port of the server that is started, on 127.0.0.1.")
-def command(config: Path, name: str | None, cron: str, timezone: str, work_pool: str | None, port: int) -> None:
+def command(
+    config: Path, name: str | None, cron: str, timezone: str, work_pool: str | None, ranks: int, port: int
+) -> None:
     """Serve the hourly and the backfill flow, with a server and its UI, until interrupted."""
     settings, schedule, name = settled(config), _scheduled(cron, timezone), name or config.stem
     try:
@@ -159,7 +162,7 @@ def command(config: Path, name: str | None, cron: str, timezone: str, work_pool:
                 schedule = replace(schedule, active=False)
                 click.echo(f"{hourly.name}/{name} was paused and stays so; its switch is on its page in the UI")
             click.echo(f"Prefect UI: {url.removesuffix('/api')}")
-            _hand_over(deployments(config, settings, name, schedule, work_pool), work_pool)
+            _hand_over(deployments(config, settings, name, schedule, work_pool, ranks), work_pool)
     except SaecError as error:
         raise click.ClickException(str(error)) from None
 

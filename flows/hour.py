@@ -8,13 +8,14 @@ under exactly that name, so that alerts and filters for Prefect's own states fin
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from flows.events import tell_alarms, tell_hour
 from flows.pages import end_again, show_hour, show_overview, show_progress, tag_hour
@@ -28,7 +29,9 @@ from saec.monitoring.alarms import Alarm, alarms, broken
 from saec.monitoring.outlook import look
 from saec.report.hour import CONTEXT_HOURS
 from saec.schedule.pipeline import Pipeline
+from saec.train.followers import pipeline_over
 
+Ranks = Annotated[int, Field(ge=1)]
 log = logging.getLogger("saec.hour")
 WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED", "KEPT")
 """How the hours of a run ended; KEPT is held only because the run was not to promote, which is what was asked of it."""
@@ -37,14 +40,16 @@ WORST_FIRST = ("FAILED", "QUARANTINED", "HELD", "PUBLISHED", "KEPT")
 class FlowPipeline(Pipeline):
     """The hours of one configuration, each as a run that Prefect shows; it listens to itself."""
 
-    def __init__(self, config: Config, actor: str) -> None:
+    def __init__(self, config: Config, actor: str, ranks: int = 1) -> None:
         """A pipeline whose steps are task runs.
 
         Args:
             config: all settings.
             actor: who runs it, for the release log.
+            ranks: processes that train together, this one among them.
         """
         super().__init__(config, run_step=as_task_run, actor=actor)
+        self.ranks = ranks
         self._aside: dict[Hour, UUID] = {}
         """The runs of hours that were done aside."""
 
@@ -115,7 +120,8 @@ def run_hours(pipeline: FlowPipeline, work: Callable[[], list[HourRow]]) -> Stat
         The state the flow run ends in: HELD when another run is at work.
     """
     try:
-        rows = work()
+        with pipeline_over(pipeline.ranks, pipeline.config):
+            rows = work()
     except LedgerError as error:
         if error.reason != "busy":
             raise

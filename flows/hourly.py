@@ -15,7 +15,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.commands import config_option, end, settled
-from flows.hour import FlowPipeline, broken_off, run_hours
+from flows.hour import FlowPipeline, Ranks, broken_off, run_hours
 from saec.errors import SaecError
 from saec.hours import Hour
 from saec.schedule.advance import advance
@@ -23,14 +23,15 @@ from saec.settings_file import load_config
 
 
 @flow(name="hourly", flow_run_name=lambda: f"hourly {Hour.now()}", persist_result=False)
-def hourly(config: Path) -> State[Any]:
+def hourly(config: Path, ranks: Ranks = 1) -> State[Any]:
     """Advance the ledger: do every hour that is due, oldest first; deal with data that came late.
 
     Args:
         config: YAML file with the pipeline's settings, as the worker sees it.
+        ranks: Processes that train together, this run's own among them.
     """
     try:
-        pipeline = FlowPipeline(load_config(config), actor="hourly flow")
+        pipeline = FlowPipeline(load_config(config), actor="hourly flow", ranks=ranks)
         return run_hours(pipeline, lambda: advance(pipeline, listener=pipeline))
     except SaecError as error:
         return broken_off(error)

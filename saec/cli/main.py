@@ -53,7 +53,7 @@ class SaecGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find the switches that decide how errors are shown; they are needed before a command parses them."""
-        ctx.meta["as_json"], ctx.meta["debug"], ctx.meta["arguments"] = "--json" in args, "--debug" in args, [*args]
+        ctx.meta["as_json"], ctx.meta["debug"] = "--json" in args, "--debug" in args
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -41,7 +41,8 @@ from saec.train.batches import Touched
 from saec.train.parts import Cut, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
 
     from torch import Tensor
     from torch._C._distributed_c10d import Store
@@ -78,21 +79,22 @@ class Ranks:
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=timeout))
 
     @classmethod
-    def join(cls, digest: str) -> Ranks:
+    def join(cls, digest: str, variables: Mapping[str, str] = os.environ) -> Ranks:
         """Find the others, as torchrun's variables say.
 
         Args:
             digest: of the settings, which must be the same everywhere.
+            variables: torchrun's, and `SAEC_RENDEZVOUS`.
 
         Raises:
             TrainingError: reason "rank-lost", when they are not there in time.
             ConfigError: when another rank has other settings, or a variable is no number.
         """
-        rank, size, timeout = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _timeout()
-        if os.environ.get("LOCAL_WORLD_SIZE") == str(size):  # one machine: nothing is to be heard outside it
+        rank, size, timeout = int(variables["RANK"]), int(variables["WORLD_SIZE"]), _timeout()
+        if variables.get("LOCAL_WORLD_SIZE") == str(size):  # one machine: nothing is to be heard outside it
             os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
         try:
-            where = os.environ.get(RENDEZVOUS, "env://")
+            where = variables.get(RENDEZVOUS, "env://")
             store = next(rendezvous(where, rank, size, timeout=timedelta(seconds=timeout)))[0]
             store.set_timeout(timedelta(seconds=timeout))
             ranks = cls(store, rank, size, timeout)
@@ -366,13 +368,17 @@ def led(ranks: Ranks) -> Iterator[Ranks]:
     """
     global current  # noqa: PLW0603 - training is asked for far below, by steps that know nothing of ranks
 
-    def stopped(_number: int, _frame: object) -> None:
+    def stopped(number: int, frame: FrameType | None) -> None:
         if ranks.apart:
             return  # the hour is just ending for it
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
+        for taken in before:
+            signal.signal(taken, signal.SIG_IGN)
         if error := ranks.parted():
             raise error
+        if callable(
+            handler := before[signal.Signals(number)]
+        ):  # such as Prefect's, which cancels the run
+            handler(number, frame)
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

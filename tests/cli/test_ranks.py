@@ -77,7 +77,7 @@ def test_ranks_share_no_gpu(site):
 
 def test_one_rank_is_the_process_itself(site, undisturbed, monkeypatch):
     """--ranks 1 starts nothing, and the hour comes to the bytes of one that was run without it."""
-    monkeypatch.setattr("saec.cli.ranks.start", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr("saec.train.followers.accompanied", lambda *_: pytest.fail("a process was started"))
     settings = site.folder / "site.yaml"
     settings.write_text(yaml.safe_dump(site.config().model_dump(mode="json")))
     result = CliRunner().invoke(
@@ -128,7 +128,7 @@ def test_a_rank_that_is_lost_fails_the_hour(site, by_two):
     assert "run again with --ranks 2" in row.message
     assert site.digests() == before
     code, said = ran(site, "--ranks", "2", SAEC_FAIL="ranks.led:kill@7")
-    assert (code, site.rows()[5].state) == (1, "RUNNING"), said
+    assert (code, site.rows()[5].state) == (-signal.SIGKILL, "RUNNING"), said
     code, said = ran(site, "--ranks", "2")
     assert code == 0, said
     version = by_two.rows()[5].version

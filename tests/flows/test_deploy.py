@@ -61,7 +61,7 @@ def test_deployments_without_a_server(tmp_path, fresh):
     (schedule,) = hourly.schedules
     assert (schedule.schedule.cron, schedule.schedule.timezone) == (CRON, "UTC")
     assert not backfill.schedules
-    assert hourly.parameters == backfill.parameters == {"config": str(tmp_path / "shop.yaml")}
+    assert hourly.parameters == backfill.parameters == {"config": str(tmp_path / "shop.yaml"), "ranks": 1}
 
 
 @pytest.mark.case(20)
@@ -116,7 +116,7 @@ def test_a_name_that_another_pipeline_has_is_refused(site, settings_file, simula
     assert f"hourly/mine is the deployment of another pipeline on this server, {pipeline_name(site.config())}" in (
         refused.output
     )
-    assert known("hourly/mine").parameters == {"config": str(moved)}
+    assert known("hourly/mine").parameters == {"config": str(moved), "ranks": 1}
 
 
 def known(name: str = "hourly/shop"):

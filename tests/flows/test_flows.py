@@ -1,5 +1,7 @@
 """The flows against Prefect's test server, on a small pipeline of which two hours are to come."""
 
+import json
+import multiprocessing
 import shutil
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +15,7 @@ from flows.hourly import hourly
 from flows.pages import overview_id
 from flows.tasks import TASKS
 from saec.errors import InputError
+from saec.train import ranks
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("prefect_server", "after_site")]
 
@@ -70,6 +73,18 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     assert exit_code(hourly(settings_file, return_state=True)) == 0, "nothing is due any more"
     assert overview_id(site.config()) == standing, "rewritten in place"
     assert "launch day" in overview(standing)
+
+
+@pytest.mark.slow  # a process that imports torch
+def test_a_run_may_train_over_ranks(site, settings_file):
+    """As `saec run --ranks 2` does: its version says so; nothing is left of the other process."""
+    state = hourly(settings_file, ranks=2, return_state=True)
+    assert (state.name, state.message) == ("PUBLISHED", "2 published")
+    version = site.folder / "workspace/store/versions" / site.live
+    assert json.loads((version / "manifest.json").read_text())["ranks"] == 2
+    assert ranks.current is None
+    assert not multiprocessing.active_children()
+
 
 
 @pytest.mark.slow

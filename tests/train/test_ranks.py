@@ -9,7 +9,6 @@ import torch
 from torch.distributed import FileStore
 
 from saec import failpoints
-from saec.cli.ranks import start
 from saec.config import ModelConfig, TrainingConfig
 from saec.errors import ConfigError, TrainingError
 from saec.model.networks import build_network
@@ -66,15 +65,6 @@ def trained(*, weighted=True, passes=PASSES):
     )
 
 
-def as_a_rank(**settings):
-    """What each process does."""
-    joined = ranks.Ranks.join("the same settings")
-    if joined.rank:
-        return joined.follow(a_learner())
-    with ranks.led(joined):
-        return [trained(**settings) for settings in ({}, {"weighted": False}, {"passes": 2}, {"passes": 2})]
-
-
 def test_every_row_is_in_one_part():
     """Parts are contiguous, in the order of ranks, and as large as each other but for one row."""
     cut = Cut(rows=23, batch_rows=5, size=3)
@@ -98,9 +88,12 @@ def test_a_timeout_is_seconds(given, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
-def test_ranks_train_as_one_process_does(size):
+def test_ranks_train_as_one_process_does(size, tmp_path):
     """Losses of 200 steps within 1e-5, with dropout, weights and lists; and the same bytes when done again."""
-    weighted, unweighted, first, again = start(size, as_a_rank)[0]
+    with led(size, tmp_path):
+        weighted, unweighted, first, again = (
+            trained(**settings) for settings in ({}, {"weighted": False}, {"passes": 2}, {"passes": 2})
+        )
     for found, alone in ((weighted, trained()), (unweighted, trained(weighted=False))):
         assert PASSES * -(-ROWS // BATCH) == 200
         assert alone.losses[-1] < alone.losses[0] - 0.02
