@@ -23,12 +23,12 @@ from saec.settings_file import load_config
 
 
 @flow(name="hourly", flow_run_name=lambda: f"hourly {Hour.now()}", persist_result=False)
-def hourly(config: Path, ranks: Ranks = 1) -> State[Any]:
+def hourly(ranks: Ranks = 1, *, config: Path) -> State[Any]:
     """Advance the ledger: do every hour that is due, oldest first; deal with data that came late.
 
     Args:
-        config: YAML file with the pipeline's settings, as the worker sees it.
-        ranks: Processes that train together, this run's own among them.
+        ranks: Processes that train together, the run's own among them.
+        config: YAML file with the pipeline's settings, as the worker sees it; fixed by saec deploy.
     """
     try:
         pipeline = FlowPipeline(load_config(config), actor="hourly flow", ranks=ranks)
@@ -42,7 +42,7 @@ def hourly(config: Path, ranks: Ranks = 1) -> State[Any]:
 def command(config: Path) -> None:
     """Do every hour that is due as Prefect runs, then print the last hours."""
     settings = settled(config)
-    end(hourly(config, return_state=True), settings)
+    end(hourly(config=config, return_state=True), settings)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_what_was_served_is_in_the_next_hours_report(site, settings, serve, monk
     arrived, later = site.file(hour), site.folder / "later.parquet"
     arrived.rename(later)  # what is clicked in the hour is not known yet
     monkeypatch.setattr(Hour, "now", lambda _lag=None: hour)
-    assert hourly(settings, return_state=True).name == "PUBLISHED"
+    assert hourly(config=settings, return_state=True).name == "PUBLISHED"
     first = site.live
     assert first is not None
     assert first.startswith((hour - 1).compact)
@@ -159,7 +159,7 @@ def test_what_was_served_is_in_the_next_hours_report(site, settings, serve, monk
 
     later.rename(arrived)
     monkeypatch.setattr(Hour, "now", lambda _lag=None: hour + 1)
-    assert hourly(settings, return_state=True).name == "PUBLISHED"
+    assert hourly(config=settings, return_state=True).name == "PUBLISHED"
     second = site.live
     assert second != first
     until(lambda: server.version() == second, seconds=2)

@@ -26,8 +26,8 @@ def deploy(session: Session, arguments: tuple[str, ...]) -> None:
     """Serve the hourly schedule and Prefect's UI until stopped.
 
     Further ARGUMENTS are passed to `python -m flows.deploy`: --cron "20 * * * *", --timezone, --name, --port,
-    --ranks N, which trains every run in N processes, and --work-pool NAME, which registers the pipeline for the workers of
-    that pool and exits.
+    --ranks N, which trains every run in N processes, and --work-pool NAME, which registers the pipeline for the workers
+    of that pool and exits.
     """
     _ = session.config  # reports problems with the settings at once
     command = [sys.executable, "-m", "flows.deploy", "--config", str(session.config_path), *arguments]

@@ -375,9 +375,7 @@ def led(ranks: Ranks) -> Iterator[Ranks]:
             signal.signal(taken, signal.SIG_IGN)
         if error := ranks.parted():
             raise error
-        if callable(
-            handler := before[signal.Signals(number)]
-        ):  # such as Prefect's, which cancels the run
+        if callable(handler := before[signal.Signals(number)]):  # such as Prefect's, which cancels the run
             handler(number, frame)
         raise KeyboardInterrupt
 

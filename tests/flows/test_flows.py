@@ -53,7 +53,7 @@ def overview(artifact) -> str:
 @pytest.mark.fault(34)
 def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, settings_file):
     """The hourly flow does both due hours in order, as subflow runs of six tasks, with the bytes of `Pipeline.run`."""
-    state = hourly(settings_file, return_state=True)
+    state = hourly(config=settings_file, return_state=True)
     assert (state.name, state.message) == ("PUBLISHED", "2 published")
     assert exit_code(state) == 0
     assert [row.version for row in site.rows()] == [row.version for row in undisturbed.rows()]
@@ -70,7 +70,7 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
     standing = overview_id(site.config())
     assert "**backlog**: nothing" in overview(standing)
     site.store.hold(actor="ann", reason="launch day", fence=100)
-    assert exit_code(hourly(settings_file, return_state=True)) == 0, "nothing is due any more"
+    assert exit_code(hourly(config=settings_file, return_state=True)) == 0, "nothing is due any more"
     assert overview_id(site.config()) == standing, "rewritten in place"
     assert "launch day" in overview(standing)
 
@@ -78,7 +78,7 @@ def test_hours_through_the_flow_are_the_same_to_the_byte(site, undisturbed, sett
 @pytest.mark.slow  # a process that imports torch
 def test_a_run_may_train_over_ranks(site, settings_file):
     """As `saec run --ranks 2` does: its version says so; nothing is left of the other process."""
-    state = hourly(settings_file, ranks=2, return_state=True)
+    state = hourly(config=settings_file, ranks=2, return_state=True)
     assert (state.name, state.message) == ("PUBLISHED", "2 published")
     version = site.folder / "workspace/store/versions" / site.live
     assert json.loads((version / "manifest.json").read_text())["ranks"] == 2
@@ -86,13 +86,12 @@ def test_a_run_may_train_over_ranks(site, settings_file):
     assert not multiprocessing.active_children()
 
 
-
 @pytest.mark.slow
 def test_a_quarantined_and_a_failed_hour(site, settings_file, monkeypatch):
     """A broken partition is QUARANTINED, a fault in a step FAILED; the run goes on, both have pages, and it exits 1."""
     site.file(site.hours[5]).write_bytes(b"not a Parquet file")
     monkeypatch.setattr(TASKS["train"], "fn", lambda plan, ingested: 1 / 0)
-    state = hourly(settings_file, return_state=True)
+    state = hourly(config=settings_file, return_state=True)
     assert exit_code(state) == 1
     assert [(row.state, row.reason) for row in site.rows()[5:]] == [("QUARANTINED", "corrupt"), ("FAILED", "bug")]
     hours, _, artifacts = runs_of(state)
@@ -104,7 +103,7 @@ def test_a_quarantined_and_a_failed_hour(site, settings_file, monkeypatch):
 def test_a_busy_pipeline_is_no_failure(site, settings_file):
     """While another run holds the lease, a run ends HELD and says who is at work."""
     with site.pipeline() as pipeline, pipeline.leased():
-        state = hourly(settings_file, return_state=True)
+        state = hourly(config=settings_file, return_state=True)
     assert (state.name, exit_code(state)) == ("HELD", 3)
     assert "in use by" in state.message
     assert len(site.rows()) == 5
@@ -193,7 +192,7 @@ def test_what_a_form_gets_wrong_is_refused(site, settings_file, given, said):
 def test_broken_settings_fail_in_words(settings_file):
     """The settings are not the form's: their fault fails the run, and its message is the one of every command."""
     settings_file.write_text("data: {sauce: here}")
-    for state in (hourly(settings_file, return_state=True), backfill(config=settings_file, return_state=True)):
+    for state in (hourly(config=settings_file, return_state=True), backfill(config=settings_file, return_state=True)):
         assert (state.is_failed(), exit_code(state)) == (True, 1)
         assert "sauce" in state.message
         assert "encountered an exception" not in state.message
@@ -202,9 +201,9 @@ def test_broken_settings_fail_in_words(settings_file):
 @pytest.mark.case(5)
 def test_a_store_that_is_gone_fails_the_run(site, settings_file):
     """Where no hour is due any more, too; the overview says so first."""
-    hourly(settings_file, return_state=True)
+    hourly(config=settings_file, return_state=True)
     shutil.rmtree(site.folder / "workspace" / "store")
-    state = hourly(settings_file, return_state=True)
+    state = hourly(config=settings_file, return_state=True)
     assert (state.is_failed(), exit_code(state)) == (True, 1)
     assert "nothing is live, though 5 hours of the ledger are PUBLISHED" in state.message
     assert overview(overview_id(site.config())).startswith("# What was live is gone")
@@ -222,7 +221,7 @@ def test_a_lost_lease_ends_the_run(site, settings_file, monkeypatch):
         raise InputError("whatever this run finds now is not its affair")
 
     monkeypatch.setattr(TASKS["ingest"], "fn", replaced)
-    state = hourly(settings_file, return_state=True)
+    state = hourly(config=settings_file, return_state=True)
     assert state.is_failed()
     assert "no longer holds" in state.message
     assert [(row.hour, row.state) for row in site.rows()[5:]] == [(site.hours[5], "RUNNING")]
