@@ -5,7 +5,7 @@ each hour's rows are scored by the version released for the hour before and by t
 delay of d minutes the rows of the first d minutes have the older one's scores. Pooled over the hours, with the paired
 difference to a delay of 0. Nothing is trained; the workspace is only read.
 
-It needs the versions of all hours: `retention: {versions: 1000}` in the settings before the run. Hours whose versions
+It needs the versions of all hours: `retention: 1000` in the settings before the run. Hours whose versions
 are gone are left out and counted. Versions are those that the ledger has as PUBLISHED; a person's hold or rollback is
 not looked at, nor are rows that came late.
 

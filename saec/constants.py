@@ -53,7 +53,7 @@ class VocabularyConstants(Constants):
     know was learnt from many rows."""
     max_new_features: int = Field(default=2_000_000, ge=1)
     """Most new features of one field that one hour may bring, the most frequent ones: far beyond what an hour of clicks
-    brings, so that only a burst meets it. The others use the default row till they come again."""
+    brings, so that only a burst meets it. The others use the default row till they come in a later hour."""
 
 
 class ModelConstants(Constants):

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from saec.config import Config, FieldConfig
+from saec.constants import TRIAL
 from saec.data.hourly_files import EVENT_TIME
 from saec.data.importers import AVAZU_COLUMNS, CRITEO_COLUMNS
 from saec.data.partitions import wanted_columns
@@ -46,6 +47,12 @@ def holds(field: FieldConfig, kind: pa.DataType) -> bool:
     return IS_OF_TYPE[field.type](kind)
 
 
+@pytest.fixture(autouse=True)
+def as_users_have_it(monkeypatch):
+    """No constant is set."""
+    monkeypatch.delenv(TRIAL)
+
+
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
 def shipped(request) -> tuple[str, Config]:
     return request.param.stem, load_config(request.param)
@@ -80,6 +87,12 @@ def test_workspaces_are_apart(shipped):
     assert config.workspace == Path("workspace") / name
     if name != "globo":
         assert config.data.source == f"workspace/{name}/data"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_benchmarks_have_settings_that_users_could_have(path):
+    """What is measured is not another product."""
+    assert load_config(path)
 
 
 def test_configurations_have_different_digests():

@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 
 import saec
 from saec.cli.main import cli
+from saec.constants import TRIAL
 from saec.settings_file import load_config
 
 ROOT = Path(__file__).parent.parent
@@ -261,8 +262,9 @@ def test_names_are_looked_up(name, there):
     assert exists(name) is there
 
 
-def test_the_guides_settings_load(tmp_path):
+def test_the_guides_settings_load(tmp_path, monkeypatch):
     """The example of one's own data is a valid configuration."""
+    monkeypatch.delenv(TRIAL)
     (example,) = blocks((ROOT / "docs" / "guide.md").read_text(encoding="utf-8"), "yaml")
     (tmp_path / "shop.yaml").write_text(example, encoding="utf-8")
     assert load_config(tmp_path / "shop.yaml").field_names[-1] == "user_id&hour_of_day"

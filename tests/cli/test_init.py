@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 from saec.cli.main import cli
+from saec.constants import TRIAL
 from saec.data.checks import check_hour
 from saec.data.hourly_files import write_hour
 from saec.data.partitions import available_hours, read_partition
@@ -20,8 +21,9 @@ from tests.discover.logs import START, clicks, write_csv, write_jsonl
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Commands are typed in a folder of their own."""
+    """Commands are typed in a folder of their own, and no constant can be set."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(TRIAL)
 
 
 @pytest.fixture(scope="module")
