@@ -1,9 +1,9 @@
-"""All settings, each with what it is for and what happens if it is raised or lowered.
+"""Defines all settings, each with what it is for and what happens if it is raised or lowered.
 
-Decisions: one pydantic model a section, frozen; relative paths are taken from the current directory; `digest` covers
-what changes the bytes of a version and nothing else (not the paths), so that two workspaces agree on version ids. What
-nobody needs to turn is constant (`saec.constants`); what only the model server needs are options of `saec serve`. A
-file of settings is read by `saec.settings_file`. docs/configuration.md is generated from this file.
+Decisions: one pydantic model per section, frozen; relative paths start from the current directory. Numbers that nobody
+needs to turn are constants (`saec.constants`); what only the model server needs are options of `saec serve`.
+`saec.settings_file` reads a file of settings, `saec.settings_digest` says which of them change a version.
+docs/configuration.md is generated from this file.
 """
 
 from __future__ import annotations
@@ -41,59 +41,61 @@ _ROW_BYTES, _LEAST_BYTES = 430, 1 << 30
 
 
 class DataConfig(DataConstants):
-    """Where an hour's rows come from, and what makes them unfit."""
+    """Where an hour's rows come from, and when they are unfit."""
 
     source: str
-    """Folder or URL (file, s3, gs) that holds each hour's files, by UTC hours; or a Delta Lake or Iceberg table, its
-    folder, `delta+URL`, `iceberg+URL` or `iceberg://CATALOG/TABLE`; `@N` at its end reads version or snapshot N."""
+    """Folder or URL (file, s3, gs) with the files of each UTC hour; or a Delta Lake or Iceberg table: its folder,
+    `delta+URL`, `iceberg+URL` or `iceberg://CATALOG/TABLE`. `@N` after a table reads its version or snapshot N."""
     layout: str = DEFAULT_LAYOUT
-    """Where below `source` an hour lies, by %Y, %m, %d, %H and `*`: a folder of files, or the files themselves where
-    the last name holds a `*` or ends like a file."""
+    """Where below `source` an hour lies, as a pattern of %Y, %m, %d, %H and `*`: a folder of files, or the files
+    themselves if the last name contains `*` or has a file's ending."""
     format: Literal["auto", "parquet", "csv", "jsonl"] = "auto"
-    """What the files hold; auto tells it by their ending, .gz and .zst included."""
+    """Format of the files; auto goes by their endings, .gz and .zst included."""
     header: list[str] = Field(default=[])
-    """Names of the columns of CSV that has no line of names, in its order; with the line there, leave it empty."""
+    """Column names, in order, of CSV files that have no line of names; otherwise leave it empty."""
     time_column: Name
-    """Timestamp column of the event; rows are trained on in its order."""
+    """Column with the time of the event; rows are trained on in its order."""
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
-    """What a time column of numbers counts since 1970-01-01T00 UTC; null refuses numbers."""
+    """Unit of a numeric time column, counted from 1970-01-01T00 UTC; null refuses numbers."""
     label_column: Name
-    """Integer or boolean column holding 0 or 1."""
+    """Column with the label, 0 or 1."""
     row_id_columns: list[Name] = Field(default=[])
-    """Columns that together identify a row, for finding duplicates; all columns when empty."""
+    """Columns that together identify a row; duplicates are found by them. Empty means all columns."""
     duplicates: Literal["click-wins", "set-aside", "refuse"] = "click-wins"
-    """What becomes of rows of one id with different labels: the earliest is learnt, with a click; none of them is,
-    while they are few; or the hour is quarantined."""
+    """What happens to rows with one id and different labels. `click-wins`: the earliest row counts, as a click.
+    `set-aside`: none of them counts, as long as they are few. `refuse`: the hour is quarantined."""
     click_delay: int = Field(default=0, ge=0, le=48)
-    """Hours by which a click may come later than its row, as a row of its own with the same id. Raised: late clicks are
-    learnt too, and an hour is done so much later. Lowered: hours are done sooner, and late clicks count as none."""
+    """Hours by which a click may arrive later than its row, as a row of its own with the same id. Raised: later clicks
+    are learnt, and every hour is trained that much later. Lowered: hours are trained sooner, and later clicks are
+    lost."""
     weight_column: Name | None = None
-    """Column of how many rows of the full traffic a row stands for, above 0; each stands for itself without."""
+    """Column that says how many rows of the full traffic a row stands for, above 0; null counts each row once."""
     negative_sampling: Annotated[float, Field(gt=0, le=1)] | Name | None = None
-    """Share of the rows without a click that the log holds, or the column that holds it row by row: such a row then
-    stands for one over it. Raised or lowered away from what is true: every score is too high, or too low."""
+    """Share of the rows without a click that the log kept, or the column that holds this share for each row; such a row
+    stands for 1/share rows. Raised above the true share: scores are too high. Lowered below it: scores are too low."""
     hash_key: str = "saec"
-    """Key of the feature hash; changing it makes every feature a new one."""
+    """Key of the feature hash. Another key makes every feature a new one."""
     ignore_extra_columns: bool = False
-    """Whether columns that no field names are passed over; otherwise they quarantine the hour."""
+    """Whether to ignore columns that no field reads; otherwise they quarantine the hour."""
     max_bad_share: Share = 0.01
-    """Largest share of rows that row rules may set aside before the whole hour is quarantined. Raised: hours are learnt
-    from what is sound of them. Lowered: a feed that breaks is seen sooner."""
+    """Largest share of bad rows that is set aside; with more, the whole hour is quarantined. Raised: hours are learnt
+    from their good rows, however few. Lowered: a broken feed is noticed sooner."""
     max_click_shift: float = Field(default=10.0, ge=0)
-    """Furthest an hour's click rate may be from the last day's, in standard deviations of its hours; 0: no limit.
-    Raised: sudden changes are learnt. Lowered: labels that are wrong are held sooner, and true changes with them."""
+    """How far an hour's click rate may be from that of the last day, in standard deviations between hours; 0 sets no
+    limit. Raised: sudden changes are learnt. Lowered: wrong labels are held sooner, and so are real changes."""
     max_rows: int = Field(default=20_000_000, gt=0)
-    """Most rows of an hour, checked from the file's metadata before anything is read; its uncompressed bytes may be 430
-    a row, or 1 GiB. Raised: larger hours are learnt, and take more memory. Lowered: a bomb is refused sooner."""
+    """Largest number of rows in an hour, checked in the files' metadata before anything is read; the hour may then have
+    430 uncompressed bytes per row, and always 1 GiB. Raised: larger hours are accepted and take more memory. Lowered:
+    an oversized file is refused sooner."""
     due_after: int = Field(default=0, ge=0)
-    """Minutes after its end from which an hour is due: how far producers may lag behind. Raised: an hour is whole when
-    it is read, and published later. Lowered: it is published sooner, and more of its rows may come late."""
+    """Minutes after its end at which an hour is due, to let slow producers finish. Raised: fewer rows come late, and
+    versions are published later. Lowered: versions are published sooner, and more rows may come late."""
     absent_after: int = Field(default=2, ge=0)
-    """Hours after its end that an hour's absent partition is waited for, then it is HELD(no-data) and stepped over.
-    Raised: hours stay in their order where some come late. Lowered: a gap holds those after it up for less long."""
+    """Hours to wait, after its end, for an hour whose partition is absent; then it is HELD(no-data) and skipped.
+    Raised: late partitions are trained in order. Lowered: a gap delays the hours after it for less time."""
     late: Literal["ignore", "fold", "replay"] = "ignore"
-    """Rows that come when their hour is done: only marked and measured, learnt with the next hour, or the hour and
-    those after it done again and swapped in."""
+    """What happens to rows that arrive after their hour was trained. `ignore`: they are counted. `fold`: the next hour
+    learns them. `replay`: the hour and those after it are redone and released."""
 
     @property
     def most_bytes(self) -> int:
@@ -125,28 +127,30 @@ class DataConfig(DataConstants):
 
 
 class FieldConfig(Section):
-    """One field of the model, read from one column (or from the event's time)."""
+    """One field of the model, read from a column or from the event's time."""
 
     name: Name
-    """The field's name in crosses, reports and the serving schema."""
+    """Name of the field in crosses, reports and the serving schema."""
     kind: Literal["categorical", "numeric", "list", "hour_of_day", "day_of_week"] = "categorical"
-    """How values become features; the last two are derived from `time_column` and read no column."""
+    """How values become features; hour_of_day and day_of_week come from `time_column` and read no column of their
+    own."""
     column: Name | None = None
-    """Column to read; the field's own name when left out."""
+    """Column to read; by default the one with the field's name."""
     type: Literal["int", "string", "float", "bool"] = "int"
-    """Contract on the column's values (of a list: on its elements); anything else quarantines the hour."""
+    """Type that the column's values must have (in a list: its elements); anything else quarantines the hour."""
     nullable: StrictBool | Annotated[float, Field(gt=0, le=1)] = False
-    """Whether nulls are allowed, or up to which share of an hour's rows; true is half of them. They become one reserved
-    feature of the field. Raised: a column that a producer lost is seen later. Lowered: sound hours may be refused."""
+    """Whether nulls are allowed, or the largest share of an hour's rows that may be null; true allows half. Nulls
+    become one feature of the field. Raised: a column that a producer lost is noticed later. Lowered: it is noticed
+    sooner, and sound hours may be refused."""
     cap: Annotated[int, Field(ge=0)] | None = None
-    """Integers above this count as this (long-tailed counters used as categories). Raised: more values are told apart.
-    Lowered: fewer are, each learnt from more rows."""
+    """Integers above this count as this; for counters with a long tail that are used as categories. Raised: more values
+    are distinguished. Lowered: fewer are, each learnt from more rows."""
     boundaries: list[float] = Field(default=[])
-    """Ascending bucket edges of a numeric field; when empty, buckets grow by a factor of the square root of two. More
-    of them tell numbers apart finer, each from fewer rows."""
+    """Ascending bucket edges of a numeric field; if empty, each bucket is wider than the one before by a factor of √2.
+    More edges distinguish numbers more finely, each bucket from fewer rows."""
     max_values: int = Field(default=8, ge=1, le=256)
-    """Most values of a list that are used, the first ones; their vectors are averaged. Raised: longer lists count
-    whole, and rows take more room. Lowered: the later values of a list are passed over."""
+    """Number of values of a list that are used, from its start; their vectors are averaged. Raised: longer lists are
+    used whole, and rows take more memory. Lowered: later values are ignored."""
 
     @property
     def most_nulls(self) -> float:
@@ -185,49 +189,50 @@ class VocabularyConfig(VocabularyConstants):
     """Which features get a row of their own, and for how long."""
 
     admit_after: int = Field(default=2, ge=1)
-    """Sightings in strictly earlier hours from which a feature has its own row; till then it uses the default row.
-    Raised: fewer rows, each better known. Lowered: rare features are told apart sooner, from less; 1 overfits."""
+    """Sightings in earlier hours after which a feature gets its own row; before, it uses the default row. Raised: fewer
+    rows, each learnt from more clicks. Lowered: rare features are distinguished sooner, from less evidence."""
     evict_after: int = Field(default=720, ge=1)
-    """Hours unseen after which a feature is forgotten. Raised: who comes back late is still known, and the state grows.
-    Lowered: memory, disk and an hour's time shrink."""
+    """Hours without a sighting after which a feature is forgotten. Raised: features that return late are still known,
+    and the training state grows. Lowered: memory, disk and time per hour shrink."""
 
 
 class ModelConfig(ModelConstants):
-    """The CTR network over the field embeddings."""
+    """The CTR network on top of the field embeddings."""
 
     network: Literal["deepfm", "dcnv2"] = "dcnv2"
-    """Interaction part: factorisation machine beside a deep part, or low-rank cross layers beside one."""
+    """Interaction part: `dcnv2` has low-rank cross layers beside a deep part, `deepfm` a factorisation machine."""
     width: int = Field(default=16, ge=2, le=256)
-    """Numbers in an embedding vector. Raised: finer vectors, with memory and time in proportion. Lowered: coarser ones.
-    Another width is another model: it begins in a new workspace."""
+    """Length of an embedding vector. Raised: finer vectors, with memory and time in proportion. Lowered: coarser ones.
+    A model of another width starts in a new workspace."""
     hidden: list[Annotated[int, Field(ge=1)]] = Field(default=[256, 128])
-    """Units of each layer of the deep part. Raised: room for more to learn, with time in proportion. Lowered: faster,
-    and enough where an hour has few rows. Other layers are another model."""
+    """Units of each layer of the deep part. Raised: more capacity, with time in proportion. Lowered: faster, and
+    sufficient for small hours. A model with other layers starts in a new workspace."""
     logit_cap: float = Field(default=0.0, ge=0)
-    """Bound on how far a row's logit may be from the bias, approached smoothly; 0 sets none. Raised: surer scores.
-    Lowered: new features seen a few times cannot be too sure of themselves; wanted where labels are near 50:50."""
+    """Bound on the distance of a logit from the bias, approached smoothly; 0 sets none. Raised: scores may be more
+    extreme. Lowered: features seen only a few times cannot make a score extreme; useful if labels are near 50:50."""
 
 
 class TrainingConfig(TrainingConstants):
-    """One pass over the hour's rows in time order."""
+    """One pass over the hour's rows, in time order."""
 
     batch_rows: int = Field(default=256, ge=1)
-    """Rows of a training batch. Raised: faster on large hours, with fewer steps; from 1,024 on, matrix products are in
-    bfloat16 where the processor has it built in. Lowered: more steps, slower; wanted where an hour has few rows."""
+    """Rows of a training batch. Raised: large hours train faster, in fewer steps; from 1,024 rows on, matrix products
+    use bfloat16 if the processor supports it. Lowered: more steps, slower; useful for small hours."""
     table_learning_rate: float = Field(default=0.2, gt=0)
-    """Step size of row-wise Adagrad on embedding vectors. Raised: follows change faster, and overfits sooner. Lowered:
-    steadier, and slower to learn."""
+    """Step size of row-wise Adagrad for embedding vectors. Raised: follows changes faster and overfits sooner. Lowered:
+    steadier and slower to learn."""
     table_prior: float = Field(default=2.0, gt=0)
-    """Squared gradient, of a batch's rows summed up, that a vector starts with. Raised: rare features learn slower.
-    Lowered: their first rows move them further."""
+    """Sum of squared gradients that a vector starts with. Raised: rare features learn more slowly. Lowered: their first
+    rows move them further."""
     dense_learning_rate: float = Field(default=0.0002, gt=0)
-    """Step size of AdamW on the network. Raised: the network follows change faster, and forgets faster. Lowered: it is
-    steadier, and slow where hours are few."""
+    """Step size of AdamW for the network. Raised: follows changes faster and forgets faster. Lowered: steadier, and
+    slow if there are few hours."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled weight decay of AdamW. Raised: a smoother network. Lowered: one that fits the last hours closer."""
+    """Decoupled weight decay of AdamW. Raised: smaller weights. Lowered: weights that fit the latest hours more
+    closely."""
     feature_dropout: Share = 0.1
-    """Share of features replaced by their field's default row while training, which trains that row too. Raised: less
-    is learnt by heart. Lowered: features are followed closer, and unknown ones are scored worse."""
+    """Share of features replaced by their field's default row in training, which also trains that row. Raised: less is
+    memorised. Lowered: known features fit more closely, and unknown ones are scored worse."""
 
     @property
     def arithmetic(self) -> Literal["auto", "float32", "bfloat16"]:
@@ -236,36 +241,37 @@ class TrainingConfig(TrainingConstants):
 
 
 class CompressionConfig(CompressionConstants):
-    """How far the published model is compressed: one dial, from which everything else follows."""
+    """How far the published model is compressed: one dial, from which the rest follows."""
 
     ratio: Annotated[float, Field(ge=1)] | Literal["auto"] = 200.0
-    """Bytes of the original's rows and keys to bytes of what replaces them, approached over the first days; auto: the
-    largest that costs nothing. Raised: smaller versions, and fewer features with a code of their own. Lowered: larger
-    ones, closer to the original."""
+    """Bytes of the original's rows and keys divided by the bytes of what replaces them, reached over the first days;
+    auto finds the largest ratio that costs nothing. Raised: smaller versions, with codes for fewer features. Lowered:
+    larger versions, closer to the original."""
 
 
 class GateConfig(GateConstants):
-    """When a challenger is good enough: paired one-sided non-inferiority, on hours pooled until they decide."""
+    """When a challenger is good enough: a paired one-sided non-inferiority test on pooled hours."""
 
     auc_margin: float = Field(default=0.02, gt=0)
-    """Largest loss of AUC that still counts as no loss. Raised: fewer rows decide, and a worse model may be published.
-    Lowered: less may be lost, and hours stay undecided for longer."""
+    """Largest loss of AUC that counts as none. Raised: the gate decides on fewer rows and may publish a worse model.
+    Lowered: less can be lost, and hours stay undecided for longer."""
     entropy_margin: float = Field(default=0.015, gt=0)
-    """Largest rise of log loss that still counts as no loss, as a share of the base rate's entropy. Raised and lowered,
-    it does what `auc_margin` does."""
+    """Largest rise of log loss that counts as none, as a share of the base rate's entropy. Raised or lowered: as with
+    `auc_margin`."""
     rollback: bool = False
-    """Whether a live version shown worse, by the hours that it served, than the one before it gives way to that one if
-    there is nothing newer to publish; the store is then held until a person releases it."""
+    """Whether a live version gives way to the one before it when the hours it served show it to be worse and nothing
+    newer can be published. The store is then held until a person ends the hold."""
 
 
 class AlarmsConfig(AlarmsConstants):
-    """When the pipeline calls for a person: in `saec status`, in `saec metrics`, and through Prefect's automations."""
+    """When a person is called: in `saec status`, in `saec metrics` and by Prefect's automations."""
 
     hours: int = Field(default=6, ge=1)
-    """Hours in a row that publish nothing before it is an alarm; so is a live version twice as old, and a time of 25
-    minutes for each of these without any hour finished. Raised: fewer calls, later ones. Lowered: sooner and more."""
+    """Consecutive hours without a publication that set off an alarm. A live version twice as old does too, and so do 25
+    minutes for each of these hours in which no hour ends. Raised: fewer alarms, later. Lowered: more alarms, sooner."""
     notify: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9-]+)?$")] = ""
-    """Prefect notification block that automations send to, as `slack-webhook/on-call`; when empty they only show."""
+    """Prefect notification block that automations send to, such as `slack-webhook/on-call`; if empty, they only create
+    events."""
 
     @property
     def live_hours(self) -> int:
@@ -279,10 +285,11 @@ class AlarmsConfig(AlarmsConstants):
 
 
 class ReportConfig(Section):
-    """What reports show beyond the whole hour."""
+    """What reports show besides the whole hour."""
 
     slices: list[Name] = Field(default=[])
-    """Fields by whose values live and original are also compared: the eight most frequent of the hour are slices."""
+    """Fields by whose values the live version and the original are also compared; each of the hour's eight most
+    frequent values is a slice."""
 
 
 _ADDRESS = r"^https?://[^\s/@]+(/[^\s@]*)?$"
@@ -290,47 +297,47 @@ _ADDRESS = r"^https?://[^\s/@]+(/[^\s@]*)?$"
 
 
 class MirrorsConfig(Section):
-    """Who outside is told of releases and hours (extra `mirrors`); nothing is read back, and no hour fails for it."""
+    """Outside services that are sent releases and hours (extra `mirrors`); nothing is read back, no hour fails for it."""
 
     mlflow: Annotated[str, Field(pattern=_ADDRESS)] | None = None
-    """Address of an MLflow server whose registry gets every release with its figures; `MLFLOW_TRACKING_TOKEN`, or
+    """Address of an MLflow server; its registry receives every release with its figures. `MLFLOW_TRACKING_TOKEN`, or
     `_USERNAME` and `_PASSWORD`, hold the login."""
     openlineage: Annotated[str, Field(pattern=_ADDRESS)] | None = None
-    """Address of an OpenLineage receiver that is told how each hour begins and ends; `OPENLINEAGE_API_KEY` holds its
+    """Address of an OpenLineage receiver for events at the start and end of each hour; `OPENLINEAGE_API_KEY` holds its
     key."""
 
 
 class ServingConfig(Section):
-    """What the pipeline knows of the model server; all else is told to `saec serve`."""
+    """What the pipeline knows of the model server; everything else is an option of `saec serve`."""
 
     log: Path | None = None
-    """Folder of the log of scored rows, one file an hour, which `saec serve` writes and the pipeline joins with their
-    labels; nothing is logged without."""
+    """Folder of the log of scored rows: `saec serve` writes one file per hour, and the pipeline joins the rows with
+    their labels. Null logs nothing."""
 
 
 class Config(RunConstants):
-    """Everything one pipeline needs to know."""
+    """Everything that one pipeline needs to know."""
 
     workspace: Path = Path("workspace")
-    """Folder for the ledger, training state and reports."""
+    """Folder of the ledger, the training state and the reports."""
     store: str = ""
-    """Folder or URL of the model store; `store` in the workspace when empty."""
+    """Folder or URL of the model store; by default `store` in the workspace."""
     ledger: str = ""
-    """SQLAlchemy URL of the ledger; SQLite in the workspace when empty."""
+    """SQLAlchemy URL of the ledger; by default SQLite in the workspace."""
     threads: int = Field(default=1, ge=1)
     """Threads of the numeric libraries. Raised: faster from batches of some thousand rows on, slower below. Lowered:
-    the machine has room for others. Bytes of a version differ between numbers of threads."""
+    leaves cores to other processes. Versions made with different numbers of threads differ in their bytes."""
     device: Literal["cpu", "cuda", "auto"] = "cpu"
-    """Where models train and codewords are searched: the processor, an NVIDIA GPU, or that where one is usable. Bytes
-    of a GPU are its own; no GPU has run this yet."""
+    """Where models train and codewords are searched: the processor, an NVIDIA GPU, or a GPU if one is usable. A GPU's
+    bytes differ from a processor's; no GPU has run this yet."""
     retention: int = Field(default=48, ge=2)
-    """Latest hours whose training state and versions are kept. Raised: hours further back can be done again, learn late
-    rows and be rolled back to, and the disk is fuller. Lowered: it is emptier. The live version always stays, and the
-    one before it."""
+    """Number of latest hours whose training state and versions are kept. Raised: older hours can be redone, learn late
+    rows and be rolled back to, and the disk fills more. Lowered: the disk fills less. The live version and the one
+    before it are always kept."""
     data: DataConfig
     fields: list[FieldConfig] = Field(min_length=1)
     crosses: list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = Field(default=[])
-    """Fields whose values together make a feature of a further field, named `a&b`."""
+    """Groups of fields whose combined values make a feature of a further field, named `a&b`."""
     vocabulary: VocabularyConfig = VocabularyConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

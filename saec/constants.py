@@ -1,9 +1,9 @@
-"""What might have been a setting and is none: numbers that nobody needs to turn, each with the reason.
+"""Holds the constants of the pipeline: numbers that could be settings, each with the reason why it is none.
 
-Decisions: what neither a log, nor a machine, nor a person's judgement asks for is the same for everybody, so that there
-are few settings to read. They stand here and not beside their algorithms, for the digest of the settings and what a
-version says of itself cover them: whoever changes one makes other versions. A settings file cannot set them. Tests and
-benchmarks do, as arguments of the sections or, with `SAEC_TRIAL=1`, in a file: what they make is no pipeline to keep.
+Decisions: whatever neither a log, nor a machine, nor a person's judgement decides is the same for everybody, so that
+there are few settings to read. The constants stand here and not beside their algorithms, because the digest of the
+settings and the schema of a version include them: another value makes other versions. A settings file cannot set them.
+Tests and benchmarks can, as arguments of the sections or, with `SAEC_TRIAL=1`, in a file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What of the settings changes the bytes of a version, as a digest that stays the same while settings come and go.
+"""Computes the digest of the settings that change the bytes of a version.
 
-Decisions: paths, and what says when an hour is done or what happens around it, change no version and are left out, so
-that two workspaces agree. A setting that came later counts only where somebody sets it; one that is gone counts with
-the value that it would have, in the form that it had. A site that updates keeps its digest, and so its version ids.
+Decisions: paths, and settings that decide when an hour is done or what happens around it, are left out, so that two
+workspaces agree on version ids. A setting that was added later counts only where somebody sets it. A setting that is
+gone counts with the value that follows for it, in its old form. So a site keeps its digest when it updates.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Reading a file of settings: every fault of it is told at once, and each says what to do.
+"""Reads a settings file and reports every fault in it at once, each with what to do.
 
-Decisions: one YAML file; an unknown key is refused with the nearest right one; what was a setting once is refused with
-what became of it, by the table here. The YAML reader is imported only to read a file. No message shows a password.
+Decisions: settings are in one YAML file. The message for an unknown key suggests the nearest known one; the message for
+a setting that is gone says what replaced it, from the table here. The YAML reader is imported only to read a file. No
+message shows a password.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the model server is told on its command line, or as SAEC_SERVER_<OPTION>: the same for both commands.
+"""Defines the options of the model server, shared by `saec serve` and `python -m saec.server`.
 
-Decisions: nothing of it changes a version, and a server is often somewhere else than the pipeline, so none of it stands
-in the pipeline's settings; each has a default with which a server on one machine is sound.
+Decisions: each option can also be set as SAEC_SERVER_<OPTION>. None of them changes a version, and a server often runs
+elsewhere than the pipeline, so they are no settings of the pipeline. The defaults suit a server on one machine.
 """
 
 from __future__ import annotations
