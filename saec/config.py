@@ -297,7 +297,7 @@ _ADDRESS = r"^https?://[^\s/@]+(/[^\s@]*)?$"
 
 
 class MirrorsConfig(Section):
-    """Outside services that are sent releases and hours (extra `mirrors`); nothing is read back, no hour fails for it."""
+    """Outside services that are told of releases and hours (extra `mirrors`); none is read, no hour fails for one."""
 
     mlflow: Annotated[str, Field(pattern=_ADDRESS)] | None = None
     """Address of an MLflow server; its registry receives every release with its figures. `MLFLOW_TRACKING_TOKEN`, or
