@@ -32,28 +32,28 @@ class RunConstants(Constants):
     """Of no section."""
 
     seed: int = 1
-    """Seed of everything drawn at random: another draw would be as good as this one. Benchmarks try several."""
+    """Seed of all random draws: another draw would be as good as this one. Benchmarks use several."""
 
 
 class DataConstants(Constants):
     """Of `data`."""
 
     max_bytes: int | None = Field(default=None, gt=0)
-    """Most uncompressed bytes of an hour; as `max_rows` gives them when empty."""
+    """Largest number of uncompressed bytes in an hour; by default it follows from `max_rows`."""
 
 
 class VocabularyConstants(Constants):
     """Of `vocabulary`."""
 
     half_life: float = Field(default=168.0, gt=0)
-    """Hours after which a sighting counts half in a feature's frequency: a week, in which every hour of the week was
-    there once."""
+    """Hours after which a sighting counts half in a feature's frequency: one week, so that each hour of the week counts
+    alike."""
     evict_floor: float = Field(default=32.0, ge=0)
-    """Features with at least this decayed frequency are kept however long they are unseen: they are few, and what they
-    know was learnt from many rows."""
+    """Features with at least this decayed frequency are never forgotten: they are few, and their rows were learnt from
+    many clicks."""
     max_new_features: int = Field(default=2_000_000, ge=1)
-    """Most new features of one field that one hour may bring, the most frequent ones: far beyond what an hour of clicks
-    brings, so that only a burst meets it. The others use the default row till they come in a later hour."""
+    """Largest number of new features per field and hour, the most frequent ones; only a burst exceeds it. The others
+    use the default row until they appear in a later hour."""
 
 
 class ModelConstants(Constants):
@@ -69,30 +69,32 @@ class TrainingConstants(Constants):
     """Of `training`."""
 
     gate_share: float = Field(default=0.3, gt=0.0, lt=1.0)
-    """Share of the hour's rows, the latest ones, on which the gate compares before anything trains on them. What is
-    published has learnt them as well, so a larger share buys certainty with codes that are judged older than served."""
+    """Share of the hour's rows, the latest ones, on which the gate compares before anything trains on them. The
+    published version has learnt them too, so a larger share gains certainty about a model that differs more from the
+    published one."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
-    """Arithmetic of the network's matrix products; as `batch_rows` gives it when empty."""
+    """Arithmetic of the network's matrix products; by default it follows from `batch_rows`."""
 
 
 class CompressionConstants(Constants):
     """Of `compression`."""
 
     doubling_hours: int = Field(default=24, ge=0)
-    """Hours in which a young pipeline's ratio doubles, from 25 up to the wanted one; 0 compresses fully at once. A day:
-    with half of one, 155 hours of Globo's log were published in place of 171, and live fell behind on the third day."""
+    """Hours in which a new pipeline's ratio doubles, from 25 up to the wanted one; 0 compresses fully at once. One day:
+    with half a day, 155 hours of Globo's log were published instead of 171, and the live version fell behind on the
+    third day."""
     codewords: int | None = Field(default=None, ge=1, le=4095)
-    """Clusters of a field, in place of what the ratio gives: between 31 and 255 models hardly differ."""
+    """Clusters per field instead of what the ratio gives: between 31 and 255 the models hardly differ."""
     clusterer: Literal["saec", "scikit-learn"] = "saec"
-    """Who clusters: our own; scikit-learn's k-means is a yardstick, far slower and no better."""
+    """Clustering code: our own; scikit-learn's k-means serves for comparison, is far slower and no better."""
     codebook_precision: Literal["int8", "float16"] = "int8"
-    """Numbers of the codebooks on disk: bytes give the AUC and log loss of float16 and float32."""
+    """Numbers of the codebooks on disk: int8 gives the AUC and log loss of float16 and float32."""
     network_precision: float = Field(default=2.0, ge=1.0, le=32.0)
-    """Steps on disk to the root mean square of a layer's weights: at 2 a network takes 66 kB in place of 663, for
-    0.0002 of log loss and no AUC."""
+    """Steps on disk per root mean square of a layer's weights: with 2 a network takes 66 kB instead of 663, for 0.0002
+    of log loss and no AUC."""
     fingerprint_bits: int = Field(default=6, ge=2, le=16)
-    """Bits that tell an indexed feature from an unknown one: one unknown in 2^bits is taken for a known one, and
-    training meets as many. 4 bits cost 0.004 of AUC on Globo's log and 2 bits 0.011; 8 bits are no better than 6 at
+    """Bits that distinguish an indexed feature from an unknown one: one unknown feature in 2^bits is mistaken for a
+    known one, in training too. 4 bits cost 0.004 of AUC on Globo's log and 2 bits 0.011; 8 bits are no better than 6 at
     one size."""
 
 
@@ -100,20 +102,22 @@ class GateConstants(Constants):
     """Of `gate`."""
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Confidence with which a loss must be shown to be inside the margin, however often it is looked at: the margins
-    are what a site has to choose."""
+    """Confidence with which the gate must show that a loss is inside the margin, over all its looks; a site chooses the
+    margins."""
     min_rows: int = Field(default=500, ge=2)
-    """Fewest rows, of all hours pooled, for a decision, as the bounds are of large samples; below, HELD(too-few)."""
+    """Smallest number of rows, over all pooled hours, for a decision, because the bounds hold for large samples; with
+    fewer the hour is HELD(too-few)."""
     min_class_rows: int = Field(default=30, ge=2)
-    """Fewest rows of either label, of all hours pooled, for a decision; below, HELD(too-few)."""
+    """Smallest number of rows of each label, over all pooled hours, for a decision; with fewer the hour is
+    HELD(too-few)."""
 
 
 class AlarmsConstants(Constants):
     """Of `alarms`."""
 
     disk_free_gb: float = Field(default=5.0, ge=0)
-    """Free space where the workspace is, in GB, below which the disk counts as low; an hour that would find no room is
-    refused before it begins, whatever this is."""
+    """Free GB at the workspace below which the disk counts as low. An hour that would not fit is refused before it
+    begins, whatever this is."""
 
 
 def constants(section: type[Section]) -> dict[str, str]:
