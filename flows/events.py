@@ -61,7 +61,7 @@ def _id(ledger_url: str) -> str:
 
 
 def tell_hour(config: Config, row: HourRow) -> None:
-    """Tell how an hour ended."""
+    """Send the event of an ended hour."""
     why = text.plain(explanation(report_record(row)))
     _tell(
         f"{HOUR_ENDED}{row.state.lower()}",
@@ -80,7 +80,7 @@ def tell_hour(config: Config, row: HourRow) -> None:
 
 
 def tell_alarms(config: Config, fired: Iterable[Alarm]) -> None:
-    """Tell of the alarms that have an event of their own."""
+    """Send the events of alarms."""
     for alarm in fired:
         if alarm.name in OF_ALARMS:
             message = f"{alarm.message}; first: saec {alarm.command}"
@@ -88,7 +88,7 @@ def tell_alarms(config: Config, fired: Iterable[Alarm]) -> None:
 
 
 def tell_deployed(config: Config) -> None:
-    """Tell that the automations are in place."""
+    """Send the event that the automations are in place."""
     _tell(DEPLOYED, config, None, {"message": f"pipeline {pipeline_name(config)} is deployed"})
 
 

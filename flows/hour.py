@@ -73,7 +73,7 @@ class FlowPipeline(Pipeline):
         return row
 
     def tell_again(self, rows: Iterable[HourRow]) -> None:
-        """Correct pages and runs of hours that were done aside, which tell what was so before they were swapped in."""
+        """Correct pages and runs of hours that were done aside; they were written before the swap."""
         for row in rows:
             if run := self._aside.pop(row.hour, None):
                 self._show_hour(row, run)
@@ -92,13 +92,13 @@ class FlowPipeline(Pipeline):
         """Each step is a task run, which shows itself."""
 
     def on_hour(self, row: HourRow) -> None:
-        """Tell how an hour ended, also one that was stepped over, and renew the overview."""
+        """Send the event of an ended hour, also of a skipped one, and renew the overview."""
         with about(row.hour, row.version):
             tell_hour(self.config, row)
             self.show()
 
     def show(self) -> list[Alarm]:
-        """Renew the overview, which disturbs no hour if it fails; returns the alarms that are set off."""
+        """Renew the overview; a failure is only logged. Returns the active alarms."""
         try:
             outlook = look(self.config, self.ledger, self.workspace.store())
             fired = alarms(outlook, self.config.alarms)

@@ -72,7 +72,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server, after what Prefect still has to tell it: else this process would try for over a minute to."""
+    """Stop the server once Prefect's pending messages are sent; else this process would retry for over a minute."""
     if process.poll() is None:
         EventsWorker.drain_all(timeout=STOP_SECONDS)
         APILogWorker.drain_all(timeout=STOP_SECONDS)

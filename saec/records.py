@@ -70,7 +70,7 @@ class Trained:
     features: int
     new_features: int
     served: dict[str, Any]
-    """AUC and log loss over the whole hour, of each model as it stood when the hour began, and `served_pairs`."""
+    """AUC and log loss over the whole hour, of each model as it was when the hour began, and `served_pairs`."""
     slices: dict[str, Any]
     """The same pairs by slice, see `saec.gate.slices`; empty without `report.slices`."""
     watch: dict[str, Any] | None

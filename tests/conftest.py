@@ -440,7 +440,9 @@ def troubled(outlook) -> Outlook:
     return outlook(
         rows=rows,
         due=[PlannedHour(OUTLOOK_FIRST + index, "do", "is due", 60.0) for index in range(7, 10)],
-        waiting=PlannedHour(OUTLOOK_FIRST + 10, "wait", "its partition is absent; waited for until 2017-10-01T13"),
+        waiting=PlannedHour(
+            OUTLOOK_FIRST + 10, "wait", "its partition is absent; the pipeline waits until 2017-10-01T13"
+        ),
         lease=Lease("hourly flow on host, process 7", 4, OUTLOOK_NOW + timedelta(seconds=90)),
         live=last_release(version="20171001T00-abc", held=True, action="hold", actor="ann", reason="launch day"),
         live_since=OUTLOOK_NOW - timedelta(hours=13),

@@ -30,5 +30,5 @@ def test_the_tutorial_works(root, tmp_path):
     assert walk.returncode == 0, walk.stdout + walk.stderr
     assert "36,000 rows" in walk.stdout
     assert "left out: dwell_ms" in walk.stdout
-    assert "8 of 12 hours are as the settings want them" in walk.stdout
+    assert "8 of 12 hours match the settings" in walk.stdout
     assert re.search(r'"scores": ?\[0\.\d+', walk.stdout)

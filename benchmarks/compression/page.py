@@ -34,55 +34,55 @@ INTRODUCTION = """\
 
 Written by `python -m benchmarks.compression`, with its figures; do not edit.
 
-Each whole hour is scored by the version made of all hours before it, as users would meet it, and then learnt. Saec and
-every peer learn the same rows in the same order, with the same network, in the same passes. Sizes are bytes on disk of
-what stands in for the original's rows and keys, keys counted for all, as a share of the original's. Differences are
-paired on the same rows, with 95% intervals.
+Each whole hour is scored by the version made from all hours before it, as users would be served, and then learnt. Saec
+and every peer learn the same rows in the same order, with the same network, in the same passes. Sizes are bytes on disk
+of what replaces the original's rows and keys, with keys counted for all methods, as a share of the original's.
+Differences are paired on the same rows, with 95% intervals.
 """
 HOW = """\
 ## How it is measured
 
-One pass, hour by hour. Bytes are the mean of the scored hours; the network counts for nobody. The original is the one
-that Saec is compared with every hour, rows of admitted features only, and its size, 4 bytes a number and 8 a key, is
-the 1 of all ratios. Peers are counted without file headers, Saec with them.
+There is one pass, hour by hour. Bytes are the mean over the scored hours; the network is not counted for any method.
+The original is the one that Saec is compared with every hour, with rows of admitted features only. Its size, 4 bytes a
+number and 8 a key, is the 1 of all ratios. Peers are counted without file headers, Saec with them.
 
-AUC differences are by DeLong; over seeds, the interval takes the variance of the rows and that of the seeds over their
-number. "Saec over it" compares with the largest Saec that takes no more bytes than the peer: sizes differ in the peer's
-favour only.
+AUC differences use DeLong's variance. Over seeds, the interval combines the variance of the rows with that of the
+seeds, divided by their number. "Saec over it" compares with the largest Saec that takes no more bytes than the peer, so
+a difference in size is always in the peer's favour.
 
-Contestants:
+Methods:
 
-- **Saec**: from the files that it would publish: keyless index, codebooks, headers. "Ratio without keys" is that of
-  fp32 rows to codebooks and one byte a code.
-- **original, int8 rows**: at the hour's end, one half-precision scale a row, found through a keyless index (8 bits of
-  fingerprint and the row's number), which is smaller than 8-byte keys.
-- **product quantisation** (faiss): each field's admitted rows at the hour's end, all alike, at `parts x bits`; codes in
-  a keyless index with 8 bits of fingerprint, `1x4` with 4; codebooks as int8. It has a code for every admitted feature,
-  so it does not exist at smaller sizes than shown.
+- **Saec**: scored from the files that it would publish: keyless index, codebooks, headers. "Ratio without keys" is that
+  of fp32 rows to codebooks plus one byte a code.
+- **original, int8 rows**: the rows at the hour's end, with one half-precision scale per row, found through a keyless
+  index (8 bits of fingerprint and the row's number), which is smaller than 8-byte keys.
+- **product quantisation** (faiss): each field's admitted rows at the hour's end, weighted equally, at `parts x bits`;
+  codes in a keyless index with 8 bits of fingerprint, `1x4` with 4; codebooks as int8. Every admitted feature has a
+  code, so there is no size smaller than those shown.
 - **frequency filter**: int8 rows for features above a frequency that fits the size, in a keyless index as above; the
   others use their field's default row.
-- **hashing trick**: int8 rows, the key's hash names the row; no keys.
-- **quotient-remainder** (Shi et al. 2020): two int8 rows a key, added or multiplied by element; no keys.
-- **CAFE** (Zhang et al., SIGMOD 2024): features of the largest gradients own an int8 row, found by a keyless index;
-  all others share rows by hash. Its sketch of the stream is training state and not counted.
+- **hashing trick**: int8 rows; the key's hash selects the row; no keys.
+- **quotient-remainder** (Shi et al. 2020): two int8 rows per key, added or multiplied by element; no keys.
+- **CAFE** (Zhang et al., SIGMOD 2024): features with the largest gradients own an int8 row, found through a keyless
+  index; all others share rows by hash. Its sketch of the stream is training state and is not counted.
 - **ROBE-Z** (Desai et al., MLSys 2022): blocks of Z numbers at hashed offsets of one int8 array; no keys.
 - **CCE** (Tsang and Ahle, NeurIPS 2023): columns of a clustered table and a helper table, int8; pointers in a keyless
-  index, for the most frequent features that there is room for.
-- **MPE** (2024, arXiv 2409.20305): 0 to 6 bits a number by group of frequency, learnt, rows as the values of a keyless
+  index, for as many of the most frequent features as fit.
+- **MPE** (2024, arXiv 2409.20305): 0 to 6 learnt bits per number by frequency group; rows are the values of a keyless
   index for each width.
 - **trained product quantisation**: DPQ (Chen et al. 2020), with MGQE's shorter codes for the tail and MEC's fit by
-  frequency as choices; end to end with the network; codes in a keyless index.
-- **4-bit and 2-bit rows**: trained as stored, with learnt steps (Esser et al. 2020), rows as the values of a keyless
-  index, for the most frequent features that there is room for.
-- **hashed FTRL** (McMahan et al. 2013): linear, fields and crosses hashed to float16 weights: the floor.
+  frequency as options; trained end to end with the network; codes in a keyless index.
+- **4-bit and 2-bit rows**: trained as stored, with learnt steps (Esser et al. 2020); rows are the values of a keyless
+  index, for as many of the most frequent features as fit.
+- **hashed FTRL** (McMahan et al. 2013): a linear model, fields and crosses hashed to float16 weights: the baseline.
 
-The peers from CAFE on have 6 bits of fingerprint, as Saec, MPE 8. Where features have rows or codes of their own,
-class rows by frequency and age are stored with them, as the original has them, and the unknown have their field's.
+The peers from CAFE on use 6 bits of fingerprint, like Saec; MPE uses 8. If features have rows or codes of their own,
+class rows by frequency and age are stored with them, as in the original; unknown features get their field's.
 
-Peers were tuned over a few choices on an earlier stretch, one choice after the other, by AUC minus log loss; what is
-best at 1/30 there is used down to 1/300, what is best at 1/100 down to 1/1000, what is best at 1/300 below (the earlier
-stretch is a tenth as large, so a size there has the bytes of a smaller one in the end). `rate` is a factor on
-`training.table_learning_rate`, for FTRL on its own.
+Peers were tuned over a few choices on an earlier stretch, one choice at a time, by AUC minus log loss. The best choices
+at 1/30 there are used down to 1/300, those at 1/100 down to 1/1000, those at 1/300 below (the earlier stretch is a
+tenth as large, so a ratio there has the bytes of a smaller size at the end). `rate` is a factor on
+`training.table_learning_rate`; for FTRL, on its own rate.
 """
 
 
@@ -105,14 +105,14 @@ class Page:
         """The first data set in short: where Saec is not above, figure, table."""
         name, kept = self.data[title]
         yield f"## {title}, in short\n"
-        yield "Where Saec is not shown to be above a peer, first:\n"
+        yield "First, where Saec is not shown to be better than a peer:\n"
         for other, (_, of_it) in self.data.items():
             yield f"{other}:\n"
             yield "\n".join(self.not_above(of_it)) + "\n"
         yield f"![AUC and log loss against bytes](images/{name}.png)\n"
         yield (
             f"{kept.content['rows']:,} rows of the last {kept.content['stretch']['scored']} hours, {_seeds(kept)}. "
-            "What Saec has over each, AUC / log loss, with 95% intervals: more AUC and less log loss is better.\n"
+            "Saec minus each method, AUC / log loss, with 95% intervals; higher AUC and lower log loss are better.\n"
         )
         yield "\n".join(matrix(kept)) + "\n"
         yield f"```bash\n{_commands(kept)}\n```\n"
@@ -128,12 +128,12 @@ class Page:
             f"{', '.join(commits)}.\n\n```bash\n{_commands(kept)}\n```\n"
         )
         yield f"![AUC and log loss against bytes](images/{name}.png)\n"
-        yield "### Where Saec is not shown to be above a peer\n"
+        yield "### Where Saec is not shown to be better than a peer\n"
         yield "\n".join(self.not_above(kept)) + "\n"
-        yield "### Everything\n"
+        yield "### All results\n"
         yield "\n".join(self._table(kept)) + "\n"
         if any("scoring_us" in run for run in runs):
-            yield "### What each costs\n"
+            yield "### Costs\n"
             yield "\n".join(_costs(kept)) + "\n"
         if kept.content.get("left_out"):
             yield "### Where a peer does not exist\n"
@@ -209,7 +209,7 @@ class Page:
                     f"- {where}: AUC {_standing(auc.lower, auc.upper)}, "
                     f"log loss {_standing(-logloss.upper, -logloss.lower)}."
                 )
-        return lines or ["Nowhere: at every size both intervals are on Saec's side."]
+        return lines or ["Nowhere: at every size both intervals favour Saec."]
 
 
 def matrix(kept: Kept) -> Iterator[str]:
@@ -275,7 +275,7 @@ def _standing(lower: float, upper: float) -> str:
     """What an interval of Saec's advantage shows."""
     if lower > 0:
         return "better"
-    return "**worse**" if upper < 0 else "not told apart"
+    return "**worse**" if upper < 0 else "no significant difference"
 
 
 def _shown(found: Gap | str | None) -> str:
@@ -286,8 +286,8 @@ def _costs(kept: Kept) -> Iterator[str]:
     """Seconds of learning and microseconds of scoring beside bytes; runs of before these were taken have none."""
     hours = kept.content["stretch"]["hours"]
     yield (
-        f"Processor's seconds of one thread to learn the {hours} hours, Saec's with the original's beside it, and "
-        "microseconds to score a row from distinct features on.\n"
+        f"CPU seconds of one thread to learn the {hours} hours (Saec's include the original's), and microseconds to "
+        "score a row, starting from distinct features.\n"
     )
     yield "| method | bytes | learning, s | scoring, µs a row |\n|---|---|---|---|"
     runs = kept.content["runs"]

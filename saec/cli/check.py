@@ -61,14 +61,14 @@ def _tell(session: Session, checked: Checked) -> None:
     """Print problems by group, each with its fix."""
     looked = f"{len(checked.hours)} of {checked.available:,} hours"
     if not checked.problems:
-        session.say(f"{looked} are as the settings want them")
+        session.say(f"{looked} match the settings")
         return
     session.say(f"{looked} looked at, {len(checked.problems)} problems:")
     for (everywhere, group), problems in groupby(checked.problems, key=lambda one: (one.everywhere, one.group)):
         session.say(f"{group}, {'in every hour' if everywhere else 'in some hours'}", style="bold")
         for problem in problems:
             session.say(f"  {problem.said}{_where(problem)}")
-            session.say(f"    mend: {problem.mend}", style="green")
+            session.say(f"    fix: {problem.mend}", style="green")
 
 
 def _where(problem: Problem) -> str:

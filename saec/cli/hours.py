@@ -177,7 +177,7 @@ def _run_hour(session: Session, pipeline: Pipeline, hour: Hour, *, replace: bool
         ended, rows = run_backfill(pipeline, asked, listener=bar)
     if ended.open:
         give_up(pipeline)
-        return Ended(rows, f"hour {hour} stands as it was" if ended.aside else None)
+        return Ended(rows, f"hour {hour} is unchanged" if ended.aside else None)
     return Ended(rows)
 
 
@@ -195,9 +195,8 @@ def _unchanged(pipeline: Pipeline, hour: Hour) -> HourRow | None:
         return None
     if read_partition(pipeline.config, hour).sha256 != row.input_digest:
         raise InputError(
-            f"QUARANTINED(conflict): hour {hour} was done with other files than lie there now; it is "
-            f"{row.state} and stays so unless they replace those: --replace, or saec backfill --only "
-            "stale for all that went on from it too",
+            f"QUARANTINED(conflict): the files of hour {hour} have changed since it was done; it stays {row.state}. "
+            "To redo it, pass --replace, or run saec backfill --only stale to redo the hours that build on it too",
             reason="conflict",
         )
     return None if row.stale_because or row.config_digest != pipeline.config.digest else row
@@ -291,5 +290,5 @@ def _tell_plan(session: Session, plan: Sequence[PlannedHour], *, aside: bool) ->
     took = "no hour was timed yet" if total["seconds"] is None else f"about {duration(total['seconds'])} in all"
     session.say(f"{len(plan)} hours: {said}; {took}")
     if aside:
-        session.say("later hours have gone on from these: they are done aside, and swapped in whole at the end")
+        session.say("later hours build on these: they are redone aside and swapped in together at the end")
     return DONE

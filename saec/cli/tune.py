@@ -158,7 +158,7 @@ def _tuned(session: Session, folder: Path, searched: list[Hour], kept_back: list
 
 
 def _told(bar: Bar, done: int, doing: str) -> Told:
-    """A callback that shows partial progress on a bar."""
+    """A callback that shows progress on a bar."""
     return lambda part: bar.show(done + part, doing)
 
 

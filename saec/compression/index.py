@@ -109,7 +109,7 @@ class RetrievalIndex:
     def _find(self) -> Callable[[Keys], tuple[Keys, Places]]:
         """What gives the hashes of keys and the places of their four cells among all cells.
 
-        It does not hold the index, so that one that nobody uses any more goes at once, and the file it maps with it.
+        It keeps no reference to the index, so that an unused index, and the file it maps, are freed at once.
         """
         shards, alone = len(self.layouts), self.layouts[0]
         if shards == 1:

@@ -202,7 +202,7 @@ def _checked(vectors: ArrayLike, frequency: ArrayLike) -> tuple[NDArray[np.float
         raise InputError(f"vectors must be [N, D] with a vector at least, got {list(vectors_ND.shape)}")
     if not (np.abs(vectors_ND) <= _LARGEST).all():
         row = int(np.flatnonzero(~(np.abs(vectors_ND) <= _LARGEST).all(1))[0])
-        raise InputError(f"vector {row} has numbers that are not finite or beyond {_LARGEST:,.0f}; mend or drop it")
+        raise InputError(f"vector {row} has numbers that are not finite or beyond {_LARGEST:,.0f}; fix or drop it")
     given = as_array(frequency)
     if given.shape not in {(), (len(vectors_ND),)}:
         raise InputError(f"frequency must be [{len(vectors_ND)}], one a vector, or one number; got {list(given.shape)}")

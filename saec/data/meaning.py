@@ -26,7 +26,7 @@ from saec.data.schema import Field, Schema
 from saec.layout import CLOCKS
 
 LABEL = "label_column"
-"""What is said in place of a field's name where the label is meant."""
+"""Used instead of a field's name for the label."""
 What = Literal["kept", "moved", "added", "removed", "changed"]
 Definition = dict[str, Any]
 

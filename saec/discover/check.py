@@ -112,12 +112,12 @@ def settings_at_fault(config: Config, hour: Hour) -> list[Problem]:
 
 
 _EMPTY = Problem("files", "", "", "")
-"""Stands for an hour that holds nothing."""
+"""The problem of an hour without rows."""
 
 
 def _no_hours(config: Config) -> Problem:
     """No hour was found: report what is there instead."""
-    problem = source_problem(config.data) or f"data.source {config.data.source} is there, and holds nothing yet"
+    problem = source_problem(config.data) or f"data.source {config.data.source} exists, but is empty so far"
     said, _, lines = problem.partition(UNDER_DATA)
     if not lines and "saec init" in said:  # which lays the log out by hours, where no line can help
         return Problem("source", "", said, f"type: saec init {config.data.source}")
@@ -133,7 +133,7 @@ def _problems(config: Config, hour: Hour) -> Iterator[Problem]:
         yield _EMPTY
         return
     except InputError as error:
-        yield Problem("files", "", _bare(error, hour), "have the hour delivered again, or mend what the message names")
+        yield Problem("files", "", _bare(error, hour), "have the hour delivered again, or fix what the message names")
         return
     if not partition.table.num_rows:
         yield _EMPTY

@@ -197,9 +197,9 @@ class Log:
             line = self._bad_lines[0]
             return (
                 f"line {line.number} of {file.path} has {line.actual_columns} values, wanted "
-                f"{line.expected_columns}: {line.text[:120]!r}; mend or remove that line"
+                f"{line.expected_columns}: {line.text[:120]!r}; fix or remove that line"
             )
-        return f"{file.path} cannot be read as {self.kind}: {str(error)[:200]}; mend it, or take it out of the folder"
+        return f"{file.path} cannot be read as {self.kind}: {str(error)[:200]}; fix it, or remove it from the folder"
 
 
 def find_log(source: str) -> Log:

@@ -59,7 +59,7 @@ class Plan:
 
 @dataclass
 class HourCount:
-    """What an hour holds."""
+    """The contents of an hour."""
 
     rows: int = 0
     clicks: int = 0

@@ -138,7 +138,7 @@ class Levels(Additive):
     """One model's own figures, summed over rows."""
 
     predicted: float = 0.0
-    """Probabilities: clicks promised."""
+    """Probabilities: predicted clicks."""
     loss: float = 0.0
     """Log loss, nats."""
     placements: float = 0.0
@@ -174,7 +174,7 @@ class Alone(Additive):
     loss: Sums = field(default_factory=Sums)
     """Log loss of the rows, nats."""
     predicted: float = 0.0
-    """Probabilities: clicks promised."""
+    """Probabilities: predicted clicks."""
     loss_positives: float = 0.0
     """Of it, that of the rows with label 1."""
     ranks: Ranks = field(default_factory=Ranks)
@@ -187,7 +187,7 @@ class Alone(Additive):
 
     @property
     def entropy(self) -> float:
-        """Log loss, nats a row, of always answering these rows' share of clicks."""
+        """Log loss, nats per row, of always predicting these rows' share of clicks."""
         if not self.rows:
             return math.nan
         shares = (self.positives / self.rows, 1.0 - self.positives / self.rows)
@@ -224,7 +224,7 @@ class Alone(Additive):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A model line's standing, and the test that is running.
+    """The state of a model line, and its running test.
 
     Examples:
         >>> Evidence.from_dict(Evidence(hours=3, qualified=True).as_dict()).hours
@@ -244,7 +244,7 @@ class Evidence:
     tried: int = 0
     """Tests in a row that ended without passing; each lowers the error that the next may make."""
     live: Pair = field(default_factory=Pair)
-    """The line beside what is live, on the hours since that was released, whatever tests began or ended meanwhile."""
+    """The line against the live version, on the hours since its release, across tests."""
 
     def with_stratum(
         self, labels_B: Labels, line_B: Floats, references: dict[str, Floats], weights_B: Weights = None
@@ -269,10 +269,10 @@ class Evidence:
         return replace(self, pairs=pairs, alone=self.alone + alone, live=live)
 
     def afresh(self, *, qualified: bool, passed: bool) -> Evidence:
-        """With a fresh test in the place of one that is over.
+        """Start a new test after one has ended.
 
         Args:
-            qualified: the line's standing from now on.
+            qualified: whether the line is qualified from now on.
             passed: whether the test did.
         """
         return Evidence(

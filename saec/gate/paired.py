@@ -138,7 +138,7 @@ def pooled(pairs: Iterable[Sums], confidence: float = CONFIDENCE) -> Paired | No
 
 
 def pair_of(record: Mapping[str, Any], name: str) -> Sums | None:
-    """What an hour's record says of a pair; None when it does not know it.
+    """A pair's sums from an hour's record; None if it has none.
 
     Args:
         record: of an hour, from the ledger.
@@ -149,7 +149,7 @@ def pair_of(record: Mapping[str, Any], name: str) -> Sums | None:
 
 
 def sums_of(pair: object) -> Sums | None:
-    """What a record holds in the place of a pair's sums; None when it is broken."""
+    """A pair's sums in a record; None if they are missing or broken."""
     return pair if isinstance(pair, Mapping) and _like(pair, _NOTHING) else None
 
 

@@ -24,9 +24,9 @@ from saec.gate.sequential import reach, rows_needed
 FLOOR = "base-rate"
 """Name of the reference that predicts the share of clicks of the rows for every row."""
 FLOOR_AUC, FLOOR_SHARE = 0.1, 0.05
-"""Where the comparison with the base rate is sharpest: so much AUC above a half, such a share of its entropy saved."""
+"""Where the comparison with the base rate is sharpest: AUC above a half, and share of its entropy saved."""
 EXHAUSTED = 2.0
-"""Times the rows at which an equal model would have passed, after which an open test gives way to a fresh one."""
+"""An open test is replaced by a new one after this many times the rows at which an equal model would have passed."""
 SPENT = 1.6
 """The bounds spread their error over all time, but a test ends when it is exhausted: what it would spend later is spent
 before. With this factor a Brownian motion watched all the time, from no information to `EXHAUSTED`, crosses in 5.0%."""
@@ -50,7 +50,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """What the running test says."""
+    """The result of the running test."""
 
     __test__ = False  # pytest takes what is called so for tests
 
@@ -80,7 +80,7 @@ class Test:
 
     @property
     def exhausted(self) -> bool:
-        """Whether a check against a model is open on so many rows that a fresh test, on newer ones, says more."""
+        """Whether a check is still open after so many rows that a new test, on newer rows, is better."""
         unclear = any(gap.standing is not Standing.PASS for item in self.references for gap in item.differences)
         return (
             self.state == "open"
@@ -111,7 +111,7 @@ def test_of(evidence: Evidence, config: GateConfig) -> Test:
 
 
 def beside_live(evidence: Evidence, config: GateConfig) -> Comparison | None:
-    """The line beside what is live, by bounds that hold at every look since that was released; None on too few rows."""
+    """The line against the live version since its release, with bounds for every look; None on too few rows."""
     found = _compared("champion", evidence.live, 1.0 - config.confidence, config)
     return found if _enough(found, config) else None
 
@@ -194,7 +194,7 @@ def _bounded(
     scale: float,
     error: float,
 ) -> Difference:
-    """A difference with bounds that hold at every look."""
+    """A difference with bounds that are valid at every look."""
     width = reach(standard_error, scale, error)
     return Difference(metric, line, reference, gap, standard_error, gap - width, gap + width, margin)
 

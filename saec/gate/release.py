@@ -6,9 +6,9 @@ version's better knowledge against it (in an experiment, 19 of 24 hours fell bac
 in the following hours). Instead it checks each thing that can go wrong:
 
 - scores that are no probabilities;
-- learning the gate rows: through the codes that met them, the same before and after, nothing may be lost on them;
-- codes and files of the hour's end: what they promise must be about what the model promised through the codes before,
-  and their log loss not be shown worse than that of always answering the share of clicks.
+- learning the gate rows: through lagged codes, the same before and after, the loss on them must not rise;
+- codes and files of the hour's end: their mean score must be close to the model's through lagged codes, and their log
+  loss must not be shown worse than that of always predicting the share of clicks.
 
 Shapes: G gate rows.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from saec.gate.metrics import Floats, Labels, Weights
 
 CALIBRATION = 1.5
-"""Furthest that the version's mean score may be from the model's through the codes before, as a factor."""
+"""Maximum factor between the version's mean score and the model's through lagged codes."""
 
 
 def release_problem(
@@ -45,7 +45,7 @@ def release_problem(
     Args:
         labels_G: uint8 [G], 0 or 1.
         version_G: float64 [G], probabilities of the version, read back from its files.
-        before_G: float64 [G], of the challenger through the codes that met the rows, before it learnt them.
+        before_G: float64 [G], of the challenger through lagged codes, before it learnt the rows.
         after_G: float64 [G], the same after it.
         config: margins and confidence.
         weights_G: float64 [G], how many rows each stands for.
@@ -88,6 +88,6 @@ def _problems(
         ).logloss
         if floor.standing is Standing.FAIL:
             yield (
-                f"its log loss on the gate rows is {floor.challenger:.4f}, that of always answering their share of "
+                f"its log loss on the gate rows is {floor.challenger:.4f}, that of always predicting their share of "
                 f"clicks {floor.reference:.4f}"
             )

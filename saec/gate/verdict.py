@@ -216,7 +216,7 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
     elif (qualified or better) and (gap := (pooled.before + pooled.alone).loss_gap).mean > ROUNDING:
         status, reason = Status.FAIL, "floor"
         text = (
-            f"The challenger's log loss is {gap.mean:.5f} worse than always answering the share of clicks, on "
+            f"The challenger's log loss is {gap.mean:.5f} worse than always predicting the share of clicks, on "
             f"{gap.weight:,.0f} rows of this test and the one before."
         )
     elif qualified:
@@ -224,7 +224,7 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
         text = (
             f"No loss beyond the margins on {counted}: {', '.join(map(str, _checks(test.references)))}."
             if passed
-            else f"Qualified; the test that runs beside has {counted}: {_leanings(test)}."
+            else f"Qualified; the new test has {counted}: {_leanings(test)}."
         ) + _beaten(test, status)
     elif better:
         status, reason = Status.PASS, "better"

@@ -57,7 +57,7 @@ class Backfills:
             if before and _backfill(before).open:
                 raise LedgerError(
                     f"{_backfill(before)} is open, {before.state.lower()}; go on with it (saec backfill "
-                    "--resume) or give it up (saec backfill --cancel) first",
+                    "--resume) or cancel it (saec backfill --cancel) first",
                     reason="open-backfill",
                 )
             values = {field.name: getattr(wanted, field.name) for field in fields(Backfill)}

@@ -33,7 +33,7 @@ class Lease:
     """Whether the holder before let it expire, and so may still be alive and not know that it was replaced."""
 
     def in_use(self) -> LedgerError:
-        """What another run is told that asks for it."""
+        """The message to another run that asks for the lease."""
         return LedgerError(
             f"the ledger is in use by {self.owner} until {self.expires_at:%Y-%m-%dT%H:%M:%SZ}; wait for "
             "that run to end (saec status)",
@@ -86,7 +86,7 @@ class HourRow:
 
     @property
     def settings_at_fault(self) -> bool:
-        """Whether it FAILED for what only other settings, or a person's permission, can mend."""
+        """Whether it FAILED for a reason that only new settings, or a person's permission, can fix."""
         return self.state == "FAILED" and self.reason in SETTINGS_REASONS
 
     @property
@@ -109,7 +109,7 @@ class Result(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """A backfill as it was asked for, and how it stands."""
+    """A backfill: the request and its state."""
 
     first: Hour
     """First hour of the range."""
@@ -124,7 +124,7 @@ class Backfill:
     replace: bool
     """Whether frozen hours are done too."""
     aside: bool
-    """Whether hours are done aside and swapped in at the end, because later ones have gone on from them."""
+    """Whether hours are done aside and swapped in at the end, because later hours build on them."""
     follow: bool
     """Whether hours that are done meanwhile are done again too, since the range reached up to the newest."""
     actor: str
@@ -133,9 +133,9 @@ class Backfill:
     """Fencing number it began under: what was written under this or a higher one is its own work."""
     state: BackfillState = "RUNNING"
     asked: Literal["pause", "cancel"] | None = None
-    """What somebody wants of it after the hour at work."""
+    """Pending request for after the current hour: pause or cancel."""
     message: str | None = None
-    """Why it stands as it does, for people."""
+    """Reason for its state, for people."""
     started_at: datetime | None = None
     ended_at: datetime | None = None
 

@@ -94,7 +94,7 @@ class HourColumns(MappedAsDataclass, kw_only=True):
 
 
 class HourRecord(HourColumns, Table, kw_only=True):
-    """An hour as it stands."""
+    """An hour in force."""
 
     __tablename__ = "hours"
 

@@ -53,20 +53,20 @@ class Lineage:
         self._transport: Transport | None = None
 
     def begun(self, row: HourRow, parent: HourRow | None) -> None:
-        """Tell that an attempt at an hour has begun.
+        """Report that an attempt at an hour has begun.
 
         Args:
             row: the hour.
-            parent: the hour that it goes on from.
+            parent: the hour that it builds on.
         """
         self._tell("START", row, parent)
 
     def ended(self, row: HourRow, parent: HourRow | None) -> None:
-        """Tell how it ended; arguments as for `begun`."""
+        """Report how it ended; arguments as for `begun`."""
         self._tell(_ENDS[row.state], row, parent)
 
     def aborted(self, row: HourRow, parent: HourRow | None) -> None:
-        """Tell that this run of it was replaced by another; arguments as for `begun`."""
+        """Report that another run replaced this one; arguments as for `begun`."""
         self._tell("ABORT", row, parent)
 
     def _tell(self, kind: str, row: HourRow, parent: HourRow | None) -> None:
@@ -126,7 +126,7 @@ class Lineage:
         return self._transport
 
     def _inputs(self, row: HourRow, parent: HourRow | None) -> Iterator[InputDataset]:
-        """The click log, and the training state that the hour went on from."""
+        """The click log, and the training state that the hour started from."""
         from openlineage.client import event_v2, facet_v2  # noqa: PLC0415 - as above
 
         record, data = row.record or {}, self._config.data

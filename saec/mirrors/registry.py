@@ -36,7 +36,7 @@ _CALM = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""So that a registry that is away holds nobody up; whoever sets them otherwise is heeded."""
+"""Timeouts, so that an unreachable registry delays nothing; variables that are already set win."""
 
 
 def mirror_releases(config: Config, ledger: Ledger, store: ModelStore) -> None:
@@ -148,7 +148,7 @@ def _after(known: str, store: ModelStore) -> list[Release]:
 
 
 def _figures(manifest: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """What a manifest says in numbers: the gate's, those of the models that met its hour, ratios, rows and bytes."""
+    """The numbers of a manifest: the gate's and the served figures, ratios, rows and bytes."""
     files = manifest["files"]
     sizes = {name.partition(".")[0]: entry["bytes"] for name, entry in files.items()}
     for prefix, section in (

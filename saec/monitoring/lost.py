@@ -86,7 +86,7 @@ def _no_release(store: ModelStore, published: Sequence[HourRow]) -> Lost:
     """The ledger knows of publications, and the store of none."""
     return Lost(
         f"nothing is live, though {len(published)} hours of the ledger are PUBLISHED, the newest as "
-        f"{published[-1].version}: the release log of `store` is gone; mount it, restore it, or publish anew",
+        f"{published[-1].version}: the release log of `store` is gone; mount it, restore it, or publish again",
         way_back(store, published),
     )
 
@@ -95,7 +95,7 @@ def _no_hours(version: str) -> Lost:
     """The store knows of a publication, and the ledger of no hour."""
     return Lost(
         f"{version} is live, and the ledger knows of no hour: restore it, or see that `ledger` and "
-        "`workspace` in the settings are right; a run would learn anew from the oldest hour",
+        "`workspace` in the settings are right; a run would start again from the oldest hour",
         "verify",
     )
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 FILE = "metrics.prom"
 SERVED = {"live": "served", "version": "version_served", "original": "original_served"}
-"""The models that meet an hour by label, and how the ledger's records call them."""
+"""The models of the served figures: their labels, and their keys in the ledger's records."""
 JUDGED = {"original": "original", "challenger": "compressed", "champion": "champion"}
-"""The models on the gate rows by label, and how the ledger's records call them."""
+"""The models on the gate rows: their labels, and their keys in the ledger's records."""
 LOGGED = (
     ("rows", "rows", "Rows with labels that the request log knows"),
     ("coverage_ratio", "coverage", "Their share of all rows with labels"),
@@ -56,7 +56,7 @@ def metrics_text(config: Config, outlook: Outlook) -> bytes:
 
 
 def write_metrics(config: Config, ledger: Ledger, store: ModelStore) -> None:
-    """Write the workspace's metrics file; a failure is logged and disturbs nobody."""
+    """Write the workspace's metrics file; a failure is only logged."""
     try:
         text = metrics_text(config, look(config, ledger, store))
         make_folder(config.workspace)
@@ -90,7 +90,7 @@ class _Collected:
                 yield family
 
     def _standing(self) -> Iterator[Family]:
-        """Where the pipeline stands."""
+        """The state of the pipeline."""
         seen = self._outlook
         ended = Counter(row.state for row in seen.rows)
         firing = {alarm.name for alarm in alarms(seen, self._config.alarms)}
@@ -130,7 +130,7 @@ class _Collected:
         )
         yield "saec_backlog_hours", "Hours that are due.", _one(len(seen.due))
         yield "saec_backlog_seconds", "How long they are likely to take.", _one(seen.backlog_seconds)
-        yield "saec_stale_hours", "Hours whose result no longer stands.", _one(len(seen.stale))
+        yield "saec_stale_hours", "Hours whose result is out of date.", _one(len(seen.stale))
         yield "saec_lease_held", "1 while a run is at work.", _one(float(seen.lease is not None))
         yield "saec_disk_free_bytes", "Free where the workspace is.", _one(seen.disk_free)
         yield (
@@ -140,7 +140,7 @@ class _Collected:
         )
 
     def _served(self) -> Iterator[Family]:
-        """The newest hour that knows how the models that met it did."""
+        """The newest hour with served figures."""
         newest = self._newest("served", "whose served figures are known", *(f"auc_{key}" for key in SERVED.values()))
         if newest is None:
             return
@@ -179,7 +179,7 @@ class _Collected:
                 )
 
     def _judged(self) -> Iterator[Family]:
-        """The newest hour that came to the gate."""
+        """The newest hour that reached the gate."""
         newest = self._newest("judged", "that came to the gate", "auc_compressed")
         if newest is None:
             return

@@ -37,9 +37,9 @@ class Outlook:
     rows: Sequence[HourRow]
     """The ledger, oldest first."""
     due: Sequence[PlannedHour]
-    """Hours that a run would do or step over now, oldest first."""
+    """Hours that a run would do or skip now, oldest first."""
     waiting: PlannedHour | None
-    """The hour whose partition is waited for."""
+    """The hour for whose partition the pipeline waits."""
     has_data: bool
     """Whether `data.source` has any hour."""
     lease: Lease | None
@@ -82,7 +82,7 @@ class Outlook:
 
     @cached_property
     def served(self) -> dict[str, Paired]:
-        """How the models that met the last 24 hours did beside each other, by pair (`saec.gate.paired.NAMES`)."""
+        """The served figures of the last 24 hours, by pair of models (`saec.gate.paired.NAMES`)."""
         return over_hours(
             [row.record for row in self.rows if row.record and row.hour > self.rows[-1].hour - SERVED_HOURS]
         )
@@ -119,7 +119,7 @@ class Outlook:
 
 
 def look(config: Config, ledger: Ledger, store: ModelStore) -> Outlook:
-    """See where the pipeline stands now."""
+    """Determine the state of the pipeline now."""
     rows, plan, backfill = ledger.rows(), due_now(config, ledger), ledger.backfills.current()
     shelf = look_into(store, rows)
     return Outlook(
@@ -142,7 +142,7 @@ def idle_line(outlook: Outlook) -> str:
     if outlook.waiting:
         return f"nothing is due: hour {outlook.waiting.hour} {outlook.waiting.why}"
     if not outlook.has_data:
-        return f"nothing is due: data.source holds no hour{'' if outlook.lost else ' yet, its first one has not come'}"
+        return f"nothing is due: data.source holds no hour{'' if outlook.lost else ' yet'}"
     if not outlook.rows:
         return "nothing is due: no hour of data.source is over yet"
     newest = outlook.rows[-1]

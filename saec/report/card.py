@@ -206,7 +206,7 @@ def _losses(said: str, reference: str, paired: Paired) -> Iterator[str]:
             shown = max(gap.lower * better, gap.upper * better) < 0
             yield (
                 f"Over {said} its {metric} is worse than that of the {reference}: {difference_text(gap)}, "
-                f"{'which is shown' if shown else 'which may be chance'}."
+                f"{'which is significant' if shown else 'which is not significant'}."
             )
 
 

@@ -28,7 +28,7 @@ def card_markdown(facts: Facts) -> str:
         f"# Version `{facts['version']}`",
         _what(facts),
         _section("What speaks against it", [_bullets(facts["unfavourable"]) or "Nothing that was measured."]),
-        _section("What it met", _met(facts)),
+        _section("Served figures", _met(facts)),
         _section("What the gate saw", _gate(facts)),
         _section("What it learnt", _learnt(facts)),
         _section("How large it is", _sizes(facts)),
@@ -47,9 +47,9 @@ def _bullets(lines: Sequence[str]) -> str:
 
 
 def _what(facts: Facts) -> str:
-    """What it is, and where it stands now."""
+    """What it is, and its state now."""
     schema, live = facts["schema"], facts["live"]
-    state = "It is live, and held: nothing newer is published." if live and facts["held"] else "It is live."
+    state = "It is live, and publishing is held." if live and facts["held"] else "It is live."
     return (
         f"A click model ({schema['network']}, vectors of {schema['width']} numbers) whose embeddings are compressed. "
         f"Made from hour {facts['hour']} UTC to answer for the hours after it. {state if live else 'It is not live.'}"

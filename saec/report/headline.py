@@ -19,7 +19,7 @@ MODELS = {"live": "served", "version": "version_served", "original": "original_s
 …"""
 TOLD = {"live": "live", "version": "version of the hour before", "original": "original"}
 """Their names for people."""
-STAND_IN = "in place of the version of the hour's end"
+STAND_IN = "instead of the version of the hour's end"
 METRICS = {"auc": "AUC", "logloss": "log loss"}
 HEAD = ("over", "rows", "compared", "AUC difference", "95% interval", "log loss difference", "95% interval")
 
@@ -83,7 +83,7 @@ def pair_rows(over: Mapping[str, Mapping[str, Paired]]) -> list[list[str]]:
 
 
 def level_rows(record: Record) -> list[list[str]]:
-    """A row a model: AUC and log loss on all rows of an hour; none where the hour does not know them."""
+    """A row per model: AUC and log loss on all rows of an hour; none if the hour has no served figures."""
     rows = [
         [TOLD[model], *(text.decimal(record.get(f"{metric}_{key}")) for metric in METRICS)]
         for model, key in MODELS.items()

@@ -29,7 +29,7 @@ def overview_markdown(outlook: Outlook, fired: Sequence[Alarm], page_of: Callabl
     """The overview.
 
     Args:
-        outlook: where the pipeline stands.
+        outlook: the state of the pipeline.
         fired: the alarms that are set off.
         page_of: the address of an hour's page.
     """

@@ -77,9 +77,11 @@ def age(seconds: float | None) -> str:
 
 def _live(outlook: Outlook) -> Line:
     if not outlook.live or not outlook.live_version:
-        return Line("live", "nothing: what was is gone" if outlook.has_published else "no version yet", "attention")
+        return Line(
+            "live", "nothing: the live version is gone" if outlook.has_published else "no version yet", "attention"
+        )
     live = outlook.live
-    how = f"{live.action}, {live.actor}" if live.action in ("publish", "rollback") else "then held or let go"
+    how = f"{live.action}, {live.actor}" if live.action in ("publish", "rollback") else "held or unheld since"
     return Line("live", f"{live.version}, for {age(outlook.live_seconds)} ({how})", "good")
 
 
@@ -87,7 +89,7 @@ def _next(outlook: Outlook) -> str:
     """The hour that comes next, and when."""
     hour = outlook.next_hour
     if hour is None:
-        return "none before data.source holds one"
+        return "none until data.source has one"
     if outlook.due:
         return f"{hour}, due now"
     if outlook.waiting:

@@ -55,11 +55,11 @@ def summarise(records: Iterable[Record], last: int = 24) -> dict[str, Any]:
 
     Returns:
         `hours`, `first`, `last`, `outcomes` and `version` (the newest published) over all records;
-        `hours_since_publish`; `served`, with the pairs of models that met the `last` hours and `all` of them (see
+        `hours_since_publish`; `served`, with the pairs of models over the `last` hours and over `all` (see
         `saec.gate.paired.over_hours`); and over the last hours `window` (hours, outcomes), the gate's
         `against_original` and `against_champion` (see `pool`), `stood_in` (hours of which the judged candidate was
-        published), `medians` (ratios, seconds of an hour), `totals` (rows and the like) and `latest` (bytes and
-        vectors of the newest hour that knows them). Values that no record knows are None.
+        published), `medians` (ratios, seconds of an hour), `totals` (rows and the like) and `latest` (bytes and vectors
+        of the newest hour that knows them). Values that no record knows are None.
     """
     in_order = ordered(records)
     recent = last_hours(in_order, last)

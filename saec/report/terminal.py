@@ -153,7 +153,7 @@ def status_panel(outlook: Outlook, fired: Sequence[Alarm]) -> Panel:
     """What is live, what the pipeline has to do, how the last hours ended, and the active alarms.
 
     Args:
-        outlook: where the pipeline stands.
+        outlook: the state of the pipeline.
         fired: the alarms that are set off.
     """
     grid = _grid()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = 24 * 3600.0
 """Seconds that a backfill waits for the lease, once it has given it to a scheduled run."""
 AT_ONCE = 100
-"""Absent hours in a row that are stepped over without planning anew in between."""
+"""Consecutive absent hours that are skipped without planning again in between."""
 _HANDOVER = 15.0
 
 
@@ -65,7 +65,7 @@ def run_backfill(
         listener: told how it goes.
 
     Returns:
-        How the backfill stands, and how the hours ended that were done by this call.
+        The backfill's state, and the rows of the hours done by this call.
 
     Raises:
         LedgerError: reason busy, open-backfill or no-backfill.
@@ -75,7 +75,7 @@ def run_backfill(
     while True:
         with pipeline.leased(patience) as lease:
             current = pipeline.ledger.backfills.current()
-            if current and current.asked == "cancel":  # whoever was to give it up died before
+            if current and current.asked == "cancel":  # the run that should have cancelled it died first
                 return _Work(pipeline, lease, current).cancel(), rows
             if asked:
                 begin(pipeline, lease, asked, now)
@@ -102,7 +102,7 @@ def give_up(pipeline: Pipeline) -> Backfill:
 
 
 class _Work:
-    """A backfill at work under one lease."""
+    """A running backfill under one lease."""
 
     def __init__(self, pipeline: Pipeline, lease: Lease, backfill: Backfill, now: Hour | None = None) -> None:
         self.pipeline, self.lease, self.backfill, self.now = pipeline, lease, backfill, now
@@ -140,18 +140,18 @@ class _Work:
                     return
 
     def cancel(self) -> Backfill:
-        """Forget what was done aside; hours that were not done aside stay as they are."""
+        """Discard what was done aside; other hours are unchanged."""
         self.pipeline.ledger.backfills.drop(self.lease)
         self.pipeline.workspace.drop_aside()
         return self._turn(
             "CANCELLED",
-            "given up; the hours that stand are as they were"
+            "cancelled; existing hours are unchanged"
             if self.backfill.aside
-            else "given up; the hours it has done stay",
+            else "cancelled; the hours it has done stay",
         )
 
     def _finish(self, waits: PlannedHour | None) -> Backfill:
-        """Swap in what was done aside, and let the newest version go live if that was wanted."""
+        """Swap in what was done aside, and release the newest version if promotion was asked for."""
         said = [f"ended before hour {waits.hour}, which {waits.why}"] if waits else []
         if self.backfill.aside:
             self.backfill, hours = self.pipeline.ledger.backfills.swap_in(self.lease)
@@ -199,7 +199,7 @@ def _as_they_ended(ledger: Ledger, rows: list[HourRow]) -> list[HourRow]:
 
 
 def _words(backfill: Backfill) -> tuple[object, ...]:
-    """What tells one backfill from another."""
+    """What identifies a backfill."""
     return (backfill.first, backfill.last, backfill.only, backfill.promote, backfill.replace)
 
 

@@ -85,8 +85,8 @@ def _lock_file(workspace: Path) -> FileIO:
         return (workspace / LOCK).open("ab", buffering=0)
     except OSError as error:
         raise StoreError(
-            f"the workspace {workspace} cannot be written ({error.strerror}), so nothing is done: give "
-            "this user the right to, mount it for writing, or name another workspace in the settings",
+            f"the workspace {workspace} cannot be written ({error.strerror}), so nothing was done: "
+            "give this user write permission, mount it for writing, or name another workspace in the settings",
             reason=REASONS.get(error.errno or 0, "io"),
         ) from None
 

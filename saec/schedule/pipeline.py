@@ -43,7 +43,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _SETTINGS_MAY_DO = ("schema", "dtype", "nulls", "labels", "timestamps", "malformed")
-"""Reasons of a quarantine that other settings may mend."""
+"""Reasons of a quarantine that other settings may fix."""
 _LISTED = 5
 
 
@@ -92,7 +92,7 @@ class Pipeline:
         self.lineage = Lineage(config, self.ledger, self.workspace)
 
     def due(self, now: Hour | None = None) -> list[PlannedHour]:
-        """What a scheduled run would do now."""
+        """The plan of a scheduled run now."""
         return due_now(self.config, self.ledger, now)
 
     @contextmanager
@@ -135,7 +135,7 @@ class Pipeline:
 
         Raises:
             LeaseLost: when another run has taken over.
-            ConfigError: when an hour is to be stepped over and it is the source that is absent.
+            ConfigError: when an hour would be skipped because the whole source is absent.
         """
         finished = []
         for planned in plan:
@@ -152,7 +152,7 @@ class Pipeline:
             finished.append(row)
             listener.on_hour(row)
             if row.settings_at_fault or (row.state == "FAILED" and row.attempts < MOST_ATTEMPTS):
-                break  # it is tried again later; once another hour has gone on without it, it would not be
+                break  # it is retried later; once another hour has continued without it, it would not be
         return finished
 
     @hour_logged
@@ -258,26 +258,26 @@ class Pipeline:
             except (SaecError, OSError):  # what the hour itself has met counts
                 problems = []
             if problems:
-                listed = "; ".join(f"{problem.said} (mend: {problem.mend})" for problem in problems[:_LISTED])
+                listed = "; ".join(f"{problem.said} (fix: {problem.mend})" for problem in problems[:_LISTED])
                 return (
                     "FAILED",
                     "config",
                     (
-                        f"no hour of a sample is as the settings want it: {listed}. Mend them "
-                        "(saec check lists all) and run again: the hour is taken up again"
+                        f"no hour of a sample matches the settings: {listed}. Fix them (saec check lists all) and run "
+                        "again: the hour is then retried"
                     ),
                 )
         return outcome, reason, str(error)
 
     def _fits_elsewhere(self, hour: Hour) -> bool:
-        """Whether the same settings have learnt another hour, so that they cannot be at fault."""
+        """Whether another hour was learnt with the same settings, so that they are not at fault."""
         return any(
             row.checkpoint and row.config_digest == self.config.digest and row.hour != hour
             for row in self.ledger.newest(24)
         )
 
     def step_over(self, lease: Lease, planned: PlannedHour, *, aside: bool = False) -> HourRow:
-        """Hold an absent hour."""
+        """End an absent hour as HELD."""
         ledger = self.ledger.aside if aside else self.ledger
         ledger.begin(lease, planned.hour, self.config.digest)
         message = f"hour {planned.hour}: {planned.why}; when it comes, do it with saec backfill --only missing"
@@ -286,7 +286,7 @@ class Pipeline:
     def _plan(
         self, lease: Lease, hour: Hour, parent: HourRow | None, *, promote: bool, aside: bool, late: Iterable[Hour]
     ) -> HourPlan:
-        """What the hour starts from."""
+        """The plan of the hour: what it starts from."""
         ledger = self.ledger.aside if aside else self.ledger
         known = (parent.record if parent else None) or {}
         champion, store = self._champion(hour, aside=aside), self.workspace.store()
@@ -309,7 +309,7 @@ class Pipeline:
         )
 
     def _delivery(self, hour: Hour) -> str | None:
-        """The mark of what lies in the hour's folder; taken before it is read, so that no later change is missed."""
+        """The mark of the hour's folder; taken before it is read, so that no later change is missed."""
         try:
             return available_hours(self.config.data, hour, hour).get(hour)
         except OSError:  # reading it will say so
@@ -345,7 +345,7 @@ class Pipeline:
             yield from (row.version for row in published if row.version)
 
     def _retain(self, hour: Hour) -> None:
-        """Remove what is too old, as configured; what fails is left to the next hour."""
+        """Remove what is too old, as configured; failures are left to the next hour."""
         kept = self.config.retention
         try:
             standing = retain(self.workspace, self.ledger, kept)
@@ -356,7 +356,7 @@ class Pipeline:
 
 
 def _click_rates(rows: Iterable[HourRow]) -> tuple[float, ...]:
-    """Click rates of hours that were learnt from."""
+    """Click rates of learnt hours."""
     records = [row.record for row in rows if row.checkpoint and row.record]
     counts = (record.get("stand_for") or (record["rows"], record["clicks"]) for record in records)
     return tuple(clicks / rows for rows, clicks in counts)

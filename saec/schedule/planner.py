@@ -38,7 +38,7 @@ MOST_ATTEMPTS = 3
 ESTIMATED_FROM = 24
 """Newest hours from whose times it is estimated how long one takes."""
 LONGEST_GAP = 31 * 24
-"""Absent hours in a row that are stepped over one by one; a longer gap is no delay of the feed."""
+"""Maximum number of consecutive absent hours that are skipped one by one; a longer gap is not a delay of the feed."""
 PAUSE = timedelta(minutes=5)
 """Pause after a first failed attempt; each further one doubles it."""
 
@@ -49,7 +49,7 @@ class PlannedHour:
 
     hour: Hour
     action: Action
-    """Do it, step over it as HELD(no-data), stop and wait for its partition, or skip it."""
+    """Do it, end it as HELD(no-data), stop and wait for its partition, or skip it."""
     why: str
     """The reason, for people."""
     seconds: float | None = None
@@ -59,7 +59,7 @@ class PlannedHour:
 
     @property
     def pending(self) -> bool:
-        """Whether there is something to be done about it now."""
+        """Whether it can be done now."""
         return self.action in ("do", "step-over")
 
 
@@ -118,7 +118,7 @@ def due_hours(
 
 
 def _paused(failed: HourRow, moment: datetime) -> PlannedHour | None:
-    """The hour to wait for, when it failed too short a time ago to be tried again."""
+    """The hour to wait for, if it failed too recently to be retried."""
     if failed.state != "FAILED" or failed.settings_at_fault or failed.finished_at is None:
         return None
     until = failed.finished_at + PAUSE * 2 ** (failed.attempts - 1)
@@ -164,7 +164,7 @@ def backfill_hours(
         row = known.get(hour)
         wanted, why = _wanted(row, hour in present, only)
         frozen = (
-            f"is frozen: more than {config.retention} hours older than the newest; --replace does it all the same"
+            f"is frozen: more than {config.retention} hours older than the newest; --replace redoes it anyway"
             if hour < thawed and row and row.checkpoint
             else ""
         )
@@ -174,7 +174,7 @@ def backfill_hours(
         elif redone and row and row.checkpoint:
             planned = _chained(hour, redone, frozen or ("" if hour in present else "its partition is absent"), seconds)
         if waited and planned.action != "skip" and hour < now:
-            planned = PlannedHour(hour, "wait", f"comes after hour {waited}, which is waited for")
+            planned = PlannedHour(hour, "wait", f"comes after hour {waited}, for which the pipeline waits")
         waited = waited or (hour if planned.action == "wait" else None)
         redone = redone or (hour if planned.action == "do" else None)
         plan.append(planned)
@@ -190,22 +190,22 @@ def _hours(first: Hour, last: Hour, known: Collection[Hour]) -> Iterator[Hour]:
 
 
 def _chained(hour: Hour, redone: Hour, obstacle: str, seconds: float | None) -> PlannedHour:
-    """What becomes of an hour that went on from one which is done again; where it cannot follow, the range ends."""
-    why = f"goes on from hour {redone}, which is done again"
+    """The action for an hour that builds on a redone one; if it cannot follow, the range ends."""
+    why = f"builds on hour {redone}, which is redone"
     if obstacle:
         return PlannedHour(hour, "wait", f"{why}, but {obstacle}")
     return PlannedHour(hour, "do", why, seconds, chained=True)
 
 
 def _wanted(row: HourRow | None, present: bool, only: Only) -> tuple[bool, str]:
-    """Whether a backfill of this kind is about the hour, and why (not)."""
+    """Whether a backfill of this kind includes the hour, and why (not)."""
     if row is None:
         return only in ("missing", "all"), "was never done"
     state = f"is {row.ending}"
     if row.state == "RUNNING":
         return only != "stale", "was begun and not finished"
     if not present and (row.checkpoint or row.reason == "no-data"):
-        return False, f"{state}, and its partition is absent: what is known of it stays"
+        return False, f"{state}, and its partition is absent: its row stays"
     if row.stale_because and only in ("stale", "all"):
         return True, f"is stale: {row.stale_because}"
     if row.reason == "no-data":
@@ -216,14 +216,16 @@ def _wanted(row: HourRow | None, present: bool, only: Only) -> tuple[bool, str]:
 def _planned(
     hour: Hour, why: str, present: Collection[Hour], now: Hour, rules: DataConfig, seconds: float | None
 ) -> PlannedHour:
-    """What can be done now about an hour that is wanted."""
+    """The action for a requested hour, given what is possible now."""
     if hour >= now:
         return PlannedHour(hour, "wait", "is not over yet")
     if hour in present:
         return PlannedHour(hour, "do", why, seconds)
     if now.index - hour.index > rules.absent_after:
         return PlannedHour(hour, "step-over", "its partition is absent and its deadline has passed")
-    return PlannedHour(hour, "wait", f"its partition is absent; waited for until {hour + rules.absent_after + 1}")
+    return PlannedHour(
+        hour, "wait", f"its partition is absent; the pipeline waits until {hour + rules.absent_after + 1}"
+    )
 
 
 def _estimate(rows: Sequence[HourRow]) -> float | None:

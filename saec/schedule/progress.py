@@ -83,11 +83,11 @@ def spans(plan: Iterable[PlannedHour]) -> list[Span]:
 
 
 def would_do(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None = None) -> Progress:
-    """What a backfill that is not open would do if it began; arguments as for `look_ahead`.
+    """The plan of a backfill that is not open; arguments as for `look_ahead`.
 
     Raises:
-        ConfigError: when the range begins before the first hour that anything is known of. That is a slip, which would
-            fill the ledger with absent hours.
+        ConfigError: when the range begins before the first known hour. That is a typo, which would fill the ledger with
+            absent hours.
     """
     if not any(row.reason != "no-data" for row in ledger.rows(last=asked.first)):
         first = next(iter(available_hours(config.data)), None)
@@ -138,13 +138,13 @@ def look_ahead(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None
 
 
 def ask(first: Hour, last: Hour, actor: str, **wanted: Any) -> Backfill:
-    """What somebody wants of a backfill; the further arguments are fields of `Backfill`."""
+    """A request for a backfill; the further arguments are fields of `Backfill`."""
     choices = {"only": "missing", "promote": False, "stop_on_failure": True, "replace": False, **wanted}
     return Backfill(first=first, last=last, actor=actor, aside=False, follow=False, **choices)
 
 
 def as_begun(ledger: Ledger, wanted: Progress) -> Backfill:
-    """A backfill as it would begin: aside, when a later hour has gone on from one that is to be done again."""
+    """A backfill as it would begin: aside, if a later hour builds on one that will be redone."""
     trained, newest = ledger.trained(1), ledger.newest()
     aside = bool(wanted.left and trained and trained[-1].hour >= wanted.left[0].hour)
     return replace(wanted.backfill, aside=aside, follow=aside and wanted.backfill.last >= newest[-1].hour)
@@ -166,20 +166,20 @@ def own_work(ledger: Ledger, backfill: Backfill, rows: list[HourRow]) -> list[Ho
 def _as_it_stands(
     ledger: Ledger, backfill: Backfill, plan: list[PlannedHour], mine: dict[Hour, HourRow]
 ) -> Iterator[PlannedHour]:
-    """The plan of a backfill that was begun: what it has done is skipped, and so is what need not follow."""
+    """The plan of a backfill that was begun: hours it has done, and hours that need not be redone, are skipped."""
     next_found = False
     for planned in plan:
         if planned.hour in mine:
             said = f"is done: {mine[planned.hour].ending}"
             yield PlannedHour(planned.hour, "skip", f"{said}, to be swapped in" if backfill.aside else said)
         elif planned.chained and not next_found and _same_past(ledger, planned.hour):
-            yield PlannedHour(planned.hour, "skip", "stays: what it went on from came out as it was")
+            yield PlannedHour(planned.hour, "skip", "stays: the hours that it builds on came out unchanged")
         else:
             next_found = next_found or planned.action != "skip"
             yield planned
 
 
 def _same_past(ledger: Ledger, hour: Hour) -> bool:
-    """Whether an hour finds its past on the branch as it was."""
+    """Whether the hours that an hour builds on came out unchanged on the branch."""
     past = (view.latest_trained(hour) for view in (ledger, ledger.aside))
     return len({row.learnt if row else None for row in past}) == 1

@@ -57,7 +57,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
 class Api:
-    """The endpoints, over what the server stands at."""
+    """The endpoints, answering from the server's state."""
 
     def __init__(
         self,

@@ -52,14 +52,14 @@ class LastGood:
             yield
 
     def keep(self, files: Path, release: Release) -> None:
-        """Keep a version's files and its release, in place of what was kept.
+        """Keep a version's files and its release, replacing the previous ones.
 
         Args:
             files: the version's folder, just verified.
             release: the record by which it is live.
 
         Raises:
-            StoreError: when the disk does not take it; what was kept before still is.
+            StoreError: when it cannot be written; the previous version is then still kept.
         """
         version = files.name
         if self._versions.verify(version):  # something is missing or damaged

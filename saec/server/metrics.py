@@ -77,7 +77,7 @@ class ServerMetrics:
 
 
 class _Asked(Collector):
-    """What prometheus-client asks for: the counters."""
+    """Collector interface of prometheus-client: the counters."""
 
     def __init__(self, metrics: ServerMetrics) -> None:
         self._metrics = metrics
@@ -88,7 +88,7 @@ class _Asked(Collector):
 
 
 class _Standing(Collector):
-    """What prometheus-client asks for: where the server stands."""
+    """What prometheus-client asks for: the server's state."""
 
     def __init__(self, standing: Standing, request_log: RequestLog | None) -> None:
         self._standing, self._request_log = standing, request_log

@@ -55,8 +55,8 @@ def serve(store: str, options: ServerOptions, row_ids: Sequence[str] = ()) -> No
         row_ids: columns that together identify a row (`data.row_id_columns`), for the log of scored rows.
 
     Raises:
-        ConfigError: when the address cannot be listened on, the key cannot be read, rows are to be logged that
-            nothing identifies, or the engine that `SAEC_ENGINE` names is not to be had.
+        ConfigError: when the address cannot be listened on, the key cannot be read, rows are to be logged that nothing
+            identifies, or the engine that `SAEC_ENGINE` names is not available.
     """
     start_log("text")
     chosen(None)

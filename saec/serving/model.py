@@ -112,7 +112,7 @@ class Model:
 
         Raises:
             IntegrityError: naming the file that is not as published.
-            ConfigError: when the engine is not to be had.
+            ConfigError: when the engine is not available.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)

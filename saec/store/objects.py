@@ -59,7 +59,7 @@ class Objects(Protocol):
         """Store `data` unless the name is taken; returns whether the name now holds `data`."""
 
     def settle(self, name: str) -> None:
-        """Make sure that a blob which is there stays there: whoever stored it may have died before that was sure."""
+        """Make an existing blob durable: its writer may have died before it was."""
 
     def get(self, name: str, limit: int) -> bytes:
         """The whole blob; FileNotFoundError when absent, IntegrityError when longer than `limit` bytes."""

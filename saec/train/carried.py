@@ -123,6 +123,6 @@ def _carried_vocabulary(arrays: Arrays, sources: NDArray[np.int64]) -> tuple[Arr
 
 
 def _shared_rows(sources: NDArray[np.int64], old_fields: int) -> NDArray[np.int64]:
-    """For each default and class row the old one it goes on from, -1 for those of new fields."""
+    """For each default and class row the old one it continues, -1 for those of new fields."""
     groups = np.arange(1 + CLASSES)[:, None] * old_fields
     return np.where(sources < 0, -1, groups + sources).ravel()

@@ -89,12 +89,12 @@ def test_seeds_do_not_average_the_rows_away():
 def test_page_says_where_saec_is_not_above(kept, tmp_path):
     """The page names the peers that are not beaten or were not met, and no others; the figure is drawn."""
     text = Page({"A log": ("compression", kept)}).text()
-    not_above = text.partition("### Where Saec is not shown to be above")[2]
-    assert "hashing trick at 1/100: AUC not told apart" in not_above
+    not_above = text.partition("### Where Saec is not shown to be better than")[2]
+    assert "hashing trick at 1/100: AUC no significant difference" in not_above
     assert "hashing trick at 1/1000: no Saec was measured at so few bytes" in not_above
     assert "at 1/30:" not in not_above
     assert "| hashing trick | 3,000 | 30.0 |" in text
-    assert text.index("AUC not told apart") < text.index("| over | 1/30 | 1/100 | 1/1000 |")
+    assert text.index("AUC no significant difference") < text.index("| over | 1/30 | 1/100 | 1/1000 |")
     [row] = [line for line in text.splitlines() if line.startswith("| hashing trick | +")]
     assert row.endswith("| no Saec as small |")
     assert f"{(0.715 - 0.5) / 0.4:.1%}" in text

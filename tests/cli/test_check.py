@@ -71,7 +71,7 @@ def test_settings_that_fit_have_no_problem():
     answer = saec("check", "--json")
     assert (answer["problems"], answer["available"], len(answer["hours"])) == ([], 4, 4)
     assert answer["next"] == "saec run --config saec.yaml"
-    assert "2 of 4 hours are as the settings want them" in saec("check", "--hours", 2).stdout
+    assert "2 of 4 hours match the settings" in saec("check", "--hours", 2).stdout
 
 
 @pytest.mark.case(13)
@@ -92,7 +92,7 @@ def test_every_problem_is_told_at_once_with_its_mend():
     assert all(problem["everywhere"] and len(problem["hours"]) == 4 for problem in answer["problems"])
     said = saec("check", code=2, fields={"user_id": {"name": "userid"}}).stdout
     assert "columns, in every hour" in said
-    assert "mend: - {name: userid, column: user_id}" in said
+    assert "fix: - {name: userid, column: user_id}" in said
 
 
 @pytest.mark.case(13)

@@ -73,7 +73,7 @@ def test_a_small_site_is_published_once_its_hours_together_decide():
     assert "leans" in said
     assert "hours like this one" in said or "soon" in said
     assert all(line.hour(champion=True).accepted for _ in range(10))
-    assert line.said[-1].text.startswith("Qualified; the test that runs beside has 10 hours")
+    assert line.said[-1].text.startswith("Qualified; the new test has 10 hours")
 
 
 def test_the_date_of_a_decision_comes_nearer():

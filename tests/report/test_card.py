@@ -74,7 +74,7 @@ def test_an_hour_of_another_version_is_not_taken_for_its_own(done, facts_of):
     assert not facts_of(before, with_own(version=None))["learnt"]["known"]
     stood_in = facts_of(before, with_own(record=own.record | {"release_problem": "its auc fell"}))
     assert stood_in["hour_after"]["hours"] == 0
-    assert "the judged candidate, in place of" in stood_in["unfavourable"][0]
+    assert "the judged candidate, instead of" in stood_in["unfavourable"][0]
 
 
 def with_gap(row, shift):
@@ -95,10 +95,10 @@ def test_what_speaks_against_it_comes_first(done, facts_of):
     said = facts["unfavourable"]
     assert said[0] == "The hours that it served show it to be worse than the original."
     [loss] = [line for line in said if "hours that it was live its log loss" in line]
-    assert "+0.2500 (+0.2500 to +0.2500), which is shown" in loss
+    assert "+0.2500 (+0.2500 to +0.2500), which is significant" in loss
     assert any("all files, the network among them, only" in line for line in said)
     page = card_markdown(facts)
-    assert page.index("What speaks against it") < page.index("What it met") < page.index("How to go back")
+    assert page.index("What speaks against it") < page.index("Served figures") < page.index("How to go back")
 
 
 def test_a_damaged_version_has_a_card_that_says_so(site):

@@ -92,7 +92,7 @@ def test_fields_are_shown_one_a_row(records: list[dict[str, Any]]) -> None:
 def test_a_candidate_that_was_released_is_said(records: list[dict[str, Any]]) -> None:
     """Only of hours that published it; what the release check found is escaped."""
     told = hour_markdown(records[50])
-    assert "Released: the judged candidate, in place of the version of the hour's end" in told
+    assert "Released: the judged candidate, instead of the version of the hour's end" in told
     assert "<b>" not in told
     assert "Released:" not in hour_markdown(records[46])
     assert "Released:" not in hour_markdown(records[45])

@@ -55,7 +55,7 @@ def test_a_pipeline_in_trouble(troubled):
     assert lines["at work"].startswith("between hours (hourly flow on host, process 7, lease until 12:31:30 UTC)")
     assert lines["next hour"] == "2017-10-01T07, due now"
     assert lines["backlog"] == "3 hours, 2017-10-01T07 to 2017-10-01T09, about 3 min"
-    assert lines["waits for"] == "2017-10-01T10: its partition is absent; waited for until 2017-10-01T13"
+    assert lines["waits for"] == "2017-10-01T10: its partition is absent; the pipeline waits until 2017-10-01T13"
     assert lines["stale"].startswith("2017-10-01T01; redo with")
     assert lines["unpublished"] == "6 hours since the last one, HELD(worse), FAILED(oom)"
 
@@ -79,7 +79,7 @@ def test_the_open_backfill(troubled, state, at_work, said_of_it):
     [
         ({}, "2017-10-01T12, over at 13:00 UTC"),
         ({"now": Hour.parse("2017-10-02T00").start}, "2017-10-01T12, when its partition comes"),
-        ({"rows": []}, "none before data.source holds one"),
+        ({"rows": []}, "none until data.source has one"),
         (
             {"waiting": PlannedHour(Hour.parse("2017-10-01T12"), "wait", "its partition is absent")},
             "2017-10-01T12: its partition is absent",

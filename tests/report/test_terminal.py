@@ -82,7 +82,7 @@ def test_status_says_what_is_live_and_what_is_due(troubled) -> None:
     held = troubled.live.model_copy(update={"reason": "[red]why\x1b[2J"})
     seen = replace(troubled, live=held)
     shown = printed(status_panel(seen, alarms(seen, AlarmsConfig())))
-    assert "20171001T00-abc, for 13.0 h (then held or let go)" in shown
+    assert "20171001T00-abc, for 13.0 h (held or unheld since)" in shown
     assert "by ann: [red]why�[2J" in shown
     assert "3 hours, 2017-10-01T07 to 2017-10-01T09, about 3 min" in shown
     assert "saec backfill --only stale" in shown

@@ -172,7 +172,7 @@ def test_hours_that_went_on_from_a_redone_one_follow_it():
         ("skip", False),
         ("do", True),
     ]
-    assert plan[2].why == f"goes on from hour {H + 1}, which is done again"
+    assert plan[2].why == f"builds on hour {H + 1}, which is redone"
 
 
 def test_range_ends_where_an_hour_cannot_follow():
