@@ -1,4 +1,4 @@
-"""On how many examples a property is tried: a fifth in the quick suite, all of them in `make slow`."""
+"""Sets the number of examples of property tests: a fifth in the quick suite, all of them in `make slow`."""
 
 from hypothesis import settings
 

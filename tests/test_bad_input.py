@@ -1,4 +1,4 @@
-"""Damaged deliveries end to end: the hour ends as it should, the live model stays, and the hour after it goes on."""
+"""Damaged deliveries end to end: the hour ends as it should, the live version stays, and the next hour continues."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""`device`: what it stands for here, and the lines that only a GPU walks, walked without one.
+"""`device`: what it means on this machine, and the code paths for a GPU, run without one.
 
 No GPU has run them. Here they run on the processor where they can be asked to, and on a device that is not there
 (torch's fake tensors), which tells a tensor left on the other device from one that was moved, and nothing of numbers.

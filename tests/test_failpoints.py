@@ -1,4 +1,4 @@
-"""Fail points: nothing by default, and what the environment says otherwise."""
+"""Fail points: no effect by default, otherwise the effect that the environment sets."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What does not fit together is found and named; setting aside moves, and removes nothing."""
+"""Inconsistencies are found and named; setting aside moves files and removes none."""
 
 from saec.hours import Hour
 from saec.integrity import examine, set_aside

@@ -1,4 +1,4 @@
-"""Disks without room: foreseen, or met anywhere in an hour."""
+"""Full disks: detected before an hour, or encountered anywhere within it."""
 
 import contextlib
 import os

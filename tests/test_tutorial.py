@@ -1,4 +1,4 @@
-"""docs/tutorial.md is walked as it stands."""
+"""docs/tutorial.md runs from beginning to end, line by line."""
 
 import os
 import re

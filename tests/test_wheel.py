@@ -1,4 +1,4 @@
-"""The wheel is whole: what it holds, and that the command works from it alone, as `pipx run saec` has it."""
+"""The wheel is complete: its contents, and that the command works from it alone, as with `pipx run saec`."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Short forms of benchmarks beside the kept results."""
+"""Comparing short forms of benchmarks with the kept results."""
 
 import importlib.util
 

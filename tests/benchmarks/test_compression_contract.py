@@ -1,4 +1,4 @@
-"""What every peer of the compression benchmark does: it learns, repeats itself, has its size, serves what it stores."""
+"""Contract of every peer in the compression benchmark: it learns, repeats, has its size, serves what it stores."""
 
 from dataclasses import dataclass
 from functools import cache

@@ -1,4 +1,4 @@
-"""The contestants that share the original's pass: what each serves and what it takes."""
+"""The methods that share the original's pass: what each serves and how many bytes it takes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a delay of the release costs: which versions answer, and which rows wait."""
+"""The cost of a release delay: which versions answer which rows."""
 
 import numpy as np
 import pytest

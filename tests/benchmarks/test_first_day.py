@@ -1,4 +1,4 @@
-"""Two commands from a stranger's log to a published model, in short."""
+"""Two commands from an unknown log to a published model, in a short form."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""The pages that servers are compared by, and what is said of them."""
+"""The requests with which servers are compared, and the printed result."""
 
 import http.client
 import threading

@@ -1,4 +1,4 @@
-"""Faults put into the code on purpose, and the list of those that no test is to notice."""
+"""Faults put into the code on purpose, and the list of those that no test needs to notice."""
 
 import ast
 

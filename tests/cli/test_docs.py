@@ -1,4 +1,4 @@
-"""docs/commands.md, docs/configuration.md and docs/types.md are what the code says."""
+"""docs/commands.md, docs/configuration.md and docs/types.md match the code."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`saec init`: from a log that nobody described to settings that `saec run` takes."""
+"""`saec init`: from an unknown log to settings that `saec run` accepts."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`saec versions`, `card`, `verify`, `rollback`, `hold` and `release`."""
+"""`saec versions`, `card`, `verify`, `repair`, `rollback`, `hold` and `unhold`."""
 
 import shlex
 import shutil

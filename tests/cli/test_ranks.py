@@ -1,4 +1,4 @@
-"""`saec run --ranks 2`: an hour by two processes, and what becomes of it when one of them is lost."""
+"""`saec run --ranks 2`: an hour trained by two processes, and what happens when one of them is lost."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`saec score`: the same scores as the gate's, for any file of rows, and clear words where there can be none."""
+"""`saec score`: the gate's scores for any file of rows, and clear errors for files that cannot be scored."""
 
 import numpy as np
 import pyarrow as pa

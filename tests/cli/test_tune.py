@@ -1,4 +1,4 @@
-"""`saec tune`: it searches, judges on hours that it never saw, goes on where it was killed, and leaves what is live."""
+"""`saec tune`: it searches, judges on unseen hours, continues after a kill, and leaves the live version alone."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The dial turned by itself: up where nothing is lost, down where the present ratio loses."""
+"""`ratio: auto`: up where nothing is lost, down where the current ratio loses."""
 
 import dataclasses
 

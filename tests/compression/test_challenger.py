@@ -1,4 +1,4 @@
-"""The challenger: carried on from hour to hour, through codes, and the same from its files."""
+"""The challenger: it continues from hour to hour, learns through codes, and is the same from its files."""
 
 import dataclasses
 import hashlib

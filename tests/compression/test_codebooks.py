@@ -1,4 +1,4 @@
-"""Codebooks laid end to end, and how their codewords live on from hour to hour."""
+"""Codebooks laid end to end, and how their codewords carry over from hour to hour."""
 
 import numpy as np
 

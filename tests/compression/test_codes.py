@@ -1,4 +1,4 @@
-"""The rule that everything rests on: no row is learnt through a code that has seen a label of its hour."""
+"""The leak rule: no row is learnt through a code that has seen a label of its hour."""
 
 import dataclasses
 import types

@@ -1,4 +1,4 @@
-"""Who gets a code: sightings expected, worth of one, and a limit that keeps to the room there is."""
+"""The choice of the head: expected sightings, worth of a sighting, and the limit that fits the bytes."""
 
 import numpy as np
 import pytest

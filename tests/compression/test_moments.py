@@ -1,4 +1,4 @@
-"""A choice made by bundles is the one that looking at every feature makes, to the byte."""
+"""Choosing the head by bundles gives the same result as examining every feature, to the byte."""
 
 import numpy as np
 import pytest

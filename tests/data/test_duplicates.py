@@ -1,4 +1,4 @@
-"""Rows of one id with both labels, rows of clicks that come for themselves, and clicks of later hours."""
+"""Rows of one id with both labels, clicks as separate rows, and clicks of later hours."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Paged columns are arrays, whatever lies in the file and whatever beside it."""
+"""Paged columns behave like arrays, whether values are in the file or in memory."""
 
 import mmap
 

@@ -1,4 +1,4 @@
-"""Logs of which it is obvious what they hold."""
+"""Logs with obvious contents."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""What lies at a source is told by its content, and read whole."""
+"""Files of a log are recognised by their content, and read completely."""
 
 import gzip
 

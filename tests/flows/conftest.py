@@ -1,4 +1,4 @@
-"""A small pipeline that a flow can be pointed at."""
+"""A small pipeline for flows to run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What Prefect does about a pipeline by itself."""
+"""The Prefect automations of a pipeline."""
 
 import socket
 import time

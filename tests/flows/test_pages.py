@@ -1,4 +1,4 @@
-"""What the UI shows beside the runs, with Prefect's artifacts replaced by lists."""
+"""The pages in Prefect's UI, with Prefect's artifacts replaced by lists."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Bounds for any look: their size, their error under optional stopping, and the rows that a test takes."""
+"""Bounds valid at every look: their size, their error under optional stopping, and the rows that a test needs."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What was served becomes part of the hour's record, and of nothing else."""
+"""Logged figures become part of the hour's record, and of nothing else."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""After the release: a live version that its hours show to be worse gives an alarm, and way, once."""
+"""After the release: a live version that is shown to be worse raises an alarm, and is rolled back once."""
 
 import json
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Stores with releases and a ledger to mirror, and a registry and a receiver that are told of them."""
+"""Stores with releases and a ledger to mirror, and a registry and a receiver to mirror them to."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Real hours with mirrors: told of as they go, and not disturbed by mirrors that fail."""
+"""Real hours with mirrors: reported as they run, and not disturbed by mirrors that fail."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Hours are told to a receiver of OpenLineage as its specification wants them, and never wait for it."""
+"""Hours are reported to an OpenLineage receiver as the specification requires, and never wait for it."""
 
 import json
 import logging

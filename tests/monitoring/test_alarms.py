@@ -1,4 +1,4 @@
-"""When the pipeline calls for a person."""
+"""The alarms: when the pipeline needs a person."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What a pipeline stands on and has lost."""
+"""Losing the source, the store, the live version or the ledger."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Where a pipeline stands."""
+"""The state of a pipeline."""
 
 from saec.hours import Hour
 from saec.monitoring.outlook import look

@@ -1,4 +1,4 @@
-"""No Prefect at all."""
+"""Plain cron, without Prefect."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What the request log says, on the page, in the terminal, in Prefect's page and in JSON; nothing of it without one."""
+"""Figures of the request log on the page, in the terminal, in Prefect's page and in JSON; none without a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The standing overview: what it says, and what its strip shows."""
+"""The overview page: its text and its strip."""
 
 import base64
 import io

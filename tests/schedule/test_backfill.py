@@ -1,4 +1,4 @@
-"""Backfills: aside and swapped in, paused, killed, resumed, given up; and what they never touch."""
+"""Backfills: aside and swapped in, paused, killed, resumed, cancelled; and what they never touch."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Data that comes late: noticed, measured, and dealt with as `data.late` says."""
+"""Late data: detected, measured, and handled as `data.late` says."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Requests that nobody means well by: 60 made by hand, each with the status it deserves and what the answer must name.
+"""Malicious requests: 60 made by hand, each with the status it deserves and what the answer must name.
 
 They are asked of the versions of `tests.server.versions`, with bodies of at most 64 KiB and 100 rows.
 """

@@ -1,4 +1,4 @@
-"""Arrow streams in place of JSON: the same scores, the same judgement, and no harm, whatever a stream holds."""
+"""Arrow streams instead of JSON: the same scores, the same refusals, and no harm, whatever a stream contains."""
 
 import json
 import random

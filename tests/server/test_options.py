@@ -1,4 +1,4 @@
-"""What the model server is told: on the command line, or by the environment; the same for both commands."""
+"""The model server's options, on the command line or in the environment; the same for both commands."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A version without training whose rows have everything that is awkward: for readers that must agree on it.
+"""An untrained version with every awkward kind of row, for readers that must agree on it.
 
 All kinds and types of fields, nulls, empty and long lists, odd strings, huge integers, codebooks of different sizes
 and fingerprints so short that many an unknown feature passes.

@@ -1,4 +1,4 @@
-"""What is done to a small store while something breaks, and what must hold of it afterwards."""
+"""Operations on a small store while something breaks, and what must be true of it afterwards."""
 
 from __future__ import annotations
 

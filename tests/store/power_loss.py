@@ -1,4 +1,4 @@
-"""What a power loss may leave on a disk: every change is recorded, then the disk is put together as it could be found.
+"""Simulates power losses: records every change to a disk, then builds each state in which the disk could be found.
 
 Decisions: the disk is as forgetful as POSIX allows. A name that was made, moved or removed counts only once its folder
 was fsynced; till then any subset of such changes may have happened, in any order, a rename's two halves apart. What is

@@ -1,4 +1,4 @@
-"""What a state is called: the same however it lies in files, another wherever an element differs."""
+"""The identity of a state: independent of the layout of its files, different if any element differs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Nothing that an hour comes to depends on how the features of several fields interleave, or on who came first."""
+"""The result of an hour does not depend on the order of features, within or between fields."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The original model from hour to hour: it goes on from its checkpoints as if it had never left the memory."""
+"""The original model from hour to hour: it continues from checkpoints as if it had never left memory."""
 
 import dataclasses
 

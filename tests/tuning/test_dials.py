@@ -1,4 +1,4 @@
-"""The dials of `saec tune`, and how what was found gets into a settings file."""
+"""The dials of `saec tune`, and how results get into a settings file."""
 
 import pytest
 
