@@ -38,7 +38,7 @@ class Finding:
 
     kind: Literal["missing", "altered", "orphan", "unreachable"]
     what: str
-    """A version, a release, a checkpoint, an hour, or a file of the store, by name."""
+    """Name of a version, release, checkpoint, hour, or file of the store."""
     problem: str
 
 

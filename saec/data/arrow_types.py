@@ -70,7 +70,7 @@ def refuse_unfit(name: str, kind: pa.DataType, wants: Sequence[Want], where: str
         name: the column.
         kind: its type.
         wants: what is wanted of it.
-        where: which hour or file it is of, in front of the message.
+        where: its hour or file, put in front of the message.
         settings: as of `saec.data.types.way_on`.
 
     Raises:
@@ -95,7 +95,7 @@ def as_wanted(
         name: its name.
         column: its values.
         wants: what is wanted of it.
-        where: which hour or file it is of, in front of messages.
+        where: its hour or file, put in front of messages.
         settings: whether it is of an hour's files: then a text that is not a time is a fault of its row, not of the
             whole.
 
@@ -182,7 +182,7 @@ def _wide(kind: pa.DataType) -> pa.DataType:
 
 
 def _decimals(array: pa.Array, kinds: AbstractSet[str]) -> pa.Array:
-    """Decimals as integers, floats or text; floats by way of text, as pyarrow's cast gives 19.990000000000002."""
+    """Decimals as integers, floats or text; floats via text, because pyarrow's cast gives 19.990000000000002."""
     if "id" in kinds:
         return array.cast(pa.string())
     if "int" in kinds:

@@ -65,7 +65,7 @@ class CheckedHour:
     joined: int
     """Good rows whose click came in a later hour."""
     of_earlier: int
-    """Rows of clicks on what was shown in earlier hours, which were learnt there."""
+    """Click rows of impressions in earlier hours, which were learnt there."""
 
 
 def check_hour(partition: Partition, config: Config, window: ClickWindow | None = None) -> CheckedHour:
@@ -165,7 +165,7 @@ def _check_null_shares(table: pa.Table, config: Config, hour: Hour) -> None:
 
 
 def _distinct(table: pa.Table, rule_B: NDArray[np.int8], config: Config) -> Distinct:
-    """One row of each id among the good ones; where a click wins, rows of clicks that are not good may tell of one."""
+    """One row of each id among the good ones; if a click wins, click rows that are not good may still add a click."""
     data, good_B = config.data, np.flatnonzero(rule_B == _GOOD)
     labels_B, loose_B = _labels(table, config), good_B[:0]
     if data.row_id_columns and data.duplicates == "click-wins" and len(good_B) < len(rule_B):
@@ -178,7 +178,7 @@ def _distinct(table: pa.Table, rule_B: NDArray[np.int8], config: Config) -> Dist
 
 
 def _of_earlier(table: pa.Table, window: ClickWindow | None, config: Config) -> Mask:
-    """Rows of clicks on what was shown in earlier hours."""
+    """Click rows of impressions in earlier hours."""
     if window is None or not len(window.shown_N):
         return np.zeros(table.num_rows, bool)
     found_B: Mask = np.isin(row_ids(table, config.data), window.shown_N) & (_labels(table, config) == 1)
@@ -186,7 +186,7 @@ def _of_earlier(table: pa.Table, window: ClickWindow | None, config: Config) -> 
 
 
 def _joined(table: pa.Table, window: ClickWindow | None, config: Config) -> Mask:
-    """Rows without a click on which one came in a later hour."""
+    """Rows whose click came in a later hour."""
     if window is None or not len(window.clicked_N):
         return np.zeros(table.num_rows, bool)
     found_B: Mask = np.isin(row_ids(table, config.data), window.clicked_N) & (_labels(table, config) == 0)
@@ -201,7 +201,7 @@ def _labels(table: pa.Table, config: Config) -> NDArray[np.int64]:
 
 
 def _with_clicks(table: pa.Table, clicked_B: Mask, config: Config) -> pa.Table:
-    """The rows, some of them with a click that they did not tell of themselves."""
+    """The rows, with clicks added from other rows or hours."""
     name = config.data.label_column
     if not clicked_B.any():
         return table
@@ -210,7 +210,7 @@ def _with_clicks(table: pa.Table, clicked_B: Mask, config: Config) -> pa.Table:
 
 
 def _check_contradictions(found: Distinct, table: pa.Table, config: Config, hour: Hour) -> None:
-    """What contradicts itself is set aside only while it is little, measured by the clicks that would be lost.
+    """Refuse the hour if contradicting rows are too many, measured by the clicks that would be lost.
 
     Raises:
         InputError: reason duplicates.

@@ -77,7 +77,7 @@ class IngestRecord:
     clicks_joined: int
     """Rows whose click came in a later hour, as `data.click_delay` allows."""
     clicks_of_earlier: int
-    """Rows of clicks on what was shown in earlier hours, left out because they were learnt there."""
+    """Click rows of impressions in earlier hours, left out because they were learnt there."""
     quarantined: dict[str, int]
     """Rows set aside, by the rule they broke."""
     stand_for: tuple[float, float] | None
@@ -91,7 +91,7 @@ class IngestRecord:
     truncated_values: int
     """Values of lists beyond their field's `max_values`."""
     late: dict[str, int]
-    """Rows of earlier hours among `rows`, by hour."""
+    """Number of late rows of earlier hours among `rows`, by hour."""
     rows_file: str
     """Name of the file of encoded rows, in the record's folder."""
     rows_sha256: str
@@ -181,7 +181,7 @@ def ingest_hour(
 
 
 def _write_slices(config: Config, table: pa.Table, folder: Path) -> dict[str, Any]:
-    """Keep in which slice each row of a checked table is; returns what the record says of it."""
+    """Save the slice of each row of a checked table; returns the entries for the record."""
     columns = {named.name: named.source_column for named in config.fields}
     found = {name: sliced(table[columns[name]]) for name in config.report.slices}
     codes = {name: own.codes_B for name, own in found.items()}
@@ -249,7 +249,7 @@ def _encode(partition: Partition, checked: CheckedHour, config: Config, others: 
 
 
 def _late(config: Config, early: Hour, known_N: Keys, others: Mapping[str, Schema]) -> _Encoded:
-    """The rows of an earlier hour that are not known yet."""
+    """The rows of an earlier hour that have not been learnt yet."""
     partition = read_partition(config, early, other_columns(config, others.values()))
     whole = _encode(partition, _checked(config, partition), config, others)
     chosen = only_late(config, whole.rows, known_N)
@@ -267,7 +267,7 @@ def _write_other_keys(folder: Path, names: list[str], parts: list[_Encoded]) -> 
 
 
 def _write_quarantine(table: pa.Table, path: Path) -> None:
-    """Keep the rows that were set aside; a file of an earlier ingest goes when there are none."""
+    """Save the rows that were set aside; if there are none, remove the file of an earlier ingest."""
     if not table.num_rows:
         path.unlink(missing_ok=True)
         return

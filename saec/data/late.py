@@ -78,7 +78,7 @@ def identities(config: Config, rows: EncodedRows) -> Keys:
 
 
 def compare(known_N: Keys, found_N: Keys) -> Change:
-    """How a delivery differs from what is known; both as identities."""
+    """The difference between a delivery and the learnt rows; both as identities."""
     known_N, found_N = _distinct(known_N), _distinct(found_N)
     same = len(np.intersect1d(known_N & ~_LABEL, found_N & ~_LABEL, assume_unique=True))
     alike = len(np.intersect1d(known_N, found_N, assume_unique=True))
@@ -99,13 +99,13 @@ def _distinct(identity_N: Keys) -> Keys:
 
 
 def save_identities(config: Config, folder: Path, learnt: dict[Hour, Keys]) -> None:
-    """Keep which rows of which hours were learnt with the hour of a folder."""
+    """Save which rows of which hours were learnt with the hour of a folder."""
     arrays = {hour.compact: np.unique(identity_N) for hour, identity_N in learnt.items()}
     write_file(folder / IDENTITIES_FILE, save(arrays, {_ENCODING: encoding(schema_of(config))}))
 
 
 def encoded_alike(config: Config, folder: Path) -> bool:
-    """Whether the rows of a folder are known by keys that mean what those of the settings do."""
+    """Whether the rows of a folder are recorded with keys that mean the same as the settings' keys."""
     path = folder / IDENTITIES_FILE
     if not path.exists():
         return True

@@ -33,7 +33,7 @@ Definition = dict[str, Any]
 
 @dataclass(frozen=True)
 class FieldChange:
-    """What became of one field."""
+    """The change of one field."""
 
     name: str
     what: What
@@ -53,18 +53,18 @@ class FieldChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A schema that something was learnt by, beside the one of the settings."""
+    """A schema that something was learnt with, compared with that of the settings."""
 
     old: Schema
     new: Schema
     fields: tuple[FieldChange, ...]
     """Fields of the new schema in their order, then those that were removed."""
     lasting: tuple[str, ...]
-    """What else differs that nothing can be carried over: the label's column, sizes and kind of the network."""
+    """Other differences, which rule out carrying over: the label's column, sizes and kind of the network."""
 
     @property
     def alike(self) -> bool:
-        """Whether what was learnt by the old schema holds as it is."""
+        """Whether what was learnt with the old schema is valid unchanged."""
         return not self.lasting and all(change.what == "kept" and not change.why for change in self.fields)
 
     @property
@@ -121,7 +121,7 @@ def encoding(schema: Schema) -> str:
 
 
 def fingerprint(schema: Schema) -> str:
-    """A short digest of all that what was learnt by a schema depends on."""
+    """A short digest of everything in a schema that learnt state depends on."""
     layout = [getattr(schema.model, name) for name in _LAYOUT]
     return _digest([encoding(schema), schema.label_column, layout])
 
@@ -148,7 +148,7 @@ def _field_definition(field: Field, schema: Schema) -> Definition:
 
 
 def _change(old: Schema, new: Schema, name: str, was: Definition | None, keep: frozenset[str]) -> FieldChange:
-    """What became of a field of the new schema."""
+    """The change of a field of the new schema."""
     if was is None:
         return FieldChange(name, "added")
     if old.hash_key != new.hash_key:

@@ -132,9 +132,9 @@ def _table_partition(config: Config, hour: Hour, table: Table, others: Sequence[
 
 
 def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | None = None) -> dict[Hour, str]:
-    """Hours that have at least one file of rows, oldest first, each with a mark of what lies there.
+    """Hours that have at least one file of rows, oldest first, each with a mark of its files.
 
-    Only the days of the range are listed, so that asking costs what is asked about and not all that was ever delivered.
+    Only the days of the range are listed, so that the cost does not grow with everything ever delivered.
 
     Args:
         data: Names the source, which need not be there, and its layout.
@@ -142,8 +142,8 @@ def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | No
         last: The last hour asked about.
 
     Returns:
-        By hour, a digest of the names, sizes and times of its files: while it stays, nobody delivered anything. Another
-        one only says that it is worth reading the files, whose own digest decides.
+        By hour, a digest of the names, sizes and times of its files. While it is unchanged, nothing was delivered. If
+        it changes, the files are worth reading; their own digest decides.
     """
     if table := open_table(data):
         return table_hours(table, data, first, last)
@@ -158,7 +158,7 @@ def available_hours(data: DataConfig, first: Hour | None = None, last: Hour | No
 def in_place(
     filesystem: fs.FileSystem, root: str, data: DataConfig, first: Hour | None = None, last: Hour | None = None
 ) -> Iterator[tuple[Hour, fs.FileInfo]]:
-    """What lies where the layout wants the files of the hours from `first` to `last`, each with its hour."""
+    """Everything at the places of the hours from `first` to `last` in the layout, each with its hour."""
     layout = layout_of(data.layout)
 
     def below(folder: str, level: int, known: Numbers) -> Iterator[tuple[Hour, fs.FileInfo]]:
@@ -179,7 +179,7 @@ def in_place(
 
 
 def listed(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) -> list[fs.FileInfo]:
-    """What lies in a folder; nothing where there is none."""
+    """The contents of a folder; empty if it does not exist."""
     infos: list[fs.FileInfo] = filesystem.get_file_info(
         fs.FileSelector(folder, allow_not_found=True, recursive=recursive)
     )
@@ -269,7 +269,7 @@ def _fetch(
 def _check_manifest(
     filesystem: fs.FileSystem, folder: str, layout: HourLayout, files: Sequence[PartFile], hour: Hour
 ) -> None:
-    """Compare the files of a folder with what the producer's manifest in it promises, where there is one."""
+    """Compare the files of a folder with the producer's manifest, if there is one."""
     path = f"{folder}/{MANIFEST}"
     if filesystem.get_file_info(path).type != fs.FileType.File:
         return
@@ -305,7 +305,7 @@ def _promises(filesystem: fs.FileSystem, path: str, hour: Hour) -> dict[str, dic
 
 
 def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[str], config: Config, hour: Hour) -> None:
-    """Refuse by the footers alone what is too large to decode."""
+    """Refuse files that are too large to decode, by their footers alone."""
     columns = max(part.columns for part in parts)
     if columns > MAX_COLUMNS:
         raise InputError(
@@ -326,7 +326,7 @@ def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[st
 def _read_others(
     parts: Sequence[DeliveredFile | TextFile], others: Mapping[str, Field | None], config: Config, hour: Hour
 ) -> pa.Table | None:
-    """Columns that nothing is learnt from, so that their faults are no faults of the hour."""
+    """Read columns that are not learnt from; their faults are not faults of the hour."""
     wants = {
         name: [field_want(field) if field else Want("time", unit=config.data.time_unit)]
         for name, field in others.items()

@@ -48,12 +48,12 @@ _VERSION = re.compile(r"\d{8}T\d{2}-[0-9a-f]{12}")
 
 @dataclass(frozen=True, eq=False)
 class ServedRows:
-    """What the log says of an hour's rows."""
+    """The log's scores of an hour's rows."""
 
     scores_B: NDArray[np.float64]
-    """The score that was served, NaN for a row that the log does not know."""
+    """The served score; NaN for a row that is not in the log."""
     version_B: NDArray[np.int32]
-    """Which of `versions` served it; -1 for a row that the log does not know."""
+    """Which of `versions` served it; -1 for a row that is not in the log."""
     versions: tuple[str, ...]
     """Versions that the log names."""
     counts: dict[str, int]
@@ -71,7 +71,7 @@ class _Lines(NamedTuple):
 
 @dataclass
 class _Reading:
-    """What the files read so far came to."""
+    """The result of the files read so far."""
 
     data: DataConfig
     versions: dict[str, int] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def log_files(folder: Path, hour: Hour) -> list[Path]:
 
 
 def remove_log_files(folder: Path, before: Hour) -> None:
-    """Remove the files of server hours before this one; what is not named like such a file is not ours.
+    """Remove the files of server hours before this one; files with other names are left alone.
 
     Raises:
         OSError: when one cannot be removed.

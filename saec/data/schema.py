@@ -35,7 +35,7 @@ _SECTIONS: dict[str, bool | set[str]] = {
     "crosses": True,
     "model": True,
 }
-"""What of the settings a schema says."""
+"""The settings that a schema contains."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class NetworkLayout:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a version's `schema.json` says."""
+    """The contents of a version's `schema.json`."""
 
     fields: tuple[Field, ...]
     crosses: tuple[tuple[str, ...], ...]
@@ -117,7 +117,7 @@ class Schema:
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        """The columns that a row is read from, and in words what is wanted of each."""
+        """The columns that a row is read from, each with its required type in words."""
         return {
             name: str(self.wants[name])
             if field is None
@@ -137,7 +137,7 @@ def schema_text(config: Config) -> str:
 
 
 def schema_of(config: Config) -> Schema:
-    """The schema of the settings, as whoever reads it from a version will have it."""
+    """The schema of the settings, as a reader of a version gets it."""
     return parse_schema(schema_text(config).encode())
 
 
@@ -190,7 +190,7 @@ def _field(entry: object) -> Field:
 
 
 def _check_field(field: Field) -> None:
-    """Refuse settings that do not go together; the same as in the configuration."""
+    """Refuse inconsistent settings, as the configuration does."""
     if field.kind == "numeric" and field.type not in ("int", "float"):
         raise ValueError(f"numeric field {field.name!r} needs type int or float, got {field.type}")
     if field.kind in ("categorical", "list") and field.type == "float":

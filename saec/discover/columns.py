@@ -50,14 +50,14 @@ _AMOUNT = re.compile(
 
 @dataclass(frozen=True)
 class ColumnSeen:
-    """One column, and what is made of it."""
+    """One column and its classification."""
 
     name: str
     type: str
     """Its type in the log, as Arrow calls it."""
     role: Role
     why: str
-    """What speaks for that, for people."""
+    """The reason, for people."""
     nulls: float = 0.0
     """Share of rows that are null."""
     distinct: int = 0
@@ -113,7 +113,7 @@ def codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def look_at(name: str, sample: Sample) -> ColumnSeen:
-    """What one column, neither the time nor the label, is."""
+    """Classify one column, neither the time nor the label."""
     column = sample.rows[name]
     kind = column.type.value_type if t.is_dictionary(column.type) else column.type
     seen: dict[str, Any] = {"name": name, "type": str(kind), "nulls": column.null_count / max(len(column), 1)}
@@ -162,7 +162,7 @@ def _is_row_id(column: pa.ChunkedArray, kind: pa.DataType, distinct: int) -> boo
 
 
 def _leak(column: pa.ChunkedArray, codes_B: NDArray[np.int64], sample: Sample, auc: float | None) -> str:
-    """What makes a column look as if it were known after the click only; empty if nothing does."""
+    """Why a column looks as if it were known only after the click; empty if it does not."""
     rate = float(sample.labels_B.mean())
     if auc is not None and auc > LEAK_AUC:
         return f"tells the label too well to be known before it: AUC {auc:.3f} alone"

@@ -45,7 +45,7 @@ Types = dict[str, pa.DataType]
 
 @dataclass(frozen=True)
 class Draft:
-    """What was seen of a log, and what is made of it."""
+    """The findings on a log, and the choices made."""
 
     log: Log
     source: str
@@ -120,7 +120,7 @@ def draft(source: str, out: Path, wishes: Wishes, on_progress: Progress | None =
 
 
 def _refused(made: Draft) -> str:
-    """What the pipeline finds wrong with the log as it lies, at a few hours; empty if nothing."""
+    """What the pipeline finds wrong with the log in its present layout, in a few hours; empty if nothing."""
     config = Config.model_validate(yaml.safe_load(settings_text(made, "workspace")))
     hours = sorted(available_hours(config.data))
     if len(hours) != made.hours:
@@ -136,7 +136,7 @@ def _refused(made: Draft) -> str:
 
 
 def _told_of_times(time: TimeColumn | None, done: Partitioned) -> list[str]:
-    """What was made of the rows' times."""
+    """Notes on the rows' times."""
     told = []
     if time is None:
         told.append("times are made up: rows are spread evenly in their order")
@@ -212,7 +212,7 @@ def _drafted(
 
 
 def _twins(fields: dict[str, NDArray[np.int64]]) -> list[tuple[str, str]]:
-    """Columns whose values stand for those of an earlier column, one for one, and which one that is."""
+    """Columns whose values map one to one to those of an earlier column, and which one."""
     found: dict[bytes, str] = {}
     twins = []
     for name, codes_B in fields.items():

@@ -120,7 +120,7 @@ def _tables(body: bytes, max_rows: int) -> Iterator[pa.Table]:
 
 
 def _table(stream: bytes, max_rows: int) -> pa.Table:
-    """The rows of one stream, sound and not too many."""
+    """The rows of one stream, validated and counted."""
     batches, count = [], 0
     with pa.ipc.open_stream(stream) as reader:
         for name, column in zip(reader.schema.names, reader.schema, strict=True):  # names are UTF-8, or this fails
@@ -270,7 +270,7 @@ def _may_identify(kind: pa.DataType) -> bool:
 
 
 def _without(table: pa.Table, names: Sequence[str], columns: AbstractSet[str]) -> pa.Table:
-    """A table without what only identifies rows."""
+    """A table without the columns that only identify rows."""
     gone = [name for name in names if name not in columns and name in table.column_names]
     return table.drop_columns(gone) if gone else table
 

@@ -99,7 +99,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> tuple[str
 
 
 def parse(body: bytes, max_rows: int) -> Asked:
-    """Take a body apart.
+    """Parse a body.
 
     Raises:
         Refusal: 400 when it is not JSON, 422 when it does not ask for scores or asks for too many.
@@ -124,7 +124,7 @@ def parse(body: bytes, max_rows: int) -> Asked:
 
 
 def _rows(asked: Row, name: str, max_rows: int) -> list[Row]:
-    """What is asked for under a name: a list of objects, not too many."""
+    """The value of a member: a list of objects, not too many."""
     rows = asked[name]
     if not isinstance(rows, list):
         raise unfit(f"{name!r} must be a list of objects, got {_kind(rows)}")

@@ -128,7 +128,7 @@ class Follower:
         return release
 
     def _follow(self, release: Release, version: str) -> None:
-        """Make the release's version the one that answers."""
+        """Make the release's version answer."""
         live = self._standing.live
         if live and live.model.version == version:
             self._standing.refused = self._refused = None
@@ -139,7 +139,7 @@ class Follower:
                 self._load(release, version)
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
-        """While other workers neither load nor keep."""
+        """Lock out loading and keeping by other workers."""
         return self._last_good.alone() if self._last_good else contextlib.nullcontext()
 
     def _load(self, release: Release, version: str) -> None:
@@ -173,7 +173,7 @@ class Follower:
         return Live(model, release, datetime.now(UTC), from_cache, openapi)
 
     def _swap_in(self, proved: Live) -> None:
-        """The one assignment by which a version begins to answer."""
+        """The assignment that makes a version answer."""
         before, self._standing.live = self._standing.live, proved
         self._standing.swaps += before is not None
 
@@ -194,7 +194,7 @@ class Follower:
             )
 
     def _miss(self, error: Exception) -> None:
-        """Note that the store could not be asked."""
+        """Note that the store did not respond."""
         if not self._unreachable:
             log.warning("the store cannot be asked what is live; going on as before: %s", _said(error))
         self._unreachable = True

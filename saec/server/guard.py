@@ -48,7 +48,7 @@ class Guard:
             self._metrics.at_work -= 1
 
     def _refusal(self, scope: Scope) -> Refusal | None:
-        """Why a request goes no further, None when it may."""
+        """Why a request is refused; None if it is not."""
         if scope["path"] in OPEN:
             return None
         if self._metrics.at_work > AT_WORK:

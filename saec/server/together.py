@@ -90,7 +90,7 @@ class _Families(Collector):
 
 
 def _asked(path: Path) -> bytes:
-    """What another worker tells; nothing when it does not, or not in time."""
+    """The metrics of another worker; empty if it does not answer in time."""
     told = bytearray()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -74,7 +74,7 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
 
 
 def supervise(work: Callable[[int], None], sockets: list[socket.socket]) -> None:
-    """Have each number's work done by a process of its own, until told to stop by KeyboardInterrupt.
+    """Run each worker in its own process, until stopped by KeyboardInterrupt.
 
     Args:
         work: what worker `number` does; returns when the process is told to stop (SIGTERM).
@@ -131,7 +131,7 @@ class _Workers:
             self._work(number)
 
     def _lost(self, number: int, process: BaseProcess, lived: float) -> None:
-        """Have a worker started that takes the place of one that ended."""
+        """Start a worker that replaces one that ended."""
         process.join()
         del self._running[number]
         soon = lived < SOON_SECONDS
@@ -147,8 +147,8 @@ class _Workers:
         )
 
     def _stop(self) -> None:
-        """Tell all to stop, and see to it that they do."""
-        for number in (signal.SIGTERM, signal.SIGINT):  # being told once more changes nothing
+        """Stop all workers, and kill those that do not."""
+        for number in (signal.SIGTERM, signal.SIGINT):  # a further request to stop changes nothing
             signal.signal(number, signal.SIG_IGN)
         for listening in self._sockets:
             listening.close()

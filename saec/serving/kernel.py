@@ -92,7 +92,7 @@ class Library:
 
     @property
     def name(self) -> str:
-        """What it is called in logs."""
+        """Its name in logs."""
         return f"compiled ({_INSTRUCTIONS[self.lanes]})"
 
 

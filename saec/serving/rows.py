@@ -70,7 +70,7 @@ def columns_of(rows: Rows, schema: Schema, shared: Mapping[str, Any] | None = No
 
 
 def on_both_sides(name: str) -> InputError:
-    """What is said of a column that user and candidates have."""
+    """The error for a column that both user and candidates have."""
     return InputError(f"column {name[:64]!r} is given for all rows and for single ones; give it once", reason="schema")
 
 

@@ -38,7 +38,7 @@ _HASH_KEY = "saec.compress"
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a table took, and what it takes compressed; all in bytes on disk unless said otherwise.
+    """Sizes of a table before and after compression; in bytes on disk unless noted.
 
     Examples:
         >>> print(Sizes(rows=1000, width=16, coded=900, codewords=65, index=1500, codebooks=2200, description=300))
@@ -54,9 +54,9 @@ class Sizes:
     coded: int
     """Vectors that have a code of their own; the others share their field's default codeword."""
     codewords: int
-    """Vectors that are left, of all fields."""
+    """Codewords of all fields."""
     index: int
-    """Which key has which code; no keys are in it, and nothing else maps keys."""
+    """The index from key to code, which stores no keys; nothing else maps keys."""
     codebooks: int
     """The codewords."""
     description: int
@@ -98,7 +98,7 @@ class Sizes:
 
 
 class CompressedTable:
-    """An embedding table in a hundredth of its bytes, say.
+    """A compressed embedding table, for example in a hundredth of its bytes.
 
     Examples:
         >>> import saec

@@ -53,7 +53,7 @@ class Objects(Protocol):
         """Local folder for work in progress, on the store's own file system where it has one."""
 
     def put(self, name: str, source: Path) -> None:
-        """Store a file under a name, replacing what was there in one step; may take `source` away."""
+        """Store a file under a name, replacing an existing blob atomically; may move `source`."""
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
         """Store `data` unless the name is taken; returns whether the name now holds `data`."""
@@ -120,7 +120,7 @@ class LocalObjects:
             return True
 
     def settle(self, name: str) -> None:
-        """Bring the name to the disk; what is in the file was there before it."""
+        """Make the name durable; the file's contents were durable before it."""
         with storage_errors(f"sync {name}"):
             sync_folder(self._writable(name).parent)
 

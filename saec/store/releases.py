@@ -49,7 +49,7 @@ class Release(BaseModel):
     fence: int = Field(ge=0)
     """Fencing number of the writer's lease."""
     token: str = ""
-    """Random text that tells this record from any other."""
+    """Random text that distinguishes this record from any other."""
 
     @field_validator("action", mode="before")
     @classmethod
@@ -70,7 +70,7 @@ class ReleaseLog:
         return self._read(sequences[-1]) if sequences else None
 
     def after(self, known: Release | None) -> Release | None:
-        """The last record, asked for by who knows one: as long as none follows it, nothing is listed."""
+        """The last record, for a caller that knows one: while none follows it, nothing is listed."""
         if known is not None:
             try:
                 self._objects.get(_name(known.sequence + 1), _LIMIT)
@@ -132,7 +132,7 @@ class ReleaseLog:
         return release
 
     def settle(self, release: Release) -> None:
-        """Make sure that a record which was read stays, though its writer may have been killed."""
+        """Make a record that was read durable, because its writer may have been killed."""
         self._objects.settle(_name(release.sequence))
 
     def _sequences(self) -> list[int]:
@@ -141,7 +141,7 @@ class ReleaseLog:
         return sorted(int(match.group(1)) for match in matches if match)
 
     def _read(self, sequence: int) -> Release:
-        """One record; a damaged one is an error, never passed over for an older one."""
+        """One record; a damaged one is an error, never replaced by an older one."""
         name = _name(sequence)
         try:
             release = Release.model_validate_json(self._objects.get(name, _LIMIT))

@@ -76,7 +76,7 @@ class RemoteObjects:
         return False
 
     def settle(self, name: str) -> None:
-        """Nothing: an object store shows only what it has stored."""
+        """Do nothing: an object store shows only what it has stored."""
 
     def get(self, name: str, limit: int) -> bytes:
         """Download a blob of at most `limit` bytes."""

@@ -162,7 +162,7 @@ def _describe(staged: Path) -> dict[str, FileEntry]:
 
 
 def _problems(objects: Objects, version: str, files: Mapping[str, FileEntry]) -> list[str]:
-    """What differs between the stored files of a version and its manifest."""
+    """Differences between the stored files of a version and its manifest."""
     prefix = _name(version, "")
     found = {name.removeprefix(prefix) for name in objects.list(f"versions/{version}")}
     problems = [f"{name} is not in the manifest" for name in sorted(found - files.keys() - {MANIFEST})]
