@@ -126,7 +126,7 @@ def look_at(name: str, sample: Sample) -> ColumnSeen:
     if distinct + (seen["nulls"] > 0) < 2:
         return ColumnSeen(role="left out", why="is the same in every row", **seen)
     if _is_row_id(column, kind, distinct):
-        return ColumnSeen(role="row id", why="is another in every row", **seen)
+        return ColumnSeen(role="row id", why="is different in every row", **seen)
     auc = single_auc(codes_B, sample.labels_B, sample.late_B)
     leak = _leak(column, codes_B, sample, auc)
     if leak:
@@ -165,7 +165,7 @@ def _leak(column: pa.ChunkedArray, codes_B: NDArray[np.int64], sample: Sample, a
     """Why a column looks as if it were known only after the click; empty if it does not."""
     rate = float(sample.labels_B.mean())
     if auc is not None and auc > LEAK_AUC:
-        return f"tells the label too well to be known before it: AUC {auc:.3f} alone"
+        return f"predicts the label too well to be known before it: AUC {auc:.3f} alone"
     if rate >= 0.5:
         return ""
     valid_B = np.asarray(column.is_valid().to_numpy())

@@ -171,7 +171,7 @@ def _drafted(
     for name, twin in _twins(
         {name: codes(sample.rows[name]) for name, column in seen.items() if column.role == "field"}
     ):
-        seen[name] = replace(seen[name], role="left out", why=f"says the same as {twin}")
+        seen[name] = replace(seen[name], role="left out", why=f"has the same values as {twin}, renamed")
     nulls = {name for count in done.hours.values() for name in count.nulls} if done else log.with_nulls()
     if nulls:  # of the whole log, not of the sample
         seen = {name: _nullable(column) if name in nulls else column for name, column in seen.items()}

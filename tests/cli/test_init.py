@@ -167,7 +167,7 @@ def test_every_choice_stands_with_its_reason(log_csv):
     text = Path("saec.yaml").read_text()
     assert "# 4 hours from 2026-03-01T00 to 2026-03-01T03 (UTC), 3,000 rows" in text
     line = next(line for line in text.splitlines() if "dwell_ms" in line)
-    assert "left out: tells the label too well to be known before it: AUC" in line
+    assert "left out: predicts the label too well to be known before it: AUC" in line
     field = next(
         field
         for field in yaml.safe_load(text.replace(line, line.replace("# -", "-", 1)))["fields"]
