@@ -104,3 +104,16 @@ def test_scores_that_are_not_finite_have_no_auc(bad):
     broken = placements(labels_B, np.array([0.1, bad, 0.4, 0.9]))
     fine = placements(labels_B, np.array([0.1, 0.4, 0.4, 0.9]))
     assert np.isnan(auc_difference(broken, fine)).all()
+
+
+def test_rows_that_stand_for_several_count_so_in_the_covariance(rows):
+    """Each class's part is the covariance of two weighted means: squared shares of the weight times both deviations."""
+    labels_B, *models = rows
+    weights_B = 1.0 + np.arange(labels_B.size) % 3
+    first, second = (placements(labels_B, model_B, weights_B) for model_B in models)
+    wanted = 0.0
+    for label, one, other in ((1, first.positive_P, second.positive_P), (0, first.negative_N, second.negative_N)):
+        share_N = weights_B[labels_B == label] / weights_B[labels_B == label].sum()
+        deviations_N = (one - share_N @ one) * (other - share_N @ other)
+        wanted += float(share_N**2 @ deviations_N) * share_N.size / (share_N.size - 1)
+    assert covariance(first, second) == pytest.approx(wanted, rel=1e-9)
