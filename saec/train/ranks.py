@@ -120,7 +120,7 @@ class Ranks:
             raise self._lost
         try:
             cut = Cut(len(rows.labels_B), learner.config.batch_rows, self.size)
-            self.store.set(f"pass/{self._passes}", "train")
+            self._do(self.store.set, f"pass/{self._passes}", "train")
             self._passes += 1
             self._give(learner, working, rows, cut)
             return self._train(learner, working, rows.of(cut.chosen(0)), cut)

@@ -4,17 +4,27 @@ The ranks are forks of a process that has only imported torch, so that an hour c
 tests/cli/test_ranks.py has the command, with processes of its own.
 """
 
+from __future__ import annotations
+
+import errno
 import os
+import signal
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch.distributed import FileStore
+from torch.distributed import FileStore, TCPStore
 
 from saec import failpoints
 from saec.train import ranks
 from saec.train.original import Original
-from tests.conftest import Site, clean_fork
+from tests.conftest import Site, clean_fork, clean_forks
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
+    from multiprocessing.sharedctypes import Synchronized
 
 QUICK = ("ranks.followed:kill@2",)
 SLOW = (
@@ -118,3 +128,72 @@ def test_wherever_a_rank_is_killed_the_hour_comes_to_the_same_bytes(fault, site,
     assert hour(site, site.folder / "second") == 0 or site.rows()[5].state == "PUBLISHED"
     assert site.rows()[5].version == site.live == version
     assert site.digests(of=version) == by_two.digests(of=version)
+
+
+def rendezvous(port: Synchronized[int]) -> None:
+    """What ranks of several machines find each other through, in a process of its own."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    port.value = store.port
+    signal.pause()
+
+
+def disturbed(site: Site, number: int, store: Path, server: int | None, port: int, place: str) -> None:
+    """A rank of an hour in which the rendezvous dies, or the disk is full, when rank 0 comes to a place."""
+    torch.set_num_threads(1)
+    ranks._WORD_SECONDS = 0.2
+    came = []
+
+    def reach(name: str) -> None:
+        came.append(name)
+        if server is not None and came.count(place) == 1 == (name == place):
+            os.kill(server, signal.SIGKILL)
+        if server is None and place in came and name == "durable.part-written":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    if number == 0:
+        failpoints.on_reach = reach
+    found = FileStore(str(store), 2) if port == 0 else TCPStore("127.0.0.1", port, wait_for_workers=False)
+    joined = ranks.Ranks(found, number, 2, timeout=60)
+    if number:
+        joined.follow(Original(site.config()).learner)
+        return
+    failpoints.on_reach = reach
+    with ranks.led(joined):
+        row = site.advance(site.hours[5])[-1]
+    os._exit({"disk-full": 11, "rank-lost": 12}.get(row.reason, 1))
+
+
+def fails_and_is_taken_up(site: Site, by_two: Site, server: ForkServerProcess | None, port: int, place: str) -> int:
+    """Do the hour over a disturbance, then again; returns how the first ended."""
+    live, before = site.live, site.digests()
+    pid = server.pid if server else None
+    first, other = [clean_fork(disturbed, site, rank, site.folder / "s", pid, port, place) for rank in range(2)]
+    first.join(90)
+    other.join(30)
+    if first.exitcode is None:
+        first.kill()
+        other.kill()
+    assert other.exitcode is not None, "the other rank should end by itself"
+    assert (site.live, site.digests()) == (live, before), "something is half published"
+    assert hour(site, site.folder / "second") == 0
+    version = by_two.rows()[5].version
+    assert site.rows()[5].version == site.live == version
+    assert site.digests(of=version) == by_two.digests(of=version)
+    return first.exitcode
+
+
+def test_a_full_disk_fails_the_hour_of_two_ranks_alone(site, by_two):
+    """No room for the checkpoint once both have trained: FAILED(disk-full), and with room the same bytes."""
+    assert fails_and_is_taken_up(site, by_two, None, 0, "train.learnt") == 11
+
+
+@pytest.mark.parametrize(
+    "place", ["ingest.written", pytest.param("ranks.led", marks=pytest.mark.slow)], ids=["before a pass", "in a pass"]
+)
+def test_a_lost_rendezvous_fails_the_hour_in_words(site, by_two, place):
+    """The process through which they found each other dies: FAILED(rank-lost), and the next run takes the hour up."""
+    port = clean_forks().Value("i", 0)
+    server = clean_fork(rendezvous, port)
+    while not port.value:
+        time.sleep(0.01)
+    assert fails_and_is_taken_up(site, by_two, server, port.value, place) == 12
