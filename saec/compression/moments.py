@@ -247,7 +247,7 @@ class HourPast:
             cut: first gate row.
             at_cut: what the original was at the cut.
         """
-        self.original, self.hour, self.cut, self.at_cut = original, hour, cut, at_cut
+        self.original, self.hour, self.cut, self.at_cut = original, hour, cut, at_cut.located(original.vocabulary)
         self.features = HourFeatures.of(keys_BS, np.array(original.config.slot_fields, np.int64))
         self._ids_U = original.vocabulary.find(self.features.keys_U, self.features.fields_U)
         self._known_U = self._ids_U >= 0

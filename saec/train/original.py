@@ -11,7 +11,7 @@ rows of the table, V features known, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +52,8 @@ class AtCut:
     """What the original was at the cut of an hour that it has learnt whole, as far as it has changed since.
 
     Examples:
-        >>> changed_ND, none_U = np.ones((1, 2), np.float32), np.zeros(0)
-        >>> at_cut = AtCut(np.array([0.2]), np.array([3]), changed_ND, none_U, none_U, none_U > 0)
+        >>> changed_ND, keys_N, none_U = np.ones((1, 2), np.float32), np.array([77], np.uint64), np.zeros(0)
+        >>> at_cut = AtCut(np.array([0.2]), np.array([3]), keys_N, changed_ND, none_U, none_U, none_U > 0)
         >>> at_cut.vectors(np.array([2, 3]), np.zeros((2, 2), np.float32)).tolist()
         [[0.0, 0.0], [1.0, 1.0]]
     """
@@ -62,6 +62,8 @@ class AtCut:
     """Probability of a click for each gate row, by the model that had not learnt them."""
     rows_N: NDArray[np.int64]
     """Table rows that the gate rows use, ascending."""
+    keys_N: NDArray[np.uint64]
+    """Keys of the features whose rows they are; 0 for rows that features share."""
     vectors_ND: NDArray[np.float32]
     """Their vectors at the cut."""
     frequency_U: NDArray[np.float32]
@@ -78,6 +80,14 @@ class AtCut:
         then_MD = vectors_MD.copy()
         then_MD[changed_M] = self.vectors_ND[places_M[changed_M]]
         return then_MD
+
+    def located(self, vocabulary: Vocabulary) -> AtCut:
+        """The same with the rows as they are now: a shard that was written whole has moved its own up."""
+        rows_N, own_N = self.rows_N.copy(), self.keys_N > 0
+        rows_N[own_N] = vocabulary.own_rows(vocabulary.find(self.keys_N[own_N]))
+        order_N = np.argsort(rows_N)
+        keys_N, vectors_ND = self.keys_N[order_N], self.vectors_ND[order_N]
+        return replace(self, rows_N=rows_N[order_N], keys_N=keys_N, vectors_ND=vectors_ND)
 
     def arrays(self) -> Arrays:
         """Everything as named arrays."""
@@ -98,6 +108,8 @@ class PreparedRows:
 
     features: HourFeatures
     working: WorkingSet
+    keys_U: NDArray[np.uint64]
+    """Keys of the features whose rows these are; 0 for rows that features share."""
     places_BS: Tensor
     classes_BS: Tensor
     """Place of each slot's class row, which is added to its own."""
@@ -106,13 +118,13 @@ class PreparedRows:
     given_U: NDArray[np.bool_]
     """Which of the hour's features got their row in it."""
 
-    def used_by(self, chosen: slice) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Table rows that training on some rows of the hour changes, and a copy of their vectors as they are now."""
+    def used_by(self, chosen: slice) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.float32]]:
+        """Table rows that training on some rows of the hour changes, their keys, and copies of their vectors."""
         parts = (self.places_BS[chosen], self.classes_BS[chosen], self.defaults_S)
         places = _union([part.numpy().ravel() for part in parts])
         places = places[places >= 0]
         places = places[np.argsort(self.working.rows_U[places])]
-        return self.working.rows_U[places], self.working.vectors_UD.numpy()[places]
+        return self.working.rows_U[places], self.keys_U[places], self.working.vectors_UD.numpy()[places]
 
 
 class Original:
@@ -293,7 +305,8 @@ class Original:
             torch.from_numpy(features.spread(used_U)) for used_U in (places_U, np.searchsorted(shared_N, classes_U))
         )
         defaults_S = torch.from_numpy(np.searchsorted(shared_N, slot_fields_S))
-        return PreparedRows(features, working, places_BS, classes_BS, defaults_S, self.vocabulary.given_U)
+        keys = np.concatenate([np.zeros(len(shared_N), np.uint64), features.keys_U[own_U]])
+        return PreparedRows(features, working, keys, places_BS, classes_BS, defaults_S, self.vocabulary.given_U)
 
     def score(self, prepared: PreparedRows, first: int = 0) -> NDArray[np.float64]:
         """Probability of a click for the rows from `first` on."""
@@ -313,10 +326,10 @@ class Original:
         """
         self._fit(prepared, rows, slice(0, cut), seed=2 * hour.index)
         scores_G = self.score(prepared, cut)
-        rows_N, vectors_ND = prepared.used_by(slice(cut, None))
+        used = prepared.used_by(slice(cut, None))
         self._fit(prepared, rows, slice(cut, None), seed=2 * hour.index + 1)
         ids_U = self.vocabulary.find(prepared.features.keys_U, prepared.features.fields_U)
-        at_cut = AtCut(scores_G, rows_N, vectors_ND, *self.vocabulary.known_of(hour, ids_U), prepared.given_U)
+        at_cut = AtCut(scores_G, *used, *self.vocabulary.known_of(hour, ids_U), prepared.given_U)
         self.vocabulary.observe(hour, prepared.features)
         ids_U = self.vocabulary.find(prepared.features.keys_U, prepared.features.fields_U)
         self._touched_rows.append(prepared.working.rows_U)

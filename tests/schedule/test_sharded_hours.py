@@ -6,7 +6,10 @@ import os
 import pytest
 import torch
 
+import saec.store.checkpoints
+import saec.train.original
 from saec import failpoints
+from saec.data.vocabulary import Vocabulary
 from saec.integrity import examine
 from tests.conftest import Site, clean_fork
 
@@ -23,7 +26,6 @@ MORE_KILLS = (
     "durable.folder-synced:kill@10",
     "checkpoint.challenger-saved:kill",
     "hour.published:kill",
-    "checkpoint.removed:kill@2",
 )
 """Places of the sixth hour, while it writes eight shards and their record, and after it."""
 
@@ -64,12 +66,37 @@ def test_dealt_out_anew_in_the_middle_of_a_run_the_same_versions_come(site, undi
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", [2, 8])
 def test_in_shards_from_the_first_hour_on_the_same_versions_come(fresh, undisturbed, shards):
-    """A process an hour, so that each reads its shards from their files; evictions and a back and forth among them."""
+    """A process an hour, so that each reads its shards from their files."""
     want(fresh, shards)
     for hour in fresh.hours:
         fresh.advance(hour)
     assert {*shards_of(fresh)} == {shards}
     assert stored(fresh) == stored(undisturbed)
+
+
+@pytest.mark.slow
+def test_over_evictions_and_whole_files_the_same_versions_come(fresh, monkeypatch, tmp_path):
+    """Features are forgotten every other hour, and dropped from their shard when it is written whole."""
+    monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 2)
+    monkeypatch.setattr(saec.store.checkpoints, "MOST_DELTAS", 2)
+    evict, forgotten, found = Vocabulary.evict, [], []
+
+    def counted(self, hour):
+        ids, keys = evict(self, hour)
+        forgotten.append(len(ids))
+        return ids, keys
+
+    monkeypatch.setattr(Vocabulary, "evict", counted)
+    for shards in (1, 3):
+        site = fresh.copy(tmp_path / str(shards))
+        want(site, shards)
+        for hour in site.hours:
+            site.advance(hour, config=site.config(vocabulary={"evict_after": 1}))
+        found.append(stored(site))
+    assert found[0] == found[1]
+    half = len(forgotten) // 2
+    assert forgotten[:half] == forgotten[half:]
+    assert sum(forgotten) > 20
 
 
 def hour(site: Site, fault: str) -> None:

@@ -53,11 +53,11 @@ def same(first, second):
         assert array.tobytes() == second[name].tobytes(), name
 
 
-def content(original):
+def content(original, hour=None):
     """All that a state holds, wherever it lies: what is known by key, shared rows, the learner, the identity."""
     vocabulary, table = original.vocabulary, original.table
     ids = vocabulary.places()
-    known, sightings = vocabulary.known(FIRST, ids), vocabulary.sightings(ids)
+    known, sightings = vocabulary.known(hour or FIRST, ids), vocabulary.sightings(ids)
     own = known.rows_M >= 0
     rows = table.take(known.rows_M[own])
     vectors = dict(zip(known.keys_M[own].tolist(), rows.vectors_UD.numpy(), strict=True))
@@ -79,10 +79,9 @@ def content(original):
 def told(at_cut):
     """What is set aside at a cut, wherever rows lie."""
     arrays = at_cut.arrays()
-    del arrays["rows_N"]
-    return [array.tobytes() for array in (*arrays.values(),)[:1] + (*arrays.values(),)[2:]] + sorted(
-        vector.tobytes() for vector in at_cut.vectors_ND
-    )
+    arrays["vectors_ND"] = arrays["vectors_ND"][np.lexsort((arrays.pop("rows_N"), arrays["keys_N"]))]
+    arrays["keys_N"] = np.sort(arrays["keys_N"])
+    return {name: array.tobytes() for name, array in arrays.items()}
 
 
 @pytest.mark.parametrize(("network", "shards"), [("deepfm", 1), ("dcnv2", 1), ("deepfm", 3), ("deepfm", 8)])
@@ -150,6 +149,22 @@ def test_eviction_at_the_start_of_an_hour_keeps_rows_with_their_features(click_h
     assert content(kept)[0] == left
     assert kept.vocabulary.keys_V.tolist() == [key for key in kept.vocabulary.keys_V.tolist() if key in left]
     assert len(kept.table) == kept.vocabulary.shared + kept.vocabulary.admitted < rows
+
+
+def test_a_state_written_whole_after_the_cut_is_at_the_cut_as_it_was(click_hours, monkeypatch):
+    """Rows that moved up since are found by their keys, and rows that features share where they were."""
+    original, hour = done(click_hours, 8, vocabulary=EVICTING), click_hours.first + 8
+    monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 1)
+    _, at_cut = do_hour(original, click_hours.rows(hour), hour)
+    assert same(at_cut.located(original.vocabulary).arrays(), at_cut.arrays()) is None
+    original.snapshot().whole()
+    located, own_N = at_cut.located(original.vocabulary), at_cut.keys_N > 0
+    assert not np.array_equal(located.rows_N, at_cut.rows_N)
+    assert (np.diff(located.rows_N) > 0).all()
+    ids = original.vocabulary.find(at_cut.keys_N[own_N])
+    rows_N = np.concatenate([at_cut.rows_N[~own_N], original.vocabulary.own_rows(ids)])
+    found_ND = located.vectors(rows_N, original.table.vectors(rows_N))
+    assert np.array_equal(found_ND, np.concatenate([at_cut.vectors_ND[~own_N], at_cut.vectors_ND[own_N]]))
 
 
 def test_nothing_is_evicted_between_the_hours_of_eviction(click_hours, monkeypatch):
