@@ -115,7 +115,10 @@ def _seen(column: ColumnSeen) -> str:
 def _cross_lines(draft: Draft) -> list[str]:
     """Crosses that were found to be worth it."""
     if not draft.crosses:
-        return ["# No cross of two fields predicts better than both alone on the later hours of the sample.", "crosses: []"]
+        return [
+            "# No cross of two fields predicts better than both alone on the later hours of the sample.",
+            "crosses: []",
+        ]
     return ["crosses:"] + [
         _beside(f"  - [{_scalar(one)}, {_scalar(other)}]", f"saves {gain:.4f} of log loss a row over both alone")
         for one, other, gain in draft.crosses
