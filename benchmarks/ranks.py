@@ -3,7 +3,8 @@
 The hour, the network and the table are those of `benchmarks.training`. Rank 0 is this process; ranks have one thread
 each, and a pass includes giving the others the network, the working set and their rows. The first pass warms up;
 figures are medians of the others. The share of communication is rank 0's time in collectives, waiting for the slower
-rank included, so on cores that others use it says as much of them as of the network.
+rank included, so on cores that others use it says as much of them as of the network. The ceiling is as many processes
+that share nothing, each with passes of its own at the same time: what the machine's cores give together.
 
     python -m benchmarks.ranks                            # 1 and 2 ranks, batches of 256 to 16,384
     python -m benchmarks.ranks --ranks 4 --rows 65536
@@ -13,7 +14,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 
 import click
 import numpy as np
@@ -29,6 +33,7 @@ from saec.train.followers import accompanied
 from saec.train.learner import Learner
 
 FIELDS, HIDDEN = 24, [400, 400, 400]
+_together: Barrier
 
 
 def measure(
@@ -38,6 +43,29 @@ def measure(
     hour = Hour.draw(rows, FIELDS)
     with accompanied(size, "benchmark", partial(of_size, batches[0], precision)):
         return [timed(hour, of_size(batch_rows, precision), rounds) for batch_rows in batches]
+
+
+def apart(size: int, rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> list[float]:
+    """For each batch size: rows a second of so many processes together that know nothing of each other."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(size, context, _begin, (context.Barrier(size),)) as pool:
+        asked = [pool.submit(_beside_others, rows, batches, precision, rounds) for _ in range(size)]
+        return [sum(speeds) for speeds in zip(*(one.result() for one in asked), strict=True)]
+
+
+def _begin(barrier: Barrier) -> None:
+    """Where a process that shares nothing waits for the others before it starts a batch size."""
+    global _together  # noqa: PLW0603 - a barrier goes to processes only as they start
+    _together = barrier
+
+
+def _beside_others(rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> list[float]:
+    hour, speeds = Hour.draw(rows, FIELDS), []
+    for batch_rows in batches:
+        learner = of_size(batch_rows, precision)
+        _together.wait()
+        speeds.append(timed(hour, learner, rounds)[0])
+    return speeds
 
 
 def of_size(batch_rows: int, precision: str) -> Learner:
@@ -77,6 +105,7 @@ def main(size: int, rows: int, batches: str, precision: str, rounds: int) -> Non
     """Time one process and ranks, and keep the figures."""
     asked = tuple(int(batch) for batch in batches.split(","))
     results = {number: measure(number, rows, asked, precision, rounds) for number in (1, size)}
+    ceilings = apart(size, rows, asked, precision, rounds)
     figures = Figures("ranks")
     for place, batch in enumerate(asked):
         for number, measured in results.items():
@@ -86,6 +115,8 @@ def main(size: int, rows: int, batches: str, precision: str, rounds: int) -> Non
             if number > 1:
                 figures.add(f"batch {batch}, ranks {number}, in collectives", share, "share")
         figures.add(f"batch {batch}, {size} ranks over 1", results[size][place][0] / results[1][place][0], "ratio")
+        figures.add(f"batch {batch}, {size} that share nothing", ceilings[place], "rows/s")
+        figures.add(f"batch {batch}, {size} that share nothing over 1", ceilings[place] / results[1][place][0], "ratio")
     figures.finish()
 
 
