@@ -22,7 +22,6 @@ from saec.constants import (
     DataConstants,
     GateConstants,
     ModelConstants,
-    RunConstants,
     Section,
     TrainingConstants,
     VocabularyConstants,
@@ -315,7 +314,7 @@ class ServingConfig(Section):
     their labels. Null logs nothing."""
 
 
-class Config(RunConstants):
+class Config(Section):
     """Everything that one pipeline needs to know."""
 
     workspace: Path = Path("workspace")
@@ -324,6 +323,8 @@ class Config(RunConstants):
     """Folder or URL of the model store; by default `store` in the workspace."""
     ledger: str = ""
     """SQLAlchemy URL of the ledger; by default SQLite in the workspace."""
+    seed: int = 1
+    """Seed of all random draws. Raised or lowered: another draw, as good as this one."""
     threads: int = Field(default=1, ge=1)
     """Threads of the numeric libraries. Raised: faster from batches of some thousand rows on, slower below. Lowered:
     leaves cores to other processes. Versions made with different numbers of threads differ in their bytes."""

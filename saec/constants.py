@@ -28,13 +28,6 @@ class Constants(Section):
     """Base of the constants of a section."""
 
 
-class RunConstants(Constants):
-    """Of no section."""
-
-    seed: int = 1
-    """Seed of all random draws: another draw would be as good as this one. Benchmarks use several."""
-
-
 class DataConstants(Constants):
     """Of `data`."""
 

@@ -104,8 +104,12 @@ def _without_gone(raw: dict[str, Any]) -> Iterator[str]:
         paths = {knob: f"{name}.{knob}".lstrip(".") for knob in values}
         gone = [knob for knob in values if knob not in allowed and (knob in fixed or paths[knob] in GONE)]
         for knob in gone:
-            became = GONE.get(paths[knob]) or _constant(section, knob)
-            yield f"  {paths[knob]} is gone: {became}; delete the line"
+            if section and knob in fixed and values[knob] == section.model_fields[knob].default:
+                became = None  # the line says what is so in any case
+            else:
+                became = GONE.get(paths[knob]) or _constant(section, knob)
+            if became:
+                yield f"  {paths[knob]} is gone: {became}; delete the line"
             del values[knob]
         if name and gone and not values:
             del raw[name]
