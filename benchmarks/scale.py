@@ -103,15 +103,18 @@ def frequency_of(ids_N: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(1 + 1000 // (1 + ids_N % 1000) + fractions_N)
 
 
-def write_whole(folder: Path, name: str) -> dict[str, Any]:
-    """Write a state once more as a whole checkpoint, in this process; its name is under `name`."""
+def write_whole(folder: Path, name: str, shards: int) -> dict[str, Any]:
+    """Write a state once more as a whole checkpoint in so many shards, in this process; its name is under `name`."""
     torch.set_num_threads(1)
     workspace = Workspace(settings(folder))
     original = workspace.take_original(name)
-    original.touched_all()
     started = time.process_time()
+    if shards > 1:
+        original.reshard(shards)
+    dealt = time.process_time()
+    original.touched_all()
     written = workspace.checkpoints.save(FIRST, "original", original.snapshot())
-    return {"name": written, "write": time.process_time() - started, "peak": peak()}
+    return {"name": written, "deal": dealt - started, "write": time.process_time() - dealt, "peak": peak()}
 
 
 def build(workspace: Workspace, features: int) -> str:
@@ -188,11 +191,12 @@ def do_hours(folder: Path, name: str, features: int) -> dict[str, float]:
         done("train")
         name = workspace.save_original(hour, original, name)
         done("save")
+        written = workspace.checkpoints.folder.glob(f"{hour.compact}-*.safetensors")
+        took[f"{which} delta"] = sum(path.stat().st_size for path in written)
         for stage, most in (("choose", None), ("choose-alike", SAME_HEAD)):
             head = choose(HourPast(original, hour, rows.keys_BS, ROWS * 9 // 10, at_cut), most)
             done(stage)
             took[f"{which} {stage.replace('choose', 'head')}"] = len(head)
-        took[f"{which} delta"] = (workspace.checkpoints.folder / f"{name}.safetensors").stat().st_size
         took[f"{which} peak"] = peak()
         took[f"{which} wall"] = time.perf_counter() - begun
         begun = time.perf_counter()
@@ -212,23 +216,26 @@ def alone(*arguments: str) -> dict[str, Any]:
     return told
 
 
-def measure(figures: Figures, features: int) -> tuple[float, float]:
+def measure(figures: Figures, features: int, shards: int) -> tuple[float, float]:
     """Add the figures of one size; returns the seconds of the first hour with the dial's head and with the same."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(settings(Path(folder)))
-        written = alone("--whole-of", folder, build(workspace, features))
+        written = alone("--whole-of", folder, build(workspace, features), str(shards))
         name = written.pop("name")
         workspace.checkpoints.retain([name])
-        figures.add(f"{features:,} features, whole checkpoint", workspace.checkpoints.largest() / features, "B/feature")
+        whole = sum(path.stat().st_size for path in workspace.checkpoints.folder.glob("*.safetensors"))
+        what = f"{features:,} features" + (f" in {shards} shards" if shards > 1 else "")
+        figures.add(f"{what}, whole checkpoint", whole / features, "B/feature")
+        figures.add(f"{what}, largest file", workspace.checkpoints.largest(), "bytes")
         took = {f"whole {what}": value for what, value in written.items()}
         took |= alone("--hours-of", folder, name, str(features))
-    for what, value in took.items():
+    for stage, value in took.items():
         unit = {"head": "features", "head-alike": "features", "delta": "bytes", "peak": "bytes"}.get(
-            what.split()[1], "s"
+            stage.split()[1], "s"
         )
-        wanted = what == "first peak" and features == 100_000_000
+        wanted = stage == "first peak" and features == 100_000_000
         figures.add(
-            f"{features:,} features, {what}",
+            f"{what}, {stage}",
             value,
             unit,
             f"<= {MOST_BYTES}" if wanted else None,
@@ -240,16 +247,22 @@ def measure(figures: Figures, features: int) -> tuple[float, float]:
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @click.option("--features", type=int, multiple=True, default=SIZES)
+@click.option("--shards", type=int, default=1, help="In how many shards the state lies.")
 @click.option("--hours-of", type=(Path, str, int), hidden=True, help="Do the hours in this process, print the figures.")
-@click.option("--whole-of", type=(Path, str), hidden=True, help="Write the whole state in this process, likewise.")
-def main(features: tuple[int, ...], hours_of: tuple[Path, str, int] | None, whole_of: tuple[Path, str] | None) -> None:
+@click.option("--whole-of", type=(Path, str, int), hidden=True, help="Write the whole state in this process, likewise.")
+def main(
+    features: tuple[int, ...],
+    shards: int,
+    hours_of: tuple[Path, str, int] | None,
+    whole_of: tuple[Path, str, int] | None,
+) -> None:
     """Measure every size."""
     if hours_of or whole_of:
         print(json.dumps(do_hours(*hours_of) if hours_of else write_whole(*whole_of)))  # type: ignore[misc]
         return
     figures, seconds = Figures("scale"), {}
     for count in features:
-        seconds[count] = measure(figures, count)
+        seconds[count] = measure(figures, count, shards)
         for head, found, first in zip(
             ("the dial's", "the same"), seconds[count], next(iter(seconds.values())), strict=True
         ):

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from benchmarks.record import Figures
 from saec.config import VocabularyConfig
+from saec.data.hour_features import HourFeatures
 from saec.data.keymap import KeyMap
-from saec.data.vocabulary import HourFeatures, Vocabulary
+from saec.data.vocabulary import Vocabulary
 from saec.hours import Hour
 
 KEYS = (100_000, 1_250_000, 10_000_000)

@@ -38,7 +38,7 @@ from saec.data.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from saec.config import Config
-    from saec.data.vocabulary import HourFeatures
+    from saec.data.hour_features import HourFeatures
     from saec.hours import Hour
     from saec.model.table import WorkingSet
 

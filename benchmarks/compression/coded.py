@@ -36,7 +36,8 @@ from benchmarks.compression.full import StoredTable, vectors_at
 from benchmarks.compression.stored import HeadIndex
 from benchmarks.compression.stretch import HourRows, Served, fuse_cells
 from saec.data.hashing import mixed
-from saec.data.vocabulary import HourFeatures, Vocabulary
+from saec.data.hour_features import HourFeatures
+from saec.data.vocabulary import Vocabulary
 from saec.train.original import Original
 
 if TYPE_CHECKING:

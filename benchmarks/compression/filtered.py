@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from benchmarks.compression.full import StoredTable, filtered
 from benchmarks.compression.stretch import HourRows, Served
 from saec.config import Config
-from saec.data.vocabulary import HourFeatures, Vocabulary
+from saec.data.hour_features import HourFeatures
+from saec.data.vocabulary import Vocabulary
 from saec.hours import Hour
 from saec.train.original import Original
 

@@ -27,7 +27,7 @@ from benchmarks.compression.stored import HeadIndex, row_bytes, timed
 from benchmarks.compression.stretch import HourRows, Served
 from saec.compression.dial import original_bytes
 from saec.config import Config
-from saec.data.vocabulary import HourFeatures
+from saec.data.hour_features import HourFeatures
 from saec.hours import Hour
 from saec.train.original import AtCut, Original
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.compression import stored
 from benchmarks.compression.decoding import Decoder, DecodingLearner
 from benchmarks.compression.stretch import HourRows, Served
-from saec.data.vocabulary import HourFeatures
+from saec.data.hour_features import HourFeatures
 from saec.model.networks import build_network
 from saec.model.table import WorkingSet
 from saec.train.batches import Pooling

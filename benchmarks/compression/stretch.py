@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from saec.compression.dial import original_bytes
 from saec.config import Config
+from saec.data.hour_features import HourFeatures
 from saec.data.ingest import RECORD_FILE, IngestRecord, ingest_hour
 from saec.data.partitions import available_hours
 from saec.data.rows import EncodedRows
-from saec.data.vocabulary import HourFeatures, Vocabulary
+from saec.data.vocabulary import Vocabulary
 from saec.hours import Hour
 
 CENSUS_EVERY = 6

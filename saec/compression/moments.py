@@ -23,8 +23,9 @@ import numpy as np
 
 from saec.compression.heads import Candidates, Returns, frequency_class, limit
 from saec.data.cohorts import bundle_of
+from saec.data.hour_features import HourFeatures
 from saec.data.shards import LOCAL
-from saec.data.vocabulary import HourFeatures, Known
+from saec.data.vocabulary import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,9 +15,11 @@ Decisions:
   seen and decayed on reading, so an hour costs what its own features cost.
 - What is known lies in a checkpoint's file but for what hours changed since (paged.py), and so do the keys (`KeyRun`);
   nothing here goes over all features but forgetting and what asks for a whole array.
+- Ids and rows are places in shards (shards.py). What is forgotten keeps its place, marked, until its shard is written
+  whole, and takes it again if it comes back before that: so forgetting writes only whom it forgot.
 - One hour may bring at most `max_new_features` new features a field, the most frequent of them; others stay unknown.
 
-Shapes: B rows of an hour, S slots, F fields, V features known, U distinct features of an hour.
+Shapes: F fields, V features known, U distinct features of an hour.
 """
 
 from __future__ import annotations
@@ -40,10 +42,9 @@ if TYPE_CHECKING:
 
     from saec.config import VocabularyConfig
     from saec.data.cohorts import Arranged
+    from saec.data.hour_features import HourFeatures
     from saec.hours import Hour
 
-PADDING_ROW = -1
-"""Row of an unused slot of a list field."""
 AGES = np.array([2, 6, 24, 72])
 """Hours from the last sighting to the hour at which the classes of age begin; the first begins at 1."""
 OCTAVES = 8
@@ -52,41 +53,6 @@ CLASSES = 1 + OCTAVES * (len(AGES) + 1)
 """Classes of frequency and age of a field's features; class 0 is that of the unknown ones."""
 NEVER = -(1 << 31)
 """Hour index at which a feature that is not known was last seen."""
-
-
-@dataclass(frozen=True)
-class HourFeatures:
-    """The distinct features of one hour and where they stand in its key matrix.
-
-    `keys_U` ascend; `fields_U` are their fields; `counts_U` their sightings in the hour;
-    `inverse_BS` gives for each cell of the key matrix its place in `keys_U`, or -1 for padding.
-    """
-
-    keys_U: NDArray[np.uint64]
-    fields_U: NDArray[np.int64]
-    counts_U: NDArray[np.int64]
-    inverse_BS: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, keys_BS: NDArray[np.uint64], slot_fields_S: NDArray[np.int64]) -> HourFeatures:
-        """Sort an hour's keys into distinct features."""
-        keys_U, first_U, inverse, counts_U = np.unique(
-            keys_BS, return_index=True, return_inverse=True, return_counts=True
-        )
-        inverse_BS = inverse.reshape(keys_BS.shape)
-        fields_U = slot_fields_S[first_U % keys_BS.shape[1]] if len(keys_U) else np.zeros(0, np.int64)
-        if len(keys_U) and keys_U[0] == 0:
-            return cls(keys_U[1:], fields_U[1:], counts_U[1:], inverse_BS - 1)
-        return cls(keys_U, fields_U, counts_U, inverse_BS)
-
-    def sightings(self, rows: slice) -> NDArray[np.int64]:
-        """Sightings of each distinct feature (U) in some rows of the hour."""
-        cells = self.inverse_BS[rows].ravel()
-        return np.bincount(cells[cells >= 0], minlength=len(self.keys_U))
-
-    def spread(self, values_U: NDArray[np.int64], padding: int = PADDING_ROW) -> NDArray[np.int64]:
-        """One value per distinct feature, laid out as the key matrix."""
-        return np.append(values_U, padding)[self.inverse_BS]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from saec.data.hour_features import HourFeatures
 from saec.data.shards import LOCAL, LOCAL_BITS, Owners
-from saec.data.vocabulary import CLASSES, HourFeatures, Vocabulary
+from saec.data.vocabulary import CLASSES, Vocabulary
 from saec.errors import IntegrityError
 from saec.gate.metrics import weights_of
 from saec.model.networks import build_network

@@ -9,8 +9,8 @@ from benchmarks.compression.hashed import Combined, HashedTable, Hashing, Quotie
 from benchmarks.compression.stored import HeadIndex, as_int8, filtered_bytes, row_bytes
 from benchmarks.compression.stretch import HourRows
 from saec.config import Config, VocabularyConfig
+from saec.data.hour_features import HourFeatures
 from saec.data.rows import EncodedRows
-from saec.data.vocabulary import HourFeatures
 from saec.hours import Hour
 
 KEYS_N = np.random.default_rng(1).integers(1, 2**63, 5000).astype(np.uint64)

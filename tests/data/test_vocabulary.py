@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saec.config import VocabularyConfig
-from saec.data.vocabulary import CLASSES, NEVER, PADDING_ROW, HourFeatures, Vocabulary
+from saec.data.hour_features import PADDING_ROW, HourFeatures
+from saec.data.vocabulary import CLASSES, NEVER, Vocabulary
 from saec.hours import Hour
 from tests.properties import examples
 
