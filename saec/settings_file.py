@@ -60,7 +60,9 @@ def load_config(path: str | Path) -> Config:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"no configuration file {path}; name one: --config configs/quickstart.yaml") from None
+        raise ConfigError(
+            f"no configuration file {path}; name one with --config, or write one: saec init LOG"
+        ) from None
     except yaml.MarkedYAMLError as error:  # its own text shows the line, which may hold a password
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"configuration {path} is not readable YAML: {error.problem} in line {line}") from None

@@ -28,7 +28,8 @@ def test_the_tutorial_works(root, tmp_path):
         timeout=280,
     )
     assert walk.returncode == 0, walk.stdout + walk.stderr
-    assert "36,000 rows" in walk.stdout
-    assert "left out: dwell_ms" in walk.stdout
-    assert "8 of 12 hours match the settings" in walk.stdout
+    shown = re.search(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert shown
+    assert shown[1] in walk.stdout
+    assert "8 of 12 hours looked at: no problems" in walk.stdout
     assert re.search(r'"scores": ?\[0\.\d+', walk.stdout)

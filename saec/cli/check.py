@@ -61,7 +61,7 @@ def _tell(session: Session, checked: Checked) -> None:
     """Print problems by group, each with its fix."""
     looked = f"{len(checked.hours)} of {checked.available:,} hours"
     if not checked.problems:
-        session.say(f"{looked} match the settings")
+        session.say(f"{looked} looked at: no problems")
         return
     session.say(f"{looked} looked at, {len(checked.problems)} problems:")
     for (everywhere, group), problems in groupby(checked.problems, key=lambda one: (one.everywhere, one.group)):

@@ -16,6 +16,7 @@ Shapes: N vectors of all fields, H of them with a code, F fields, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ from saec.compression.places import CLUSTERS
 from saec.compression.quantised import code_bits, quantised
 from saec.errors import ConfigError, InputError
 from saec.serving.files import CODEBOOKS, INDEX
-from saec.serving.table import KEY_BYTES, TABLE, CompressedTable, describe, feature_keys, field_numbers
+from saec.serving.table import KEY_BYTES, TABLE, CompressedTable, describe, feature_keys, field_numbers, kind_of
 
 MOST_CODEWORDS = 4095
 """Maximum number of codewords of a field, as in the pipeline."""
@@ -99,7 +100,8 @@ def compress(
     vectors_ND, frequency_N = _checked(vectors, frequency)
     names, fields_N, keys_N = _keyed(fields, keys, len(vectors_ND))
     sizes_F = np.bincount(fields_N, minlength=len(names))
-    described = describe(names, len(vectors_ND), vectors_ND.shape[1], {INDEX: b"", CODEBOOKS: b""})
+    described_by = partial(describe, names, kind_of(np.asarray(keys)), *vectors_ND.shape)
+    described = described_by({INDEX: b"", CODEBOOKS: b""})
     most = vectors_ND.shape[0] * (4 * vectors_ND.shape[1] + KEY_BYTES) / ratio
     allowance = _allowance(
         most - len(described) - 16, sizes_F, stored_bytes(vectors_ND.shape[1], precision), fingerprint_bits, ratio
@@ -121,7 +123,7 @@ def compress(
         codebooks = quantised(Codebooks.start(defaults_FD, centroids).vectors_TD, precision)
         codebooks["counts_F"] = centroids.counts_F.astype(np.uint16)
         files = {INDEX: save(index.tensors()), CODEBOOKS: save(codebooks)}
-        files[TABLE] = describe(names, len(vectors_ND), vectors_ND.shape[1], files)
+        files[TABLE] = described_by(files)
         if sum(map(len, files.values())) <= most or features <= 1:
             return CompressedTable(files)
         features = int(features * _FEWER)

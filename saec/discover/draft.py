@@ -112,7 +112,7 @@ def draft(source: str, out: Path, wishes: Wishes, on_progress: Progress | None =
             replace_files=wishes.replace,
             on_rows=None if on_progress is None else lambda rows: on_progress("to hours", rows),
         )
-        notes.append(f"hourly files are written, for {why}")
+        notes.append(f"hourly files are written, because {why}")
         notes += _told_of_times(time, done)
         names = plan.time_name, plan.names.get(label.name, label.name)
         return replace(_drafted(find_log(str(folder)), str(folder), names, None, done, notes), log=log)
@@ -143,7 +143,7 @@ def _told_of_times(time: TimeColumn | None, done: Partitioned) -> list[str]:
     elif time.hourly:
         told.append("times say no more than the hour: rows are spread evenly over it in their order")
     elif time.naive and time.zone is None:
-        told.append(f"times of {time.name!r} name no zone and are taken for UTC (--zone says otherwise)")
+        told.append(f"times of {time.name!r} name no time zone and are read as UTC (--zone changes that)")
     if done.without_time:
         told.append(f"{done.without_time:,} rows without a time are left out")
     return told

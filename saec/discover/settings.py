@@ -160,7 +160,7 @@ def hours_to_decide(draft: Draft) -> int:
 
 def _beside(line: str, said: str) -> str:
     """A line with a comment."""
-    return f"{line:<{_WIDTH}}# {said}"
+    return f"{line:<{_WIDTH - 1}} # {said}"
 
 
 def _scalar(value: Any) -> str:

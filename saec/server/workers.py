@@ -68,7 +68,7 @@ def listen(host: str, port: int, workers: int) -> list[socket.socket]:
         return [bound(taken, socket.SO_REUSEPORT) for _ in range(workers)]
     except (OSError, OverflowError) as error:
         raise ConfigError(
-            f"cannot listen on {host} port {port}: {error}; choose another with --host and --port, or "
+            f"cannot listen on {host} port {port}: {error}; choose another with --port (or --host), or "
             "stop what listens there"
         ) from None
 

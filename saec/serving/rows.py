@@ -260,7 +260,5 @@ def _wrong(name: str, want: Want, found: Sequence[Found]) -> InputError:
 def check_names(names: Iterable[Any], schema: Schema) -> None:
     """Refuse a column that no field reads, before anything is made of its values."""
     if unknown := sorted(str(name)[:64] for name in names if name not in schema.columns):
-        raise InputError(
-            f"no field of the version reads column {unknown[0]!r}{nearest(unknown[0], schema.columns)}; leave it out",
-            reason="schema",
-        )
+        hint = nearest(unknown[0], schema.columns) or "; leave it out"
+        raise InputError(f"no field of the version reads column {unknown[0]!r}{hint}", reason="schema")

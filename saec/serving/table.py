@@ -130,6 +130,8 @@ class CompressedTable:
                 raise IntegrityError(f"{origin / name} was altered: {wanted.unlike(found)}; save the table again")
         self.fields: tuple[str, ...] = tuple(told["fields"])
         """Names of the fields."""
+        self.keys: Literal["integers", "strings"] | None = told.get("keys")
+        """What its keys are; None in a table that was saved before this was told."""
         self._rows = int(told["rows"])
         self._sip_2F = _sip_keys(self.fields)
         self.index = read_index(files[INDEX], origin / INDEX)
@@ -179,7 +181,7 @@ class CompressedTable:
             keys: integers or strings, of any shape; the same key may be asked for many times.
 
         Raises:
-            InputError: for a field that the table has not, or keys that are neither integers nor strings.
+            InputError: for a field that the table has not, or keys of another kind than the table's.
         """
         return self._coded(fields, keys)[0]
 
@@ -222,14 +224,23 @@ class CompressedTable:
         """Codes of keys, and the numbers of their fields."""
         keys = np.asarray(keys)
         fields_N = np.broadcast_to(field_numbers(fields, self.fields), keys.shape)
-        return codes_of(self.index, self.counts_F, hashed(keys, fields_N, self._sip_2F), fields_N), fields_N
+        hashes = hashed(keys, fields_N, self._sip_2F)
+        if keys.size and self.keys not in (None, found := kind_of(keys)):
+            first = keys.reshape(-1)[:1].tolist()[0]
+            raise InputError(f"the table's keys are {self.keys}, got {found} such as {first!r}; no key is cast")
+        return codes_of(self.index, self.counts_F, hashes, fields_N), fields_N
 
 
-def describe(fields: Sequence[str], rows: int, width: int, files: Mapping[str, bytes]) -> bytes:
+def describe(fields: Sequence[str], keys: str, rows: int, width: int, files: Mapping[str, bytes]) -> bytes:
     """The bytes of `table.json`."""
     entries = {name: asdict(FileEntry.of(data)) for name, data in files.items()}
-    told = {"format": _FORMAT, "fields": list(fields), "rows": rows, "width": width, "files": entries}
+    told = {"format": _FORMAT, "fields": list(fields), "keys": keys, "rows": rows, "width": width, "files": entries}
     return json.dumps(told, separators=(",", ":")).encode()
+
+
+def kind_of(keys: NDArray[Any]) -> Literal["integers", "strings"]:
+    """What keys are, by their array; whether each is one is seen when they are hashed."""
+    return "integers" if keys.dtype.kind in "iu" else "strings"
 
 
 def feature_keys(names: Sequence[str], fields_N: NDArray[np.int64], keys_N: NDArray[Any]) -> Keys:
@@ -281,6 +292,7 @@ def _description(data: Buffer, origin: Path) -> dict[str, Any]:
         right = (
             told["format"] == _FORMAT
             and all(isinstance(name, str) for name in fields)
+            and told.get("keys") in (None, "integers", "strings")
             and len(set(fields)) == len(fields) > 0
             and all(type(size) is int and size >= 0 for size in sizes)
         )

@@ -71,7 +71,7 @@ def test_settings_that_fit_have_no_problem():
     answer = saec("check", "--json")
     assert (answer["problems"], answer["available"], len(answer["hours"])) == ([], 4, 4)
     assert answer["next"] == "saec run --config saec.yaml"
-    assert "2 of 4 hours match the settings" in saec("check", "--hours", 2).stdout
+    assert "2 of 4 hours looked at: no problems" in saec("check", "--hours", 2).stdout
 
 
 @pytest.mark.case(13)

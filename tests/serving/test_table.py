@@ -25,6 +25,13 @@ def table():
     )
 
 
+def test_keys_of_another_kind_are_refused(table):
+    """A text that reads like a key of the table is none: it would get the default vector without a word."""
+    with pytest.raises(InputError, match="the table's keys are integers, got strings such as '6'; no key is cast"):
+        table.lookup(table.fields[0], ["6"])
+    assert table.lookup(table.fields[0], []).shape == (0, table.codewords_TD.shape[1])
+
+
 def test_lookup_takes_any_shape_and_duplicates(table):
     """The shape of the keys, and the numbers of a vector."""
     keys = np.array([[7, 7, 8], [0, 299, 7]])
