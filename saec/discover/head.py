@@ -147,7 +147,7 @@ def obstacles(
     if time is None:
         yield "rows do not say when they happened"
     elif layout is None:
-        yield f"{'it is' if len(log.files) == 1 else 'they are'} not laid out by hours"
+        yield f"{'the file is' if len(log.files) == 1 else 'the files are'} not laid out by hours"
     elif (
         len(log.delimiter) != 1
         or log.codec not in (None, *_CODECS)
