@@ -86,7 +86,8 @@ def hour_line(record: Mapping[str, Any]) -> Text:
     if record["reason"]:
         line.append(f"({text.plain(record['reason'])})")
     if record.get("auc_compressed") is not None:
-        line.append(f"  AUC {text.decimal(record['auc_compressed'])}, original {text.decimal(record['auc_original'])}")
+        ours, original = text.decimal(record["auc_compressed"]), text.decimal(record["auc_original"])
+        line.append(f"  AUC at the gate {ours}, original {original}")
     if outcome != "PUBLISHED":
         line.append(f"  {text.plain(explanation(record))}", style="dim")
     return line
