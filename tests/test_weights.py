@@ -126,7 +126,7 @@ def test_the_gate_judges_for_the_full_traffic():
     assert not judge(*given).accepted
     gate_rows = (labels_B[cut:], chance_B[cut:], chance_B[cut:], chance_B[cut:], GateConfig())
     assert release_problem(*gate_rows, weights_B[cut:]) == ""
-    assert "always answering" in release_problem(*gate_rows)
+    assert "always predicting" in release_problem(*gate_rows)
 
 
 def test_weight_n_is_n_rows_in_training():

@@ -229,7 +229,7 @@ def test_secrets_in_a_url_stay_out_of_messages(url, tmp_path, monkeypatch):
         "AWS_SECRET_ACCESS_KEY": "canary-secret",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("saec.store.remote._RETRY", {"max_retries": 0})
+    monkeypatch.setattr("saec.store.remote.RETRY", {"max_retries": 0})
     with pytest.raises(StoreError) as caught:
         open_store(url, cache=tmp_path).live()
     assert "canary-secret" not in str(caught.value)
