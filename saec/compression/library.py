@@ -100,7 +100,7 @@ def compress(
     vectors_ND, frequency_N = _checked(vectors, frequency)
     names, fields_N, keys_N = _keyed(fields, keys, len(vectors_ND))
     sizes_F = np.bincount(fields_N, minlength=len(names))
-    described_by = partial(describe, names, kind_of(np.asarray(keys)), *vectors_ND.shape)
+    described_by = partial(describe, names, kind_of(np.asarray(keys)), len(vectors_ND), vectors_ND.shape[1])
     described = described_by({INDEX: b"", CODEBOOKS: b""})
     most = vectors_ND.shape[0] * (4 * vectors_ND.shape[1] + KEY_BYTES) / ratio
     allowance = _allowance(
