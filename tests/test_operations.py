@@ -26,6 +26,7 @@ from click.testing import CliRunner
 
 from flows.automations import ZOMBIE
 from saec.cli.main import cli
+from saec.constants import TRIAL
 from saec.data.checks import ROW_RULES
 from saec.durable import REASONS
 from saec.ledger import Ledger
@@ -294,7 +295,7 @@ def test_the_crontab_line_runs(shop):
     (shop.folder / ".venv").mkdir()
     environment(shop.folder)
     (shop.folder / ".venv" / "bin").symlink_to(shop.folder / "bin")
-    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), TRIAL: "1"}  # the small site's constants
     subprocess.run(line.replace("cd shop", f"cd {shop.folder}"), shell=True, env=bare, check=True, cwd="/")
     assert [state for state, _ in shop.states()[LAST + 1 :]] == ["PUBLISHED"] * 2
     assert '"level": "INFO"' in (shop.folder / "saec.log").read_text()

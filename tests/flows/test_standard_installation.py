@@ -32,6 +32,7 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
+from saec.constants import TRIAL
 from saec.ledger import Ledger
 from saec.steps import train
 from saec.store.model_store import open_store
@@ -116,6 +117,7 @@ class Installation:
             "DO_NOT_TRACK": "1",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PYTHONUNBUFFERED": "1",
+            TRIAL: "1",  # the small site's constants
         }
         return own | {key: self.here(value) for key, value in self.services[name]["environment"].items()} | more
 

@@ -125,7 +125,7 @@ def test_the_command_serves_as_well(store, tmp_path):
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    assert "serving on http://127.0.0.1:" in process.stderr.readline()
+    assert any("serving on http://127.0.0.1:" in line for line in process.stderr)
     assert listeners(process.pid)
     assert not any(beyond(address) for address in listeners(process.pid))
     process.send_signal(signal.SIGTERM)
