@@ -106,13 +106,11 @@ def _without_gone(raw: dict[str, Any]) -> Iterator[str]:
         paths = {knob: f"{name}.{knob}".lstrip(".") for knob in values}
         gone = [knob for knob in values if knob not in allowed and (knob in fixed or paths[knob] in GONE)]
         for knob in gone:
-            if section and knob in fixed and values[knob] == section.model_fields[knob].default:
-                became = None  # the line says what is so in any case
-            else:
-                became = GONE.get(paths[knob]) or _constant(section, knob)
-            if became:
-                yield f"  {paths[knob]} is gone: {became}; delete the line"
-            del values[knob]
+            value = values.pop(knob)
+            if knob in fixed and section and value == section.model_fields[knob].default:
+                continue  # the line says what is so in any case
+            became = GONE.get(paths[knob]) or _constant(section, knob)
+            yield f"  {paths[knob]} is gone: {became}; delete the line"
         if name and gone and not values:
             del raw[name]
 

@@ -117,9 +117,7 @@ class Sharded:
         if len(self.shards) == 1:
             yield 0, slice(None), places_N
             return
-        shards_N = places_N >> LOCAL_BITS
-        for number in np.flatnonzero(np.bincount(shards_N, minlength=1)).tolist():
-            chosen = np.flatnonzero(shards_N == number)
+        for number, chosen in by_shard(places_N >> LOCAL_BITS):
             yield number, chosen, places_N[chosen] & LOCAL
 
     def take(self, name: str, places_N: NDArray[np.int64]) -> Values:
@@ -140,8 +138,7 @@ class Sharded:
     def append(self, shards_N: NDArray[np.int64], values: Mapping[str, Values]) -> NDArray[np.int64]:
         """Add elements, given for all columns, to these shards; returns their places."""
         places_N = np.empty(len(shards_N), np.int64)
-        for number in np.flatnonzero(np.bincount(shards_N, minlength=1)).tolist():
-            chosen = np.flatnonzero(shards_N == number)
+        for number, chosen in by_shard(shards_N):
             shard = self.shards[number]
             places_N[chosen] = placed(number, len(shard) + np.arange(len(chosen)))
             shard.append({name: array[chosen] for name, array in values.items()})
@@ -197,6 +194,18 @@ class Sharded:
         """The columns of one shard."""
         shard = self.shards[number]
         return {name: shard.column(name) for name in shard.names}
+
+
+def by_shard(shards_N: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each shard that is there, ascending, and which of the elements are in it."""
+    for number in np.flatnonzero(np.bincount(shards_N, minlength=1)).tolist():
+        yield number, np.flatnonzero(shards_N == number)
+
+
+def within(shard: int, places_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the places that are in a shard, as places within it."""
+    local_N: NDArray[np.int64] = places_N[places_N >> LOCAL_BITS == shard] & LOCAL
+    return local_N
 
 
 def placed(shard: int, local_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -32,7 +32,7 @@ import numpy as np
 from saec.data.cohorts import COLUMNS, GONE, Cohorts, cohort_arrays
 from saec.data.keymap import KeyMap, KeyRun, Merged
 from saec.data.paged import Column, Paged
-from saec.data.shards import LOCAL, LOCAL_BITS, PART_BITS, Owners, Sharded, parts_of, placed
+from saec.data.shards import LOCAL_BITS, PART_BITS, Owners, Sharded, by_shard, parts_of, placed, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -357,7 +357,7 @@ class Vocabulary:
     def before(self, number: int, ids: NDArray[np.int64]) -> Known:
         """What the `cohorts` of a shard have of some features, given ascending; frequency as of the hour last seen."""
         known = self._known.shards[number]
-        local = ids[ids >> LOCAL_BITS == number] & LOCAL
+        local = within(number, ids)
         local = local[local < known.based]
         keys_M, fields_M, frequency_M, last_seen_M, rows_M = (known.before(name, local) for name in COLUMNS)
         return Known(keys_M, fields_M.astype(np.int64), frequency_M, last_seen_M.astype(np.int64), rows_M)
@@ -460,8 +460,8 @@ class Vocabulary:
         ids_U[new] = self._known.append(
             shards, {"keys_V": keys, "fields_V": fields.astype(np.uint16), **self._fresh(len(new))}
         )
-        for number in np.flatnonzero(np.bincount(shards, minlength=1)).tolist():
-            self._shards[number].since.insert(keys[shards == number])
+        for number, of_shard in by_shard(shards):
+            self._shards[number].since.insert(keys[of_shard])
         return len(chosen)
 
     @staticmethod

@@ -156,8 +156,7 @@ class Checkpoints:
         """Compare a checkpoint's bytes, and those of what it is based on, with their names; errors as for `load`."""
         links = [name]
         while links:
-            header = self._read(links.pop())[0]
-            links += [*header["shards"], *([header["base"]] if header["base"] else [])]
+            links += _rests_on(self._read(links.pop())[0])
 
     def retain(self, names: Iterable[str]) -> list[str]:
         """Remove every checkpoint but these and those they are based on; returns the removed names."""
@@ -167,8 +166,7 @@ class Checkpoints:
             link = links.pop()
             if link not in kept and self._path(link).exists():
                 kept.add(link)
-                header = self._header(link)
-                links += [*header["shards"], *([header["base"]] if header["base"] else [])]
+                links += _rests_on(self._header(link))
         removed = sorted(path.stem for path in self.folder.glob("*.safetensors") if path.stem not in kept)
         for name in removed:
             self._path(name).unlink(missing_ok=True)
@@ -258,6 +256,11 @@ def _links(file: BinaryIO) -> dict[str, Any]:
     told = json.loads(read_metadata(file))
     known = {name: told[name] for name in ("base", "depth", "lengths")}
     return {"derived": told.get("derived", []), "shards": told.get("shards", []), **known}
+
+
+def _rests_on(header: dict[str, Any]) -> list[str]:
+    """The checkpoints that one needs: its shards, and the one it is based on."""
+    return [*header["shards"], *([header["base"]] if header["base"] else [])]
 
 
 def _touched(snapshot: Snapshot) -> tuple[dict[str, Tensor], dict[str, int]]:

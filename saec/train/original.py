@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from saec.data.hour_features import HourFeatures
-from saec.data.shards import LOCAL, LOCAL_BITS, Owners
+from saec.data.shards import LOCAL_BITS, Owners, within
 from saec.data.vocabulary import CLASSES, Vocabulary
 from saec.errors import IntegrityError
 from saec.gate.metrics import weights_of
@@ -242,7 +242,7 @@ class Original:
             return Snapshot(arrays, None if moved else touched, whole, Vocabulary.DERIVED)
         parts = []
         for number in range(self.shards):
-            here = {name: places[places >> LOCAL_BITS == number] & LOCAL for name, places in touched.items()}
+            here = {name: within(number, places) for name, places in touched.items()}
             whole = partial(self._whole, number)
             parts.append(Snapshot(self._shard(number), None if number in moved else here, whole, Vocabulary.DERIVED))
         return Snapshot({**common, _OWNERS: self.vocabulary.owners.owners_FP}, shards=tuple(parts))
