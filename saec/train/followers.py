@@ -71,8 +71,14 @@ def accompanied(size: int, digest: str, learner: Callable[[], Learner]) -> Itera
 
 
 def _follow(digest: str, learner: Callable[[], Learner]) -> None:
-    """What each of the others does."""
-    ranks.Ranks.join(digest).follow(learner())
+    """What each of the others does.
+
+    Raises:
+        SystemExit: when rank 0 has not said that it is over. It may be dead, and what torch runs this in would wait
+            for it to read the returned value, for ever.
+    """
+    if not ranks.Ranks.join(digest).follow(learner()):
+        raise SystemExit(1)
 
 
 def pipeline_over(size: int, config: Config) -> AbstractContextManager[None]:
