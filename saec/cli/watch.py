@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def status(session: Session) -> int:
     """Show what is live, due, stale or held, and what to do next.
 
-    Shows the age of the live version, the AUC and log loss served in the last 24 hours beside the original's, how the
+    Shows how long the live version has been live and how old its data is, the AUC and log loss served in the last 24 hours beside the original's, how the
     last 48 hours ended, who is at work, the active alarms, and the next command to run. Exits with 1 if data source,
     store or ledger is lost (alarm "lost").
     """
@@ -102,6 +102,8 @@ def _standing(outlook: Outlook, fired: list[Alarm]) -> dict[str, Any]:
         "live": {
             **live.model_dump(include={"version", "previous", "action", "actor", "reason", "at"}),
             "age_seconds": round(outlook.live_seconds or 0.0),
+            "data_until": outlook.data_until.isoformat() if outlook.data_until else None,
+            "data_age_seconds": round(outlook.data_seconds or 0.0),
         }
         if live and live.version
         else None,

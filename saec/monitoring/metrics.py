@@ -119,6 +119,11 @@ class _Collected:
         )
         yield "saec_live_version_age_seconds", "The same as an age, when this was written.", _one(seen.live_seconds)
         yield (
+            "saec_live_version_data_timestamp_seconds",
+            "End of the last hour that the live version has learnt.",
+            _one(seen.data_until.timestamp() if seen.data_until else None),
+        )
+        yield (
             "saec_publishing_held",
             "1 while a person holds publishing.",
             _one(float(seen.live.held) if seen.live else 0),

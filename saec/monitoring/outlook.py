@@ -103,6 +103,16 @@ class Outlook:
         return max(0.0, (self.now - self.live_since).total_seconds()) if self.live_since else None
 
     @property
+    def data_until(self) -> datetime | None:
+        """The end of the last hour that the live version has learnt; None when none is live."""
+        return (Hour.parse(self.live_version.partition("-")[0]) + 1).start if self.live_version else None
+
+    @property
+    def data_seconds(self) -> float | None:
+        """How old the newest data is that the live version has learnt."""
+        return max(0.0, (self.now - self.data_until).total_seconds()) if self.data_until else None
+
+    @property
     def backlog_seconds(self) -> float | None:
         """How long the due hours are likely to take; None when no hour was timed yet."""
         estimates = [planned.seconds for planned in self.due if planned.seconds is not None]

@@ -31,6 +31,9 @@ class Line:
 def standing(outlook: Outlook) -> Iterator[Line]:
     """The state of the pipeline, starting with what is live."""
     yield _live(outlook)
+    if outlook.data_until:
+        learnt = Hour.of(outlook.data_until) - 1
+        yield Line("data", f"learnt up to hour {learnt}, which ended {age(outlook.data_seconds)} ago")
     if pair := outlook.served.get("live-original"):
         yield Line("served", f"last {SERVED_HOURS} hours, {text.count(pair.rows)} rows")
         yield Line("AUC", gap_text(pair.auc))

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
@@ -24,6 +25,10 @@ def test_status_says_what_is_live_and_what_is_due(shell):
     answer = shell.json("status")
     assert answer["live"]["version"] == shell.site.live
     assert 0 <= answer["live"]["age_seconds"] < 3600
+    ended = (shell.site.hours[LAST] + 1).start
+    assert answer["live"]["data_until"] == ended.isoformat()
+    passed = (datetime.now(UTC) - ended).total_seconds()
+    assert passed - 60 < answer["live"]["data_age_seconds"] <= passed + 1
     assert answer["backlog"]["hours"] == [str(hour) for hour in shell.site.hours[NEXT:]]
     assert answer["backlog"]["seconds"] > 0
     assert [hour["outcome"] for hour in answer["last_hours"]][2:] == ["PUBLISHED"] * 3

@@ -35,6 +35,7 @@ def test_a_pipeline_in_trouble(config, troubled):
         "saec_newest_hour_timestamp_seconds": 1506837600,
         "saec_live_version_published_timestamp_seconds": 1506814200,
         "saec_live_version_age_seconds": 46800,
+        "saec_live_version_data_timestamp_seconds": 1506819600,
         "saec_publishing_held": 1,
         "saec_unpublished_hours": 6,
         "saec_backlog_hours": 3,

@@ -21,6 +21,7 @@ from saec.report.strip import last_outcomes, strip_words
 from saec.report.strip_figure import strip_image
 from saec.schedule.planner import PlannedHour
 from saec.schedule.progress import Progress, ask
+from tests.conftest import last_release
 
 FIRST = Hour.parse("2017-10-01T00")
 
@@ -101,6 +102,14 @@ def test_nothing_yet(outlook):
 def test_old_age_is_told_in_days(outlook):
     """From two days on hours say little."""
     assert "for 3 days" in said(outlook(live_since=outlook().now - timedelta(days=3, hours=5)))["live"]
+
+
+def test_data_has_an_age_of_its_own(outlook):
+    """A version that was just made live again has learnt what it had learnt then."""
+    assert said(outlook())["data"] == "learnt up to hour 2017-10-01T11, which ended 30 min ago"
+    back = outlook(live=last_release(version="20171001T02-abc", action="rollback", actor="ann"))
+    assert said(back)["data"] == "learnt up to hour 2017-10-01T02, which ended 9.5 h ago"
+    assert "data" not in said(outlook(live=None, live_since=None))
 
 
 def test_what_came_from_outside_stays_text(outlook):
