@@ -42,6 +42,11 @@ if TYPE_CHECKING:
 @click.option(
     "--hours", type=click.IntRange(min=1), help="With --start: number of hours to spread the rows over, in order."
 )
+@click.option(
+    "--skip-broken",
+    is_flag=True,
+    help="Leave out lines of CSV and JSON that cannot be read, at most one in a hundred; the summary counts them.",
+)
 @click.option("--replace", is_flag=True, help="Replace the settings file and hourly files if they exist.")
 @shared_options
 def init(
@@ -104,6 +109,7 @@ def plain(made: Draft) -> dict[str, Any]:
         "columns": [asdict(column) for column in made.columns],
         "crosses": [[one, other] for one, other, _ in made.crosses],
         "partitioned": made.partitioned is not None,
+        "broken_lines": made.partitioned.broken if made.partitioned else 0,
         "notes": list(made.notes),
     }
 

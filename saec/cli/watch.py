@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def status(session: Session) -> int:
     """Show what is live, due, stale or held, and what to do next.
 
-    Shows how long the live version has been live and how old its data is, the AUC and log loss served in the last 24 hours beside the original's, how the
-    last 48 hours ended, who is at work, the active alarms, and the next command to run. Exits with 1 if data source,
-    store or ledger is lost (alarm "lost").
+    Shows how long the live version has been live and how old its data is, the AUC and log loss served in the last 24
+    hours beside the original's, how the last 48 hours ended, who is at work, the active alarms, and the next command to
+    run. Exits with 1 if data source, store or ledger is lost (alarm "lost").
     """
     from saec.cli.outlook import idle_line, look, next_words
     from saec.monitoring.alarms import alarms, broken

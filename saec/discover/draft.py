@@ -27,8 +27,9 @@ from saec.discover.columns import ColumnSeen, Sample, codes, look_at
 from saec.discover.head import NAME, Wishes, head_of, obstacles, plan_of, time_of
 from saec.discover.hours import Layout, hourly_layout
 from saec.discover.labels import find_label
+from saec.discover.lines import LeftOut
 from saec.discover.log_files import Log, find_log
-from saec.discover.partition import Partitioned, partition
+from saec.discover.partition import Partitioned, Plan, partition
 from saec.discover.settings import settings_text
 from saec.discover.signal import Additive, crosses
 from saec.discover.times import TimeColumn, time_columns
@@ -92,6 +93,8 @@ def draft(source: str, out: Path, wishes: Wishes, on_progress: Progress | None =
         ConfigError: time or label cannot be told, or are not what was named.
     """
     log = find_log(source)
+    if wishes.skip_broken and log.kind != "parquet":
+        log = replace(log, left_out=LeftOut())
     layout = hourly_layout([file.below for file in log.files])
     head = head_of(log, layout)
     time = None if wishes.span else time_of(head, wishes)
@@ -113,7 +116,7 @@ def draft(source: str, out: Path, wishes: Wishes, on_progress: Progress | None =
             on_rows=None if on_progress is None else lambda rows: on_progress("to hours", rows),
         )
         notes.append(f"hourly files are written, because {why}")
-        notes += _told_of_times(time, done)
+        notes += [*_told_of_times(time, done), *_told_of_names(time, plan), *_told_of_lines(log, done)]
         names = plan.time_name, plan.names.get(label.name, label.name)
         return replace(_drafted(find_log(str(folder)), str(folder), names, None, done, notes), log=log)
     return made
@@ -147,6 +150,23 @@ def _told_of_times(time: TimeColumn | None, done: Partitioned) -> list[str]:
     if done.without_time:
         told.append(f"{done.without_time:,} rows without a time are left out")
     return told
+
+
+def _told_of_names(time: TimeColumn | None, plan: Plan) -> list[str]:
+    """A note on columns that have other names in the hourly files."""
+    renamed = {name: new for name, new in plan.names.items() if name in plan.types and name not in plan.dropped}
+    if time and len(time.columns) == 1 and time.name != plan.time_name:
+        renamed[time.name] = plan.time_name
+    told = ", ".join(f"{name!r} is {new}" for name, new in renamed.items())
+    return [f"columns have other names in the hourly files and in the settings: {told}"] if told else []
+
+
+def _told_of_lines(log: Log, done: Partitioned) -> list[str]:
+    """A note on lines that were left out."""
+    if log.left_out is None:
+        return []
+    told = f"{done.broken:,} of {done.rows + done.without_time + done.broken:,} lines are broken and left out"
+    return [f"{told}, the first is {log.left_out.first}" if done.broken else "no line is broken, so none is left out"]
 
 
 def _drafted(

@@ -43,6 +43,8 @@ class Wishes:
     """First hour and hours that rows without a time are spread over."""
     partition: Path | None = None
     """Folder for hourly files, wanted even where the log is hourly already."""
+    skip_broken: bool = False
+    """Whether lines of text that cannot be read are left out."""
     replace: bool = False
     """Whether hourly files in that folder may be replaced."""
 
@@ -144,6 +146,8 @@ def obstacles(
     """Why the pipeline cannot read the log where it lies."""
     if wishes.partition:
         yield "--partition asks for them"
+    if log.left_out is not None:
+        yield "--skip-broken leaves lines out"
     if time is None:
         yield "rows do not say when they happened"
     elif layout is None:

@@ -7,11 +7,12 @@ with `_` or `.` are ignored.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote
@@ -24,6 +25,17 @@ import pyarrow.types as t
 from pyarrow import fs
 
 from saec.data.partitions import open_source
+from saec.discover.lines import (
+    BrokenLine,
+    Fault,
+    LeftOut,
+    QuotesCounted,
+    SoundLines,
+    csv_fault,
+    json_fault,
+    judged,
+    whole_lines,
+)
 from saec.errors import ConfigError, InputError
 
 Kind = Literal["parquet", "csv", "jsonl"]
@@ -68,7 +80,8 @@ class Log:
     """Whether text opens with a line of names."""
     others: int = 0
     """Files passed over, which are of another kind."""
-    _bad_lines: list[pa_csv.InvalidRow] = field(default_factory=list, compare=False, repr=False)
+    left_out: LeftOut | None = field(default=None, compare=False, repr=False)
+    """Counts the broken lines of text that are left out; None where they are refused."""
 
     def __str__(self) -> str:
         """In words: `12 files of CSV (gzip, 3.1 MB)`."""
@@ -95,6 +108,10 @@ class Log:
         """
         try:
             yield from {"parquet": self._parquet, "csv": self._csv, "jsonl": self._json}[self.kind](file, types)
+        except OSError as error:
+            if self.codec and "truncated" in str(error).lower():
+                raise InputError(f"{file.path} ends early: {error}; copy it again", reason="malformed") from error
+            raise
         except (pa.ArrowException, ValueError, EOFError) as error:
             raise InputError(self._describe(file, error), reason="malformed") from error
 
@@ -143,15 +160,15 @@ class Log:
 
     def _csv(self, file: LogFile, _types: Mapping[str, pa.DataType] | None) -> Iterator[pa.Table]:
         with self._text(file) as stream:
+            text = QuotesCounted(self._sound(file, stream).read)
             reader = pa_csv.open_csv(
-                stream,
+                pa.PythonFile(text, mode="r"),
                 pa_csv.ReadOptions(
                     use_threads=False, block_size=BLOCK_BYTES, column_names=None if self.named else list(self.header)
                 ),
                 pa_csv.ParseOptions(
                     delimiter=self.delimiter,
                     quote_char='"' if self.named else False,
-                    invalid_row_handler=self._refuse_line,
                 ),
                 pa_csv.ConvertOptions(
                     column_types=dict.fromkeys(self.header, pa.string()),
@@ -162,6 +179,8 @@ class Log:
             )
             for batch in reader:
                 yield pa.table(batch)
+            if self.named and text.quotes % 2 and self._first_broken(file):
+                raise ValueError("a quote that is not closed has swallowed the lines after it")
 
     def _json(self, file: LogFile, types: Mapping[str, pa.DataType] | None) -> Iterator[pa.Table]:
         options = pa_json.ParseOptions(
@@ -170,7 +189,9 @@ class Log:
         )
         nested = types is not None and any("." in name for name in types)
         with self._text(file) as stream:
-            for block in _whole_lines(stream.read):
+            for block in whole_lines(self._sound(file, stream).read, BLOCK_BYTES):
+                if not block.strip():
+                    continue
                 try:
                     if nested:
                         raise pa.ArrowInvalid("records in records are read one by one")
@@ -188,16 +209,32 @@ class Log:
         stream = self.filesystem.open_input_stream(file.path, compression=None)
         return pa.CompressedInputStream(stream, self.codec) if self.codec else stream
 
-    def _refuse_line(self, line: pa_csv.InvalidRow) -> str:
-        self._bad_lines.append(line)
-        return "error"
+    def _sound(self, file: LogFile, stream: pa.NativeFile) -> pa.NativeFile | SoundLines:
+        """The stream without its broken lines, if these are to be left out."""
+        if self.left_out is None:
+            return stream
+        left_out = self.left_out
+        return SoundLines(stream.read, BLOCK_BYTES, self._fault(), lambda line: left_out.add(line, file.path))
+
+    def _fault(self) -> Fault:
+        """Judges this log's lines."""
+        if self.kind == "jsonl":
+            return json_fault
+        return csv_fault(self.delimiter, len(self.header), quoted=self.named)
+
+    def _first_broken(self, file: LogFile) -> BrokenLine | None:
+        """The first broken line of a file of text."""
+        if self.kind == "parquet":
+            return None
+        with contextlib.suppress(pa.ArrowException, OSError), self._text(file) as stream:
+            return next((line for _, lines in judged(stream.read, BLOCK_BYTES, self._fault()) for line in lines), None)
+        return None
 
     def _describe(self, file: LogFile, error: Exception) -> str:
-        if self._bad_lines:
-            line = self._bad_lines[0]
+        """What cannot be read, and what to do: by the line where one is broken."""
+        if line := self._first_broken(file):
             return (
-                f"line {line.number} of {file.path} has {line.actual_columns} values, wanted "
-                f"{line.expected_columns}: {line.text[:120]!r}; fix or remove that line"
+                f"{file.path}: {line}; fix or remove that line, or pass --skip-broken to leave such lines out, counted"
             )
         return f"{file.path} cannot be read as {self.kind}: {str(error)[:200]}; fix it, or remove it from the folder"
 
@@ -312,18 +349,6 @@ def _dialect(data: bytes, file: LogFile) -> tuple[str, tuple[str, ...], bool]:
     if len(first) == len(CRITEO):
         return delimiter, CRITEO, False
     return delimiter, tuple(f"column_{place}" for place in range(1, len(first) + 1)), False
-
-
-def _whole_lines(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """A stream in blocks that end where a line ends."""
-    rest = b""
-    while data := read(BLOCK_BYTES):
-        head, line, rest_of = (rest + data).rpartition(b"\n")
-        rest = rest_of
-        if line and head.strip():
-            yield head + line
-    if rest.strip():
-        yield rest
 
 
 def read_json_rows(block: bytes) -> pa.Table:

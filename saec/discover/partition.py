@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as t
 
 from saec.data.hourly_files import EVENT_TIME, emerging_folder, hour_file
+from saec.discover.lines import MOST_BROKEN, LeftOut
 from saec.discover.log_files import Log
 from saec.discover.times import TimeColumn
 from saec.discover.types import Widened, typed
@@ -76,6 +77,8 @@ class Partitioned:
     """As it was followed: types may have grown."""
     without_time: int
     """Rows left out, for they say no time."""
+    broken: int = 0
+    """Lines left out, for they cannot be read."""
 
     @property
     def rows(self) -> int:
@@ -103,7 +106,7 @@ def partition(
         on_rows: told of rows read so far.
 
     Raises:
-        InputError: reason malformed, timestamps (too many rows without a time) or empty.
+        InputError: reason malformed (too many broken lines, too), timestamps (too many rows without a time) or empty.
         ConfigError: `out` may not be replaced.
     """
     while True:
@@ -119,6 +122,8 @@ def _write(log: Log, plan: Plan, folder: Path, most_bytes: int, on_rows: Progres
     files = _HourFiles(folder, most_bytes)
     total = sum(piece.num_rows for piece in _pieces(log, plan)) if plan.time is None else 0
     read, without = 0, 0
+    left_out = log.left_out or LeftOut()
+    left_out.clear()
     for piece in _pieces(log, plan):
         instants = _spread(plan.span, read, piece.num_rows, total) if plan.span else plan.time.instants(piece)  # type: ignore[union-attr]
         rows = _shaped(piece, plan, instants)
@@ -134,13 +139,19 @@ def _write(log: Log, plan: Plan, folder: Path, most_bytes: int, on_rows: Progres
             f"{plan.time.name if plan.time else ''!r}; name another one with --time",
             reason="timestamps",
         )
+    if left_out.too_many(read):
+        raise InputError(
+            f"{left_out.count:,} of {read + left_out.count:,} lines of {log.source} are broken, more than "
+            f"--skip-broken leaves out ({MOST_BROKEN:.0%}); the first is {left_out.first}. Have the log written again",
+            reason="malformed",
+        )
     hours = files.close()
     if not hours:
         raise InputError(f"{log.source} holds no rows", reason="empty")
     if plan.time and plan.time.hourly:
         for hour, count in hours.items():
             _spread_hour(folder, hour, count.rows, plan.time_name)
-    return Partitioned(hours, plan, without)
+    return Partitioned(hours, plan, without, left_out.count)
 
 
 def _pieces(log: Log, plan: Plan) -> Iterator[pa.Table]:

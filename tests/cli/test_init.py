@@ -219,3 +219,40 @@ def test_files_of_text_laid_out_by_hours_stay_where_they_are(tmp_path, rows, pla
     config = load_config("saec.yaml")
     assert (answer["notes"], config.data.source, config.data.layout) == ([], "log", pattern)
     assert fits(config) == 4
+
+
+def test_broken_lines_are_left_out_when_asked(tmp_path, rows):
+    """Without the option the line is named and nothing is written; with it summary, JSON and settings count lines."""
+    text = write_csv(tmp_path / "clicks.csv", rows).read_bytes().splitlines()
+    text[100:100] = [b"2026-03-01T00:00:00Z,r,1"]
+    (tmp_path / "clicks.csv").write_bytes(b"\n".join(text))
+    said = saec("init", "clicks.csv", code=1).stderr
+    assert "clicks.csv: line 101 has 3 values, wanted 10" in said
+    assert "--skip-broken" in said
+    assert not Path("saec.yaml").exists()
+    answer = json.loads(saec("init", "clicks.csv", "--skip-broken", "--json").stdout)
+    assert (answer["rows"], answer["broken_lines"]) == (len(rows), 1)
+    told = f"1 of {len(rows) + 1:,} lines are broken and left out, the first is"
+    assert told in " ".join(answer["notes"])
+    assert told in Path("saec.yaml").read_text()
+    assert fits(load_config("saec.yaml")) == 4
+
+
+def test_many_broken_lines_are_refused(tmp_path, rows):
+    """More than one in a hundred is no accident, and leaving them out would hide it."""
+    text = write_csv(tmp_path / "clicks.csv", rows).read_bytes().splitlines()
+    text[500:500] = [b"half a line,"] * 101
+    (tmp_path / "clicks.csv").write_bytes(b"\n".join(text))
+    said = saec("init", "clicks.csv", "--skip-broken", code=1).stderr
+    assert "101 of 3,101 lines" in said
+    assert "line 501" in said
+
+
+def test_renamed_columns_are_told(tmp_path, rows):
+    """Summary and settings name each column that is called otherwise than in the log."""
+    odd = [{"user id" if name == "user_id" else name: value for name, value in row.items()} for row in rows]
+    write_csv(tmp_path / "clicks.csv", odd)
+    note = "columns have other names in the hourly files and in the settings: 'user id' is user_id"
+    assert f"note: {note}\n" in saec("init", "clicks.csv").stdout
+    assert f"# Note: {note}.\n" in Path("saec.yaml").read_text()
+    assert "other names" not in saec("init", str(write_csv(tmp_path / "plain.csv", rows)), "--out", "plain.yaml").stdout

@@ -1,11 +1,13 @@
 """Files of a log are recognised by their content, and read completely."""
 
 import gzip
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from saec.discover.lines import LeftOut
 from saec.discover.log_files import find_log
 from saec.errors import InputError
 from tests.discover.logs import write_csv, write_jsonl
@@ -78,13 +80,6 @@ def test_what_is_no_log_is_refused(tmp_path, content, reason, said):
     assert refused.value.reason == reason
 
 
-def test_a_line_of_too_many_values_is_named(tmp_path):
-    """File and line stand in the message."""
-    (tmp_path / "a.csv").write_text("a,b\n" + "x,y\n" * 60 + "x,y,z\n")
-    with pytest.raises(InputError, match=r"line 62 of .*a\.csv has 3 values, wanted 2"):
-        read(find_log(str(tmp_path / "a.csv")))
-
-
 def test_what_is_not_there_is_said(tmp_path):
     """No file, no folder."""
     with pytest.raises(InputError, match="there is nothing at"):
@@ -99,3 +94,53 @@ def test_the_ending_of_most_bytes_is_the_logs(tmp_path, rows):
     log = find_log(str(tmp_path))
     assert (log.kind, log.others) == ("csv", 2)
     assert len(read(log)) == len(rows)
+
+
+BROKEN = [
+    (b"a,b,c", "has 3 values, wanted 2"),
+    (b"a", "has 1 value, wanted 2"),
+    (b'a,"b', "opens a quote and does not close it"),
+    (b"a,\xff", "is no UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("broken", "said"), BROKEN)
+def test_a_broken_line_is_named_or_left_out(tmp_path, broken, said):
+    """Refused with file, line and the way on; where it is left out, it is counted, and every other row is there."""
+    (tmp_path / "a.csv").write_bytes(b"a,b\n" + b"x,y\n" * 59 + b'\n"x,z",y\r\n' + broken + b"\n" + b"x,y\n" * 20)
+    log = find_log(str(tmp_path))
+    with pytest.raises(InputError, match=rf"a\.csv: line 63 {said}.*--skip-broken"):
+        read(log)
+    log = replace(log, left_out=LeftOut())
+    assert [row["a"] for row in read(log)] == ["x"] * 59 + ["x,z"] + ["x"] * 20
+    assert (log.left_out.count, said in log.left_out.first) == (1, True)
+
+
+@pytest.mark.parametrize("block", [16, 1 << 20])
+@pytest.mark.parametrize(("broken", "said"), [('{"a": ', "is no JSON:"), ("[1]", "is no JSON object")])
+def test_a_broken_line_of_json_is_named_or_left_out(tmp_path, monkeypatch, block, broken, said):
+    """The line's number is that of the file, whatever block it is read with."""
+    monkeypatch.setattr("saec.discover.log_files.BLOCK_BYTES", block)
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n' * 9 + broken + "\n" + '{"a": 2}')
+    log = find_log(str(tmp_path))
+    with pytest.raises(InputError, match=rf"a\.jsonl: line 10 {said}"):
+        read(log)
+    log = replace(log, left_out=LeftOut())
+    assert [row["a"] for row in read(log)] == [1] * 9 + [2]
+    assert log.left_out.count == 1
+
+
+def test_a_file_that_was_cut_short_is_refused(tmp_path, rows):
+    """Whether broken lines are left out or not: nobody knows how many rows are missing."""
+    path = write_csv(tmp_path / "a.csv.gz", rows)
+    path.write_bytes(path.read_bytes()[:-5_000])
+    log = find_log(str(path))
+    for each in (log, replace(log, left_out=LeftOut())):
+        with pytest.raises(InputError, match=r"a\.csv\.gz ends early"):
+            read(each)
+
+
+def test_a_quote_within_a_value_is_no_fault(tmp_path):
+    """Inches are written so."""
+    (tmp_path / "a.csv").write_text('a,b\nx,y\npipe of 5" width,y\n')
+    assert read(find_log(str(tmp_path)))[1]["a"] == 'pipe of 5" width'
