@@ -61,7 +61,7 @@ def write_artifact(
     save_file(index.tensors(), folder / INDEX)
     save_file(codebooks, folder / CODEBOOKS)
     save_file(
-        rounded(_finite(network_arrays(challenger.learner.network)), compression.network_precision), folder / NETWORK
+        rounded(_finite(network_arrays(challenger.learner.averaged)), compression.network_precision), folder / NETWORK
     )
     (folder / SCHEMA).write_text(schema_text(challenger.config), encoding="utf-8")
     return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}

@@ -1,10 +1,15 @@
-"""AdamW on all parameters of a network, with torch's fused kernel.
+"""AdamW on all parameters of a network, with torch's fused kernel, and the average of its last steps.
 
 Decisions: the arithmetic is that of `torch.optim.AdamW(fused=True)`, bit for bit (a test compares). At every step that
 class collects and groups the parameters again, which takes three times as long as the kernel for a network of this
 size. Here all parameters always step together, so one step count is enough.
 
-Source: Loshchilov and Hutter 2019, arXiv 1711.05101.
+The parameters of one moment carry the noise of the last batches; their average does not, and it is what scores. It is
+an exponential one over the last `AVERAGED` steps, fewer at the start, where a network still learns fast: over the first
+two days of a log an average of that length costs more than it gains (docs/LOG.md).
+
+Source: Loshchilov and Hutter 2019, arXiv 1711.05101; Polyak and Juditsky 1992, "Acceleration of stochastic
+approximation by averaging".
 """
 
 from __future__ import annotations
@@ -20,14 +25,30 @@ if TYPE_CHECKING:
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 """torch's own defaults."""
+AVERAGED, SHARE = 64, 1 / 32
+"""Steps that an average is over: at most so many, and of those taken so far at most this share and one."""
 
 
 class AdamW:
     """The moments of some parameters, and steps by their gradients."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> None:
-        """An optimiser that has taken no step."""
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        learning_rate: float,
+        weight_decay: float,
+        averages: Iterable[nn.Parameter] = (),
+    ) -> None:
+        """An optimiser that has taken no step.
+
+        Args:
+            parameters: what steps are taken on.
+            learning_rate: of a step.
+            weight_decay: share of the learning rate by which each step shrinks a parameter.
+            averages: what follows the parameters as their average, in their order; none when left out.
+        """
         self.parameters: list[Tensor] = list(parameters)
+        self.averages: list[Tensor] = list(averages)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.steps = torch.zeros((), device=self.parameters[0].device)
         """Steps taken, a float32 beside the parameters as the kernel wants it."""
@@ -64,3 +85,6 @@ class AdamW:
             amsgrad=False,
             maximize=False,
         )
+        if self.averages:
+            window = min(AVERAGED, 1 + SHARE * (float(self.steps) - 1))
+            torch._foreach_lerp_(self.averages, self.parameters, 1 / window)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SHARED = "state.shared"
 """How many rows of a state's table features share."""
-_NETWORK, _OPTIMISER = "network.", "optimiser."
+_NETWORKS, _OPTIMISER = ("network.", "averaged."), "optimiser."
 
 
 def carried_original(config: Config, arrays: Arrays, sources_F: Sequence[int]) -> Arrays:
@@ -80,8 +80,8 @@ def carried_learner(config: Config, arrays: Arrays, sources_F: Sequence[int]) ->
     fresh = network_arrays(build_network(config.model, len(sources_F), config.seed))
     carried = {}
     for name, value in arrays.items():
-        if name.startswith(_NETWORK):
-            parameter = name.removeprefix(_NETWORK)
+        if name.startswith(_NETWORKS):
+            parameter = name.partition(".")[2]
             start = fresh[parameter]
         elif name.startswith(_OPTIMISER):
             parameter = name.removeprefix(_OPTIMISER).partition(".")[2]

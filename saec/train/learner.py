@@ -4,6 +4,7 @@ Decisions:
 - Time order, one pass, no shuffling: the stream is not stationary, and the next hour is what matters.
 - Row-wise Adagrad (Mudigere et al. 2022, arXiv 2104.05158): one sum of squared gradients a vector instead of one
   a number, so the optimiser's memory is 1/D of the table's and not twice it.
+- What scores, and what is published, is the network's average over its last steps (adamw.py); what is trained is not.
 - Gradients reach each distinct vector of a batch once, summed (see batches.py), never as a dense table gradient.
 - Network and optimiser stay on the device (saec/device.py); a working set goes there for a pass, rows batch by batch.
 - Where this process leads ranks (ranks.py), they take the pass together; the batches are the same.
@@ -14,6 +15,7 @@ Shapes: B rows, S slots, F fields, U vectors, D width, N distinct vectors of a b
 
 from __future__ import annotations
 
+import copy
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -65,7 +67,11 @@ class Learner:
         self.network = network.to(self.device)
         self.pooling = pooling
         self.config = config
-        self.optimiser = AdamW(network.parameters(), config.dense_learning_rate, config.weight_decay)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        """What scores."""
+        self.optimiser = AdamW(
+            network.parameters(), config.dense_learning_rate, config.weight_decay, self.averaged.parameters()
+        )
         self._bfloat16 = config.arithmetic == "bfloat16" or (config.arithmetic == "auto" and self._gains())
 
     def fit(
@@ -138,7 +144,7 @@ class Learner:
         with torch.no_grad():
             for parts in zip(*(torch.split(part_BS, SCORED_AT_ONCE) for part_BS in parts_BS), strict=True):
                 there = tuple(part_BS.to(self.device) for part_BS in parts)
-                logits_B = self.network(self._gather(vectors_UD, there))
+                logits_B = self.averaged(self._gather(vectors_UD, there))
                 scores.append(torch.sigmoid(logits_B.double()).cpu().numpy())
         return np.concatenate(scores)
 

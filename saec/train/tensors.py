@@ -46,7 +46,7 @@ class Snapshot:
     shards: tuple[Snapshot, ...] = ()
 
 
-LEARNER = ("network.", "optimiser.")
+LEARNER = ("network.", "averaged.", "optimiser.")
 """How the names of a learner's arrays begin."""
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -86,10 +86,14 @@ def check_parameters(network: nn.Module, arrays: Arrays, origin: str) -> None:
 
 
 def learner_state(learner: Learner) -> Arrays:
-    """The network's parameters and the optimiser's moments, as `network.NAME` and `optimiser.MOMENT.NAME`."""
+    """The network's parameters, and once it has learnt their averages and the optimiser's moments.
+
+    They are called `network.NAME`, `averaged.NAME` and `optimiser.MOMENT.NAME`.
+    """
     state = {f"network.{name}": value for name, value in network_arrays(learner.network).items()}
     optimiser = learner.optimiser
     if optimiser.started:
+        state |= {f"averaged.{name}": value for name, value in network_arrays(learner.averaged).items()}
         for place, (name, _) in enumerate(learner.network.named_parameters()):
             moments = (optimiser.steps, optimiser.means[place], optimiser.squares[place])
             state |= {
@@ -100,8 +104,9 @@ def learner_state(learner: Learner) -> Arrays:
 
 
 def restore_learner(learner: Learner, state: Arrays, origin: str) -> None:
-    """Put a learner into the state that `learner_state` gave."""
+    """Put a learner into the state that `learner_state` gave; an average that is not there starts at the parameters."""
     load_network(learner.network, section(state, "network."), origin)
+    load_network(learner.averaged, section(state, "averaged.") or section(state, "network."), origin)
     optimiser = learner.optimiser
     for place, (name, _) in enumerate(learner.network.named_parameters()):
         moments = (optimiser.steps, optimiser.means[place], optimiser.squares[place])

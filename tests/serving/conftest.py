@@ -111,7 +111,7 @@ class Published:
         rng, challenger = np.random.default_rng(1), Challenger(self.config)
         fields, width = len(self.config.field_names), self.config.model.width
         with torch.no_grad():
-            for parameter in challenger.learner.network.parameters():
+            for parameter in challenger.learner.averaged.parameters():
                 parameter.copy_(torch.from_numpy(rng.normal(0, 0.2, parameter.shape).astype(np.float32)))
         centroids = Centroids.joined([rng.normal(size=(5, width)).astype(np.float32) for _ in range(fields)])
         challenger.standards = dataclasses.replace(challenger.standards, centroids=centroids)

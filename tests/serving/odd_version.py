@@ -112,7 +112,7 @@ def write_odd_version(folder: Path, config: Config, known: pa.Table, seed: int =
     codebooks.vectors_TD[centroids.starts_F + 1] += 0.5
     challenger.codebooks = codebooks
     with torch.no_grad():
-        for parameter in challenger.learner.network.parameters():
+        for parameter in challenger.learner.averaged.parameters():
             parameter.copy_(torch.from_numpy(np.asarray(rng.normal(scale=0.4, size=parameter.shape), np.float32)))
     keys_BS = keys_of(known, config)
     keys_N, first_N = np.unique(keys_BS, return_index=True)

@@ -1,9 +1,10 @@
 """Our AdamW is torch's."""
 
+import numpy as np
 import torch
 from torch import nn
 
-from saec.train.adamw import AdamW
+from saec.train.adamw import AVERAGED, AdamW
 
 
 def test_steps_are_those_of_torch():
@@ -29,3 +30,24 @@ def test_steps_are_those_of_torch():
         assert torch.equal(ours.means[place], theirs.state[other]["exp_avg"])
         assert torch.equal(ours.squares[place], theirs.state[other]["exp_avg_sq"])
         assert torch.equal(ours.steps, theirs.state[other]["step"])
+
+
+def test_the_average_is_over_few_steps_first_and_over_the_last_ones_later():
+    """After one step it is the parameters; its window grows by one in 32 steps, and ends at 64."""
+    torch.manual_seed(1)
+    net = nn.Linear(3, 2)
+    average = [parameter.detach().clone() for parameter in net.parameters()]
+    optimiser = AdamW(net.parameters(), 0.01, 0.1, average)
+    wanted = None
+    for step in range(1, 2101):
+        for parameter in net.parameters():
+            parameter.grad = torch.randn(parameter.shape)
+        optimiser.step()
+        now = np.concatenate([parameter.detach().double().numpy().ravel() for parameter in net.parameters()])
+        window = min(AVERAGED, 1 + (step - 1) / 32)
+        wanted = now if wanted is None else wanted + (now - wanted) / window
+        if step in (1, 2, 1000, 2100):
+            found = np.concatenate([value.numpy().ravel() for value in average])
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+            assert np.array_equal(found, now.astype(np.float32)) == (step == 1)
+    assert window == AVERAGED

@@ -243,3 +243,16 @@ def test_bfloat16_is_close_to_float32():
         assert working.vectors_UD.dtype == working.squares_U.dtype == torch.float32
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+
+
+def test_the_average_scores():
+    """Scores are those of the averaged network, which lies between the network's steps and is not trained on."""
+    learner, working = a_learner(), some_vectors()
+    places_BS, labels_B = some_rows(300)
+    learner.fit(working, places_BS, labels_B, seed=1)
+    with torch.no_grad():
+        pooled_BFD = learner.pooling.gather(working.vectors_UD, places_BS)
+        averaged_B, last_B = (torch.sigmoid(net(pooled_BFD)).numpy() for net in (learner.averaged, learner.network))
+    scores_B = learner.score(working.vectors_UD, places_BS)
+    np.testing.assert_allclose(scores_B, averaged_B, rtol=1e-6)
+    assert np.abs(scores_B - last_B).max() > 1e-4

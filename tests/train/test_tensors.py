@@ -49,6 +49,19 @@ def test_a_learner_that_never_trained_has_no_moments():
     assert torch.equal(train(first, 1), train(second, 1))
 
 
+def test_a_state_without_an_average_starts_it_at_the_parameters():
+    """As states have that were written before there were averages."""
+    first, second = learner(), learner(seed=2)
+    train(first, 1)
+    saved = learner_state(first)
+    restore_learner(second, {name: saved[name] for name in saved if not name.startswith("averaged.")}, "saved")
+    found, wanted = network_arrays(second.averaged), network_arrays(first.network)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    restore_learner(second, saved, "saved")
+    found, wanted = network_arrays(second.averaged), network_arrays(first.averaged)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
 def test_the_state_is_a_copy():
     """Training on does not reach arrays that were taken before, nor arrays that were restored from."""
     first = learner()
