@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
+from rich.theme import Theme
 
 from saec.cli.completion import versions_that_are_there
 from saec.cli.session import DONE, FAILED, Session, example, shared_options, whoami
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 SHOWN_RELEASES, SHOWN_REASON = 5, 60
 
+_READABLE = Theme({"markdown.code": "bold", "markdown.code_block": "bold"})
+"""Rich's own style puts code on black, which a light terminal shows as bars."""
 _reason = click.option("--reason", required=True, help="Why, for the release log.")
 
 
@@ -76,7 +79,8 @@ def card(session: Session, version: str | None, out: Path | None) -> None:
         write_file(out, page.encode())
         session.say(f"card: {out}")
     elif session.screen.is_terminal:
-        session.screen.print(Markdown(page))
+        with session.screen.use_theme(_READABLE):
+            session.screen.print(Markdown(page, code_theme="bw"))
     elif not session.as_json:
         click.echo(page, nl=False)
 

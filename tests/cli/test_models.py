@@ -4,6 +4,7 @@ import shlex
 import shutil
 
 import pytest
+from rich.text import Text
 
 NEXT = 5
 
@@ -81,6 +82,18 @@ def test_hold_keeps_what_is_live(shell):
     assert "held" in shell("hold", "--reason", "launch").stdout
     assert {row["reason"] for row in shell.json("run", code=3)["hours"]} == {"held"}
     assert shell.site.live == live
+
+
+def test_a_card_on_a_terminal_has_no_marks(shell, monkeypatch):
+    """What is escaped for Markdown is printed as it was typed; elsewhere the page is Markdown."""
+    shell("hold", "--reason", "a|b *c* <d> & [e](f)")
+    assert "## Served figures" in (page := shell("card").stdout)
+    assert r"a\|b \*c\*" in page
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    printed = Text.from_ansi(shell("card").stdout).plain
+    assert "a|b *c* <d> & [e](f)" in printed
+    assert not [mark for mark in ("\\", "## ", "**", "`", "&lt;", "|---") if mark in printed]
 
 
 def test_a_card_is_of_the_live_version_or_of_the_one_that_is_named(shell, tmp_path):
