@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from saec.data.meaning import Comparison, compare, fingerprint
 from saec.data.schema import parse_schema, schema_of
 from saec.durable import write_file
-from saec.errors import ConfigError, IntegrityError
+from saec.errors import ConfigError, IntegrityError, bullets
 from saec.hours import Hour
 from saec.serving.files import SCHEMA
 
@@ -82,17 +82,18 @@ def state_schema(challenger: Arrays, origin: str) -> Schema:
 
 
 def refusal(found: Comparison, after: Hour) -> str:
-    """What does not fit, and the way on."""
+    """What does not fit, a line for each difference, and the way on."""
     told = [*found.differences[:_TOLD]]
     if more := len(found.differences) - len(told):
         told.append(f"and {more} more")
-    said = (
-        f"the settings mean something else than the training state after hour {after} was trained for: "
-        f"{'; '.join(told)}. Nothing was learnt. Put the settings back as they were"
+    way = "begin a new workspace: that cannot be carried over"
+    if not found.lasting:
+        way = "carry the state over from this hour on: saec migrate --dry-run says how, saec migrate does it"
+    return bullets(
+        f"the settings mean something else than the training state after hour {after} was trained for:",
+        told,
+        f"Nothing was learnt. Put the settings back as they were, or {way}",
     )
-    if found.lasting:
-        return f"{said}, or begin a new workspace: that cannot be carried over"
-    return f"{said}, or carry the state over from this hour on: saec migrate --dry-run says how, saec migrate does it"
 
 
 def permit(workspace: Workspace, found: Comparison, keep: Collection[str], actor: str) -> None:

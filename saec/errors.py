@@ -99,3 +99,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint `; did you mean 'x'?` if one of the known names is close, otherwise empty."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def bullets(head: str, points: Iterable[str], tail: str) -> str:
+    """A message of several points: one line each, between what they are and what to do.
+
+    >>> print(bullets("two settings are wrong:", ["a is 1", "b is 2"], "Put them right"))
+    two settings are wrong:
+    - a is 1
+    - b is 2
+    Put them right
+    """
+    return "\n".join((head, *(f"- {point}" for point in points), tail))

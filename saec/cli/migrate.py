@@ -80,7 +80,7 @@ def migrate(session: Session, *, dry_run: bool, keep: tuple[str, ...]) -> int:
             "fields": told,
         }
     )
-    _tell(session, trained[-1], told, dry_run=dry_run)
+    _tell(session, trained[-1], told, pending=dry_run and not permitted(workspace, before))
     return DONE
 
 
@@ -111,7 +111,7 @@ def _tried(workspace: Workspace, row: HourRow, challenger: Arrays, found: Compar
     return [{**vars(change), "features": features.get(change.name, 0)} for change in found.fields]
 
 
-def _tell(session: Session, row: HourRow, told: list[dict[str, Any]], *, dry_run: bool) -> None:
+def _tell(session: Session, row: HourRow, told: list[dict[str, Any]], *, pending: bool) -> None:
     """Print what happens to each field and to the next hour."""
     if not told:
         session.say(f"the training state after hour {row.hour} fits the settings: there is nothing to carry over")
@@ -127,7 +127,7 @@ def _tell(session: Session, row: HourRow, told: list[dict[str, Any]], *, dry_run
             f"{change['features']:,}",
         )
     session.screen.print(table)
-    if dry_run:
+    if pending:
         session.say("nothing was changed; do it with " + session.command("migrate"))
     else:
         session.say(f"the next hour after hour {row.hour} will use these fields: " + session.command("run"))

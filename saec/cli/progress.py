@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -80,7 +81,7 @@ def _of(total: float | None) -> str:
 
 
 def hour_line(record: Mapping[str, Any]) -> Text:
-    """How an hour ended, in one line."""
+    """How an hour ended, in one line; an explanation of several lines is set below it."""
     outcome = str(record["outcome"])
     line = Text(f"{record['hour']} ").append(outcome, style=COLOURS.get(outcome, ""))
     if record["reason"]:
@@ -89,5 +90,6 @@ def hour_line(record: Mapping[str, Any]) -> Text:
         ours, original = text.decimal(record["auc_compressed"]), text.decimal(record["auc_original"])
         line.append(f"  AUC at the gate {ours}, original {original}")
     if outcome != "PUBLISHED":
-        line.append(f"  {text.plain(explanation(record))}", style="dim")
+        why = text.lines(explanation(record))
+        line.append(textwrap.indent(f"\n{why}", "  ") if "\n" in why else f"  {why}", style="dim")
     return line

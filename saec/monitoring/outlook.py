@@ -169,6 +169,8 @@ def next_words(outlook: Outlook) -> str | None:
         words = outlook.lost[0].command
     elif newest is not None and newest.state == "FAILED" and newest.reason == "config":
         words = "check"
+    elif newest is not None and newest.state == "FAILED" and newest.reason == "meaning":
+        words = "migrate --dry-run"
     elif outlook.due:
         words = "run"
     elif outlook.backfill:

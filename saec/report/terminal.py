@@ -163,7 +163,7 @@ def status_panel(outlook: Outlook, fired: Sequence[Alarm]) -> Panel:
         grid.add_row(f"last {len(outcomes)}", _strip(outcomes.values()))
         newest = report_record(outlook.rows[-1])
         grid.add_row("newest", Text(f"{hour_of(newest)} ") + _outcome(newest))
-        if why := text.plain(explanation(newest)):
+        if why := text.lines(explanation(newest)):
             grid.add_row("", Text(why, style="dim"))
     for alarm in fired:
         grid.add_row(Text("ALARM", style="bold red"), Text(f"{alarm.name}: {text.plain(alarm.message)}", style="red"))

@@ -89,6 +89,11 @@ def plain(value: object) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in " ".join(str(value).split()))
 
 
+def lines(value: object) -> str:
+    """Text from outside in the lines that it has, each as `plain`."""
+    return "\n".join(plain(line) for line in str(value).splitlines())
+
+
 def plural(number: int, thing: str) -> str:
     """`1 hour`, `24 hours`."""
     return f"{count(number)} {thing}{'' if number == 1 else 's'}"

@@ -17,7 +17,7 @@ from saec.data.request_log import remove_log_files
 from saec.data.source_problem import check_source
 from saec.discover.check import settings_at_fault
 from saec.durable import REASONS, remove_temporaries
-from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError
+from saec.errors import HourHeld, InputError, LeaseLost, SaecError, StoreError, bullets
 from saec.failpoints import reached
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease, Ledger
@@ -258,15 +258,12 @@ class Pipeline:
             except (SaecError, OSError):  # what the hour itself has met counts
                 problems = []
             if problems:
-                listed = "; ".join(f"{problem.said} (fix: {problem.mend})" for problem in problems[:_LISTED])
-                return (
-                    "FAILED",
-                    "config",
-                    (
-                        f"no hour of a sample matches the settings: {listed}. Fix them (saec check lists all) and run "
-                        "again: the hour is then retried"
-                    ),
+                message = bullets(
+                    "no hour of a sample matches the settings:",
+                    [f"{problem.said} (fix: {problem.mend})" for problem in problems[:_LISTED]],
+                    "Fix them (saec check lists all) and run again: the hour is then retried",
                 )
+                return "FAILED", "config", message
         return outcome, reason, str(error)
 
     def _fits_elsewhere(self, hour: Hour) -> bool:

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from saec.cli.hours import exit_code
-from saec.cli.progress import HourBar
+from saec.cli.progress import HourBar, hour_line
 from saec.errors import ConfigError
 from saec.hours import Hour
-from saec.ledger import HourRow
+from saec.ledger import HourRow, report_record
 from saec.report.records import STABLE_KEYS
 from saec.schedule.pipeline import Pipeline
 from saec.schedule.planner import PlannedHour
@@ -262,6 +262,16 @@ def test_ctrl_c_gives_the_lease_back(shell, monkeypatch):
     assert "stopped" in result.stderr
     assert "Traceback" not in result.stderr
     assert [row["outcome"] for row in shell.json("run")["hours"]] == ["PUBLISHED"] * 2
+
+
+def test_a_message_of_several_points_has_a_line_for_each():
+    """An hour's end is one line, and what differs stands below it; marks of a terminal do not get through."""
+    message = "the settings mean something else:\n- field 'a' is changed\n- field 'b\x1b[31m' is added\nPut them back"
+    row = HourRow(HOUR, "FAILED", 1, 1, reason="meaning", message=message)
+    assert hour_line(report_record(row)).plain == (
+        "2026-03-01T12 FAILED(meaning)\n  the settings mean something else:\n  - field 'a' is changed\n"
+        "  - field 'b\ufffd[31m' is added\n  Put them back"
+    )
 
 
 def test_the_bar_counts_hours_and_names_the_step():

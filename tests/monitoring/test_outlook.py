@@ -1,7 +1,10 @@
 """The state of a pipeline."""
 
+import pytest
+
 from saec.hours import Hour
-from saec.monitoring.outlook import look
+from saec.monitoring.outlook import look, next_words
+from saec.schedule.planner import PlannedHour
 from tests.conftest import ended_hour
 
 
@@ -35,6 +38,14 @@ def test_before_anything_is_there(tmp_path, simulated):
     with empty.pipeline() as pipeline:
         seen = look(pipeline.config, pipeline.ledger, empty.store)
     assert (seen.next_hour, seen.live_seconds, seen.finished, seen.backlog_seconds) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(("reason", "words"), [("meaning", "migrate --dry-run"), ("config", "check"), ("oom", "run")])
+def test_the_next_command_after_a_failure(outlook, reason, words):
+    """Settings at fault come before another try, which would fail as the last one did."""
+    failed = ended_hour(11, "FAILED", reason=reason, message="why")
+    due = [PlannedHour(failed.hour, "do", "is due", 60.0)]
+    assert next_words(outlook(rows=[ended_hour(10), failed], due=due)) == words
 
 
 def test_hours_without_a_publication(outlook, troubled):
