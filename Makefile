@@ -111,10 +111,11 @@ $(INSTALLED): pyproject.toml $(wildcard requirements/*.txt)
 	done; \
 	echo "saec needs Python 3.11 or newer and found none; install one, or name it: make PYTHON=/path/to/python" >&2; exit 1
 	@echo "saec: installing the locked dependencies into .venv (a minute or two, once)"
-	@$(LOCKED) requirements/torch-cpu.txt 2>/dev/null || { \
-		echo "saec: pip finds no CPU build of torch here, taking the registry's (see docs/dependencies.md)"; \
-		$(LOCKED) requirements/torch-registry.txt; }
-	@$(LOCKED) requirements/lock.txt
-	@$(PIP) --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m pip check
+	@step() { printf 'saec: %s ... ' "$$1"; began=$$(date +%s); shift; "$$@" && echo "$$(($$(date +%s) - began)) s"; }; \
+	step "1 of 4, torch" $(LOCKED) requirements/torch-cpu.txt 2>/dev/null || { \
+		echo "pip finds no CPU build here, so the registry's is taken (docs/dependencies.md)"; \
+		step "1 of 4, torch of the registry" $(LOCKED) requirements/torch-registry.txt; } && \
+	step "2 of 4, $$(grep -c '^[a-z].*==' requirements/lock.txt) other packages" $(LOCKED) requirements/lock.txt && \
+	step "3 of 4, saec" $(PIP) --no-deps --no-build-isolation --editable . && \
+	printf 'saec: 4 of 4, do they fit together? ' && $(BIN)/python -m pip check
 	@touch $@

@@ -1,6 +1,7 @@
 """The project's own files: the lock, the reasons for dependencies, the compose installation."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -190,6 +191,45 @@ def test_make_clean_leaves_the_workspace(root, tmp_path):
         assert kept.exists()
     assert make("wipe", "yes\n") == 0
     assert not kept.exists()
+
+
+def test_an_installation_tells_its_steps(root, tmp_path):
+    """A line for each step with its time; a CPU build of torch that is not there is told, a failure ends it."""
+    shutil.copy(root / "Makefile", tmp_path)
+    shutil.copytree(root / "requirements", tmp_path / "requirements")
+    (tmp_path / "pyproject.toml").touch()
+    python = tmp_path / "python"  # makes a .venv of itself
+    python.write_text(
+        '#!/bin/sh\ncase "$*" in "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;\n'
+        '*check) echo No broken requirements found.;; *torch-cpu*) exit 1;; *lock.txt) exit "$LOCK";; esac\n'
+    )
+    python.chmod(0o755)
+
+    def install(lock: int) -> tuple[int, str]:
+        done = subprocess.run(
+            ["make", "--no-print-directory", ".venv/.installed", f"PYTHON={python}"],
+            cwd=tmp_path,
+            env={**os.environ, "LOCK": str(lock), "MAKEFLAGS": ""},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, re.sub(r"\d+ s$", "0 s", done.stdout, flags=re.MULTILINE)
+
+    code, said = install(lock=1)
+    assert code != 0
+    assert not (tmp_path / ".venv" / ".installed").exists()
+    assert "3 of 4" not in said
+    code, said = install(lock=0)
+    packages = len(re.findall(r"^[a-z].*==", (root / "requirements" / "lock.txt").read_text(), flags=re.MULTILINE))
+    assert code == 0
+    assert said.splitlines()[1:] == [
+        "saec: 1 of 4, torch ... pip finds no CPU build here, so the registry's is taken (docs/dependencies.md)",
+        "saec: 1 of 4, torch of the registry ... 0 s",
+        f"saec: 2 of 4, {packages} other packages ... 0 s",
+        "saec: 3 of 4, saec ... 0 s",
+        "saec: 4 of 4, do they fit together? No broken requirements found.",
+    ]
 
 
 @pytest.mark.fault(74)
