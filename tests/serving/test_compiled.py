@@ -259,18 +259,33 @@ def test_a_buffer_that_lies_is_refused(built, seed):
     assert encoder.keys(buffer, sharing, count + 1, keys.ctypes.data, room) == 1
 
 
+class Misled:
+    """The functions of a kernel, whose `saec_score` is told some number wrongly."""
+
+    ARGUMENTS = ("model", "plan", "keys", "count", "own", "rows", "scratch", "room", "scores")
+
+    def __init__(self, functions, **changed) -> None:
+        self.functions, self.changed = functions, changed
+
+    def __getattr__(self, name):
+        return getattr(self.functions, name)
+
+    def saec_score(self, *given) -> int:
+        told = dict(zip(self.ARGUMENTS, given, strict=True))
+        return self.functions.saec_score(*(told | {n: told[n] + by for n, by in self.changed.items()}).values())
+
+
 def test_scores_of_too_few_keys_are_refused(built):
     """Keys and working memory must be as many as rows and fields want."""
-    odd = Odd(3)
-    scoring, keys_BS = odd.compiled(kernel.load(built)), odd.model.encode(odd.rows(3))
-    assert scoring.score_keys(keys_BS[:, :-1]) is None
-    assert scoring.score_keys(keys_BS[:0]) is None
-    plan = scoring._plan(scoring._all)
-    memory, place = compiled._memory(plan, 3, 0)
-    for count, rows in ((keys_BS.size - 1, 3), (keys_BS.size, 4), (keys_BS.size, 0), (keys_BS.size, -3)):
-        assert scoring._scores(plan, memory, place, keys_BS.ctypes.data, count, None, rows) is None
-    starved = dataclasses.replace(plan, fixed=plan.fixed - 2)
-    assert scoring._scores(starved, memory, place, keys_BS.ctypes.data, keys_BS.size, None, 3) is None
+    odd, library = Odd(3), kernel.load(built)
+    keys_BS = odd.model.encode(odd.rows(3))
+    assert odd.compiled(library).score_keys(keys_BS[:, :-1]) is None
+    assert odd.compiled(library).score_keys(keys_BS[:0]) is None
+    for changed in ({"count": -1}, {"rows": 1}, {"rows": -3}, {"rows": -6}, {"room": -2}):
+        misled = dataclasses.replace(library, functions=Misled(library.functions, **changed))
+        assert odd.compiled(misled).score_keys(keys_BS) is None, changed
+    right = dataclasses.replace(library, functions=Misled(library.functions))
+    assert len(odd.compiled(right).score_keys(keys_BS)) == 3
 
 
 def test_shards_are_told_apart(library, monkeypatch):
