@@ -3,16 +3,16 @@
 A 4-wise binary fuse retrieval structure (Graf and Lemire, "Binary Fuse Filters", JEA 2022, arXiv 2201.01174). A key's
 hash names one cell in each of four neighbouring segments, and the exclusive or of these cells is the key's value: its
 fingerprint above its code. An unknown key reads four unrelated cells, so its fingerprint matches once in
-2^fingerprint_bits; it then gets any code at all, also one that no key was built with. A thousand keys take about 1.25
+2^fingerprint_bits; it then gets an arbitrary code, even one that no key was built with. A thousand keys take about 1.25
 cells each, 50,000 about 1.12, a million about 1.07.
 
 Decisions:
 - Cells are packed without gaps: cell i is bits i*width .. (i+1)*width of a little-endian string of 32-bit words. It is
-  read as it lies (memory mapped if the caller likes), so memory costs what the file does. Widths of 8, 16 and 32 bits
-  are whole array elements and look up quickest; any other width joins two neighbouring words.
-- Four cells rather than three: 4 to 5% fewer bytes for a look-up that takes a quarter longer. A bumped ribbon would
-  save 6% more, at twice the time in numpy (docs/LOG.md).
-- How it is built is `saec.compression.index_build`, where a key lies `saec.compression.index_layout`.
+  read where it lies (memory-mapped if the caller likes), so it takes as much memory as the file has bytes. Widths of 8,
+  16 and 32 bits are whole array elements and are the quickest to look up; any other width joins two neighbouring words.
+- A key has four cells rather than three: this saves 4 to 5% of the bytes, and a look-up takes a quarter longer. A
+  bumped ribbon would save 6% more but take twice the time in numpy (docs/LOG.md).
+- `saec.compression.index_build` builds the index; `saec.compression.index_layout` says where a key lies.
 - Only numpy is imported, so that serving needs no torch.
 
 Shapes: N keys, C cells, H shards.
@@ -45,7 +45,7 @@ class RetrievalIndex:
     """
 
     layouts: tuple[Layout, ...]
-    """One of each shard; the bits of codes and fingerprints are the same in all."""
+    """One for each shard; all have the same bits of codes and fingerprints."""
     words: Words
     """The packed cells of all shards, one shard after the other."""
 
@@ -107,7 +107,7 @@ class RetrievalIndex:
 
     @cached_property
     def _find(self) -> Callable[[Keys], tuple[Keys, Places]]:
-        """What gives the hashes of keys and the places of their four cells among all cells.
+        """A function that gives the hashes of keys and the places of their four cells among all cells.
 
         It keeps no reference to the index, so that an unused index, and the file it maps, are freed at once.
         """
@@ -139,19 +139,19 @@ class RetrievalIndex:
         return codes_N
 
     def _read(self, places_N: Cells) -> NDArray[np.unsignedinteger[Any]]:
-        """Cells at the given places; bits above the cell's width are those of its neighbours."""
+        """Cells at the given places; the bits above a cell's width belong to its neighbours."""
         width = self.layouts[0].width
         if width in (8, 16, 32):
             return self.words.view(f"<u{width // 8}").take(places_N)
         bits_N = places_N * width
         word_N = bits_N >> 5
         low_N = self.words.take(word_N)
-        high_N = self.words.take(word_N + 1, mode="clip")  # past the last word only if the low one has it all
+        high_N = self.words.take(word_N + 1, mode="clip")  # no word follows the last cell
         joined_N: Keys = (high_N.astype(np.uint64) << np.uint64(32)) | low_N
         return joined_N >> (bits_N & 31).view(np.uint64)
 
     def unpacked(self) -> NDArray[np.unsignedinteger[Any]]:
-        """All cells, one an element of the narrowest type that holds them."""
+        """All cells, each as one element of the narrowest type that can hold it."""
         width = self.layouts[0].width
         cells_C: NDArray[np.unsignedinteger[Any]] = self._read(np.arange(self.cells)) & (2**width - 1)
         return cells_C.astype(np.min_scalar_type(2**width - 1))
@@ -168,10 +168,10 @@ class RetrievalIndex:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Take an index from its tensors, which may come from anywhere; the cells are not copied.
+        """Make an index from its tensors, which need not be trusted; the cells are not copied.
 
         Raises:
-            IntegrityError: when they are not the tensors of an index, so that no look-up can leave the arrays.
+            IntegrityError: when they are not the tensors of an index. A look-up can therefore never leave the arrays.
         """
         if set(tensors) != {"layout", "cells"}:
             raise _damaged(f"tensors cells and layout are wanted, found {sorted(tensors)}")

@@ -1,10 +1,11 @@
-"""Building the keyless index: a seed and a size with which all keys peel, and the packed cells.
+"""Builds the keyless index: finds a seed and a size with which all keys peel, then packs the cells.
 
 Decisions:
-- Size before speed: the search starts with fewer cells than usually suffice and adds segments until all keys peel.
-- Large sets are built in shards of about a million keys, told apart by another hash of the key: the arrays of one shard
-  stay in the processor's cache, so that fifty million keys take fifty times as long as one, and little more memory
-  than the keys. Up to one and a half million keys are one shard, without any trace of shards in the files.
+- Size comes before speed: the search starts with fewer cells than usually suffice and adds segments until all keys
+  peel.
+- Large sets are built in shards of about a million keys; another hash of the key chooses the shard. The arrays of one
+  shard stay in the processor's cache, so fifty million keys take fifty times as long as one million, and little more
+  memory than the keys. Up to one and a half million keys make one shard, and the files then show no trace of shards.
 
 Shapes: N keys, M keys of a shard, C cells.
 """
@@ -45,7 +46,7 @@ def built(keys_N: Keys, codes_N: NDArray[Any], empty: Layout) -> tuple[tuple[Lay
 
 
 def parts(count: int) -> Iterator[slice]:
-    """What to do at once where not all keys should be."""
+    """The slices of keys to work on in turn, because all at once would leave the processor's cache."""
     return (slice(start, start + _SHARD_KEYS) for start in range(0, count, _SHARD_KEYS))
 
 
@@ -101,9 +102,9 @@ def _shard(keys_N: Keys, codes_N: NDArray[Any], empty: Layout) -> tuple[Layout, 
 
 
 def _layout_of_attempt(attempt: int, keys: int, empty: Layout) -> Layout:
-    """Seed and size of an attempt: a size is tried with several seeds where attempts are cheap, then it grows.
+    """Seed and size of an attempt. A size is tried with several seeds if attempts are cheap; then it grows.
 
-    Segment length and first size are fits to the smallest indexes that peel with fair probability, measured from 10 to
+    Segment length and first size are fitted to the smallest indexes that peel with fair probability, measured on 10 to
     ten million keys.
     """
     length = 1 << min(int(math.log2(max(1.0, 0.3 * keys**0.7))), 18)
@@ -116,7 +117,7 @@ def _layout_of_attempt(attempt: int, keys: int, empty: Layout) -> Layout:
 
 
 def _search(keys_N: Keys, empty: Layout) -> tuple[Layout, Peeled]:
-    """Try seeds and sizes in order until all keys peel; the layout and how they peeled."""
+    """Try seeds and sizes in order until all keys peel; return the layout and the order of peeling."""
     for attempt in range(_ATTEMPTS):
         layout = _layout_of_attempt(attempt, keys_N.size, empty)
         peeled = peeling.peel(layout.hash(keys_N), layout)
@@ -128,7 +129,7 @@ def _search(keys_N: Keys, empty: Layout) -> tuple[Layout, Peeled]:
 
 
 def _pack(cells_C: NDArray[np.uint32], layout: Layout) -> Words:
-    """Cells without gaps: 32 cells fill as many words as a cell has bits, the same way in every such block."""
+    """Pack cells without gaps: 32 cells fill as many words as a cell has bits, in the same way in every block of 32."""
     width = layout.width
     blocks = np.zeros((-(-cells_C.size // 32), 32), np.uint64)
     blocks.reshape(-1)[: cells_C.size] = cells_C

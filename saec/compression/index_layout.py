@@ -1,4 +1,4 @@
-"""Where the keyless index keeps a key: the hash, the four cells it names, and the six numbers that say so in the files.
+"""Computes where the keyless index keeps a key: its hash and its four cells, from the six numbers in the files.
 
 Shapes: N keys, C cells.
 """
@@ -20,12 +20,12 @@ Words: TypeAlias = NDArray[np.uint32]
 
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: steps and multipliers that leave no pattern
 MIXERS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)  # multipliers of murmur3's finaliser
-SHARD_SEED = 0xD1B54A32D192ED03  # of the hash that tells shards apart; any constant that is no seed of a layout
+SHARD_SEED = 0xD1B54A32D192ED03  # seed of the hash that chooses the shard; any constant that is no seed of a layout
 MAX_SEGMENT = 1 << 18  # a hash has 18 bits for the place in a segment
 
 
 def mixed(keys_N: Keys, seed: np.uint64 | Keys) -> Keys:
-    """Hash of keys with one seed or one a key (murmur3's finaliser, a bijection: distinct keys stay distinct)."""
+    """Hash keys with one seed or one a key (murmur3's finaliser, a bijection: distinct keys stay distinct)."""
     hash_N = keys_N + seed
     for multiplier in MIXERS:
         hash_N ^= hash_N >> 33
@@ -45,14 +45,14 @@ def places_of(hash_N: Keys, segments: np.uint64 | Keys, length: np.uint64 | Keys
 
 
 def shards_of(keys_N: Keys, shards: int) -> NDArray[np.uint16]:
-    """The shard of each key, by a hash of its own: one that a layout uses would leave cells of the shard empty."""
+    """The shard of each key. The hash is not one that a layout uses, which would leave cells of the shard empty."""
     hash_N = mixed(keys_N, np.uint64(SHARD_SEED)) >> np.uint64(32)
     return ((hash_N * np.uint64(shards)) >> np.uint64(32)).astype(np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is needed to read the cells: in this order, the `layout` tensor of the files."""
+    """The numbers needed to read the cells; in this order they are the `layout` tensor of the files."""
 
     seed: int
     """Seed of the hash with which all keys peeled."""
@@ -61,7 +61,7 @@ class Layout:
     segment_length: int
     """Cells of a segment, a power of two (0 when there are no keys)."""
     segments: int
-    """Segments in which a key's first cell may lie; there are three more."""
+    """Number of segments in which a key's first cell may lie; three more follow."""
     code_bits: int
     """Bits of a code, 1 to 16."""
     fingerprint_bits: int
@@ -98,7 +98,7 @@ class Layout:
         return places_of(hash_N, np.uint64(self.segments), np.uint64(self.segment_length))
 
     def fingerprints(self, hash_N: Keys) -> Keys:
-        """The fingerprint of each hash: top bits of a product, which depend on all bits of the hash."""
+        """The fingerprint of each hash: the top bits of a product, because these depend on all bits of the hash."""
         if self.fingerprint_bits == 0:
             return np.zeros_like(hash_N)
         return (hash_N * np.uint64(GOLDEN)) >> np.uint64(64 - self.fingerprint_bits)

@@ -1,13 +1,14 @@
-"""Peels the keys of an index: finds the order in which keys can be removed, then sets their cells (index.py).
+"""Peels the keys of an index: finds an order in which all keys can be removed, then sets their cells.
 
-A key that is alone in a cell can be removed: that cell will produce its value, whatever the other three contain.
-Removing it leaves other keys alone. If all keys can be removed, cells are set in the opposite order.
+A key that is alone in one of its cells can be removed: whatever its other three cells contain, this cell can be set to
+produce its value. Once it is removed, other keys are alone in theirs. If all keys can be removed, cells are set in the
+opposite order.
 
 Decisions:
-- Peeling goes in rounds: all keys that are alone in a cell now leave together, so numpy does the work. Each round goes
-  by cell, never by key: equal sets of pairs give equal bytes in any order, without sorting them.
-- A build peels some twenty times, as it starts with fewer cells than usually suffice. The compiled kernel does that ten
-  times as fast where there is one, round by round in numpy's order, so that both give the same bytes.
+- Peeling goes in rounds: all keys that are alone in a cell leave together, so numpy does the work. Each round goes by
+  cell, never by key, so equal sets of pairs give equal bytes in whatever order they come, without being sorted.
+- A build peels some twenty times, because it starts with fewer cells than usually suffice. The compiled kernel, where
+  there is one, is ten times as fast; it keeps to numpy's rounds and order, so that both give the same bytes.
 
 Shapes: N keys, P keys peeled in one round, C cells.
 """
@@ -27,24 +28,24 @@ _ALONE = 1 << 48  # state of a cell: keys in it above bit 48, sum of their numbe
 
 
 class Peeled(NamedTuple):
-    """How all keys left."""
+    """The order in which all keys left."""
 
     keys_N: Cells
     """Numbers of the keys, in the order in which they left."""
     cells_N: Cells
-    """The cell each was alone in."""
+    """The cell in which each key was alone."""
     ends: list[int]
-    """Where each round ends; none from compiled code, which needs none."""
+    """Where each round ends; empty if compiled code peeled, which does not need it."""
 
 
 def peel(hash_N: Keys, layout: Layout) -> Peeled | None:
-    """Take away, round by round, all keys that are alone in a cell; None if some keys never leave."""
+    """Remove, round by round, all keys that are alone in a cell; None if some keys can never leave."""
     library = _kernel()
     return _peeled(hash_N, layout) if library is None else _peeled_compiled(library, hash_N, layout)
 
 
 def filled(peeled: Peeled, hash_N: Keys, values_N: NDArray[np.uint32], layout: Layout) -> NDArray[np.uint32]:
-    """Set the cells, last round first: a key's own cell is still 0 and no later-set cell is among its other three."""
+    """Set the cells, last round first: a key's own cell is then still 0, and its other three are not set again."""
     cells_C = np.zeros(layout.cells, np.uint32)
     if peeled.ends:
         for start, end in zip(reversed([0, *peeled.ends[:-1]]), reversed(peeled.ends), strict=True):

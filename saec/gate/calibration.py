@@ -20,7 +20,7 @@ from saec.gate.metrics import Floats, Labels, Weights, check_rows
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows of like scores."""
+    """Rows with similar scores."""
 
     rows: int
     """How many."""

@@ -2,8 +2,8 @@
 
 Decisions: both models score the same rows, so differences are paired, which makes them 6 to 24 times more precise. The
 bounds here are for one look: normal, from DeLong for the AUC and from the mean of the rows' differences for the log
-loss. Bounds for pooled hours, valid at every look, are in `saec.gate.pooled`. With `loss` the amount by which the
-challenger is worse (AUC lost, log loss added), and one-sided bounds at the gate's confidence:
+loss. Bounds for pooled hours, valid at every look, are in `saec.gate.pooled`. The loss is the amount by which the
+challenger is worse (AUC lost, log loss added); with one-sided bounds of it at the gate's confidence:
 
     PASS       the upper bound of the loss is finite and at most the margin: the loss is shown to be inside it
     FAIL       the loss itself is beyond the margin, and its lower bound is above 0: it is shown to be a loss
@@ -42,7 +42,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One metric of the challenger minus that of the reference, and how sure it is."""
+    """One metric of the challenger minus that of the reference, with its standard error and bounds."""
 
     metric: Literal["auc", "logloss"]
     """AUC (higher is better) or log loss in nats a row (lower is better)."""
@@ -118,7 +118,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """One model's probabilities on the gate rows, with what every comparison needs of them worked out once."""
+    """One model on the gate rows, with everything that comparisons need computed once."""
 
     name: str
     """`challenger`, or the reference's name."""
@@ -135,7 +135,7 @@ class Scored:
 
 
 def score(name: str, labels_B: Labels, probabilities_B: Floats, weights_B: Weights = None) -> Scored:
-    """Work out what comparisons need of one model.
+    """Compute what comparisons need to know of one model.
 
     Args:
         name: of the model, for people.

@@ -40,7 +40,7 @@ class Additive:
 
     @classmethod
     def from_dict(cls, known: dict[str, Any]) -> Self:
-        """From what `dataclasses.asdict` made of it, through JSON."""
+        """Restore it from the output of `dataclasses.asdict`, sent through JSON."""
         kinds = get_type_hints(cls)
         return cls(
             **{
@@ -63,10 +63,10 @@ class Sums(Additive):
 
     @classmethod
     def of(cls, values: Floats, weight: float = 1.0, stand_for: Weights = None) -> Sums:
-        """Of values that weigh the same, or as much as their rows stand for.
+        """The sums of some values, each with weight 1 or with the number of rows that its row stands for.
 
-        Then the squares are such that the standard error is that of the weighted mean: a row that stands for a hundred
-        is still only one.
+        With weights, the sum of squares is chosen so that the standard error is that of the weighted mean: a row that
+        stands for a hundred rows is still only one observation.
         """
         if stand_for is not None:
             total = float(stand_for.sum())
@@ -180,8 +180,8 @@ class Alone(Additive):
     ranks: Ranks = field(default_factory=Ranks)
     """Placements minus a half."""
     excess_positives: Sums = field(default_factory=Sums)
-    """Log loss of the rows with label 1, weighing by how much the square of what a row stands for is more than that; 0
-    where each stands for itself. It makes up for what a standard error of `loss` alone would leave out."""
+    """Log loss of the rows with label 1, each weighted by n^2 - n if it stands for n rows; 0 where each stands for
+    itself. A standard error computed from `loss` alone would leave this out."""
     excess_negatives: Sums = field(default_factory=Sums)
     """The same of the other rows."""
 
@@ -213,7 +213,7 @@ class Alone(Additive):
         )
 
     def _widened(self, gap: Sums, clicked: float, other: float) -> Sums:
-        """Differences to what the base rate costs a row of each label, widened for rows that stand for several."""
+        """Differences from the base rate's loss on a row of each label, widened for rows that stand for several."""
         more = sum(
             excess.scatter(constant + gap.mean)
             for excess, constant in ((self.excess_positives, clicked), (self.excess_negatives, other))
@@ -236,7 +236,7 @@ class Evidence:
     alone: Alone = field(default_factory=Alone)
     """The line by itself, on the rows of the running test."""
     before: Alone = field(default_factory=Alone)
-    """The same of the last test that passed: a fresh test says little of the base rate at first."""
+    """The same for the last test that passed, because a new test at first says little about the base rate."""
     hours: int = 0
     """Hours in the running test."""
     qualified: bool = False
@@ -249,7 +249,7 @@ class Evidence:
     def with_stratum(
         self, labels_B: Labels, line_B: Floats, references: dict[str, Floats], weights_B: Weights = None
     ) -> Evidence:
-        """With rows that one set of models has scored; none leave it as it is.
+        """The evidence with one more stratum: rows that the same models have scored. No rows change nothing.
 
         Args:
             labels_B: uint8 [B], 0 or 1.
@@ -297,7 +297,7 @@ class Evidence:
             known["hours"],
             known["qualified"],
             known["tried"],
-            Pair.from_dict(known["live"]) if "live" in known else Pair(),  # a record of before the rule
+            Pair.from_dict(known["live"]) if "live" in known else Pair(),  # a record from before this rule
         )
 
 
@@ -330,7 +330,7 @@ class _Stratum:
         return cls(placed, losses_B, levels, weights_B, _sum(labels_B.astype(np.float64), weights_B))
 
     def beside(self, reference: _Stratum) -> Pair:
-        """The line, which this is, beside a reference."""
+        """The sums of this model, the line, beside a reference."""
         gap_B, (rows, positives) = self.row_losses_B - reference.row_losses_B, self._counts
         return Pair(
             rows,
@@ -342,7 +342,7 @@ class _Stratum:
         )
 
     def alone(self, labels_B: Labels, half: Placements) -> Alone:
-        """The line by itself."""
+        """The sums of this model, the line, by itself."""
         (rows, positives), clicked_B = self._counts, labels_B == 1
         found = Alone(
             rows,
@@ -373,10 +373,10 @@ class _Stratum:
 
 
 def _sum(values: Floats, weights: Weights) -> float:
-    """Of rows, each as often as it stands for."""
+    """Sum over rows, each counted as often as the rows it stands for."""
     return float(values.sum()) if weights is None else float(weights @ values)
 
 
 def _weighted(values: Floats, weights: Floats) -> Sums:
-    """Plain weighted sums."""
+    """Weighted sums, without correction for rows that stand for several."""
     return Sums(float(weights.sum()), float(weights @ values), float(weights @ (values * values)))

@@ -28,8 +28,8 @@ FLOOR_AUC, FLOOR_SHARE = 0.1, 0.05
 EXHAUSTED = 2.0
 """An open test is replaced by a new one after this many times the rows at which an equal model would have passed."""
 SPENT = 1.6
-"""The bounds spread their error over all time, but a test ends when it is exhausted: what it would spend later is spent
-before. With this factor a Brownian motion watched all the time, from no information to `EXHAUSTED`, crosses in 5.0%."""
+"""The bounds spread their error over all time, but a test ends when it is exhausted; this factor spends earlier what
+would be left for later. With it, a Brownian motion watched from no information to `EXHAUSTED` crosses in 5.0%."""
 
 Metric = Literal["auc", "logloss"]
 
@@ -52,7 +52,7 @@ class Check:
 class Test:
     """The result of the running test."""
 
-    __test__ = False  # pytest takes what is called so for tests
+    __test__ = False  # pytest would take a class of this name for a test
 
     state: str
     """passed, open, too-few, floor, worse-auc or worse-logloss."""
@@ -168,7 +168,7 @@ def _floor(alone: Alone, error: float) -> Comparison:
 def _comparison(
     name: str, rows: Pair | Alone, levels: tuple[Levels, Levels], auc: Difference, logloss: Difference
 ) -> Comparison:
-    """Differences with what else is shown beside them."""
+    """Both differences, with the figures that are shown beside them."""
     line, reference = levels
     entropy = Alone(rows.rows, rows.positives).entropy * rows.rows
     return Comparison(
@@ -200,7 +200,7 @@ def _bounded(
 
 
 def _rows_to_decide(pairs: tuple[Comparison, ...], error: float) -> int | None:
-    """Fewest rows at which an equal line has passed all checks; the risk of missing it is shared out over them."""
+    """Fewest rows at which an equal line has passed all checks; these share the risk that it has not."""
     checks = [(gap, item.rows) for item in pairs for gap in item.differences]
     if not checks or not all(math.isfinite(gap.standard_error) and gap.margin > 0.0 for gap, _ in checks):
         return None
@@ -215,5 +215,5 @@ def _enough(item: Comparison, config: GateConfig) -> bool:
 
 
 def _ratio(total: float, count: float) -> float:
-    """A mean, nan over nothing."""
+    """A ratio; nan if the denominator is 0."""
     return total / count if count else math.nan

@@ -58,7 +58,7 @@ def release_problem(
 def _problems(
     labels_G: Labels, version_G: Floats, before_G: Floats, after_G: Floats, config: GateConfig, weights_G: Weights
 ) -> Iterator[str]:
-    """What speaks against probabilities of some rows, in the order of the module's docstring."""
+    """Each problem with these probabilities, in the order of the module's docstring."""
     clicks = int(np.count_nonzero(labels_G))
     margin = config.entropy_margin * base_rate_entropy(labels_G, weights_G)
     learnt = compare(

@@ -22,7 +22,7 @@ import math
 from statistics import NormalDist
 
 _MOST = 1e6
-"""Most margins to a standard error; beyond, the half-width would only grow by a logarithm."""
+"""Most margins per standard error; beyond this the half-width would only grow by a logarithm."""
 
 
 def reach(standard_error: float, scale: float, error: float) -> float:
@@ -46,7 +46,7 @@ def reach(standard_error: float, scale: float, error: float) -> float:
 
 
 def rows_needed(standard_error: float, rows: int, margin: float, error: float, power: float) -> int:
-    """Rows at which an equal model's test has passed with the given power, if the standard error falls as roots do.
+    """Rows at which the test of an equal model has passed with this power, if standard errors fall as 1 / sqrt(rows).
 
     Args:
         standard_error: seen on `rows` rows.
@@ -59,7 +59,7 @@ def rows_needed(standard_error: float, rows: int, margin: float, error: float, p
     32223
     """
     beyond, margins = NormalDist().inv_cdf(power), 4.0
-    for _ in range(15):  # to a fixed point: so many standard errors have to fit into the margin
+    for _ in range(15):  # iterate to a fixed point: the number of standard errors that must fit into the margin
         margins = _width(margins**2, error) + beyond
     return max(1, math.ceil(rows * (standard_error * margins / margin) ** 2))
 

@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 def served_figures(
     folder: Path, hour: Hour, data: DataConfig, rows: EncodedRows, ids_N: Keys, known: Collection[str]
 ) -> dict[str, Any]:
-    """The `served_*` figures of an hour's record.
+    """Compute the `served_*` figures of an hour's record.
 
     Args:
         folder: of the request log, setting `serving.log`.
         hour: which hour.
         data: which columns identify a row.
-        rows: the hour's rows; those of earlier hours that came late stand before its own.
-        ids_N: what identifies each of its own rows (`saec.data.request_log.row_ids`).
+        rows: the hour's rows; late rows of earlier hours come before its own.
+        ids_N: the id of each of its own rows (`saec.data.request_log.row_ids`).
         known: versions of the store.
 
     Returns:

@@ -46,7 +46,7 @@ class SlicePaired:
 def slice_pairs(
     labels_B: Labels, scores: Mapping[str, Floats], slices: Mapping[str, Slices], weights_B: Weights = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """What an hour says of each slice, by column and value: plain values for a record; nothing without a live version.
+    """The sums of each slice of an hour, by column and value, as plain values; none without a live version.
 
     Args:
         labels_B: uint8 [B], 0 or 1.
@@ -67,7 +67,7 @@ def slice_pairs(
 
 
 def slices_over_hours(records: Sequence[Mapping[str, Any]]) -> list[SlicePaired]:
-    """Every slice over those of some hours that know it, columns in order, the most rows first."""
+    """Every slice, pooled over the hours that have it: in the order of the columns, the slice with most rows first."""
     known: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for column, value, pair in (entry for record in records for entry in _entries(record)):
         known.setdefault((column, value), []).append(pair)
@@ -78,7 +78,7 @@ def slices_over_hours(records: Sequence[Mapping[str, Any]]) -> list[SlicePaired]
 
 
 def _entries(record: Mapping[str, Any]) -> Iterable[tuple[str, str, Mapping[str, Any]]]:
-    """Column, value and sums of each slice that a record knows; what is broken is passed over."""
+    """Column, value and sums of each slice in a record; broken ones are skipped."""
     columns = record.get("slices")
     for column, values in columns.items() if isinstance(columns, Mapping) else ():
         for value, pair in values.items() if isinstance(values, Mapping) else ():

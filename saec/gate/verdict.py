@@ -4,8 +4,8 @@
     the running test shows the line worse, past a margin               -> FAIL(worse-auc, worse-logloss)
     the gate rows show the candidate worse than what is live, past a
     margin                                                             -> FAIL(worse-auc, worse-logloss)
-    log loss shown, or of a line that would pass: found, worse than
-    the base rate of the rows                                          -> FAIL(floor)
+    log loss shown worse than the base rate of the rows, or, of a line
+    that would pass, found worse                                       -> FAIL(floor)
     the running test passed, or the line is qualified by an earlier one -> PASS(ok), or BOOTSTRAP(ok) without a champion
     the line is shown better than what is live                         -> PASS(better)
     fewer rows, or rows of a label, than the gate wants                -> UNDECIDED(too-few)
@@ -180,14 +180,14 @@ def _unusable(given: dict[str, Floats]) -> str:
 def _gate_rows(
     labels_B: Labels, given: dict[str, Floats], pooled: Evidence, config: GateConfig, weights_B: Weights
 ) -> tuple[Comparison, ...]:
-    """The candidate on the gate rows alone, at one look; empty where they are too few to ask."""
+    """Comparisons of the candidate on the gate rows alone, at one look; none if there are too few rows."""
     clicks = int(np.count_nonzero(labels_B))
     if min(clicks, labels_B.size - clicks) < config.min_class_rows:
         return ()
     given = given | {FLOOR: np.full(labels_B.size, click_rate(labels_B, weights_B))}
     candidate, *references = (score(name, labels_B, scores_B, weights_B) for name, scores_B in given.items())
     margins = config.auc_margin, entropy_margin(pooled.alone.rows, pooled.alone.positives, config.entropy_margin)
-    checks = max(2 * len(references) - 1, 1)  # the base rate has one, not two
+    checks = max(2 * len(references) - 1, 1)  # the base rate has one check, not two
     confidence = 1.0 - (1.0 - config.confidence) / checks
     return tuple(
         compare(candidate, reference, auc_margin=auc, logloss_margin=logloss, confidence=confidence)
@@ -251,7 +251,7 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
 
 
 def _checks(comparisons: tuple[Comparison, ...]) -> list[Check]:
-    """All that is checked: both metrics of the references, of the base rate the log loss alone."""
+    """All checks: both metrics against each reference, log loss alone against the base rate."""
     return [
         Check(item.reference, gap)
         for item in comparisons
@@ -298,7 +298,7 @@ def _leaning(check: Check) -> str:
 
 
 def _shown_worse(test: Test) -> bool:
-    """Whether some loss is shown, though not that it is past the margin."""
+    """Whether a loss is shown that is not shown to be inside its margin."""
     return any(
         check.difference.loss_at_least > 0.0 and check.difference.standing is not Standing.PASS
         for check in _checks(test.references)
@@ -342,5 +342,5 @@ def _when(hours: int | None) -> str:
 
 
 def _several(count: int, word: str) -> str:
-    """A number of things."""
+    """A number and its noun, `1 hour` or `24 hours`."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

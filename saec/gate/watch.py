@@ -26,7 +26,7 @@ from saec.gate.metrics import Floats, Labels, Weights
 from saec.gate.pooled import test_of
 
 MOST_ROWS = 4096
-"""Rows of an hour, at most, that the live version is watched on."""
+"""Most rows of an hour on which the live version is watched."""
 BEFORE = "the version before"
 ORIGINAL = "the original"
 

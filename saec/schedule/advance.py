@@ -55,8 +55,8 @@ def advance(pipeline: Pipeline, now: Hour | None = None, listener: Listener = NO
 def _patience(pipeline: Pipeline) -> float:
     """How long to wait for the lease.
 
-    A backfill gives it up after the hour at work. A run on another machine may have died: then its lease expires, and
-    to wait for that beats leaving the hour to the next tick.
+    A backfill gives it up after its current hour. If a run on another machine has died, its lease expires; waiting for
+    that is better than leaving the hour to the next scheduled run.
     """
     current = pipeline.ledger.backfills.current()
     if current and current.state == "RUNNING":
@@ -66,7 +66,7 @@ def _patience(pipeline: Pipeline) -> float:
 
 
 def _replay(pipeline: Pipeline, now: Hour | None, listener: Listener) -> list[HourRow]:
-    """Redo stale hours, or continue a replay whose run died; a replay that stopped waits for a person."""
+    """Redo stale hours, or continue a replay whose run died; a replay that was stopped waits for a person."""
     ledger, current = pipeline.ledger, pipeline.ledger.backfills.current()
     if current:
         mine = current.actor == REPLAY and current.state == "RUNNING"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from saec.schedule.planner import PlannedHour
 
 PATIENCE = 24 * 3600.0
-"""Seconds that a backfill waits for the lease, once it has given it to a scheduled run."""
+"""Seconds that a backfill waits to get the lease back from a scheduled run."""
 AT_ONCE = 100
 """Consecutive absent hours that are skipped without planning again in between."""
 _HANDOVER = 15.0
@@ -167,7 +167,7 @@ class _Work:
     def _promote(self) -> list[str]:
         """Release the newest version if it was kept only because it was made aside, and say so.
 
-        Only the newest: where a run died after it was released, an older one must not be taken for it.
+        Only the newest is released: if a run died after releasing it, an older one must not be released in its place.
         """
         ledger, backfill, lease = self.pipeline.ledger, self.backfill, self.lease
         own = own_work(ledger, backfill, ledger.rows(backfill.first, backfill.last))
@@ -193,7 +193,7 @@ class _Work:
 
 
 def _as_they_ended(ledger: Ledger, rows: list[HourRow]) -> list[HourRow]:
-    """The hours that were done as they are known by now: swapping in may have changed how they ended."""
+    """The rows of the hours that were done, read again: swapping in may have changed how they ended."""
     known = {row.hour: row for row in ledger.aside.rows(rows[0].hour, rows[-1].hour)} if rows else {}
     return [known[row.hour] if known[row.hour].fence == row.fence else row for row in rows]
 
@@ -204,7 +204,7 @@ def _words(backfill: Backfill) -> tuple[object, ...]:
 
 
 def _hand_over(ledger: Ledger) -> None:
-    """Wait until the scheduled run that wants the lease has taken it; not for ever, as it may have died."""
+    """Wait until the scheduled run that wants the lease has taken it, but not for ever: it may have died."""
     deadline = time.monotonic() + _HANDOVER
     while ledger.wanted() and not ledger.holder() and time.monotonic() < deadline:
         time.sleep(0.2)

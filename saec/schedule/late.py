@@ -6,8 +6,8 @@
 
 Decisions: listing the days before the newest hour shows which deliveries have changed; only their files are read.
 Changes are detected row by row (`saec.data.late`). A new delivery that cannot be read does not undo what was learnt.
-Hours beyond `retention` are not looked at, nor are trained ones of which it is no longer kept which rows were learnt,
-or kept by keys of other definitions (`saec.data.meaning`).
+Three kinds of hours are not looked at: those beyond `retention`, trained ones whose list of learnt rows is gone, and
+those whose list was made with other definitions of the fields (`saec.data.meaning`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LateHour:
 
     row: HourRow
     delivery: str
-    """Mark of what lies there now."""
+    """Mark of the files that are there now."""
     change: Change
 
 
@@ -62,7 +62,7 @@ def note_late(config: Config, ledger: Ledger, lease: Lease) -> list[LateHour]:
 
 
 def changed_hours(config: Config, ledger: Ledger, lease: Lease) -> Iterator[LateHour]:
-    """Hours that are not frozen and whose rows are not those learnt any more, oldest first."""
+    """Hours that are not frozen and whose rows are no longer those that were learnt, oldest first."""
     newest = ledger.newest()
     if not newest:
         return
@@ -87,7 +87,7 @@ def learners(rows: Iterable[HourRow], hour: Hour) -> tuple[Hour, ...]:
 
 
 def _measured(config: Config, ledger: Ledger, row: HourRow) -> Change | None:
-    """How an hour's delivery differs from what was learnt; None where it does not, or is unfit to be learnt from."""
+    """How an hour's delivery differs from what was learnt; None if it does not, or if it is unfit to be learnt from."""
     try:
         partition = read_partition(config, row.hour)
         if partition.sha256 == row.input_digest:

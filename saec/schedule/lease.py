@@ -32,7 +32,7 @@ LEASE_SECONDS = 120.0
 ASK_SECONDS = 1.0
 """Seconds between attempts of a run that waits for the lease."""
 LOCK_SECONDS, LOCK_ASK_SECONDS = 5.0, 0.05
-"""How long the lock is waited for while the lease is free, and how often it is asked for."""
+"""Seconds to wait for the lock while the lease is free, and seconds between two attempts to get it."""
 LOCK = "run.lock"
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ def held(ledger: Ledger, store: ModelStore, workspace: Path, actor: str, patienc
 
     Args:
         ledger: whose lease.
-        store: where a run that may still be alive is shut out, and what dead ones left is removed.
-        workspace: folder of the lock by which runs on this machine tell whether one is alive.
+        store: a run that may still be alive is shut out of it, and what dead runs left in it is removed.
+        workspace: folder of the lock by which runs on this machine know whether another one is alive.
         actor: who asks, for messages.
-        patience: seconds to wait while another run has the lease; that run is told.
+        patience: seconds to wait while another run has the lease; that run is told to give it up.
 
     Raises:
         LedgerError: reason "busy", when another run holds it still.
@@ -92,7 +92,7 @@ def _lock_file(workspace: Path) -> FileIO:
 
 
 def at_work(ledger: Ledger, workspace: Path) -> Lease | None:
-    """The lease of the run at work; None when none is, or the one that holds it is known to have died."""
+    """The lease of the run at work; None if no run is at work, or if the holder is known to have died."""
     holder = ledger.holder()
     if holder is None or not is_here(holder) or not (workspace / LOCK).exists():
         return holder
@@ -101,7 +101,7 @@ def at_work(ledger: Ledger, workspace: Path) -> Lease | None:
 
 
 def is_here(holder: Lease) -> bool:
-    """Whether a run is one of this machine."""
+    """Whether a run is on this machine."""
     return f" on {socket.gethostname()}, process " in holder.owner
 
 
@@ -126,8 +126,9 @@ def _acquire(ledger: Ledger, lock: FileIO, actor: str, patience: float, above: i
 def _alone(ledger: Ledger, lock: FileIO) -> tuple[bool, Lease | None]:
     """Whether this run has the lock, and who has the lease.
 
-    Nobody takes a lease that is free without the lock: the next run to get the lock would think its holder dead. While
-    the lease is free another run has the lock for the moment in which it begins or ends; for longer, it stands still.
+    Nobody takes a free lease without having the lock, because the next run that got the lock would think the holder of
+    the lease dead. While the lease is free, another run has the lock only for the moment in which it begins or ends; if
+    it has it for longer, that run hangs.
     """
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
@@ -138,9 +139,9 @@ def _alone(ledger: Ledger, lock: FileIO) -> tuple[bool, Lease | None]:
 
 
 def _last_fence(store: ModelStore) -> int:
-    """Fencing number of the last release, of which a ledger restored from a copy may not know.
+    """Fencing number of the last release; a ledger that was restored from a copy may not know it.
 
-    A release log that is damaged is told of by the hour.
+    A damaged release log is reported by the hour that needs it.
     """
     try:
         last = store.live()

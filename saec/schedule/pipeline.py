@@ -51,7 +51,7 @@ class Listener(Protocol):
     """Receives the progress of hours."""
 
     def on_plan(self, done: int, left: int, seconds: float | None) -> None:
-        """A backfill is about to do an hour: so many are done, so many left, which take about so long."""
+        """A backfill is about to do an hour: `done` hours are done, `left` hours are left and take about `seconds`."""
 
     def on_step(self, hour: Hour, step: str) -> None:
         """A step of an hour is about to start."""
@@ -81,7 +81,7 @@ class Pipeline:
 
         Args:
             config: all settings.
-            run_step: how each step is run; plain calls, tried again where that may help, when left out.
+            run_step: how each step is run; by default a plain call, repeated where that may help.
             actor: who runs it, for the release log.
         """
         self.config = config
@@ -306,7 +306,7 @@ class Pipeline:
         )
 
     def _delivery(self, hour: Hour) -> str | None:
-        """The mark of the hour's folder; taken before it is read, so that no later change is missed."""
+        """The mark of the hour's folder, taken before the folder is read, so that no later change is missed."""
         try:
             return available_hours(self.config.data, hour, hour).get(hour)
         except OSError:  # reading it will say so
@@ -315,9 +315,9 @@ class Pipeline:
     def _champion(self, hour: Hour, *, aside: bool) -> str | None:
         """The version to compare an hour with.
 
-        It is the live one, unless that knows this hour or later ones already, or is damaged; then the last sound one
-        that was published for an earlier hour. An hour done aside is compared with what would be live by then, had the
-        hours before it been done so from the start.
+        It is the live version, unless that one is damaged or has already learnt this hour or a later one; then it is
+        the last sound version that was published for an earlier hour. An hour done aside is compared with the version
+        that would be live if the hours before it had been done like this from the start.
         """
         store = self.workspace.store()
         live = store.live()
@@ -332,7 +332,7 @@ class Pipeline:
         return None
 
     def _champions(self, hour: Hour, live: str | None, *, aside: bool) -> Iterator[str]:
-        """Versions to try in turn; the ledger is read when the first one was none."""
+        """Versions to try in turn; the ledger is read only if the first one will not do."""
         if aside:
             done = reversed(self.ledger.backfills.aside())
             yield from (row.version for row in done if row.version and row.hour < hour)
@@ -360,14 +360,14 @@ def _click_rates(rows: Iterable[HourRow]) -> tuple[float, ...]:
 
 
 def _may_differ(before: HourRow | None, after: HourRow) -> bool:
-    """Whether an hour leaves another training state than before; one whose run died may have left any."""
+    """Whether an hour leaves another training state than before; an hour whose run died may have left any state."""
     if before is None:
         return after.learnt is not None
     return before.state == "RUNNING" or before.learnt != after.learnt
 
 
 def _outcome(error: Exception) -> tuple[str, str]:
-    """The outcome and the reason that an error in an hour stands for."""
+    """The outcome and the reason of an hour that ended in this error."""
     match error:
         case HourHeld():
             return "HELD", error.reason

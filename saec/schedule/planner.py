@@ -36,7 +36,7 @@ Action = Literal["do", "step-over", "wait", "skip"]
 MOST_ATTEMPTS = 3
 """Attempts at an hour that scheduled runs make; a backfill may always try again."""
 ESTIMATED_FROM = 24
-"""Newest hours from whose times it is estimated how long one takes."""
+"""Number of newest hours whose times give the estimate for the next one."""
 LONGEST_GAP = 31 * 24
 """Maximum number of consecutive absent hours that are skipped one by one; a longer gap is not a delay of the feed."""
 PAUSE = timedelta(minutes=5)
@@ -55,7 +55,7 @@ class PlannedHour:
     seconds: float | None = None
     """Estimated duration; None when no hour was timed yet or nothing is to be done."""
     chained: bool = False
-    """Whether it is redone only because an hour that it builds on is."""
+    """Whether it is redone only because an hour that it builds on is redone."""
 
     @property
     def pending(self) -> bool:
@@ -143,7 +143,7 @@ def backfill_hours(
     only: Only,
     replace_frozen: bool = False,
 ) -> list[PlannedHour]:
-    """Every hour of a range, but those of the longest gaps, with what a backfill does about it.
+    """Every hour of a range except those in gaps longer than `LONGEST_GAP`, with what a backfill does about it.
 
     Args:
         rows: the ledger from the range's first hour on or longer, oldest first.

@@ -31,13 +31,13 @@ class Progress:
 
     backfill: Backfill
     plan: list[PlannedHour]
-    """Every hour of the range, with what is yet to be done about it."""
+    """Every hour of the range, with what is still to be done for it."""
     done: int
     """Hours that it has done."""
 
     @property
     def left(self) -> list[PlannedHour]:
-        """Hours that are yet to be done."""
+        """Hours that are still to be done."""
         return [planned for planned in self.plan if planned.pending]
 
     @property
@@ -49,7 +49,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Span:
-    """Hours in a row of a plan of which the same is to become, for the same reason."""
+    """Consecutive hours of a plan for which the same is planned for the same reason."""
 
     hour: Hour
     """The first of them."""
@@ -70,7 +70,7 @@ class Span:
 
 
 def spans(plan: Iterable[PlannedHour]) -> list[Span]:
-    """A plan in which hours in a row of which the same is said are one, oldest first."""
+    """A plan, oldest first, with consecutive hours joined if the same is planned for them for the same reason."""
     found: list[Span] = []
     for planned in plan:
         before = found[-1] if found else None
@@ -102,9 +102,9 @@ def would_do(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None =
 
 
 def look_ahead(config: Config, ledger: Ledger, asked: Backfill, now: Hour | None = None) -> Progress:
-    """What a backfill has done and would do now; of one that is not open, what it would do if it began.
+    """What a backfill has done and would do now; if it is not open, what it would do if it began.
 
-    The plan ends with the first hour after the newest one that anything is known of, however far the range goes.
+    However far the range goes, the plan ends with the first hour after the newest known one.
 
     Args:
         config: all settings.
@@ -151,12 +151,12 @@ def as_begun(ledger: Ledger, wanted: Progress) -> Backfill:
 
 
 def own_work(ledger: Ledger, backfill: Backfill, rows: list[HourRow]) -> list[HourRow]:
-    """The finished hours that a backfill has done itself, oldest first; those that may yet succeed are left out.
+    """The finished hours that a backfill has done itself, oldest first, without those that may still succeed.
 
     Args:
         ledger: where hours done aside are.
         backfill: one that was begun.
-        rows: the hours that stand, from its first one on.
+        rows: the hours of the ledger, from the backfill's first hour on.
     """
     own = ledger.backfills.aside() if backfill.aside else [row for row in rows if row.fence >= backfill.fence]
     settled = (row for row in own if row.state != "RUNNING")

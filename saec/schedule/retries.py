@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PAUSES = (2.0, 20.0)
-"""Seconds before the second and third attempt; an object store has been asked again for a minute before the first."""
+"""Seconds before the second and third attempt. An object store has already been retried for a minute by then."""
 JITTER = 0.5
 """Share of a pause that is drawn at random and added."""
 _LASTING = {
@@ -31,7 +31,7 @@ _LASTING = {
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,  # not allowed
-    errno.EIO,  # after a failed write or fsync the disk's word is worth nothing
+    errno.EIO,  # after a failed write or fsync, what the disk says next cannot be trusted
     errno.ENOENT,
     errno.EXDEV,
 }
@@ -46,7 +46,7 @@ def may_pass(error: object) -> bool:
 
 
 def tried_again(step: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a step, again after what may pass."""
+    """Run a step, and run it again if it fails with an error that may pass."""
     for pause in PAUSES:
         try:
             return step(*args, **kwargs)

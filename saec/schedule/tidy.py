@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def retain(workspace: Workspace, ledger: Ledger, kept: int) -> list[HourRow]:
-    """Remove old versions, checkpoints and hour folders; to be called with the lease.
+    """Remove old versions, checkpoints and hour folders; the caller must hold the lease.
 
     Args:
         workspace: of the pipeline.

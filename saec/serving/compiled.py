@@ -1,10 +1,10 @@
-"""Scores in compiled code: prepares a version for `kernel.c` and calls it with numpy's memory.
+"""Scores rows in compiled code: prepares a version for `kernel.c` and calls it with numpy's memory.
 
-Decisions: everything that is linear in a codeword is computed here, once and in double precision; a row's first layers
-are then sums of such rows. If that would take too much memory, numpy scores. What depends on which fields all rows
-share is kept for a few such sets; the cross layers take the vectors of the others alone where there are rows enough to
-be worth the matrices in between (`saec.serving.network`). The kernel allocates nothing: keys, scores and its working
-memory are one array of numpy's.
+Decisions: everything that is linear in a codeword is computed here, once and in double precision, as one row of a table
+for each codeword; the first layers of a request's row are then sums of rows of that table. If the table would take too
+much memory, numpy scores. Some weights depend on which fields all rows of a request share; they are remembered for a
+few sets of fields. Given enough rows, the cross layers then take only the vectors of the fields that are not shared
+(`saec.serving.network`). The kernel allocates nothing: keys, scores and working memory are one array of numpy's.
 
 Shapes: B rows, F fields (crosses among them), S slots, T codewords, D width, P numbers of a row of the table, X numbers
 of some fields, R rank, H units.
@@ -31,27 +31,27 @@ from saec.serving.kernel import Library, ModelStruct, PlanStruct
 from saec.serving.network import Network
 
 MOST_TABLE_BYTES = 1 << 28
-"""Most bytes that the products worked out for all codewords may take."""
+"""Most bytes that the table of products of all codewords may take."""
 _BLOCK = 48
-"""Rows that go through the network together, by the kernel."""
+"""Rows that the kernel takes through the network together."""
 _KEPT = 8
-"""Plans that are remembered; each holds the cross layers' weights anew."""
+"""Plans that are remembered; each holds its own copy of the cross layers' weights."""
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Weights for a set of fields that the cross layers take row by row, as the kernel wants them."""
+    """The cross layers' weights, as the kernel wants them, when they take a certain set of fields row by row."""
 
     struct: PlanStruct
     kept: tuple[Any, ...]
-    """The memory that it points to."""
+    """The memory that `struct` points to."""
     fixed: int
-    """Numbers of working memory, whatever the rows."""
+    """Numbers of working memory that are needed for any number of rows; `a_row` more are needed for each row."""
     a_row: int
     worth: float
-    """Rows from which on it is less work than taking all fields row by row."""
+    """Number of rows from which on this plan is less work than taking all fields row by row."""
 
 
 class Compiled:
@@ -102,7 +102,7 @@ class Compiled:
     def _scores(
         self, plan: _Plan, memory: Doubles, place: int, keys: int, count: int, own: bytes | None, rows: int
     ) -> Doubles | None:
-        """Scores of keys that lie somewhere; scores and working memory lie in the memory at a place."""
+        """Scores of the keys at address `keys`; scores and working memory are in `memory`, which begins at `place`."""
         scratch = len(memory) - _room(plan, rows)
         refused = self._functions.saec_score(
             ctypes.byref(self._struct),
@@ -119,12 +119,12 @@ class Compiled:
 
 
 def takes(library: Library, schema: Schema, codewords: int) -> bool:
-    """Whether a version's table has a size that is fine."""
+    """Whether the table of a version with so many codewords is small enough for compiled scoring."""
     return 4 * (codewords + 1) * _Row.of(library, schema).size <= MOST_TABLE_BYTES
 
 
 def _room(plan: _Plan, rows: int) -> int:
-    """Working memory of so many rows, in doubles."""
+    """Working memory for so many rows, in doubles."""
     return (plan.fixed + plan.a_row * min(rows, _BLOCK) + 1) // 2
 
 
@@ -136,7 +136,7 @@ def _memory(plan: _Plan, rows: int, keys: int) -> tuple[Doubles, int]:
 
 @dataclass(frozen=True)
 class _Row:
-    """Where the parts of a row of the table lie; the kernel reckons alike."""
+    """Where the parts of a row of the table lie; the kernel computes the same places."""
 
     panel: int
     deep: int
@@ -173,7 +173,7 @@ def _packed(weights_KN: NDArray[Any], panel: int) -> NDArray[np.float32]:
 
 
 def _addresses(arrays: Sequence[NDArray[Any]]) -> NDArray[np.uintp]:
-    """Where some arrays lie; at least one address, so that there is something to point to."""
+    """Addresses of some arrays; one address of 0 if there are none, so that there is something to point to."""
     return np.array([array.ctypes.data for array in arrays] or [0], np.uintp)
 
 
@@ -238,10 +238,10 @@ def _table(
     counts_F: NDArray[np.int64],
     codewords_TD: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """All that is linear in the codewords, [T+1, P] with zeros at the end, and where a row's sum starts, [P].
+    """The table of all that is linear in the codewords, [T+1, P] with zeros last; and where a row's sum starts, [P].
 
-    A row is: first deep layer, inner part of each cross layer, what that of each is multiplied with in the output, what
-    goes to the logit as it is, and the codeword.
+    A row of the table has, in this order: the first deep layer, the inner part of each cross layer, the factors of
+    these inner parts in the output, what is added to the logit as it is, and the codeword.
     """
     layout, named, width = network.layout, network.parameters, network.layout.width
     table_TP, start_P = np.zeros((len(codewords_TD) + 1, row.size), np.float32), np.zeros(row.size, np.float32)
@@ -252,7 +252,7 @@ def _table(
     if layout.hidden:
         start_P[: layout.hidden[0]] = named["deep.0.bias"]
     begin_F = starts(counts_F)
-    with np.errstate(over="ignore", invalid="ignore"):  # of weights that no training gives; scores then say so
+    with np.errstate(over="ignore", invalid="ignore"):  # only for weights that no training gives; the scores show it
         for number, (begin, count) in enumerate(zip(begin_F, counts_F + CLUSTERS, strict=True)):
             part, own = slice(begin, begin + count), slice(number * width, (number + 1) * width)
             x_KD = codewords_TD[part].astype(np.float64)
@@ -280,7 +280,7 @@ def _table(
 
 
 def _plans(library: Library, model: ModelStruct, network: Network) -> Callable[[bytes], _Plan]:
-    """What gives the plan of the fields that are taken row by row, as a mask's bytes."""
+    """Return a function that gives the plan for the fields taken row by row; these are named by a mask's bytes."""
     layout, named, panel = network.layout, network.parameters, 2 * library.lanes
     layers, rank = (layout.cross_layers, layout.cross_rank) if layout.network == "dcnv2" else (0, 0)
     ups = [named[f"interaction.up.{layer}.weight"].T for layer in range(layers - 1)]

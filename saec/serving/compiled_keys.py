@@ -34,25 +34,25 @@ _TYPES: dict[np.dtype[Any], int] = {
     np.dtype(np.float64): _FLOATS,
 }
 _KEPT = 16
-"""Sets of shared fields that are remembered."""
+"""Number of sets of shared fields that are remembered."""
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """Which fields have a row for each row of a request, and which have one for all."""
+    """Which fields have a value for each row of a request, and which have one for all rows."""
 
     own_F: NDArray[np.bool_]
     own_bytes: bytes
     before: bytes
-    """For each field the slots before it, of fields with a row for each and of fields with one."""
+    """For each field, the number of slots before it: of fields with a value for each row, and of shared fields."""
     own_slots: int
     shared_slots: int
 
 
 class KeyEncoder:
-    """`saec.data.features.FeatureEncoder`, compiled: the same keys.
+    """The compiled `saec.data.features.FeatureEncoder`, with the same keys.
 
-    It refuses by None what it does not take, and numpy then says what is wrong.
+    It returns None for input that it does not support; numpy then makes the keys or says what is wrong.
     """
 
     def __init__(self, library: Library, schema: Schema) -> None:
@@ -114,7 +114,7 @@ class KeyEncoder:
         return [part.reshape(count, slots) for part, count, slots in zip(parts, counts_F, slots_F, strict=True)]
 
     def rows(self, columns: Mapping[str, Column], times_B: NDArray[np.int64]) -> int:
-        """Rows that some columns have."""
+        """Number of rows of some columns."""
         _, name, _ = self._sources[0]
         if name is None:
             return len(times_B)
@@ -123,7 +123,7 @@ class KeyEncoder:
         return len(places if column.lengths_B is None else column.lengths_B)
 
     def keys(self, buffer: bytes, sharing: Sharing, rows: int, place: int, room: int) -> int:
-        """Write the keys of a request to memory, `room` of them; 0, or 1 for what is refused."""
+        """Write the `room` keys of a request to memory; returns 0, or 1 if the request is refused."""
         refused: int = self._library.functions.saec_keys(
             *self._rules, sharing.own_bytes, sharing.before, buffer, len(buffer), rows, place, room
         )
@@ -158,12 +158,12 @@ class KeyEncoder:
 
 
 def _keys_of(secret: str, name: str) -> tuple[SipKey, int, int]:
-    """Key of a field, and its reserved features."""
+    """Hash key of a field, and the keys of its reserved features."""
     return (field_key(secret, name), reserved_feature(secret, name, "null"), reserved_feature(secret, name, "empty"))
 
 
 def _numbers(column: Column, at: int) -> tuple[tuple[int, ...], list[bytes]]:
-    """A column of numbers in the kernel's words, and the bytes to put at a place of the buffer."""
+    """Describe a column of numbers for the kernel; also return the bytes to put at a place of the buffer."""
     values_U = column.values if isinstance(column.values, np.ndarray) else np.asarray(column.values, np.int64)
     kind = _TYPES.get(values_U.dtype)
     if kind is None:
@@ -174,7 +174,7 @@ def _numbers(column: Column, at: int) -> tuple[tuple[int, ...], list[bytes]]:
 
 
 def _texts(column: Column, key: SipKey, at: int) -> tuple[tuple[int, ...], list[bytes], bool]:
-    """A column of texts; and whether it is the same for every field: long ones are not."""
+    """Describe a column of texts; also return whether it is the same for every field, which long texts are not."""
     texts = list(column.values)
     alike = max(map(len, texts), default=0) <= LONG_BYTES
     if not alike:
@@ -190,7 +190,7 @@ def _texts(column: Column, key: SipKey, at: int) -> tuple[tuple[int, ...], list[
 def _placed(
     column: Column, kind: int, values: int, count: int, ends: int, data: list[bytes], at: int
 ) -> tuple[int, ...]:
-    """The kernel's `Column`; index and lengths go to the data."""
+    """The kernel's `Column`; index and lengths are appended to the data."""
     index = lengths = -1
     rows = places = count
     if column.index is not None:
@@ -205,7 +205,7 @@ def _placed(
 
 
 def _sharings(schema: Schema) -> Callable[[bytes], Sharing]:
-    """What gives the `Sharing` of those fields that are no crosses and have a row for each row, as a mask's bytes."""
+    """Return a function that gives the `Sharing`; its argument is a mask's bytes, of the fields with a value a row."""
     names = [entry.name for entry in schema.fields]
     crosses = [[names.index(part) for part in cross] for cross in schema.crosses]
     slots_F = np.bincount(schema.slot_fields)
