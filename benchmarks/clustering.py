@@ -11,11 +11,11 @@ ever coded, and the tail uses the default codeword, here the tail's mean. Coding
 separate figure. "Warm" is the next hour, with slightly moved vectors, started from last hour's centroids and codes. On
 all features the largest size needs too much memory for us.
 
-Seconds are CPU seconds of the one thread that works, so that other work on the machine hardly counts; ours on the head
-are medians of several rounds, all else runs once. A peer that would take longer than two minutes (`--limit`, in
-seconds) is extrapolated from the size before, linearly in features times codewords, and called so. Each size runs in a
-process of its own. The largest is also indexed: all keys, 8-bit codes, 8-bit fingerprints; there seconds are wall time,
-and the peak is the process's.
+Seconds are CPU seconds of the one thread that works, so that other work on the machine hardly counts. Ours on the head
+are medians of several rounds; everything else runs once. A peer that would take longer than two minutes (`--limit`, in
+seconds) is extrapolated from the size before, linearly in features times codewords, and marked as extrapolated. Each
+size runs in a process of its own. The largest is also indexed with all keys, 8-bit codes and 8-bit fingerprints; these
+seconds are wall time, and the peak memory is that of the process.
 
     python -m benchmarks.clustering [FEATURES ...]     one size or several of 100000 1000000 10000000 50000000
     python -m benchmarks.clustering --quick            the smallest, in half a minute
@@ -53,7 +53,7 @@ TARGETS_AT, INDEXED_AT = 1_000_000, 50_000_000
 WIDTH, HEAD_SHARE, ROUNDS, DRIFT, ITERATIONS = 16, 0.8, 5, 0.02, 20
 PEER_LIMIT_S = 120.0
 PLUS_LIMIT = 60_000_000
-"""Features times codewords up to which scikit-learn also starts from k-means++: beyond, the start takes minutes."""
+"""Features times codewords up to which scikit-learn also starts from k-means++; beyond, that takes minutes."""
 _BLOCK = 1 << 20
 
 Vectors = NDArray[np.float32]
@@ -61,7 +61,7 @@ Codes = NDArray[np.int64]
 Rows = Codes | slice
 Measured = tuple[str, float, str]
 Fit = Callable[[Vectors, Vectors], tuple[Vectors, Callable[[Vectors], Codes]]]
-"""Clusters vectors with weights; returns the centroids and what codes vectors."""
+"""Clusters vectors with weights; returns the centroids and a function that codes vectors."""
 EVERYTHING = slice(None)
 
 
@@ -110,7 +110,7 @@ def relative_error(vectors_ND: Vectors, frequency_N: Vectors, centroids_KD: Vect
 
 
 def by_scikit_learn(model: KMeans | MiniBatchKMeans) -> Fit:
-    """Ask scikit-learn, weighted."""
+    """Cluster with scikit-learn, weighted."""
 
     def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
         model.fit(vectors_ND, sample_weight=frequency_N)
@@ -120,7 +120,7 @@ def by_scikit_learn(model: KMeans | MiniBatchKMeans) -> Fit:
 
 
 def by_faiss(codewords: int) -> Fit:
-    """Ask faiss, weighted, with no feature left out."""
+    """Cluster with faiss, weighted, with no feature left out."""
 
     def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
         model = faiss.Kmeans(
@@ -138,7 +138,7 @@ def by_faiss(codewords: int) -> Fit:
 
 
 def by_saec(codewords: int, start_KD: Vectors | None = None, guess_N: Codes | None = None) -> Fit:
-    """Ask our own, cold, or warm from the centroids and codes of the hour before."""
+    """Cluster with ours, cold, or warm from the centroids and codes of the hour before."""
 
     def fit(vectors_ND: Vectors, frequency_N: Vectors) -> tuple[Vectors, Callable[[Vectors], Codes]]:
         centroids_KD = cluster(vectors_ND, frequency_N, codewords, start_KD=start_KD, guess_N=guess_N, seed=1)

@@ -1,12 +1,13 @@
 """Compares clusterers by AUC after retraining: the hourly loop on a real log, with the clusterer of the head exchanged.
 
-Everything else stays: the original and its training, which features are the head, succession of codewords, retraining.
-Compared on the last 24 hours of the stretch, each whole hour scored by the version made from the hour before, as one
-set of rows: paired differences to our own clustering, with two-sided 95% intervals (DeLong for the AUC).
+Everything else stays the same: the original and its training, the features of the head, the succession of codewords,
+and retraining. The last 24 hours of the stretch are compared as one set of rows; each whole hour is scored by the
+version made from the hour before. Differences from our own clustering are paired, with two-sided 95% intervals (DeLong
+for the AUC).
 
 - faiss: unweighted, nothing left out, 20 iterations, anew every hour;
 - scikit-learn: Lloyd from k-means++, weighted by frequency, 20 iterations, anew every hour;
-- saec anew every hour: ours without last hour's centroids, to tell the warm start's part.
+- saec anew every hour: ours without last hour's centroids, which shows what the warm start contributes.
 
     python -m benchmarks.clustering trained
 """
@@ -50,7 +51,7 @@ Clusterer = Callable[[Vectors, Vectors, int, int], Vectors]
 
 def by_faiss(vectors_ND: Vectors, _frequency_N: Vectors, codewords: int, seed: int) -> Vectors:
     """Unweighted k-means on every feature it is given."""
-    faiss.omp_set_num_threads(1)  # holds for the thread that calls, and fields are clustered in threads of their own
+    faiss.omp_set_num_threads(1)  # applies to the calling thread only, and fields are clustered in threads of their own
     model = faiss.Kmeans(
         vectors_ND.shape[1],
         codewords,
@@ -90,7 +91,7 @@ class Exchanged:
         self.seconds = 0.0
 
     def __call__(self, vectors_ND: Vectors, frequency_N: Vectors, codewords: int, **options: object) -> Vectors:
-        """Centroids of one field; where there are no more features than codewords, nobody needs to cluster."""
+        """Centroids of one field; no clustering is needed if there are no more features than codewords."""
         start = time.process_time()
         if self._clusterer is None or len(np.unique(vectors_ND, axis=0)) <= codewords:
             centroids_KD = clustering.cluster(vectors_ND, frequency_N, codewords, **options)

@@ -1,13 +1,13 @@
 """Measures the cost of a release delay: rows before the release are answered by the previous version.
 
 The figures that an hour records (`auc_served`) assume that the delay between the hour's end and the release is 0. Here
-each hour's rows are scored by the version released for the hour before and by the one that was live before that; with a
-delay of d minutes the rows of the first d minutes have the older one's scores. Pooled over the hours, with the paired
-difference to a delay of 0. Nothing is trained; the workspace is only read.
+each hour's rows are scored by the version released for the hour before and by the one that was live before that. With a
+delay of d minutes, the rows of the first d minutes get the older version's scores. Figures are pooled over the hours,
+with the paired difference from a delay of 0. Nothing is trained; the workspace is only read.
 
-It needs the versions of all hours: `retention: 1000` in the settings before the run. Hours whose versions
-are gone are left out and counted. Versions are those that the ledger has as PUBLISHED; a person's hold or rollback is
-not looked at, nor are rows that came late.
+The versions of all hours are needed: set `retention: 1000` before the run. Hours whose versions are gone are left out
+and counted. The versions are those that are PUBLISHED in the ledger; holds and rollbacks by a person and late rows are
+not taken into account.
 
     saec run --config configs/globo.yaml
     python -m benchmarks.delay --config configs/globo.yaml
@@ -46,7 +46,7 @@ MINUTE = 60_000
 
 @dataclass
 class Study:
-    """What the hours say, in sums."""
+    """The sums over all hours that were scored."""
 
     pairs: dict[int, list[Mapping[str, Any]]] = field(default_factory=lambda: {delay: [] for delay in DELAYS})
     """By delay: each hour's delayed scores beside those without a delay."""
@@ -70,7 +70,7 @@ class Study:
             self.before[delay] += int(early_B.sum())
 
     def pooled(self, delay: int) -> Paired:
-        """A delay beside none, over all hours.
+        """Compare a delay with no delay, over all hours.
 
         Raises:
             click.ClickException: no hour could be scored.
@@ -84,7 +84,7 @@ class Study:
 def released(rows: Iterable[HourRow]) -> Iterator[tuple[HourRow, str, str]]:
     """Trained hours, each with the version that was live before the newest release, and the one that release brought.
 
-    Where the hour before published nothing these are one and the same: nothing was waited for.
+    If the hour before published nothing, both are the same version.
 
     Args:
         rows: the ledger, oldest hour first.
@@ -101,7 +101,7 @@ def released(rows: Iterable[HourRow]) -> Iterator[tuple[HourRow, str, str]]:
 
 
 def study(config: Config, rows: Iterable[HourRow], store: ModelStore) -> Study:
-    """Score every hour that can be."""
+    """Score every hour whose versions are there."""
     found = Study()
     kept: dict[str, Model | None] = {}
     with tempfile.TemporaryDirectory() as name:

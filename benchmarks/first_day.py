@@ -1,10 +1,11 @@
-"""A new user's first day: ten logs of many layouts, zones, types and click rates, with only `saec init` and `saec run`.
+"""Plays a new user's first day: takes ten unlike logs from `saec init` to published versions, by commands alone.
 
-Decisions: the logs are of `saec.data.simulate`, whose truth is known, written as logs are found in public; they carry
-what a real one does (row ids, a column that only a click tells, constants). Beside each, settings written by hand: the
-fields and the cross that the truth has, everything else as in configs/quickstart.yaml. Both run on the same hours. What
-is compared is the AUC of the version made from the hour before on whole hours, pooled over the later half of the log,
-whether released or not; and both must have published. Times are of the two commands, processes started anew.
+Decisions: the logs come from `saec.data.simulate`, so their truth is known. They are written in ten ways in which
+public logs are found (layouts, zones, types, click rates) and contain what real logs do: row ids, constants, and a
+column that is known only after a click. Beside each log there are settings written by hand, with the fields and the
+cross that the truth has and everything else as in configs/quickstart.yaml. Both settings run on the same hours, and
+both must publish. The AUC compared is that of the version made from the hour before, released or not, on whole hours,
+pooled over the later half of the log. Times are those of the two commands, each in a new process.
 
     python -m benchmarks.first_day              # ten logs
     python -m benchmarks.first_day --logs 2     # the first two, small
@@ -42,7 +43,7 @@ FIRST = Hour.parse("2026-01-01T00")
 WITHIN = 0.01
 GLOBO = ROOT / "configs" / "globo.yaml"
 GLOBO_SCORED, GLOBO_WITHIN = Hour.parse("2017-10-09T03"), 0.005
-"""From which hour on the real log is scored, and how near `saec init` should come to the settings written for it."""
+"""The hour from which on the real log is scored, and how close `saec init` should come to this project's settings."""
 Hours = dict[Hour, pa.Table]
 LISTS = ("item_tags",)
 FIELDS: dict[str, dict[str, Any]] = {
@@ -86,14 +87,14 @@ def _whole(hours: Hours, *, shuffled: bool = False) -> pa.Table:
 
 
 def _telling(table: pa.Table) -> pa.Table:
-    """With a column that only clicks have, and one that never changes."""
+    """Add a column that only clicked rows have, and one that never changes."""
     random = np.random.default_rng(2)
     dwell = pa.array(random.integers(50, 60_000, len(table)), mask=pc.equal(table["clicked"], 0).to_numpy())
     return table.append_column("dwell_ms", dwell).append_column("source", pa.array(["web"] * len(table)))
 
 
 def _with_time(table: pa.Table, values: Any, name: str = "event_time") -> pa.Table:
-    """With the time told otherwise."""
+    """Replace the time by another form of it."""
     return _renamed(table.set_column(table.column_names.index("event_time"), "event_time", values), event_time=name)
 
 
@@ -271,7 +272,7 @@ def real_log(folder: Path) -> Day:
 
 
 def by_hand(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as one writes them who knows the log: its source and names, the fields and the cross of the truth."""
+    """Settings as somebody would write them who knows the log: source, names, and the fields and cross of the truth."""
     names = {"uid": "user_id", "ad_id": "item_id"}
     there = {names.get(field["name"], field["name"]): field["name"] for field in settings["fields"]}
     fields = [{"name": there[name], **field} for name, field in FIELDS.items() if name in there]
@@ -301,7 +302,7 @@ def _served(folder: Path, config: str, first: Hour) -> tuple[float, int, float]:
 
 
 def _saec(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> str:
-    """Type a command in a folder; what it said."""
+    """Run a command in a folder; returns what it printed."""
     ended = subprocess.run(
         [sys.executable, "-m", "saec.cli.main", *words],
         cwd=folder,

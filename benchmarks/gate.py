@@ -7,7 +7,7 @@ class. First single hours (CTR 6%) of as many rows as `rows_to_decide` asks for,
 then sites whose hours are pooled (`benchmarks.gate_sites`).
 
 The gate's level is 5% for one check at exactly the margin, over all its looks. Against two references, as in every hour
-after the first, both checks must slip at once and it is below that.
+after the first, both checks must err at once, so the level is below that.
 
     python -m benchmarks.gate                                    # 1,000 challengers a scenario, 500 sites
     python -m benchmarks.gate --challengers 5000 --sites 100     # tells 5% from 6%

@@ -1,12 +1,12 @@
-"""Simulates sites whose hours are too small to decide: how soon an equal line, how often a worse one is published.
+"""Simulates small sites, and measures how soon the gate publishes an equal line and how often a worse one.
 
 Decisions: a site begins without a champion. Each hour the gate judges 70% of the rows as scored by the models of the
 hour's beginning and 30% as scored by those of the cut. Once a line is released, the champion is its version of the hour
 before: the same model on the rows before the cut, and one that correlates with the candidate by 0.99 after it. A worse
 line is planted at exactly the margin, in AUC or in log loss, over 48 hours; it counts as accepted if any of them is:
-48 chances to be wrong, where a fixed-sample test keeps its 5% for one. A line on trial beside a live version that has
-grown old is released once it is shown better than that: planted are lines as good as what is live, beside an original
-that is better than both by more than the margin, and lines that are better.
+48 chances to be wrong, where a fixed-sample test keeps its 5% for one. A line on trial beside an old live version is
+released once it is shown better than that version. Two cases are planted for this: lines as good as what is live, while
+the original is better than both by more than the margin; and lines that are better than what is live.
 
     python -m benchmarks.gate --challengers 100
 """
@@ -26,7 +26,7 @@ from saec.gate.evidence import Evidence
 from saec.gate.verdict import judge
 
 HOURS, SHARE, SUCCESSIVE = 48, 0.7, 0.99
-"""Two days; share of an hour before its cut; correlation of a version with the next."""
+"""Hours of two days; share of an hour's rows before its cut; correlation of a version with the next one."""
 
 
 @dataclass(frozen=True)

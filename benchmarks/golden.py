@@ -1,4 +1,4 @@
-"""Golden figures: results of the quickstart and of a stretch of the news log, day by day, to notice changes.
+"""Compares today's results on the quickstart and on a stretch of the news log with kept ones, to notice changes.
 
 Decisions: a figure may change by as much as a seed changes it (`REACH`, from three seeds of the stretch) and no more;
 outcomes may differ in two hours of a day. If you change a figure on purpose, renew the record and say why in
@@ -52,9 +52,9 @@ LIVE_REACH = 0.02
 """The same of what was live: one hour held rather than published moved a day by 0.014."""
 LIVE = ("auc_served", "logloss_served")
 RATIO_REACH = 0.05
-"""How far a ratio may, as a share."""
+"""How far a ratio may move, as a share of it."""
 MOVED_HOURS = 2
-"""Hours of a day that may end otherwise."""
+"""Number of hours of a day that may end with another outcome."""
 
 Days = dict[str, dict[str, Any]]
 
@@ -68,7 +68,7 @@ def by_day(rows: Iterable[HourRow]) -> Days:
 
 
 def moved(found: Days, wanted: Days) -> list[str]:
-    """What has moved further than a seed does, in words."""
+    """Everything that has moved further than another seed would move it, in words."""
     told = [] if found.keys() == wanted.keys() else [f"days {sorted(found)}, wanted {sorted(wanted)}"]
     for day in sorted(found.keys() & wanted.keys()):
         ended, before = Counter(found[day]["outcomes"]), Counter(wanted[day]["outcomes"])

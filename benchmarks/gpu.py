@@ -1,11 +1,11 @@
-"""The check of a GPU: is `device: cuda` right, does it repeat itself, and how fast is it beside others on that GPU?
+"""Checks a GPU: whether `device: cuda` computes correctly and repeatably, and how fast it is compared with others.
 
 Written for a machine that is lent for a quarter of an hour: it needs no build, no network and no data, leaves out what
 no time is left for (`--seconds`), and says so. **No GPU has run it yet.** `--device cpu` is the same on the processor.
 
-- Right: the losses of 200 batches of one hour, by the device and by the processor, from the same start; beside them
-  what a start changed by 1e-7 of itself makes of the losses, which is how near any other order of sums can be.
-- Repeats itself: the same hour once more, all bytes.
+- Correct: the losses of 200 batches of one hour on the device and on the processor, from the same start. Beside them
+  are the losses from a start that differs by a ten-millionth: no other order of sums can be expected to come closer.
+- Repeatable: the same hour again must give the same bytes.
 - Rows a second of a pass over an hour's working set, batches of 4,096 to 65,536, DeepFM of 400-400-400, float32.
 - Beside FBGEMM's table-batched embeddings, the kernel that TorchRec's fused and sharded tables run on: the same rows,
   network and AdamW, row-wise Adagrad in the backward pass. Its sums start at our prior, its eps is 0 and its gradients

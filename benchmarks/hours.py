@@ -1,8 +1,8 @@
 """Measures CPU seconds of an hour, step by step: with few rows, with many, and over all ten days of the news log.
 
-User and system time of the process, one thread, hours done one after the other in it as a schedule or a backfill does
-them. What is not a step (looking ahead, the ledger, what is removed after the hour) counts as `around`. The hours
-before those that are measured fill the tables and warm the process up.
+Times are user and system time of one process with one thread, which does the hours one after the other, as a schedule
+or a backfill does. Work outside the steps (planning, the ledger, removing old files) counts as `around`. Earlier hours,
+which are not measured, fill the tables and warm the process up.
 
     python -m benchmarks.hours            # simulated hours of some 330 rows, a busy stretch of the news log; a minute
     python -m benchmarks.hours --whole    # and all 233 hours of the news log; some minutes
@@ -31,7 +31,7 @@ from saec.settings_file import load_config
 
 SMALL = Hour.parse("2026-01-01T00"), Hour.parse("2026-01-01T23")
 SMALL_ROWS = 256
-"""Mean of a day; its second half, which is measured, has a third more."""
+"""Mean rows of an hour; the second half of the day, which is measured, has a third more."""
 BUSY = Hour.parse("2017-10-04T10"), Hour.parse("2017-10-04T20")
 WHOLE = Hour.parse("2017-10-01T03"), Hour.parse("2017-10-11T02")
 FEW = 600

@@ -3,13 +3,14 @@
     python -m benchmarks.http_path                     # before is the commit that the HTTP path was first measured at
     python -m benchmarks.http_path --before main~5 --rounds 3
 
-Decisions: what counts is the server's CPU time, by the kernel's own count of nanoseconds for all threads of all its
-processes, so that callers and whoever else is on the machine are not in it, save by the caches that they share. Servers
-take turns, a round each, and the median of the rounds counts. Callers take requests from one list, as whoever waits for
-a busy worker leaves the next request to another. Workers on cores of their own are as quick as the busiest of them: one
-worker's CPU time for a round over that of the busier of two is what two cores give, whatever else these cores do here;
-the rate by the clock stands beside it. Requests are pages of `benchmarks.serving`: one user with
-so many candidates. The server of before is started from a worktree of that commit, with a kernel built there.
+Decisions: the figure is the server's CPU time, which the kernel counts in nanoseconds for all threads of all its
+processes. Callers and other processes of the machine are therefore not counted, except through the caches that they
+share. Servers take turns, one round each, and the median of the rounds counts. Callers take requests from one list, so
+a caller that waits for a busy worker leaves the next request to another. Workers on cores of their own are as quick as
+the busiest of them. The gain of two cores is therefore one worker's CPU time for a round over that of the busier of two
+workers, whatever else these cores do; the rate by the clock is given beside it. Requests are pages of
+`benchmarks.serving`: one user with some candidates. The earlier server runs from a worktree of that commit, with a
+kernel built there.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Server:
         self.spent: list[float] = []
         """CPU seconds a request, of each round."""
         self.busiest: list[float] = []
-        """CPU seconds of the process that ran most, by all requests of the round."""
+        """CPU seconds of the busiest process over all requests of the round."""
         self.taken: list[float] = []
         """Seconds a request as its caller saw them."""
         self.rates: list[float] = []
@@ -86,7 +87,7 @@ class Server:
                 return
 
     def round(self, bodies: list[bytes], count: int) -> None:
-        """Ask so often, shared among the callers."""
+        """Send so many requests, shared among the callers."""
         for caller in self._callers:  # which the server may have closed while others had their turn
             caller.close()
         cpu, began = self._cpu(), time.monotonic()

@@ -1,12 +1,12 @@
-"""Load test of a running model server: requests per second and latency as a caller sees them, in plain Python.
+"""Measures a running model server under load: requests per second, and latency as a caller sees it.
 
     python -m benchmarks.load --candidates 100 --callers 4 --seconds 10
 
-Decisions: closed loop, each caller a process with one connection that asks again once it has its answer, so the server
-is never asked faster than it answers; a request is the page that the server's own OpenAPI document gives as example,
-user and page once and some columns of each candidate, with integers drawn anew, so no data is needed and it fits
-whatever version is live. Only answers count; whatever is not 200 is counted as
-failed. Callers share the machine with the server: on a small one they cost as much as it does.
+Decisions: the loop is closed. Each caller is a process with one connection and asks again once it has its answer, so
+the server is never asked faster than it answers. A request is the example of the server's own OpenAPI document: the
+user's columns once and some columns of each candidate, with integers drawn anew. It therefore needs no data and fits
+whatever version is live. Only answers count; any status but 200 counts as failed. Callers share the machine with the
+server; on a small machine they cost as much as it does.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Do the tests notice when the code is wrong? `python -m benchmarks.mutation`: small faults, each under its own tests.
+"""Measures whether the tests notice when the code is wrong, by planting small faults: `python -m benchmarks.mutation`.
 
-Decisions: a sample, drawn from a seed, of faults in the modules that what is served depends on (`ROOMS`), each against
-the tests that mirror its module, so that a run takes minutes and not days. A fault is one change of the syntax tree: a
-comparison moved by one or turned over, `and` for `or`, a condition left out, a sign, a number by one, a call left out.
-Mutation tools have no seeded sample and start Python anew for each fault; here what the tests import is imported once,
-and each fault is a fork. A survivor is either a missing test or a change that cannot matter: each that is known stands
-in `survivors.toml` with the reason, and one that does not is exit code 1.
+Decisions: the faults are a sample, drawn from a seed, in the modules on which the served model depends (`ROOMS`). Each
+runs against the tests that mirror its module, so that a run takes minutes and not days. A fault is one change of the
+syntax tree: a comparison shifted by one or reversed, `and` for `or`, a condition or a call left out, another sign, a
+number changed by one. Mutation tools have no seeded sample and start Python anew for each fault; here the imports of
+the tests are done once, and each fault is tried in a fork. A survivor is either a missing test or a change that cannot
+matter. Known survivors are listed in `survivors.toml` with a reason each; any other one makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ HEAVY = (
     "pytest",
     "obstore",
 )
-"""What the tests import and no fault is in."""
+"""Packages that the tests import and in which no fault is planted."""
 COPIED = ("saec", "tests", "flows", "benchmarks", "configs", "pyproject.toml")
 MOST_SECONDS = 120
-"""After so many seconds of CPU a fault counts as noticed: what loops for ever is seen."""
+"""CPU seconds after which a fault counts as noticed, because it makes the code loop for ever."""
 
 _SHOWN = (ast.expr, ast.keyword, ast.Assign, ast.Return)
-"""What a number is shown in, so that it is told from others of its function."""
+"""The nodes with which a number is shown, to tell it from the other numbers of its function."""
 _QUIET = ("reached", "log.")
-"""Calls that do nothing but where a test asks for it: fail points, lines of the log."""
+"""Calls that do nothing unless a test asks for it: fail points and log lines."""
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,

@@ -1,10 +1,10 @@
-"""A plain server of the uncompressed model, for comparison: onnxruntime under starlette and uvicorn, with our contract.
+"""Serves the uncompressed model for comparison: onnxruntime under starlette and uvicorn, with our contract.
 
     python -m benchmarks.onnx_server FOLDER PORT
 
-Decisions: what one writes in an afternoon: JSON in and out by orjson, uvicorn with httptools and uvloop, one thread;
-the scoring is that of `benchmarks.serving` with our compiled key encoder. It checks nothing that Python does not check
-by itself, follows nothing, logs and counts nothing.
+Decisions: this is the server that one writes in an afternoon, with orjson for JSON, and uvicorn with httptools, uvloop
+and one thread. Scoring is that of `benchmarks.serving`, with our compiled key encoder. It checks nothing that Python
+does not check by itself, follows no releases, and neither logs nor counts.
 """
 
 from __future__ import annotations

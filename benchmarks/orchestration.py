@@ -1,4 +1,4 @@
-"""What Prefect adds to an hour: the same hours through `saec` alone and as flow runs against a running server.
+"""Measures what Prefect adds to an hour, by doing the same hours with `saec` alone and as flow runs on a server.
 
 `python -m benchmarks.orchestration [HOURS]`, by default 8 simulated hours of 20,000 rows. The server is started on a
 free port with a database of its own, unless PREFECT_API_URL names one. Each hour's time goes from the end of the hour

@@ -1,10 +1,10 @@
-"""Rows a second of a training pass by one process and by ranks, over batch sizes.
+"""Measures rows a second of a training pass, by one process and by ranks, for several batch sizes.
 
 The hour, the network and the table are those of `benchmarks.training`. Rank 0 is this process; ranks have one thread
 each, and a pass includes giving the others the network, the working set and their rows. The first pass warms up;
 figures are medians of the others. The share of communication is rank 0's time in collectives, waiting for the slower
-rank included, so on cores that others use it says as much of them as of the network. The ceiling is as many processes
-that share nothing, each with passes of its own at the same time: what the machine's cores give together.
+rank included; on busy cores it therefore says as much about them as about the network. The ceiling is the same number
+of processes that share nothing and train at the same time: it is what the machine's cores give together.
 
     python -m benchmarks.ranks                            # 1 and 2 ranks, batches of 256 to 16,384
     python -m benchmarks.ranks --ranks 4 --rows 65536
@@ -46,7 +46,7 @@ def measure(
 
 
 def apart(size: int, rows: int, batches: tuple[int, ...], precision: str, rounds: int) -> list[float]:
-    """For each batch size: rows a second of so many processes together that know nothing of each other."""
+    """For each batch size: rows a second of so many independent processes together."""
     context = get_context("spawn")
     with ProcessPoolExecutor(size, context, _begin, (context.Barrier(size),)) as pool:
         asked = [pool.submit(_beside_others, rows, batches, precision, rounds) for _ in range(size)]
@@ -54,7 +54,7 @@ def apart(size: int, rows: int, batches: tuple[int, ...], precision: str, rounds
 
 
 def _begin(barrier: Barrier) -> None:
-    """Where a process that shares nothing waits for the others before it starts a batch size."""
+    """A barrier at which independent processes wait for each other before they start a batch size."""
     global _together  # noqa: PLW0603 - a barrier goes to processes only as they start
     _together = barrier
 

@@ -1,8 +1,8 @@
-"""What every benchmark ends with: a table for people, one JSON line for machines, the same JSON kept in results/.
+"""Records the figures of a benchmark: prints a table and one line of JSON, and keeps the JSON in results/.
 
 Decisions: the record names the command, the commit (`-dirty` when tracked files differ from it) and the hardware, so
-that a figure can be asked for again; a figure with a target says whether it holds, one without is only reported. Text
-from the machine is the processor's name and sizes, never a path or a host name.
+that a figure can be measured again. A figure with a target says whether the target is met. Text from the machine is the
+processor's name and sizes, never a path or a host name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 RESULTS_VARIABLE = "SAEC_BENCHMARK_RESULTS"
-"""Where a run writes its record, if not among the kept ones: how short forms are run beside them."""
+"""Folder for a run's record in place of results/; short forms use it, so that they replace no kept record."""
 
 
 class Figures:

@@ -1,13 +1,13 @@
-"""Calibration for the full traffic where the log holds one row without a click in a hundred.
+"""Measures calibration on the full traffic when the log keeps one in a hundred of the rows without a click.
 
-A simulated site, whose true probabilities are known. Of its rows without a click a share is kept, as producers do whose
-traffic is too much to keep; `data.negative_sampling` says which. Every hour's version is then asked for the rows of the
-next hour as they really were, every tenth of them: promised clicks over true ones should be 1. The first half of the
-hours is for learning. The site stays as it is (no drift, no births), for what a new item clicks nobody can promise:
-with births, the true click rate moves by 5% from hour to hour.
+The site is simulated, so its true probabilities are known. Only a share of its rows without a click is kept, as
+producers do whose traffic is too much to keep; `data.negative_sampling` is that share. Every hour's version then scores
+every tenth row of the next hour's full traffic: predicted clicks over true clicks should be 1. The first half of the
+hours is for learning. The site has neither drift nor births, because nobody can predict the clicks of a new item: with
+births, the true click rate moves by 5% from hour to hour.
 
-How near 1 it can come is a matter of how much the log holds. Of 10,000 rows kept at 1%, what they stand for is off by
-1 to 2% by chance alone, and no model can know that: hence so many rows.
+How close to 1 the ratio can come depends on how much the log keeps. If 10,000 rows are kept at 1%, the traffic that
+they stand for is off by 1 to 2% by chance alone, and no model can know that. So many rows are needed.
 
     python -m benchmarks.sampling
     python -m benchmarks.sampling --keep 0.1 --hours 24
@@ -36,7 +36,7 @@ from saec.schedule.pipeline import Pipeline
 
 FIRST = Hour.parse("2026-03-01T00")
 SCORED = 10
-"""Of so many rows of the full traffic one is scored."""
+"""One in this many rows of the full traffic is scored."""
 FIELDS = (
     {"name": "user_id"},
     {"name": "item_id"},
@@ -49,7 +49,7 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Met:
-    """What a version promised of an hour that it had not seen, and what is true."""
+    """What a version predicted for an hour that it had not seen, and what is true."""
 
     promised: float
     """Clicks."""
@@ -60,7 +60,7 @@ class Met:
 
 
 def sampled_site(folder: Path, keep: float, hours: int, rows: int, rate: float) -> Iterator[Met]:
-    """Do the hours of a down-sampled site, each version met by the whole next hour.
+    """Do the hours of a down-sampled site, and score the whole next hour with each version.
 
     Args:
         folder: for data and workspace.

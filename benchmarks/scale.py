@@ -1,11 +1,11 @@
-"""Memory, seconds and bytes of an hour on states of millions of features: what grows with the hour, what with them.
+"""Measures memory, seconds and bytes of an hour on training states of millions of features.
 
-A state of so many features over four fields, all with a row of 16 numbers, is written as a whole checkpoint without
-ever being in memory. Every third feature has a frequency of its own. Then an hour of 50,000 rows is done on it in a
-process of its own, which reads everything first:
+The figures show what grows with the hour and what grows with the state. A state over four fields, in which every
+feature has a row of 16 numbers, is written as a whole checkpoint without ever being in memory. Every third feature has
+a frequency of its own. Then an hour of 50,000 rows is done on it in a process of its own, which reads everything first:
 
 - write: the state, as the hour that ends a chain of checkpoints writes it, in a process of its own;
-- open: the checkpoint's bytes are compared with its name, and mapped;
+- open: the checkpoint's bytes are compared with the digest in its name, and mapped;
 - train: features looked up and admitted, rows scored and learnt, as in `saec.steps.train`;
 - save: the hour's delta;
 - choose: how features came back is counted, and the head is chosen at the cut and at the hour's end, by the dial; then,
@@ -13,9 +13,9 @@ process of its own, which reads everything first:
 
 Clustering and the index are not in it: they grow with the head, which the dial makes a share of the state
 (`benchmarks.clustering`, `benchmarks.index`). Features of the hour lie at random places of the state, a tenth of the
-cells are new ones, so each feature that the hour touches costs a page: no state is laid out worse than that. The second
-hour is done in the same process. Memory is the most that was resident, pages of files among it (VmHWM); seconds are
-of the processor, so that a busy neighbour counts for little; of the wall where it says so.
+cells are new ones, so each feature that the hour touches costs a page, which is the worst case. The second hour is done
+in the same process. Memory is the most that was resident, pages of files included (VmHWM). Seconds are CPU seconds, so
+that a busy neighbour counts for little, unless a figure says that they are by the clock.
 
     python -m benchmarks.scale                       # 1, 5 and 20 million
     python -m benchmarks.scale --features 100000000  # 26 GB of disk
@@ -58,10 +58,10 @@ SIZES = (1_000_000, 5_000_000, 20_000_000)
 FIELDS, WIDTH, ROWS, SEED = 4, 16, 50_000, 1
 NEW_SHARE = 0.1
 SAME_HEAD = 150_000
-"""Features of a head that is the same at all sizes: about what the dial gives a million."""
+"""Features of the head that is the same at all sizes; about as many as the dial gives for a million features."""
 FIRST = Hour.parse("2026-01-02T05")
 MOST_BYTES, MOST_TIMES = 4 << 30, 3
-"""What is wanted of 100 million features: peak memory, and the hour's time over that at a million."""
+"""Targets for 100 million features: peak memory, and the hour's time over that for a million."""
 
 
 class Made:

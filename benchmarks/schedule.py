@@ -9,12 +9,12 @@ Decisions:
 - Two designs. *Built*: rank 0 holds the state and does all but training; ranks all_reduce the gradients of a batch's
   distinct vectors, which each has all of. *Sharded*, on paper: each machine holds a share of the keys and does its
   share of every stage; vectors of a part are fetched from their shards and the gradients sent back.
-- What is not measured is an argument, and said as such: the network, the disk, cores a machine, how well they are used
-  within a batch, how unlike machines are.
+- What is not measured is an argument of the command and is reported as assumed: the network, the disk, the cores of a
+  machine, how well a batch uses them, and how much machines differ.
 
-The check: the same costs, for 1, 2 and 4 real ranks on this machine (`benchmarks.ranks`), by seconds of the processor,
-and by the clock. The clock is predicted from the share of a core that the single process got, since others use this
-machine; it is told, and held to nothing.
+As a check, the same costs predict the seconds of 1, 2 and 4 real ranks on this machine (`benchmarks.ranks`), in CPU
+seconds and by the clock. The clock is predicted from the share of a core that the single process got, because others
+use this machine; that prediction is reported but has no target.
 
     python -m benchmarks.schedule                       # the check, then 1 billion features on 64 machines
     python -m benchmarks.schedule --ranks "" --machines 256 --rows 1000000000
@@ -40,7 +40,7 @@ from saec.train.learner import Learner
 
 GB = 1e9
 WITHIN = 0.3
-"""How far seconds of the processor may be from the prediction."""
+"""How far CPU seconds may be from the prediction, as a share."""
 NEWS_FIELDS = 16
 """Fields of the log that `benchmarks.hours` measures ingest and gate on (configs/globo.yaml)."""
 OTHER: dict[str, tuple[str, str, float]] = {
@@ -132,7 +132,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage costs the machine that has most to do."""
+    """The cost of a stage on the machine that has most to do."""
 
     name: str
     seconds: float
@@ -320,7 +320,7 @@ def check(figures: Figures, costs: Costs, sizes: list[int], batches: tuple[int, 
 
 
 def told(figures: Figures, load: Load, cluster: Cluster, costs: Costs) -> None:
-    """The hour of both designs."""
+    """Report the hour of both designs."""
     figures.add("distinct features of the hour", load.distinct(load.rows), "features")
     figures.add("distinct features of a batch", load.distinct(load.batch_rows), "features")
     figures.add("distinct features of a part", load.distinct(load.batch_rows / cluster.machines), "features")

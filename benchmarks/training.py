@@ -1,8 +1,9 @@
 """Measures samples per second of a training pass, against its own ceiling and against usual implementations.
 
-One hour of rows with Zipf-distributed features on a table of two million rows, DeepFM and DCN v2 with 400-400-400
-units, batches of 4096, two threads. All contestants run in turn, several rounds in one process; figures are medians of
-the rounds, ratios are medians of the ratios within a round, so that a busy neighbour slows both sides of a ratio.
+The data is one hour of rows with Zipf-distributed features on a table of two million rows; the networks are DeepFM and
+DCN v2 with 400-400-400 units, trained in batches of 4096 with two threads. All contestants run in turn, several rounds
+in one process. Figures are medians of the rounds, and ratios are medians of the ratios within a round, so that a busy
+neighbour slows both sides of a ratio.
 
 - The ceiling is the network alone: forward, backward and our AdamW on given vectors that want no gradient. Beside it
   stands the same with a gradient of the vectors, which is the least that any training of vectors must pay.

@@ -1,11 +1,11 @@
 """Measures key look-ups per second on one core, against alternatives, and the vocabulary's cost per hour.
 
-A million keys are asked for in random order, one in ten unknown, of maps of 100,000 to ten million keys. All maps
-answer the same question, the id of each key or -1, from a numpy array of 64-bit keys to a numpy array of ids, and are
-held to the same answer. They run in turn within each of several rounds; figures are medians over the rounds, ratios
-medians of the ratios within a round. Building is not timed; pandas builds its hash table before the first round.
+A million keys, one in ten of them unknown, are looked up in random order in maps of 100,000 to ten million keys. Every
+map turns a numpy array of 64-bit keys into a numpy array of ids, -1 for an unknown key, and all must agree. They run in
+turn within each of several rounds; figures are medians over the rounds, ratios medians of the ratios within a round.
+Building is not timed; pandas builds its hash table before the first round.
 
-The hour has 100,000 rows of 16 fields with Zipf-distributed features; figures are medians over all hours but the first.
+An hour has 100,000 rows of 16 fields with Zipf-distributed features; its figures are medians over all but the first.
 
     python -m benchmarks.vocabulary [KEYS ...]
 """
@@ -36,7 +36,7 @@ Ids = NDArray[np.int64]
 
 
 def maps(keys_V: Keys) -> dict[str, Callable[[Keys], Ids]]:
-    """Every way to find keys, ready to be asked."""
+    """Every kind of map, built."""
     keymap, index = KeyMap(keys_V), pd.Index(keys_V)
     order_V = np.argsort(keys_V)
     sorted_V = keys_V[order_V]
