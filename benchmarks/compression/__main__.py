@@ -1,7 +1,7 @@
-"""The command: tunes on the earlier stretch, runs missing passes, compares, writes figures and docs.
+"""Runs the comparison from the command line: tunes, runs missing passes, compares, and writes figures and docs.
 
-Without options it is a short form, a few minutes of one core: 24 hours of the real log, two sizes, all peers as they
-were tuned in the kept results; what comes of it is not part of docs/results.md. `--redo original` adds sizes of Saec.
+Without options it is a short form that takes a few minutes of one core: 24 hours of the real log, two sizes, all peers
+with the tuning of the kept results. Its results are not part of docs/results.md. `--redo original` adds sizes of Saec.
 
 Examples:
     python -m benchmarks.compression                            # the short form
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _command() -> str:
-    """The command as given, but for where this machine keeps its working files and what made the data."""
+    """The command as given, without the paths of working files and data on this machine."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--work")
     parser.add_argument("--after", action="append")

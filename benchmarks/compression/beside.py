@@ -74,6 +74,6 @@ class SaecBeside:
 
 
 def saec_config(config: Config, ratio: int, hours: int) -> Config:
-    """Settings of Saec at so small a share of the original: the dial, reached a quarter through so many hours."""
+    """Settings of Saec at a given share of the original's bytes; the dial reaches it a quarter through the hours."""
     update = {"ratio": float(ratio), "doubling_hours": hours // 20}
     return config.model_copy(update={"compression": config.compression.model_copy(update=update)})

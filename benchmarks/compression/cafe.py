@@ -1,11 +1,12 @@
-"""CAFE: compact, adaptive and fast embedding (Zhang et al., SIGMOD 2024, arXiv 2312.03256).
+"""Implements the peer CAFE, compact, adaptive and fast embedding (Zhang et al., SIGMOD 2024, arXiv 2312.03256).
 
-A sketch of the stream (hot_sketch.py) knows the features of the largest gradients. These own a row each; all others
-share rows by hash. A feature that becomes hot starts from its shared vector, one that cools falls back to it. Scores
-fade, so that what is hot follows the stream.
+A sketch of the stream (hot_sketch.py) finds the features with the largest gradients, the hot ones. Each of them owns a
+row; all others share rows by hash. A feature that becomes hot starts from its shared vector, and one that cools falls
+back to it. Scores fade, so the hot features follow the stream.
 
 Decisions:
-- What the stream changes: little, CAFE is made for one. Scores fade by the hour; rows are given out every few batches.
+- The stream changes little, because CAFE is made for one. Scores fade by the hour; rows are given out every few
+  batches.
 - The sketch has four slots for each hot row, and is training state: what is served is a keyless index of the hot keys
   with row numbers, so the sketch and the keys in it are not counted, in CAFE's favour.
 - `shared`: others have one shared row, or the sum of two by two hashes. CAFE-ML, which gives a third kind of feature

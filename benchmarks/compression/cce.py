@@ -1,4 +1,4 @@
-"""CCE: clustered compositional embeddings (Tsang and Ahle, NeurIPS 2023, arXiv 2210.05974).
+"""Implements the peer CCE, clustered compositional embeddings (Tsang and Ahle, NeurIPS 2023, arXiv 2210.05974).
 
 In each of c columns, a feature's part of the vector is a row of the column's table, to which a stored pointer
 leads, plus a row of a helper table, to which a hash leads. Between epochs the sums of each column are clustered: the
@@ -12,7 +12,7 @@ Decisions:
 - Pointers are the values of a keyless index and counted; hashes cost nothing. Tables of both kinds are int8.
 - Features outside the head get their field's default row: pointers by hash alone, for every rare feature, would put
   them all into rows that frequent ones train.
-- The class rows of the known are left out: neither a pointer nor a hash says of what age a feature is.
+- Known features have no class rows, because neither a pointer nor a hash says how old a feature is.
 
 Shapes: V rows of the table, N vectors, c columns, K rows of a table, W width of a column.
 """

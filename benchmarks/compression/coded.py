@@ -1,4 +1,4 @@
-"""Peers with a code for each feature of a head, learnt end to end in a pass of their own.
+"""Shares code among the peers that learn a code for each feature of a head, end to end in a pass of their own.
 
     low-bits      rows of 4 or 2 bits a number, steps learnt (low_bits.py)
     mixed-bits    0 to 6 bits a number by group of frequency (mixed_bits.py)
@@ -49,7 +49,7 @@ FINGERPRINT_BITS = 6
 
 
 class Coder(Decoder):
-    """How rows of the table are coded: what is learnt of it, what is stored and what that takes."""
+    """How rows of the table are coded: what is learnt, what is stored, and how many bytes it takes."""
 
     value_bits: int
     """Bits of a feature's code."""

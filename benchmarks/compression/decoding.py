@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Decoder(ABC):
-    """What makes vectors of places, and learns from their gradients."""
+    """Makes the vectors of places, and learns from their gradients."""
 
     @abstractmethod
     def vectors(self, working: WorkingSet, places_N: Tensor, classes_N: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def render(results: Path, name: str) -> None:
 
 
 def in_short(results: Path, name: str) -> list[str]:
-    """What results that are not on the page came to, in lines."""
+    """The results that are not on the page, in lines of text."""
     kept = Kept.load(results / f"{name}-runs.json")
     return [*Page({name: (name, kept)}).not_above(kept), "", *matrix(kept)]
 
@@ -148,7 +148,7 @@ def record(name: str, kept: Kept, results: Path) -> dict[str, Any]:
 
 
 class _Figures(Figures):
-    """A record that names what made the runs, not what drew them."""
+    """A record that names the command that made the runs, not the one that drew them."""
 
     def __init__(self, name: str, *, results: Path, made_by: dict[str, str]) -> None:
         """Start a record."""

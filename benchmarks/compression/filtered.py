@@ -1,4 +1,4 @@
-"""The peer that filters by frequency from the start: rare features are trained and served with the default row.
+"""Implements the peer that filters by frequency from the start: rare features always use the default row.
 
 Shapes: U distinct features of the hour.
 """
@@ -35,7 +35,7 @@ class HeadVocabulary(Vocabulary):
         return rows_U
 
     def classes_of(self, hour: Hour, features: HourFeatures) -> NDArray[np.int64]:
-        """The class row of each feature; the rare ones are not told from the unknown, neither when served."""
+        """The class row of each feature; rare features get that of unknown ones, in training and when served."""
         ids_U = self.find(features.keys_U)
         frequency_U, last_seen_U = self.known_of(hour, ids_U)
         frequency_U[self.rows_of(features, ids_U) < self.fields] = 0.0

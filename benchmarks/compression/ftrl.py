@@ -1,9 +1,9 @@
-"""The linear floor: logistic regression over hashed features by FTRL-proximal (McMahan et al., KDD 2013).
+"""Implements the linear floor: logistic regression over hashed features by FTRL-proximal (McMahan et al., KDD 2013).
 
-Decisions: fields and the configured crosses are hashed to one array of weights, float16 as stored; no keys. A list
-field's values share it. Steps are for 32 rows at a time, gradients summed: the algorithm is for single rows, which
-Python would take a minute an hour for. Scores are bounded as the network's are (`model.logit_cap`), the bias stands
-outside.
+Decisions: fields and the configured crosses are hashed into one array of weights, which is stored as float16 without
+keys. The values of a list share their row's weight. A step takes 32 rows and sums their gradients; the algorithm is
+made for single rows, but these would take Python a minute an hour. Scores are bounded like the network's
+(`model.logit_cap`), the bias excepted.
 
 Shapes: B rows, S slots, M weights.
 """

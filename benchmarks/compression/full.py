@@ -1,6 +1,6 @@
-"""Methods that share one pass of the original: the original itself, its table compressed every hour, and Saec.
+"""Runs the methods that share one pass of the original: the original, its table compressed every hour, and Saec.
 
-    original            fp32 rows with 8-byte keys: what all sizes are measured by
+    original            fp32 rows with 8-byte keys; all sizes are relative to it
     int8                int8 rows, found through a keyless index, which is smaller than keys
     product-quantised   each field's admitted rows by faiss' product quantiser, all rows alike, codes in a keyless index
     filtered-after      int8 rows for the frequent features only, chosen at the hour's end
@@ -32,7 +32,7 @@ from saec.hours import Hour
 from saec.train.original import AtCut, Original
 
 FITTED_POINTS, FIT_ROUNDS = 128, 15
-"""Rows a codeword and rounds that the product quantiser is fitted with: more gains nothing that can be seen."""
+"""Rows a codeword, and rounds, with which the product quantiser is fitted; more bring no visible gain."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class FullTable:
         self.quantisers = quantisers
         self.filters = filters
         self.seconds = dict.fromkeys(["original", *saec], 0.0)
-        """Of the processor, that the original took to learn, and each Saec beside it."""
+        """CPU seconds that the original took to learn, and each Saec beside it."""
 
     def learn(self, given: HourRows) -> None:
         """One hour."""

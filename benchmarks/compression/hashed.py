@@ -1,4 +1,4 @@
-"""Peers that store no keys: a key's hash names the rows of one table that make up its vector.
+"""Implements the peers that store no keys: a key's hash names the rows of one table that make up its vector.
 
     hashing                one row, key mod M, in a table that all fields share or in a part of it for each field
     quotient-remainder     two rows: id = key mod H, row id mod m and row m + id div m, added or multiplied by element

@@ -1,4 +1,4 @@
-"""Shared code of peers whose vectors are made from a feature's key.
+"""Shares code among the peers whose vectors are made from a feature's key.
 
 Decisions: feature dropout, the original's regulariser, replaces a vector in training by its field's own default row.
 

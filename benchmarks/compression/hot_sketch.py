@@ -1,7 +1,8 @@
 """HotSketch: finds the most important features of a stream in bounded memory (CAFE, Zhang et al., SIGMOD 2024).
 
-Space-saving (Metwally et al. 2005) in buckets of four slots: a key's hash names its bucket; a key that has a slot adds
-to its score, one that has none takes a free slot, or that of the bucket's least, whose score it goes on from.
+The algorithm is space-saving (Metwally et al. 2005) in buckets of four slots. A key's hash names its bucket. A key that
+has a slot adds to its score; one that has none takes a free slot, or the slot with the lowest score, and continues from
+that score.
 
 Decisions: a batch's keys are taken all at once, one a bucket in each round, so that numpy does the work. Rows are given
 out every few batches: free ones to the best, then those of the weakest to whoever has half as much again, so that

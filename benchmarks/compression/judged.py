@@ -69,7 +69,7 @@ def judge(kept: Kept, labels_B: NDArray[np.uint8], scores: Path) -> None:
 
 
 def opponents(kept: Kept, name: str) -> list[str]:
-    """Who is compared with a contestant: with the original everybody, with a peer the Saec that is no larger."""
+    """The contestants to compare with this one: all with the original, a Saec of no more bytes with a peer."""
     if name == "original":
         return [other for other in _names(kept.content["runs"]) if other != name]
     if name.startswith("saec@"):

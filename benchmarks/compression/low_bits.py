@@ -1,4 +1,4 @@
-"""Rows of 4 or 2 bits a number, trained as they are stored.
+"""Implements the peer whose rows have 4 or 2 bits a number and are trained as they are stored.
 
 Quantisation-aware training with learned step size (Esser et al. 2020, arXiv 1902.08153), with an offset as in LSQ+
 (Bhalgat et al. 2020, arXiv 2004.09576): in the forward pass a number is the middle of its step, gradients go straight

@@ -1,4 +1,4 @@
-"""MPE: mixed-precision embeddings, 0 to 6 bits a number by group of frequency (arXiv 2409.20305).
+"""Implements the peer MPE, mixed-precision embeddings: 0 to 6 bits a number by group of frequency (arXiv 2409.20305).
 
 Features of like frequency are a group; each group has a probability for every width from 0 to 6 bits, a softmax that is
 learnt with the model: in the search, a vector is the mean of its quantised forms by these probabilities, and expected
@@ -48,7 +48,7 @@ FINGERPRINT_BITS = 8
 WIDTHS = np.arange(7)
 OCTAVES = 12
 EVERY = 1 << 60
-"""More features than there are: all admitted ones take part."""
+"""A number above that of all features, so that all admitted ones take part."""
 WIDTH_RATE = 0.01
 """Adam's rate on the logits of widths."""
 PRICE = 1e-3

@@ -248,7 +248,7 @@ def _seeds(kept: Kept) -> str:
 
 
 def _commands(kept: Kept) -> str:
-    """What made the results, one command a line; results of before several were kept name one."""
+    """The commands that made the results, one a line; older results name only one."""
     return "\n".join(kept.content.get("commands") or [kept.content["command"]])
 
 

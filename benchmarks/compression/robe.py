@@ -1,11 +1,11 @@
-"""ROBE-Z: random offset block embeddings (Desai et al., MLSys 2022, arXiv 2108.02191).
+"""Implements the peer ROBE-Z, random offset block embeddings (Desai et al., MLSys 2022, arXiv 2108.02191).
 
 One array of weights for all fields. A key's vector is cut into blocks of Z numbers; each block lies at an offset that a
 hash of the key and the block names, blocks overlap at will and wrap around the end, and has a sign by another hash.
 
 Decisions:
-- What the stream changes: nothing; a feature has its place before it is seen. What is known of newcomers cannot be
-  known: no key is stored, so none is new.
+- The stream changes nothing: a feature has its place before it is seen. Newcomers cannot be recognised, because no key
+  is stored.
 - Row-wise Adagrad has no rows here, so each number has a sum of its own.
 - Stored as int8, one half-precision scale for 64 numbers, which costs less than one for each vector: blocks may start
   anywhere, so no smaller group of numbers belongs together.

@@ -1,7 +1,7 @@
 """Runs passes over a stretch in processes; keeps each as it finishes, so that a broken run can continue.
 
-Decisions: what a pass came to goes into one JSON file, its scores into files of their own that only comparisons need;
-a pass is found again by its name, seed, choices and by the stretch, whose settings the file names.
+Decisions: the results of all passes go into one JSON file; scores go into files of their own, which only comparisons
+need. A pass is found again by its name, seed and choices and by the stretch, whose settings the file names.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from saec.gate.metrics import auc, logloss
 
 Record = dict[str, Any]
 LARGEST_RATE = 16.0
-"""Up to which a rate is doubled while the largest one tried is the best."""
+"""The limit up to which a rate is doubled while the largest rate tried is the best."""
 
 
 @dataclass
@@ -129,7 +129,7 @@ def scores_file(scores: Path, name: str, seed: int) -> Path:
 def run_all(
     kept: Kept, jobs: list[Job], stretch: Stretch, ratios: tuple[int, ...], scores: Path | None, processes: int
 ) -> None:
-    """Make the passes that are not known yet, so many at a time; without a folder for scores they are for tuning."""
+    """Make the passes that are not known yet, some at a time; without a folder for scores they are for tuning."""
     kind = "tuning" if scores is None else "runs"
     kinds = ("tuning",) if scores is None else ("runs", "left_out")
     missing = [job for job in jobs if not any(kept.find(known, job) for known in kinds)]

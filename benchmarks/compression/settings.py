@@ -1,12 +1,11 @@
 """Lists the methods at each size, and how each was tuned.
 
 Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
-sizes that `TUNED_AT` names: what is best at 1/30 is used from 1/10 to 1/300, what is best at 1/100 to 1/1000, what is
-best at 1/300 below. (The earlier stretch has a tenth of the features: 1/30 there has the bytes for codebooks of 1/400
-in the end.) Best is AUC minus log loss. The
-original's own settings (network, rates, dropout, admission) are the configuration's; a peer starts from them. A peer
-that cannot be made so small says so and is left out at that size; one that stores all it has in fewer bytes is measured
-with these.
+sizes in `TUNED_AT`. The best choice at 1/30 is used from 1/10 to 1/300, that at 1/100 down to 1/1000, that at 1/300
+below. (The earlier stretch has a tenth of the features, so that 1/30 of it has bytes for the codebooks of 1/400 of the
+whole.) The best choice has the largest AUC minus log loss. The original's own settings (network, rates, dropout,
+admission) are the configuration's, and a peer starts from them. A peer that cannot be made so small is left out at that
+size; one that needs fewer bytes is measured with fewer.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ FEW: dict[str, dict[str, tuple[Any, ...]]] = {
     "int2": {"rows": ("from the start",), "rate": (1.0, 2.0, 4.0)},
     "ftrl": {"l1": (0.0,), "l2": (1.0, 10.0), "rate": (1.0, 0.3, 3.0)},
 }
-"""Those of the choices that are tried unless all are asked for: what told most in earlier tuning."""
+"""The choices that are tried unless all are asked for: those that mattered most in earlier tuning."""
 
 QUANTISERS = {
     "product-quantised@4x8": Quantiser(4, 8, 8),
@@ -121,7 +120,7 @@ class Job:
 
 
 class Contestant(Protocol):
-    """Whoever takes part in a pass."""
+    """A method that takes part in a pass."""
 
     def learn(self, given: HourRows) -> None:
         """One hour."""
@@ -131,7 +130,7 @@ class Contestant(Protocol):
 
 
 def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> Contestant:
-    """Whoever takes part in a job's pass.
+    """The method that takes part in a job's pass.
 
     Raises:
         Unreachable: when the peer cannot be made so small.

@@ -1,4 +1,4 @@
-"""Storage of the peers: int8 rows with a scale each, and a keyless index from key to row.
+"""Stores the peers' tables: int8 rows with a scale each, and a keyless index from key to row.
 
 Decisions in the peers' favour: no file headers are counted for them; the index is the real one of Saec, without the 16
 bits that its codes are limited to. Unknown keys that its fingerprint lets through get some row of the head, as they
@@ -22,17 +22,17 @@ from saec.compression.index import RetrievalIndex
 
 SCALE_BYTES = 2
 WITHIN = 0.01
-"""How near to the size aimed at is near enough."""
+"""How close to its target a size must come."""
 _SMALLEST_SCALE = np.float16(6.2e-5)
 _Made = TypeVar("_Made")
 
 
 class Unreachable(Exception):
-    """A method has no form of the size aimed at."""
+    """A method cannot be made as small as was asked."""
 
 
 def timed(make: Callable[[], _Made]) -> tuple[_Made, float]:
-    """What `make` returns, and the processor's seconds that it took, which others on the machine do not add to."""
+    """What `make` returns, and the CPU seconds that it took; other processes do not add to these."""
     started = time.process_time()
     made = make()
     return made, time.process_time() - started

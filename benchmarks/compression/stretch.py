@@ -1,4 +1,4 @@
-"""A stretch of hours, encoded once and read hour by hour, with counts of its features.
+"""Encodes a stretch of hours once, reads it hour by hour, and counts its features.
 
 Decisions: the census is a pass of the vocabulary alone; who owns a row and how frequent a feature is does not depend on
 seeds or training, so sizes are known before anything is trained. Every contestant's size is the mean over the scored
@@ -29,7 +29,7 @@ from saec.data.vocabulary import Vocabulary
 from saec.hours import Hour
 
 CENSUS_EVERY = 6
-"""Scored hours from one whose frequencies the census keeps to the next."""
+"""The census keeps the frequencies of one scored hour in this many."""
 
 
 class HourRows(NamedTuple):
@@ -54,7 +54,7 @@ class Served(NamedTuple):
     ratio_embedding: float
     """The paper's accounting: fp32 rows to codebooks and codes, no keys on either side; 0 where it does not apply."""
     scoring_seconds: float = 0.0
-    """Of the processor: from the hour's distinct features to its scores."""
+    """CPU seconds from the hour's distinct features to its scores."""
 
 
 @dataclass(frozen=True)

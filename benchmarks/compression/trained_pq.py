@@ -1,4 +1,4 @@
-"""Product quantisation trained end to end with the network.
+"""Implements product quantisation that is trained end to end with the network.
 
 DPQ in its vector-quantised form (Chen et al. 2020, arXiv 1908.09756): each part of a vector is replaced by its nearest
 codeword; gradients go straight through to the vector and as well to the codeword, and a term draws the two together.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 COMMITMENT = 0.1
 """Weight of the squared distance between a vector and its codeword."""
 FITTED_POINTS, ROUNDS, FIRST_ROUNDS = 64, 2, 8
-"""Vectors a codeword, and Lloyd's rounds, in a fit; more rounds in the first one."""
+"""Vectors for each codeword in a fit, and its Lloyd rounds; the first fit has more rounds."""
 
 
 class TrainedPQ(Coder):

@@ -1,4 +1,4 @@
-"""The command: runs the figures in order, prints progress, ends with the record.
+"""Runs the figures from the command line, in order, and ends with the record.
 
 Decisions: a figure that breaks counts as not met, and the others are still measured. Only a whole run is
 kept in benchmarks/results/; a short or partial one is kept in the workspace. Exit code 1 when anything does not hold.

@@ -1,8 +1,8 @@
 """Starts child processes to be killed, forked from this one so that they start at once.
 
-Decisions: a child is a process of its own with its own locks, files and threads, and SIGKILL ends it as any other. What
-must not be inherited (a running torch, an open database) the parent never starts: it only imports, and reads with what
-it closes again.
+Decisions: a child is a process of its own with its own locks, files and threads, and SIGKILL ends it like any other.
+The parent never starts what must not be inherited (a running torch, an open database): it only imports, and closes
+whatever it reads with.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def fork(work: Callable[[], object], on_reach: Callable[[str], object] | None = 
     if process:
         return process
     failpoints.on_reach = on_reach
-    logging.disable(logging.ERROR)  # most of what is done here goes wrong on purpose
+    logging.disable(logging.ERROR)  # most of the work done here fails on purpose
     code = 1
     try:
         work()

@@ -1,4 +1,4 @@
-"""A small pipeline as a user has it: a settings file, and commands in separate processes."""
+"""Sets up a small pipeline as a user has it: a settings file, and commands in separate processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import Site
 
 
 class Shell:
-    """Types commands about a site, with what is set in the environment besides."""
+    """Runs commands on a site, with some variables set in the environment."""
 
     def __init__(self, site: Site, **environment: str) -> None:
         self.site, self.settings = site, site.folder / "settings.yaml"

@@ -1,9 +1,9 @@
 """SIGKILL while publishing, with readers that look every millisecond: no partial version, never one that is older.
 
 Decisions: half of the kills are at a fail point, drawn from all that a publication reaches, half at a random instant.
-A killed publication is tried again by the next child, as a run would, sweeping first. Readers verify every byte of what
-they find live and know what it must say. Every so many kills one publication is left alone; then nothing may lie in the
-store but whole versions and releases.
+The next child tries a killed publication again and sweeps first, as a run would. Readers verify every byte of the live
+version and know what it must contain. Now and then a publication is not killed; after it the store may contain nothing
+but whole versions and releases.
 """
 
 from __future__ import annotations

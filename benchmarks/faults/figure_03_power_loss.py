@@ -53,7 +53,7 @@ def figure(seed: int, short: bool, figures: Figures) -> None:
 
 
 def _disks(seed: int, every: int) -> Iterator[list[str]]:
-    """What is wrong with each disk: after every drill, and after every so manieth kill of it and its repetition."""
+    """What is wrong with each disk: after every drill, and after every few kills of it and its repetition."""
     draw, number = random.Random(seed), count()
     with pytest.MonkeyPatch.context() as patch, scratch() as folder:
         patch.setattr(os, "fsync", lambda _: None)  # its calls are what counts here

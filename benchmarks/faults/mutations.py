@@ -1,4 +1,4 @@
-"""Ways to damage a file, drawn from a seed: the same number always gives the same damage.
+"""Damages files in ways drawn from a seed: the same number always gives the same damage.
 
 Decisions: most are blind (bits, bytes, cuts, moves), because disks, copies and networks are; each is one of a kind of
 its own, drawn with equal chance, so that rare kinds are seen too. A mutation that leaves the bytes as they were is
