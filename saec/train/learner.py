@@ -217,12 +217,14 @@ class Learner:
 
     def _adagrad(self, working: WorkingSet, places_N: Tensor, gradient_ND: Tensor) -> None:
         """One step on distinct vectors, by gradients summed over the batch: a row counts the same in any batch."""
-        squares_N = working.squares_U.index_select(0, places_N) + gradient_ND.square().mean(1)
-        step_ND = gradient_ND / (self.config.table_prior + squares_N).sqrt().unsqueeze(1)
-        vectors_ND = working.vectors_UD.index_select(0, places_N)
-        # Written back by place: index_add_ cannot know that the places are distinct, and takes three times as long.
-        working.squares_U[places_N] = squares_N
-        working.vectors_UD[places_N] = vectors_ND.sub_(step_ND, alpha=self.config.table_learning_rate)
+        width, prior, rate = gradient_ND.shape[1], self.config.table_prior, self.config.table_learning_rate
+        squares_N = working.squares_U.index_select(0, places_N)
+        squares_N.add_(torch.linalg.vecdot(gradient_ND, gradient_ND), alpha=1 / width)
+        # Copied back by place: index_add_ cannot know that the places are distinct, and takes three times as long.
+        working.squares_U.index_copy_(0, places_N, squares_N)
+        roots_N1 = squares_N.add_(prior).sqrt_().unsqueeze(1)
+        vectors_ND = working.vectors_UD.index_select(0, places_N).addcdiv_(gradient_ND, roots_N1, value=-rate)
+        working.vectors_UD.index_copy_(0, places_N, vectors_ND)
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if self._bfloat16 else nullcontext()
