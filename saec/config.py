@@ -242,7 +242,7 @@ class TrainingConfig(TrainingConstants):
 class CompressionConfig(CompressionConstants):
     """How far the published model is compressed: one dial, from which the rest follows."""
 
-    ratio: Annotated[float, Field(ge=1)] | Literal["auto"] = 200.0
+    ratio: Annotated[float, Field(ge=1)] | Literal["auto"] = 100.0
     """Bytes of the original's rows and keys divided by the bytes of what replaces them, reached over the first days;
     auto finds the largest ratio that costs nothing. Raised: smaller versions, with codes for fewer features. Lowered:
     larger versions, closer to the original."""

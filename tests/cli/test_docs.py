@@ -28,7 +28,7 @@ def test_a_knob_is_one_row_however_its_line_is_broken():
     page = docs.configuration_page()
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in rows)
-    assert "| `ratio` | number ≥ 1 or `auto` | `200.0` |" in page
+    assert "| `ratio` | number ≥ 1 or `auto` | `100.0` |" in page
 
 
 def test_every_source_has_a_row_for_every_use():
