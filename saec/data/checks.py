@@ -6,7 +6,8 @@ setting no rows of one id with different labels. A bad row is set aside under th
 them break. Hour rules: the columns' contract (`saec.data.contract`), more nulls than a nullable field may have, no
 rows, and a click rate over `data.max_click_shift` from that of the hours before.
 
-Decisions: duplicates are searched among the good rows, so that a bad row never replaces a good one.
+Decisions: a line of text that could not be read is no row, but counts as a bad one. Duplicates are searched among the
+good rows, so that a bad row never replaces a good one.
 `saec.data.duplicates` decides which one is kept and how contradicting labels are resolved; duplicates are counted but
 are not a fault. Rows are sorted by time, equal times as delivered. An hour with only one label is learnt: at a click
 rate of 0.2% many hours have no click, and without them a model would overestimate the click rate.
@@ -35,6 +36,8 @@ from saec.errors import HourHeld, InputError
 from saec.hours import Hour
 
 ROW_RULES = ("nulls", "non-finite", "labels", "timestamps", "duplicates", "weights")
+MALFORMED = "malformed"
+"""Reason of lines of text that could not be read, so that they are no rows."""
 FEWEST_RATES = 12
 """Minimum number of earlier click rates for the shift rule."""
 _ADDED = ("rule", "hour", "row")
@@ -57,7 +60,7 @@ class CheckedHour:
     """Rows set aside: their columns, then rule, hour and row (position in the partition); a column of the input that
     is called so itself becomes `input.rule` and so on."""
     counts: dict[str, int]
-    """Rows set aside, by rule; rules that no row broke are left out."""
+    """Rows set aside, by rule, and lines that could not be read; rules that no row broke are left out."""
     duplicates: int
     """Good rows dropped because another one of their id is kept, and rows of clicks that were joined."""
     contradicting: int
@@ -96,19 +99,20 @@ def check_hour(partition: Partition, config: Config, window: ClickWindow | None 
         rule_B[found.contradicting] = ROW_RULES.index("duplicates")
         worst["duplicates"] = len(found.contradicting), ", ".join(config.data.row_id_columns)
         kept_B, clicked = np.setdiff1d(kept_B, clicked), clicked[:0]
-    _check_bad_share(rule_B, worst, config, hour)
+    _check_bad_share(rule_B, worst, len(partition.broken), config, hour)
     if not len(kept_B):
         raise HourHeld(f"hour {hour} has no good rows; nothing to learn", reason="empty")
     counts = {name: int(np.sum(rule_B == index)) for index, name in enumerate(ROW_RULES) if index in rule_B}
+    set_aside = sum(counts.values())
     rows_B = _in_order(kept_B, table[config.data.time_column])
     good = _with_clicks(taken(table, rows_B), np.isin(rows_B, clicked), config)
     joined_B = _joined(good, window, config)
-    duplicates = table.num_rows - len(kept_B) - sum(counts.values()) - int(earlier_B.sum())
+    duplicates = table.num_rows - len(kept_B) - set_aside - int(earlier_B.sum())
     return CheckedHour(
         _with_clicks(good, joined_B, config),
         rows_B,
         _set_aside(table, rule_B, hour),
-        counts,
+        counts | ({MALFORMED: len(partition.broken)} if partition.broken else {}),
         duplicates,
         len(found.clicked),
         int(joined_B.sum()),
@@ -238,18 +242,21 @@ def _broken_rules(table: pa.Table, config: Config, hour: Hour) -> tuple[NDArray[
     return rule_B, worst
 
 
-def _check_bad_share(rule_B: NDArray[np.int8], worst: dict[str, tuple[int, str]], config: Config, hour: Hour) -> None:
-    """Hour rule: few rows are bad.
+def _check_bad_share(
+    rule_B: NDArray[np.int8], worst: dict[str, tuple[int, str]], broken: int, config: Config, hour: Hour
+) -> None:
+    """Hour rule: few rows are bad, lines that could not be read among them.
 
     Raises:
         InputError: when more rows than `data.max_bad_share` break a rule.
     """
-    share = float((rule_B >= 0).mean())
-    if share > config.data.max_bad_share:
+    bad, rows = int((rule_B >= 0).sum()), len(rule_B) + broken
+    share = (bad + broken) / rows
+    if bad and share > config.data.max_bad_share:  # broken lines alone were measured when they were read
         most = int(np.bincount(rule_B[rule_B >= 0]).argmax())
         rule, (count, column) = ROW_RULES[most], worst[ROW_RULES[most]]
         raise InputError(
-            f"hour {hour}: {share:.2%} of {len(rule_B):,} rows are bad, over data.max_bad_share "
+            f"hour {hour}: {share:.2%} of {rows:,} rows are bad, over data.max_bad_share "
             f"{config.data.max_bad_share:.2%}; most of them by the rule {rule!r}, in {count:,} rows of "
             f"column {column!r}. Have the hour delivered again",
             reason=rule,

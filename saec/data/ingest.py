@@ -50,6 +50,8 @@ ROW_IDS_FILE = "row_ids.safetensors"
 OTHER_KEYS_FILE = "other_keys.safetensors"
 SLICES_FILE = "slices.safetensors"
 RECORD_FILE = "ingest.json"
+MOST_LINES = 20
+"""Broken lines that a record names."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class IngestRecord:
     clicks_of_earlier: int
     """Click rows of impressions in earlier hours, left out because they were learnt there."""
     quarantined: dict[str, int]
-    """Rows set aside, by the rule they broke."""
+    """Rows set aside, by the rule they broke, and lines that could not be read."""
     stand_for: tuple[float, float] | None
     """How many rows of the full traffic these stand for, and how many with label 1; None without weights."""
     clicks: int
@@ -104,6 +106,8 @@ class IngestRecord:
     """Version of the table that the rows are of; None for files."""
     row_ids_sha256: str = ""
     """sha256 of the file of row ids, of the hour's own rows alone; empty when there is no request log to join."""
+    broken_lines: tuple[str, ...] = ()
+    """The first lines of text that could not be read and were left out, in words; `quarantined` counts all."""
     clicks_from: dict[str, str] = field(default_factory=dict)
     """Digests of the deliveries of other hours in which clicks were looked for, by hour."""
     other_keys_sha256: str = ""
@@ -121,6 +125,7 @@ class IngestRecord:
             values = json.loads(path.read_text(encoding="utf-8"))
             values["files"] = tuple(PartFile(**file) for file in values["files"])
             values["extra_columns"] = tuple(values["extra_columns"])
+            values["broken_lines"] = tuple(values.get("broken_lines", ()))
             values["stand_for"] = values["stand_for"] and tuple(values["stand_for"])
             values["slices"] = {column: tuple(names) for column, names in values["slices"].items()}
             return cls(**values)
@@ -159,6 +164,13 @@ def ingest_hour(
     partition = read_partition(config, hour, other_columns(config, others.values()))
     window = click_window(config, hour)
     checked = check_hour(partition, config, window)
+    if partition.broken:
+        log.warning(
+            "hour %s: %d lines cannot be read and are left out, the first is %s",
+            hour,
+            len(partition.broken),
+            partition.broken[0],
+        )
     own = _encode(partition, checked, config, others)
     parts = {early: _late(config, early, known_N, others) for early, known_N in sorted((late or {}).items())}
     parts[hour] = own
@@ -287,7 +299,8 @@ def _record(
         files=partition.files,
         duplicate_files=partition.duplicate_files,
         extra_columns=partition.extra_columns,
-        rows_read=partition.table.num_rows,
+        rows_read=partition.table.num_rows + len(partition.broken),
+        broken_lines=partition.broken[:MOST_LINES],
         rows=len(rows),
         duplicates=checked.duplicates,
         contradicting=checked.contradicting,

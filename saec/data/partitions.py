@@ -52,6 +52,8 @@ class Partition:
     """Columns in the files that no setting names; they were not read."""
     version: int | None = None
     """Version of the table that was read; None for files."""
+    broken: tuple[str, ...] = ()
+    """Lines of text that could not be read and were left out, in words."""
     others: pa.Table | None = None
     """The extra columns that the caller asked for, unchecked; None if they cannot be read."""
 
@@ -104,6 +106,7 @@ def read_partition(config: Config, hour: Hour, others: Mapping[str, Field | None
         len(delivered) - len(parts),
         digest,
         tuple(name for name in present if name not in wanted),
+        broken=_few_broken(parts, config),
         others=_read_others(parts, others, config, hour),
     )
 
@@ -127,7 +130,7 @@ def _table_partition(config: Config, hour: Hour, table: Table, others: Sequence[
         digest,
         extra,
         table.version,
-        rows.select(there) if others else None,
+        others=rows.select(there) if others else None,
     )
 
 
@@ -321,6 +324,19 @@ def _check_limits(parts: Sequence[DeliveredFile | TextFile], wanted: Sequence[st
         raise _too_large(
             hour, f"{decoded:,} decoded bytes", f"limit of {config.data.most_bytes:,}, which follows from max_rows"
         )
+
+
+def _few_broken(parts: Sequence[DeliveredFile | TextFile], config: Config) -> tuple[str, ...]:
+    """The broken lines of all files, in words.
+
+    Raises:
+        InputError: reason malformed, when they are more than `data.max_bad_share` of the rows.
+    """
+    text = [part for part in parts if isinstance(part, TextFile)]
+    broken = tuple(f"{part.file.name}: {line}" for part in text for line in part.broken)
+    if len(broken) > config.data.max_bad_share * sum(part.file.rows for part in parts):
+        raise next(part.refusal for part in text if part.refusal)
+    return broken
 
 
 def _read_others(

@@ -4,7 +4,8 @@ Decisions: types come from the settings and are never guessed, so that all files
 column is not written in that type, the column is read as the next wider type that the rules accept (`1.0` for an int,
 which is how pandas writes integers next to nulls; `true` for a label). Decompression stops at the limit of the hour's
 bytes, so a small file cannot fill the memory. Empty text is null for numbers and for nullable fields, and empty text
-for others. A message names the file and the line.
+for others. A message names the file and the line. Lines that cannot be read are emptied and counted (`broken`), which
+keeps the numbers of the others; whether they are few enough to go on, the reader of all files decides.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pyarrow.json as pa_json
 import pyarrow.types as t
 
 from saec.config import Config
+from saec.data.lines import BrokenLine, Fault, csv_fault, json_fault, judged
 from saec.data.part_files import PartFile, truncated
 from saec.errors import InputError
 from saec.hour_layout import plain_name
@@ -69,8 +71,16 @@ class TextFile:
                 "was decoded. Raise the limit under data: in the configuration if the hour is sound",
                 reason="too-large",
             )
-        self._table = self._csv(name) if kind == "csv" else self._json()
-        self.file = PartFile(name, data.size, hashlib.sha256(data).hexdigest(), self._table.num_rows)
+        self._fault: Fault | None = json_fault if kind == "jsonl" else None  # of CSV once its columns are known
+        self.broken: tuple[BrokenLine, ...] = ()
+        self.refusal: InputError | None = None
+        try:
+            self._table = self._csv(name) if kind == "csv" else self._json()
+        except InputError as error:
+            self._without_broken_lines(error)
+            self._table = self._csv(name) if kind == "csv" else self._json()
+        rows = self._table.num_rows + len(self.broken)
+        self.file = PartFile(name, data.size, hashlib.sha256(data).hexdigest(), rows)
 
     @property
     def columns(self) -> int:
@@ -85,6 +95,22 @@ class TextFile:
         """Memory that the text and the wanted columns take."""
         return len(self._text) + 8 * self.file.rows * len(wanted)
 
+    def _without_broken_lines(self, error: InputError) -> None:
+        """Empty the lines that cannot be read, where that is the fault and no value goes over several lines.
+
+        The caller decides whether they are few enough; if not, `refusal` is what to raise.
+
+        Raises:
+            InputError: the error, where something else is at fault.
+        """
+        if error.reason != "malformed" or self._fault is None:
+            raise error
+        blocks = list(judged(io.BytesIO(self._text).read, _PIECE, self._fault))
+        broken = tuple(line for _, lines in blocks for line in lines)
+        if not broken or (self._fault is not json_fault and any(line.text.count(b'"') % 2 for line in broken)):
+            raise error
+        self._text, self.broken, self.refusal = b"".join(block for block, _ in blocks), broken, error
+
     def _csv(self, name: str) -> pa.Table:
         """Decode CSV."""
         data, bad_lines = self._config.data, list[pa_csv.InvalidRow]()
@@ -92,6 +118,7 @@ class TextFile:
             raise self._malformed("a quote is opened and not closed")
         usual = "\t" if plain_name(name).endswith(".tsv") else ","
         self.names, delimiter = self._named(data.header, usual) if data.header else self._header(usual)
+        self._fault = csv_fault(delimiter, len(self.names), quoted=True)
         wanted = self._wanted_of_csv()
         if not self._text.strip():
             return self._finished(pa.table({column: pa.array([], self._ways[column][0]) for column in wanted}))

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from saec.config import Config
 from saec.constants import MOST_NULLS
 from saec.data.checks import check_hour
+from saec.data.lines import LeftOut
 from saec.data.partitions import available_hours, read_partition
 from saec.discover.columns import ColumnSeen, Sample, codes, look_at
 from saec.discover.head import NAME, Wishes, head_of, obstacles, plan_of, time_of
 from saec.discover.hours import Layout, hourly_layout
 from saec.discover.labels import find_label
-from saec.discover.lines import LeftOut
 from saec.discover.log_files import Log, find_log
 from saec.discover.partition import Partitioned, Plan, partition
 from saec.discover.settings import settings_text

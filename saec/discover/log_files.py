@@ -24,8 +24,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as t
 from pyarrow import fs
 
-from saec.data.partitions import open_source
-from saec.discover.lines import (
+from saec.data.lines import (
     BrokenLine,
     Fault,
     LeftOut,
@@ -36,6 +35,7 @@ from saec.discover.lines import (
     judged,
     whole_lines,
 )
+from saec.data.partitions import open_source
 from saec.errors import ConfigError, InputError
 
 Kind = Literal["parquet", "csv", "jsonl"]

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as t
 
 from saec.data.hourly_files import EVENT_TIME, emerging_folder, hour_file
-from saec.discover.lines import MOST_BROKEN, LeftOut
+from saec.data.lines import MOST_BROKEN, LeftOut
 from saec.discover.log_files import Log
 from saec.discover.times import TimeColumn
 from saec.discover.types import Widened, typed

@@ -9,7 +9,7 @@ import pyarrow.csv as pa_csv
 import pytest
 
 from saec.data.checks import check_hour
-from saec.data.ingest import ingest_hour
+from saec.data.ingest import IngestRecord, ingest_hour
 from saec.data.partitions import read_partition
 from saec.errors import InputError
 
@@ -276,3 +276,62 @@ def test_many_rows_in_pieces(producer, hour, monkeypatch):
     found = read_partition(text_config(producer), hour).table
     assert found["user"].to_pylist() == (np.arange(333) % 7).tolist()
     assert found["site"].to_pylist() == table["site"].to_pylist()
+
+
+LINES = [f"2017-10-01T03:00:{row % 60:02d}Z,{row % 2},{row},a,0.5\n" for row in range(300)]
+BROKEN = "2017-10-01T03:00:00Z,1,5\n"
+
+
+def as_json(lines: list[str]) -> str:
+    """The same rows as JSON lines; a broken line stays broken."""
+    names = HEADER.strip().split(",")
+    kinds = (str, int, int, str, float)
+    split = [line.strip().split(",") for line in lines]
+    return "".join(
+        json.dumps({name: kind(value) for name, kind, value in zip(names, kinds, values, strict=True)}) + "\n"
+        if len(values) == len(names)
+        else "{\n"
+        for values in split
+    )
+
+
+@pytest.mark.parametrize("name", ["part-0.csv", "part-0.jsonl"])
+def test_few_broken_lines_are_left_out_and_counted(producer, hour, tmp_path, name, caplog):
+    """The account of the hour counts them as set aside and names the first; every other row is learnt."""
+    lines = [*LINES[:200], BROKEN, *LINES[200:]]
+    deliver(producer, HEADER + "".join(lines) if name.endswith("csv") else as_json(lines), name)
+    record = ingest_hour(text_config(producer), hour, tmp_path / "hour")
+    assert (record.rows_read, record.rows, record.quarantined) == (301, 300, {"malformed": 1})
+    number = 202 if name.endswith("csv") else 201
+    assert record.broken_lines[0].startswith(f"{name}: line {number} ")
+    assert IngestRecord.load(tmp_path / "hour") == record
+    assert f"line {number}" in caplog.text
+    assert read_partition(text_config(producer), hour).files[0].rows == 301
+
+
+def test_broken_lines_count_with_the_bad_rows(producer, hour):
+    """Each kind alone is within `data.max_bad_share`, both together are not."""
+    null = LINES[0].replace("Z,0,0,", "Z,,0,")
+    deliver(producer, HEADER + "".join(LINES) + BROKEN * 2)
+    assert check_hour(read_partition(text_config(producer), hour), text_config(producer)).counts == {"malformed": 2}
+    deliver(producer, HEADER + "".join(LINES) + BROKEN * 2 + null * 2)
+    with pytest.raises(InputError, match=r"1\.32% of 304 rows are bad"):
+        check_hour(read_partition(text_config(producer), hour), text_config(producer))
+    deliver(producer, HEADER + "".join(LINES) + BROKEN * 4)
+    assert "line 302" in refused(producer, hour, reason="malformed")
+    deliver(producer, HEADER + "".join(LINES) + BROKEN)
+    assert "line 302" in refused(producer, hour, reason="malformed", max_bad_share=0)
+
+
+def test_no_line_is_left_out_of_a_file_with_values_over_several(producer, hour):
+    """Nobody can tell such a line from the half of a sound row."""
+    deliver(producer, HEADER + "".join(LINES) + '2017-10-01T03:00:00Z,1,5,"a\nb",0.5\n' + BROKEN)
+    assert "line 304" in refused(producer, hour, reason="malformed")
+
+
+def test_a_value_that_cannot_be_read_after_a_broken_line_is_named_by_its_line(producer, hour):
+    """Leaving a line out does not move the numbers of those after it."""
+    deliver(producer, HEADER + BROKEN + "".join(LINES) + ROW.replace(",5,", ",x,"))
+    message = refused(producer, hour, reason="malformed")
+    assert "line 303" in message
+    assert "'user'" in message

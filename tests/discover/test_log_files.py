@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from saec.discover.lines import LeftOut
+from saec.data.lines import LeftOut
 from saec.discover.log_files import find_log
 from saec.errors import InputError
 from tests.discover.logs import write_csv, write_jsonl

@@ -1,8 +1,8 @@
-"""Finds the lines of a text log that cannot be read, to name them in an error or to leave them out when asked.
+"""Finds the lines of CSV or JSON lines that cannot be read, to name them in an error or to leave them out.
 
 Decisions: a line is judged by itself. It is broken if it is no UTF-8, if a quote is opened and not closed, if it has
-more or fewer values than the line of names, or if it is no JSON object. Nothing is left out unless `saec init
---skip-broken` asks for it; then every line left out is counted, and the first one is named.
+more or fewer values than there are columns, or if it is no JSON object. Lines left out are counted and the first one is
+named; `saec init` leaves none out unless asked, an hour's ingest no more than `data.max_bad_share` of the rows.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def whole_lines(read: Read, size: int) -> Iterator[bytes]:
 
 
 def judged(read: Read, size: int, fault: Fault) -> Iterator[tuple[bytes, list[BrokenLine]]]:
-    """Blocks of a stream: the text of their sound lines, and their broken lines."""
+    """Blocks of a stream: their text with an empty line in the place of each broken one, and the broken lines."""
     number = 0
     for block in whole_lines(read, size):
         sound, broken = [], []
@@ -134,8 +134,7 @@ def judged(read: Read, size: int, fault: Fault) -> Iterator[tuple[bytes, list[Br
             why = fault(line.rstrip(b"\r\n")) if line.strip() else ""
             if why:
                 broken.append(BrokenLine(number, line.rstrip(b"\r\n"), why))
-            else:
-                sound.append(line)
+            sound.append(b"\n" if why else line)
         yield b"".join(sound), broken
 
 
