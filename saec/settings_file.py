@@ -58,7 +58,7 @@ def load_config(path: str | Path) -> Config:
 
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)  # ten times as fast as safe_load
     except FileNotFoundError:
         raise ConfigError(
             f"no configuration file {path}; name one with --config, or write one: saec init LOG"

@@ -1,6 +1,7 @@
 """Fixtures that many tests share."""
 
 import copy
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ import pytest
 import torch
 from _pytest.doctest import DoctestModule
 
+import saec.ledger.tables
 import tests.properties  # noqa: F401 - its profiles, before Hypothesis reads its options
 from saec.config import Config
 from saec.constants import TRIAL
@@ -42,6 +44,7 @@ from saec.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
 os.environ[TRIAL] = "1"  # the small sites of the tests have other constants, in commands as well
+gc.disable()  # until all is collected: a million objects come to stay, and to look for garbage among them takes seconds
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,6 +96,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -limits[item.path])
 
 
+def pytest_collection_finish() -> None:
+    """Garbage is looked for in what tests make, not in modules and collected tests, and not after every 700 objects."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's root folder."""
@@ -116,9 +126,16 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_fsync() -> Iterator[None]:
-    """No real fsync, which costs time and only a power loss can tell from none; its calls are still counted."""
+    """No real fsync, nor SQLite's: they cost time, and only a power loss can tell. Calls are still counted."""
+
+    def prepared(connection: Any, record: object) -> None:
+        prepare(connection, record)
+        connection.execute("PRAGMA synchronous=OFF").close()
+
+    prepare = saec.ledger.tables._prepare_sqlite
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(saec.ledger.tables, "_prepare_sqlite", prepared)
         yield
 
 

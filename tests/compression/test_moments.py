@@ -54,13 +54,15 @@ def forget(original, hour):
 
 
 @pytest.fixture(
+    scope="module",
     params=[(0, 1), (3, 1), (0, 3), (3, 3)],
     ids=["in its newest hour", "three hours on", "in its newest hour, three shards", "three hours on, three shards"],
 )
-def past(request, click_hours, monkeypatch):
-    """Such an hour, of so few features that their bundles are made wide."""
+def past(request, click_hours):
+    """Such an hour, of so few features that their bundles are made wide; not to be changed."""
     since, shards = request.param
-    return past_of(click_hours, since, 22, monkeypatch, shards)
+    with pytest.MonkeyPatch.context() as patch:
+        yield past_of(click_hours, since, 22, patch, shards)
 
 
 def rows_of(click_hours, hour, users):
