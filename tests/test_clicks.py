@@ -75,6 +75,7 @@ def test_hours_without_a_click_are_learnt(site):
 
 
 @pytest.mark.case(4)
+@pytest.mark.slow  # four hours from nothing; hours without a click are in the test above too
 def test_a_pipeline_may_begin_without_a_click(fresh):
     """The first hours of a small site have none: they are learnt, and held until there is something to judge."""
     for hour in fresh.hours[:3]:

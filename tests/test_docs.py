@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
@@ -124,8 +125,14 @@ def exists(dotted: str) -> bool:
         place = ROOT.joinpath(*parts[:length])
         source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         if source.is_file():
-            return defines(ast.parse(source.read_text(encoding="utf-8")).body, parts[length:])
+            return defines(parsed(source), parts[length:])
     return False
+
+
+@cache
+def parsed(source: Path) -> list[ast.stmt]:
+    """What a module says; documents name many things of the same few."""
+    return ast.parse(source.read_text(encoding="utf-8")).body
 
 
 def defines(body: list[ast.stmt], names: list[str]) -> bool:

@@ -285,6 +285,7 @@ while done < 10:
 """
 
 
+@pytest.mark.slow  # three processes that fight for a lease thirty times; eight threads do so above
 def test_processes_take_turns(tmp_path):
     """Three processes that open a new ledger at once and fight for its lease: every fencing number is given once."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"

@@ -87,8 +87,7 @@ def test_a_changed_definition_is_refused(site, undisturbed, field, what, said):
     assert said in message
     assert "Put the settings back" in message
     assert "saec migrate" in message
-    for _ in range(4):
-        assert refused(site, config) == message
+    assert refused(site, config) == message
     assert site.serving() == serving
     assert [row.hour for row in site.advance(site.hours[-1])] == site.hours[NEXT:]
     assert [row.version for row in site.rows()] == [row.version for row in undisturbed.rows()]
@@ -128,9 +127,9 @@ def test_what_differs_is_named_by_its_section(site, fields, sections, said):
     "sections",
     [
         {"fields": "nullable"},
-        {"model": {"logit_cap": 4.0}},
         {"training": {"batch_rows": 128}},
-        {"seed": 2},
+        pytest.param({"model": {"logit_cap": 4.0}}, marks=pytest.mark.slow),
+        pytest.param({"seed": 2}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -198,6 +197,7 @@ def test_fields_come_go_change_and_move(site, shell):
     assert after.record["auc_served"] == answers(site, row.version, after)
 
 
+@pytest.mark.slow  # two hours; fields that move are in the test above too
 def test_a_pure_change_of_order_changes_no_score(site, shell):
     """Moved fields take their vectors and their part of the network along: the original scores as it would have."""
     config = with_fields(site, fields_of(site)[::-1])
@@ -310,6 +310,7 @@ def test_what_cannot_be_carried_over_is_refused(site, shell):
     assert "model.hidden was [8], is [4]" in shell("migrate", code=2).output
 
 
+@pytest.mark.slow  # two hours; a column that is gone is in the tests above too
 def test_a_removed_field_is_still_read_from_text(site, shell):
     """CSV is decoded with the types of the settings: a column that only the live version reads has that version's."""
     without_lists = [field for field in fields_of(site) if field["kind"] != "list"]

@@ -265,7 +265,9 @@ def test_the_table_is_the_document():
 @pytest.mark.parametrize(
     ("line", "case"),
     [
-        pytest.param(line, case, id=line, marks=pytest.mark.slow if case.state in LONG else [])
+        pytest.param(
+            line, case, id=line, marks=pytest.mark.slow if case.state in LONG or line.startswith("SAEC_LOG") else []
+        )
         for line, case in COMMANDS.items()
     ],
 )
@@ -277,6 +279,7 @@ def test_every_command_works(shop, line, case):
     assert case.word in " ".join(said.split()), said
 
 
+@pytest.mark.slow  # four hours
 def test_a_backup_is_restored(shop):
     """Hours done after the backup come out with the same versions when they are done again."""
     backed_up(shop)

@@ -75,6 +75,7 @@ def test_six_steps_in_order(site):
         assert row.stage == STEPS[-1]
 
 
+@pytest.mark.slow  # hours from nothing, twice; tests/test_golden.py holds the bytes
 def test_same_hours_twice_give_the_same_bytes(fresh, undisturbed):
     """Two empty workspaces, same data and settings: same version ids, and equal bytes in every file that is kept."""
     fresh.advance(fresh.hours[3])
@@ -160,6 +161,7 @@ def test_killed_between_steps_converges(site, undisturbed, killed_after):
     assert [release.version for release in site.store.releases()] == site.store.versions(), "none is released twice"
 
 
+@pytest.mark.slow  # two hours; killed between steps is the same
 def test_killed_before_the_ledger_hears_of_it_converges(site, undisturbed, monkeypatch):
     """A run that dies with everything done but the ledger's last line is done again to the same bytes."""
     with site.pipeline() as pipeline, pipeline.leased() as lease:
@@ -183,10 +185,10 @@ def test_hour_folder_is_cleared(undisturbed):
     ("after", "file", "damage"),
     [
         ("ingest", "rows.safetensors", "altered"),
-        ("gate", "version/index.safetensors", "gone"),
         *(
             pytest.param(*spoilt, marks=pytest.mark.slow)
             for spoilt in (
+                ("gate", "version/index.safetensors", "gone"),
                 ("train", "rows.safetensors", "gone"),
                 ("train", "at_cut.safetensors", "altered"),
                 ("train", "served.safetensors", "gone"),
@@ -364,6 +366,7 @@ def auto_of(site, hour) -> dict[str, np.ndarray]:
     return {name.removeprefix("auto."): array for name, array in arrays.items() if name.startswith("auto.")}
 
 
+@pytest.mark.slow  # four hours; compression/test_challenger.py holds the dial
 def test_the_dial_turns_by_the_whole_hour_that_was_served(site, tmp_path):
     """With `ratio: auto` all rows of an hour say what the ratio of the version before it cost, and of two larger."""
     hour, other = site.hours[NEXT], site.copy(tmp_path / "other")

@@ -205,6 +205,7 @@ def test_rows_keep_their_weights(tmp_path):
     assert weighted.stand_for == (6.0, 0.0)
 
 
+@pytest.mark.slow  # seven hours from nothing; weights are held step by step above
 def test_a_sampled_site_goes_through_every_step(fresh):
     """Hours without most of their rows without a click: what is promised is about what the full traffic clicks."""
     clicks, shown = 0, 0

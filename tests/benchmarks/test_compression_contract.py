@@ -68,7 +68,13 @@ def passed(method, seed=1):
     return peer, next(iter(peer.serve(last)))
 
 
-@pytest.fixture(scope="module", params=list(AXES))
+LONG = ("mpe", "trained-pq", "cce")
+"""Peers that take a second or more to learn these hours."""
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in AXES]
+)
 def learnt(request):
     """Each peer, what it served, and its name."""
     return *passed(request.param), request.param

@@ -42,7 +42,9 @@ def test_each_fault_is_one_change():
     assert ast.unparse(ast.parse(SOURCE)) not in sources, "and none is the module as it was"
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize(
+    "room", [pytest.param(room, marks=pytest.mark.slow) if room in ("gate", "vocabulary") else room for room in ROOMS]
+)  # the two largest
 def test_a_sample_is_drawn_from_its_seed(room):
     """Modules and tests are there; the same seed draws the same faults, another seed others."""
     modules, tests = ROOMS[room]

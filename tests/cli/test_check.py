@@ -166,6 +166,7 @@ def test_a_run_stops_where_the_settings_are_at_fault_and_goes_on_after_the_mend(
 
 
 @pytest.mark.case(13)
+@pytest.mark.slow  # four hours; tests/test_bad_input.py holds it
 def test_an_hour_of_its_own_fault_is_quarantined(log):
     """The others are done."""
     path = hour_file(log, HOURS[0])

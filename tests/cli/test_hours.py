@@ -60,6 +60,7 @@ def test_an_hour_with_other_settings_is_done_again(shell):
     assert answer["hours"][0]["version"] not in (None, before)
 
 
+@pytest.mark.slow  # four hours; schedule/test_backfill.py holds what becomes stale
 def test_hours_that_went_on_from_a_changed_one_are_told_as_stale(shell):
     """Doing an earlier hour with other settings leaves the later one stale; what is due still comes first."""
     shell.configure(training={"dense_learning_rate": 0.01})
@@ -94,6 +95,7 @@ def test_a_damaged_hour_is_quarantined_with_exit_code_3(shell):
     assert "QUARANTINED" in result.stdout
 
 
+@pytest.mark.slow  # two hours; schedule/test_lease.py holds who gets in
 def test_a_run_that_finds_another_at_work_is_held(shell):
     """The ledger's lease lets one run in; the second says who holds it."""
     pipeline = Pipeline(shell.site.config(), actor="the other")
@@ -219,6 +221,7 @@ def test_no_hour_is_stepped_over_for_a_source_that_went_away(shell):
     assert shell.site.rows() == rows
 
 
+@pytest.mark.slow  # four hours; schedule/test_backfill.py holds it without --promote
 def test_a_backfill_never_moves_the_live_model_unless_told_to(shell):
     """Without --promote both hours pass and are kept, exit code 0; with it they go live."""
     live = shell.site.live
@@ -230,7 +233,10 @@ def test_a_backfill_never_moves_the_live_model_unless_told_to(shell):
     assert shell.site.live == promoted["hours"][-1]["version"] != live
 
 
-@pytest.mark.parametrize(("words", "ends"), [((), ["QUARANTINED"]), (("--keep-going",), ["QUARANTINED", "HELD"])])
+@pytest.mark.parametrize(
+    ("words", "ends"),
+    [((), ["QUARANTINED"]), pytest.param(("--keep-going",), ["QUARANTINED", "HELD"], marks=pytest.mark.slow)],
+)
 def test_a_backfill_stops_at_a_failure_or_goes_on(shell, words, ends):
     """By default the first damaged hour ends it, and what is left is said; the same command takes it up again."""
     shell.site.file(shell.site.hours[NEXT]).write_bytes(b"PAR1 no more")

@@ -181,7 +181,13 @@ def test_every_choice_stands_with_its_reason(log_csv):
     ("file", "words", "label", "rows"),
     [
         ("avazu_first10k.parquet", (), "click", 9_999),
-        ("criteo_kaggle_10k_no_timestamp.parquet", ("--start", "2014-01-01T00", "--hours", 3), "label", 10_000),
+        pytest.param(
+            "criteo_kaggle_10k_no_timestamp.parquet",
+            ("--start", "2014-01-01T00", "--hours", 3),
+            "label",
+            10_000,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_public_samples(shared_data, file, words, label, rows):

@@ -66,6 +66,7 @@ def test_looking_makes_nothing(empty_shell, words):
 
 
 @pytest.mark.case(21)
+@pytest.mark.slow  # three hours; the next test holds what is removed
 def test_the_disk_alarms_command_frees_disk(shell):
     """It removes old versions and training state; what is live serves, and the next hour goes on."""
     shell("run")

@@ -193,6 +193,7 @@ def test_report_of_nothing(empty_shell):
 
 
 @pytest.mark.case(5)
+@pytest.mark.slow  # six commands; the next test holds the same of one version
 def test_a_store_that_is_gone_is_an_alarm_and_an_exit_code(shell):
     """Where nothing is due, too: status, metrics and run tell of it, and the command they name makes a version live."""
     shell("run")

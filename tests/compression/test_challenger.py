@@ -33,7 +33,7 @@ def hours(click_hours, count, first=0):
     return [(hour, click_hours.rows(hour)) for hour in (click_hours.first + first + n for n in range(count))]
 
 
-@pytest.mark.parametrize("ratio", [4.0, "auto"])
+@pytest.mark.parametrize("ratio", [pytest.param(4.0, marks=pytest.mark.slow), "auto"])  # `auto` keeps more
 def test_restored_every_hour_equals_staying_in_memory(click_hours, hourly, ratio):
     """Bit for bit: a challenger restored from its snapshot goes on as the one that never left the memory."""
     config = click_hours.config(compression={"codewords": 6, "ratio": ratio, "fingerprint_bits": 4})

@@ -88,7 +88,7 @@ def test_features_within_bytes():
     assert found[-1] < 8 * 1e6 / 12 / 1.035
 
 
-@pytest.mark.parametrize("keys", [1_000, 10_000, 50_000, 200_000])
+@pytest.mark.parametrize("keys", [1_000, 10_000, 50_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_an_index_takes_the_room_that_was_foreseen(keys):
     """As many keys as are said to go into some bytes make an index of that size: within one and a half per cent."""
     built = RetrievalIndex.build(

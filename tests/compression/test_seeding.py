@@ -38,13 +38,14 @@ def test_every_feature_is_taken_in_proportion_to_its_weight():
     np.testing.assert_allclose(taken_N / 2000, np.array([0.1, 0.2, 0.3, 0.4, 1.0] * 4), atol=0.05)
 
 
-def test_draws_are_those_of_one_by_one():
+@pytest.mark.parametrize(("draws", "within"), [(1000, 0.04), pytest.param(4000, 0.02, marks=pytest.mark.slow)])
+def test_draws_are_those_of_one_by_one(draws, within):
     """Pairs of codewords come with the probabilities of k-means++, though candidates are drawn many at a time."""
     vectors_MD = np.array([[0, 0], [1, 0], [0, 2], [4, 4]], np.float32)
     weight_M = np.array([4.0, 2.0, 1.0, 1.0])
     far_MM = ((vectors_MD[:, None].astype(float) - vectors_MD) ** 2).sum(2)
     counted_MM, random = np.zeros((4, 4, 4)), np.random.default_rng(0)
-    for _ in range(4000):
+    for _ in range(draws):
         found_KD = drawn(vectors_MD, weight_M, NONE_KD, 3, random)
         counted_MM[tuple((found_KD[:, None] == vectors_MD).all(2).argmax(1))] += 1
     wanted_MM = np.zeros((4, 4, 4))
@@ -53,7 +54,7 @@ def test_draws_are_those_of_one_by_one():
         for second in np.flatnonzero(second_M):
             left_M = weight_M * np.minimum(far_MM[first], far_MM[second])
             wanted_MM[first, second] = weight_M[first] / 8 * second_M[second] * left_M / left_M.sum()
-    np.testing.assert_allclose(counted_MM / 4000, wanted_MM, atol=0.02)
+    np.testing.assert_allclose(counted_MM / draws, wanted_MM, atol=within)
 
 
 def test_candidates_of_one_round_are_drawn_as_one_by_one():

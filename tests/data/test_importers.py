@@ -101,14 +101,14 @@ def test_criteo_nulls_are_kept(tmp_path):
 
 def test_pieces_and_hours_need_not_end_together(tmp_path, monkeypatch):
     """Many small pieces, a ragged last one and hours that cut through pieces give the rows of one big piece."""
-    src = write_criteo(tmp_path / "train.txt", 1000)
+    src = write_criteo(tmp_path / "train.txt", 400)
     import_criteo(src, tmp_path / "whole", START, 3)
     monkeypatch.setattr(source_files, "_BLOCK_BYTES", 4096)
     told = []
     import_criteo(src, tmp_path / "pieces", START, 3, on_progress=lambda what, rows: told.append((what, rows)))
     assert everything(tmp_path / "pieces").equals(everything(tmp_path / "whole"))
     assert len(told) > 6
-    assert [rows for what, rows in told if what == "written"][-1] == 1000
+    assert [rows for what, rows in told if what == "written"][-1] == 400
     assert sorted(told) == told
 
 

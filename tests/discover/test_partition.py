@@ -78,7 +78,7 @@ def test_little_memory_and_few_open_files_change_nothing(log_csv, tmp_path, monk
     }
 
 
-@pytest.mark.parametrize("factor", [4, 12])
+@pytest.mark.parametrize("factor", [2, 6])
 def test_memory_does_not_grow_with_the_log(tmp_path, monkeypatch, factor):
     """What Arrow holds at its height is pieces read ahead and rows that wait: no more for three times the rows."""
     path = write_csv(tmp_path / "log.csv", clicks(rows=5_000) * factor)

@@ -36,8 +36,8 @@ def check_agreement(model, keys_BS):
     [
         {"network": "dcnv2"},
         {"network": "deepfm"},
-        {"precision": "float16"},
-        {"logit_cap": 0.0, "hidden": ()},
+        pytest.param({"precision": "float16"}, marks=pytest.mark.slow),
+        pytest.param({"logit_cap": 0.0, "hidden": ()}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

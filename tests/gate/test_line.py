@@ -246,6 +246,7 @@ def test_a_champion_that_appears_is_compared_from_then_on():
     assert list(line.evidence.pairs) == ["original"]
 
 
+@pytest.mark.slow  # two thousand hours; gate/test_sequential.py holds the bound itself
 def test_a_worse_line_is_let_through_at_most_as_often_as_stated():
     """40 small sites watched for two days, their log loss worse by about the margin: 5% and chance."""
     config = CONFIG.model_copy(update={"auc_margin": 0.5})

@@ -127,7 +127,7 @@ def test_rows_that_came_late_are_not_the_hours(site, served, tmp_path):
     assert known["served_auc"] == auc(served.labels_B[served.rows], served.scores_B[served.rows])
 
 
-@pytest.mark.parametrize(("kept", "left"), [(48, 8), (3, 4)])
+@pytest.mark.parametrize(("kept", "left"), [pytest.param(48, 8, marks=pytest.mark.slow), (3, 4)])
 def test_old_log_files_go_with_the_hours_they_belong_to(site, tmp_path, kept, left):
     """Files are kept as long as an hour that reads them could be done again: `retention` hours."""
     log = tmp_path / "log"

@@ -162,6 +162,12 @@ def ledger_record(index: int) -> dict[str, Any]:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages whose figures are empty: to write them takes a second a page, and tests of figures look at them."""
+    monkeypatch.setattr("saec.report.page.svg", lambda figure, title: "<svg></svg>")
+
+
+@pytest.fixture
 def records() -> list[dict[str, Any]]:
     """Sixty hours from 2017-10-01T00, fresh for each test."""
     return [ledger_record(index) for index in range(60)]

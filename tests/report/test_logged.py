@@ -43,6 +43,7 @@ def test_the_newest_hour_is_summed_up_in_a_line(served_records: list[dict[str, A
     assert [row[1] for row in version_rows(newest)] == ["3,216", "6,432", "9,649"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_log_that_could_not_be_read_says_why(served_records: list[dict[str, Any]]) -> None:
     """The line is the problem, wherever it is shown."""
     problem = "the request log /log cannot be read: Permission denied"
@@ -51,6 +52,7 @@ def test_a_log_that_could_not_be_read_says_why(served_records: list[dict[str, An
     assert "cannot be read: Permission denied" in hour_markdown(served_records[58]).replace("\\", "")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_has_a_panel(served_records: list[dict[str, Any]]) -> None:
     """Figures by version, a reliability diagram, and the curve over the hours; a hostile version stays text."""
     html = render_report(served_records, "Shop")
@@ -88,6 +90,7 @@ def test_json_and_tables_have_the_figures(served_records: list[dict[str, Any]]) 
     assert not [name for name in frame if name.startswith(("served_bins", "served_versions"))]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "show",
     [
@@ -112,6 +115,7 @@ def test_bins_lie_where_the_record_says(served_records: list[dict[str, Any]]) ->
     assert list(dots.get_ydata()) == [item["click_rate"] for item in bins]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "record",
     [

@@ -99,6 +99,7 @@ def test_hostile_values_everywhere_stay_text() -> None:
     assert not any(name.startswith("on") for name, _ in page.attributes)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_codebooks_are_those_of_the_newest_hour_that_knows_them(records: list[dict[str, Any]]) -> None:
     """The table is of hour 30 when hour 31 was quarantined; it has a row a field, one dash for each unknown figure."""
     html = render_report(records[:32], "t")
@@ -110,6 +111,7 @@ def test_codebooks_are_those_of_the_newest_hour_that_knows_them(records: list[di
     assert "<svg" in figure
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_records_of_before_fields_make_a_page_without_them(records: list[dict[str, Any]]) -> None:
     """A ledger that was written by an older release renders; there is no empty table and no empty figure."""
     html = render_report(records[:12], "t")
@@ -118,6 +120,7 @@ def test_records_of_before_fields_make_a_page_without_them(records: list[dict[st
     assert "Figure 6b" in html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_released_candidates_are_counted_and_said_of_their_hour(records: list[dict[str, Any]], html: str) -> None:
     """One of the last 24 hours; its details say it, those of no other do."""
     assert "In 1 of the last 24 hours the judged candidate was published" in html
@@ -136,6 +139,7 @@ def test_what_was_served_comes_first(records: list[dict[str, Any]], html: str) -
     assert html.index("<h2>Served figures") < html.index("<h2>Hours</h2>")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pairs_are_shown_for_the_last_day_and_for_all_hours(records: list[dict[str, Any]], html: str) -> None:
     """Three pairs each, with intervals; a day alone is not shown twice."""
     cells = Page(html.partition("<h2>Served figures")[2].partition("</table>")[0]).cells
@@ -194,6 +198,7 @@ def test_header_says_the_pooled_figures(records: list[dict[str, Any]], html: str
     assert records[-1]["version"] in head
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rollback_shows_which_version_is_live(records: list[dict[str, Any]]) -> None:
     """When the store's live version is not the newest published one, the header says both."""
     head = render_report(records, "t", live=records[3]["version"]).split("<h2>")[0]

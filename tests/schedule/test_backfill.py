@@ -1,6 +1,7 @@
 """Backfills: aside and swapped in, paused, killed, resumed, cancelled; and what they never touch."""
 
 import threading
+import time
 
 import pytest
 
@@ -55,6 +56,7 @@ def test_backfill_without_promote_never_moves_live(fresh, undisturbed):
     assert [row.checkpoint for row in rows] == [row.checkpoint for row in undisturbed.rows()[:4]]
 
 
+@pytest.mark.slow  # four hours from nothing
 def test_backfill_with_promote_releases_in_order(fresh, undisturbed):
     """With --promote a backfill of an empty pipeline does what the schedule would have done."""
     fresh.backfill(fresh.hours[0], fresh.hours[3], "missing", promote=True)
@@ -88,6 +90,7 @@ def test_same_data_again_is_no_change(site):
     assert [row.stale_because for row in site.rows()] == [None] * 5
 
 
+@pytest.mark.slow  # three hours; that later hours become stale is held by the next test too
 def test_hour_done_again_otherwise_makes_later_ones_stale(site):
     """A middle hour with other data marks the hours after it; a stale backfill does those again and clears the mark."""
     site.redeliver(site.hours[2])
@@ -164,7 +167,7 @@ def test_backfill_before_the_oldest_checkpoint_says_so(site):
 @pytest.mark.fault(12)
 def test_what_stands_is_untouched_until_all_is_swapped_in(site):
     """While hours are done aside, ledger, live version and the hours' files are as they were; then all change."""
-    for hour in site.hours[1:3]:
+    for hour in site.hours[3:5]:
         site.redeliver(hour)
     before, serving, files = site.rows(), site.serving(), site.digests("workspace/hours")
     seen = []
@@ -175,12 +178,12 @@ def test_what_stands_is_untouched_until_all_is_swapped_in(site):
         )
         return steps.gate(plan, *args)
 
-    rows = site.backfill(site.hours[1], site.hours[LAST], "all", run_step=instead(gate=gate))
-    assert seen == [(hour, True, True, True) for hour in site.hours[1:5]]
-    assert [row.hour for row in rows] == site.hours[1:5]
+    rows = site.backfill(site.hours[3], site.hours[LAST], "all", run_step=instead(gate=gate))
+    assert seen == [(hour, True, True, True) for hour in site.hours[3:5]]
+    assert [row.hour for row in rows] == site.hours[3:5]
     after = site.rows()
-    assert after[0] == before[0]
-    assert not {row.checkpoint for row in after[1:]} & {row.checkpoint for row in before}
+    assert after[:3] == before[:3]
+    assert not {row.checkpoint for row in after[3:]} & {row.checkpoint for row in before}
     assert not any(row.stale_because for row in after)
     assert site.serving().items() >= serving.items(), "nothing was promoted"
     assert site.digests("workspace/aside") == {}
@@ -222,6 +225,7 @@ def test_killed_backfill_goes_on_where_it_was(site, at):
     assert site.live == other.live
 
 
+@pytest.mark.slow  # five hours
 def test_backfill_with_a_failure_in_the_middle_is_resumed_once_that_is_mended(site):
     """It stops at the failure with nothing swapped in; resumed, it does that hour and the rest."""
     site.redeliver(site.hours[1])
@@ -242,24 +246,25 @@ def test_backfill_with_a_failure_in_the_middle_is_resumed_once_that_is_mended(si
 
 def test_pause_takes_effect_between_hours(site):
     """Asked to pause, it ends the hour at work, leaves the lease, and says so; resumed, it does the others."""
-    site.redeliver(site.hours[1])
+    site.redeliver(site.hours[3])
 
     def gate(plan, *args):
-        if plan.hour == site.hours[2]:
+        if plan.hour == site.hours[3]:
             with site.pipeline() as other:
                 assert other.ledger.backfills.ask("pause").asked == "pause"
         return steps.gate(plan, *args)
 
     with site.pipeline(run_step=instead(gate=gate)) as pipeline:
-        asked = ask(site.hours[1], site.hours[LAST], "a test", only="all")
+        asked = ask(site.hours[3], site.hours[LAST], "a test", only="all")
         paused, rows = run_backfill(pipeline, asked, now=site.hours[-1])
-        assert (paused.state, [row.hour for row in rows]) == ("PAUSED", site.hours[1:3])
+        assert (paused.state, [row.hour for row in rows]) == ("PAUSED", site.hours[3:4])
         assert pipeline.ledger.holder() is None
     with site.pipeline() as pipeline:
         done, rows = run_backfill(pipeline, now=site.hours[-1])
-    assert (done.state, [row.hour for row in rows]) == ("DONE", site.hours[3:5])
+    assert (done.state, [row.hour for row in rows]) == ("DONE", site.hours[4:5])
 
 
+@pytest.mark.slow  # two hours; a backfill that is given up is in a test above too
 def test_given_up_backfill_leaves_no_trace(site):
     """Given up, it leaves ledger, files and live version as they were; then there is nothing to give up or resume."""
     site.redeliver(site.hours[1])
@@ -287,7 +292,7 @@ def test_one_backfill_is_open_at_a_time(site):
 @pytest.mark.fault(12, 19)
 def test_scheduled_run_goes_before_the_next_hour_of_a_backfill(site):
     """A scheduled run that finds a backfill at work gets the lease between two of its hours; its hour then follows."""
-    site.redeliver(site.hours[2])
+    site.redeliver(site.hours[3])
     threads = []
 
     def scheduled():
@@ -295,25 +300,26 @@ def test_scheduled_run_goes_before_the_next_hour_of_a_backfill(site):
             done.extend(advance(other, site.hours[NEXT] + 1))
 
     def gate(plan, *args):
-        if plan.hour == site.hours[2] and not threads:
+        if plan.hour == site.hours[3] and not threads:
             threads.append(threading.Thread(target=scheduled))
             threads[0].start()
             while not site_ledger.wanted():
-                pass
+                time.sleep(0.01)
         return steps.gate(plan, *args)
 
     done: list = []
     site_ledger = Ledger(site.config().ledger_url)
-    rows = site.backfill(site.hours[2], site.hours[LAST], "all", promote=True, run_step=instead(gate=gate))
+    rows = site.backfill(site.hours[3], site.hours[LAST], "all", promote=True, run_step=instead(gate=gate))
     threads[0].join()
     assert ends(done) == [("PUBLISHED", None)]
-    assert [row.hour for row in rows] == site.hours[2:6], "the hour done meanwhile is done again on the new chain"
-    assert [row.fence for row in site.rows()[2:]] == sorted(row.fence for row in site.rows()[2:])
+    assert [row.hour for row in rows] == site.hours[3:6], "the hour done meanwhile is done again on the new chain"
+    assert [row.fence for row in site.rows()[3:]] == sorted(row.fence for row in site.rows()[3:])
     newest = site.rows()[-1]
     assert (newest.hour, newest.state, site.live) == (site.hours[NEXT], "PUBLISHED", newest.version)
     assert not any(row.stale_because for row in site.rows())
 
 
+@pytest.mark.slow  # three hours
 def test_swap_survives_a_crash_right_after_it(site, monkeypatch):
     """Killed between swapping in and releasing, a backfill that is resumed releases what it had made."""
     site.redeliver(site.hours[2], every=100)
@@ -334,6 +340,7 @@ def test_swap_survives_a_crash_right_after_it(site, monkeypatch):
     assert site.digests("workspace/aside") == {}
 
 
+@pytest.mark.slow  # up to three hours
 def test_hours_whose_past_came_out_as_it_was_are_left(site):
     """Doing an hour again that gives the same state costs that hour alone: those after it stay, and are not stale."""
     before = site.rows()

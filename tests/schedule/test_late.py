@@ -117,6 +117,7 @@ def test_folded_hour_that_fails_is_folded_again(short):
     assert row.record["late"] == {str(short.short): late}
 
 
+@pytest.mark.slow  # three hours; rows that are folded in are held above
 def test_hour_that_came_after_its_deadline_is_folded(site):
     """A whole hour that was stepped over is learnt with the next one, and is no longer missing."""
     absent, aside = site.hours[NEXT], site.folder / "aside.parquet"
@@ -174,6 +175,7 @@ def test_unfit_delivery_takes_nothing_back(site, caplog):
     assert caplog.text.count("is unfit") == 1
 
 
+@pytest.mark.slow  # five hours from nothing; what is late is held above
 def test_quarantined_hour_that_is_delivered_again_is_stale(simulated, tmp_path):
     """Once its files are mended, an hour that was QUARANTINED is marked, and a backfill of failed hours takes it."""
     site = simulated.copy(tmp_path / "site")

@@ -76,6 +76,7 @@ def test_run_on_another_machine_is_waited_for(taken, tmp_path):
         taken()
 
 
+@pytest.mark.slow  # 150 leases
 def test_runs_that_begin_and_end_at_once_never_take_each_other_for_dead(tmp_path):
     """Many ask again and again for a lease that is often free: who gets it keeps it until it gives it back."""
     leases = []

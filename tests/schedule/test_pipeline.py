@@ -109,6 +109,7 @@ def test_interrupted_run_gives_the_lease_back(site):
     assert ends(site.advance(site.hours[NEXT])) == [("PUBLISHED", None)]
 
 
+@pytest.mark.slow  # three hours; schedule/test_planner.py holds what is tried again
 def test_failed_hour_is_retried_by_the_next_runs(site):
     """Three scheduled attempts, then the schedule goes on with the hour after; that goes on from the last trained."""
     for attempt in (1, 2, 3):
@@ -168,9 +169,7 @@ def test_torch_without_memory_is_out_of_memory(site):
 
 
 @pytest.mark.fault(6)
-@pytest.mark.parametrize(
-    "during", ["ingest", *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS[1:-2]), STEPS[-2]]
-)
+@pytest.mark.parametrize("during", ["ingest", *(pytest.param(step, marks=pytest.mark.slow) for step in STEPS[1:-1])])
 def test_run_that_lost_its_lease_can_neither_write_nor_publish(site, undisturbed, during):
     """A run replaced during any step stops with LeaseLost: ledger and live version stay; the next run does the hour."""
 
@@ -254,6 +253,7 @@ def test_rollback_holds_until_released(site):
     assert site.live == row.version
 
 
+@pytest.mark.slow  # two hours; store/test_retention.py holds what is kept
 def test_retention_keeps_what_is_needed(site, undisturbed):
     """Old versions, checkpoints and folders go; what is live, was live before, or is gone on from, stays."""
     config = site.config(retention=2)

@@ -121,7 +121,9 @@ def test_killed_over_its_shards_an_hour_comes_to_the_same_bytes(fault, site, und
         assert [*examine(pipeline.workspace, pipeline.ledger)] == []
 
 
-@pytest.mark.parametrize("lost", ["a shard", "the record", "altered"])
+@pytest.mark.parametrize(
+    "lost", ["a shard", *(pytest.param(lost, marks=pytest.mark.slow) for lost in ("the record", "altered"))]
+)  # four hours each
 def test_what_is_lost_of_a_sharded_state_is_named_with_a_way_back(site, undisturbed, lost):
     """The hour fails by the file's name, nothing is published, and the command that it names brings the state back."""
     want(site, 8)
@@ -148,6 +150,7 @@ def test_what_is_lost_of_a_sharded_state_is_named_with_a_way_back(site, undistur
     assert versions(site) == versions(undisturbed)
 
 
+@pytest.mark.slow  # two hours of eight shards; killed over its shards is held above
 def test_a_full_disk_leaves_no_part_of_a_checkpoint(site, undisturbed, monkeypatch):
     """When the room ends at the fifth of eight shards the hour is FAILED(disk-full); with room it is done."""
     want(site, 8)

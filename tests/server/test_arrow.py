@@ -223,7 +223,8 @@ def test_what_a_null_hides_is_not_looked_at(real):
 
 
 @pytest.mark.fault(72)
-def test_damaged_streams_never_crash(real):
+@pytest.mark.parametrize("count", [200, pytest.param(600, marks=pytest.mark.slow)])
+def test_damaged_streams_never_crash(real, count):
     """Bytes changed, cut out and put in, in streams of every form: an answer or a refusal, and the next is answered."""
     draw, table = random.Random(7), of_rows(8)
     good = [
@@ -234,7 +235,7 @@ def test_damaged_streams_never_crash(real):
         stream(table, compression="zstd"),
     ]
     seen = set()
-    for number in range(600):
+    for number in range(count):
         body = bytearray(good[number % len(good)])
         for _ in range(draw.choice((1, 1, 2, 8))):
             place = draw.randrange(len(body))
@@ -244,7 +245,7 @@ def test_damaged_streams_never_crash(real):
         assert answer.status_code in (200, 400, 413, 422), (bytes(body), answer.text)
         assert answer.status_code == 200 or answer.json()["error"]["message"]
         seen.add(answer.status_code)
-    assert seen >= {200, 400, 422}
+    assert seen >= ({200, 400, 422} if count == 600 else {200, 400})
     assert ask(real, good[0]).status_code == 200
 
 

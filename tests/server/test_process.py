@@ -151,11 +151,16 @@ def test_callers_notice_what_is_wrong(store):
     ("words", "said"),
     [
         (["--port", "1"], "cannot listen on"),
-        (["--log", "x"], "no columns identify them"),
-        (["--max-rows", "0"], "--max-rows"),
-        (["--host", "nowhere.invalid"], "cannot listen on"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (["--log", "x"], "no columns identify them"),
+                (["--max-rows", "0"], "--max-rows"),
+                (["--host", "nowhere.invalid"], "cannot listen on"),
+            )
+        ),
     ],
-)
+)  # a process each
 def test_what_cannot_be_served_is_said_at_once(tmp_path, words, said):
     """A message, no traceback, and an exit code that is not 0."""
     if words == ["--port", "1"] and os.geteuid() == 0:

@@ -11,7 +11,9 @@ from tests.store.power_loss import Disk, Found
 
 
 @pytest.mark.fault(7)
-@pytest.mark.parametrize("name", DRILLS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "first publication" else name for name in DRILLS]
+)  # which is a part of any publication
 def test_every_disk_that_a_power_loss_may_leave_is_sound(name, tmp_path, monkeypatch):
     """After each call of publishing, rollback, retention and saving a checkpoint; and it can be done again."""
     wrong = [*power_losses(DRILLS[name], monkeypatch, tmp_path, random.Random(1))]

@@ -29,7 +29,7 @@ def race(writers, barrier, attempt):
 
 
 @pytest.mark.fault(10)
-@pytest.mark.parametrize("turns", [5])
+@pytest.mark.parametrize("turns", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_one_of_eight_publishers_wins_each_turn(store, commit, turns):
     """8 threads publish 8 versions of an hour, all deciding on the same release: one release a turn, its winner's."""
     versions = [[commit(store, hour=HOUR + turn, writer=writer) for writer in range(8)] for turn in range(turns)]

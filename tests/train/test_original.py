@@ -84,7 +84,10 @@ def told(at_cut):
     return {name: array.tobytes() for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize(("network", "shards"), [("deepfm", 1), ("dcnv2", 1), ("deepfm", 3), ("deepfm", 8)])
+@pytest.mark.parametrize(
+    ("network", "shards"),
+    [("dcnv2", 1), ("deepfm", 3), *(pytest.param("deepfm", shards, marks=pytest.mark.slow) for shards in (1, 8))],
+)
 def test_restored_every_hour_equals_staying_in_memory(click_hours, tmp_path, monkeypatch, network, shards):
     """Bit for bit, over whole checkpoints, deltas, admissions and evictions, in any number of shards."""
     monkeypatch.setattr(saec.train.original, "EVICTION_PERIOD", 2)
