@@ -103,6 +103,7 @@ def test_four_ranks_come_to_the_metrics_of_one_process(site, undisturbed):
         assert found[metric] == pytest.approx(alone[metric], abs=0.005)
 
 
+@pytest.mark.slow  # two hours of two processes; the next test holds the bytes of two ranks
 def test_two_ranks_over_shards_come_to_the_bytes_of_two_ranks(site, by_two):
     """In how many shards the state of rank 0 lies is nothing to them."""
     with site.pipeline() as pipeline:
@@ -182,14 +183,14 @@ def fails_and_is_taken_up(site: Site, by_two: Site, server: ForkServerProcess | 
     return first.exitcode
 
 
+@pytest.mark.slow  # two hours of two processes; a rank that is killed is the same
 def test_a_full_disk_fails_the_hour_of_two_ranks_alone(site, by_two):
     """No room for the checkpoint once both have trained: FAILED(disk-full), and with room the same bytes."""
     assert fails_and_is_taken_up(site, by_two, None, 0, "train.learnt") == 11
 
 
-@pytest.mark.parametrize(
-    "place", ["ingest.written", pytest.param("ranks.led", marks=pytest.mark.slow)], ids=["before a pass", "in a pass"]
-)
+@pytest.mark.slow  # two hours of two processes; a rank that is killed is the same
+@pytest.mark.parametrize("place", ["ingest.written", "ranks.led"], ids=["before a pass", "in a pass"])
 def test_a_lost_rendezvous_fails_the_hour_in_words(site, by_two, place):
     """The process through which they found each other dies: FAILED(rank-lost), and the next run takes the hour up."""
     port = clean_forks().Value("i", 0)

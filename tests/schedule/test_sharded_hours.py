@@ -13,8 +13,9 @@ from saec.data.vocabulary import Vocabulary
 from saec.integrity import examine
 from tests.conftest import Site, clean_fork
 
-KILLS = ("checkpoint.original-shard-saved:kill@3", "checkpoint.original-saved:kill")
+KILLS = ("checkpoint.original-shard-saved:kill@3",)
 MORE_KILLS = (
+    "checkpoint.original-saved:kill",
     "train.learnt:kill",
     "checkpoint.original-shard-saved:kill",
     "checkpoint.original-shard-saved:exit@8",
