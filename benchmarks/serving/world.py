@@ -64,7 +64,7 @@ def write(folder: Path, features: int) -> dict[str, float]:
     codewords = int((counts_F + CLUSTERS).sum())
     challenger = SimpleNamespace(
         config=config,
-        learner=SimpleNamespace(network=network),
+        learner=SimpleNamespace(averaged=network),
         standards=SimpleNamespace(centroids=Centroids(np.zeros((counts_F.sum(), width), np.float32), counts_F)),
         codebooks=SimpleNamespace(vectors_TD=draw.standard_normal((codewords, width), np.float32) * SPREAD),
     )
