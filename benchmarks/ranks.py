@@ -31,6 +31,8 @@ from saec.train import ranks
 from saec.train.batches import Pooling
 from saec.train.followers import accompanied
 from saec.train.learner import Learner
+from saec.train.passes import TRAIN, training
+from saec.train.ranks import Duties
 
 FIELDS, HIDDEN = 24, [400, 400, 400]
 _together: Barrier
@@ -41,7 +43,7 @@ def measure(
 ) -> list[tuple[float, float, float]]:
     """For each batch size: rows a second, the share of time in collectives, and CPU seconds of rank 0 a pass."""
     hour = Hour.draw(rows, FIELDS)
-    with accompanied(size, "benchmark", partial(of_size, batches[0], precision)):
+    with accompanied(size, "benchmark", partial(followed, batches[0], precision)):
         return [timed(hour, of_size(batch_rows, precision), rounds) for batch_rows in batches]
 
 
@@ -76,6 +78,11 @@ def of_size(batch_rows: int, precision: str) -> Learner:
     )
     config = TrainingConfig.model_validate({"batch_rows": batch_rows, "precision": precision})
     return Learner(setting.model("deepfm"), Pooling.of(range(FIELDS)), config)
+
+
+def followed(batch_rows: int, precision: str) -> Duties:
+    """What the other ranks do."""
+    return {TRAIN: training(of_size(batch_rows, precision))}
 
 
 def timed(hour: Hour, learner: Learner, rounds: int) -> tuple[float, float, float]:

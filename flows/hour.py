@@ -22,6 +22,7 @@ from flows.pages import end_again, show_hour, show_overview, show_progress, tag_
 from flows.tasks import as_task_run
 from saec.config import Config
 from saec.errors import LedgerError, SaecError
+from saec.hour_over_ranks import pipeline_over
 from saec.hours import Hour
 from saec.ledger import HourRow, Lease
 from saec.logs import about
@@ -29,7 +30,6 @@ from saec.monitoring.alarms import Alarm, alarms, broken
 from saec.monitoring.outlook import look
 from saec.report.hour import CONTEXT_HOURS
 from saec.schedule.pipeline import Pipeline
-from saec.train.followers import pipeline_over
 
 Ranks = Annotated[int, Field(ge=1)]
 log = logging.getLogger("saec.hour")

@@ -145,7 +145,7 @@ def clean_forks() -> ForkServerContext:
     A start takes no seconds, and no lock of a thread of this one, which has trained, is held in it for ever.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.conftest", "saec.train.ranks", "saec.train.original"])
+    context.set_forkserver_preload(["tests.conftest", "saec.hour_over_ranks"])
     return context
 
 

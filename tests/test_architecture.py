@@ -52,7 +52,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
     ("saec.workspace",),
     ("saec.space", "saec.carry"),
     ("saec.records",),
-    ("saec.hour_figures", "saec.hour_record", "saec.met"),
+    ("saec.hour_figures", "saec.hour_over_ranks", "saec.hour_record", "saec.met"),
     ("saec.steps",),
     ("saec.schedule.planner", "saec.logs"),
     ("saec.server",),

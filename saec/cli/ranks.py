@@ -1,4 +1,4 @@
-"""`--ranks N`: runs a command in N processes that train together (saec/train/ranks.py).
+"""`--ranks N`: runs a command in N processes that train and cluster together (saec/train/ranks.py).
 
 Decisions: the command is rank 0; it starts the others, which only follow it (saec/train/followers.py). Under torchrun,
 which starts all of them, on many machines too, the command reads its rank from environment variables.
@@ -29,7 +29,7 @@ def over_ranks(body: Callable[..., int]) -> Callable[..., int]:
         "--ranks",
         type=click.IntRange(1),
         metavar="N",
-        help="Train in N processes; default: 1, or the number that torchrun has started.",
+        help="Train and cluster in N processes; default: 1, or the number that torchrun has started.",
     )
     @functools.wraps(body)
     def run(session: Session, *, ranks: int | None, **given: Any) -> int:
@@ -40,7 +40,7 @@ def over_ranks(body: Callable[..., int]) -> Callable[..., int]:
             return _member(session, functools.partial(body, session, **given))
         if ranks is None or ranks == 1:
             return body(session, **given)
-        from saec.train.followers import pipeline_over
+        from saec.hour_over_ranks import pipeline_over
 
         with pipeline_over(ranks, session.config):
             return body(session, **given)
@@ -50,12 +50,12 @@ def over_ranks(body: Callable[..., int]) -> Callable[..., int]:
 
 def _member(session: Session, body: Callable[[], int]) -> int:
     """The command as rank 0, or another rank that follows it."""
+    from saec.hour_over_ranks import duties_of, require_processors
     from saec.train import ranks
-    from saec.train.followers import learner_of, require_processors
 
     require_processors(session.config)
     joined = ranks.Ranks.join(session.config.digest)
     if joined.rank:
-        return DONE if joined.follow(learner_of(session.config)) else STOPPED
+        return DONE if joined.follow(duties_of(session.config)) else STOPPED
     with ranks.led(joined):
         return body()

@@ -11,6 +11,8 @@ Decisions:
 - Iterations end when the last one lowered the error by less than half a percent. Starting from last hour's centroids,
   one iteration is enough, and codeword k keeps its meaning.
 - There are never more codewords than distinct vectors.
+- An iteration asks sums over the features of each codeword (`saec.compression.blocks`), wherever these are; the rest
+  works on codewords alone.
 
 Shapes: N head features, M of them, K codewords, D width.
 """
@@ -21,7 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saec.compression.nearest import assign, nearest_other, squared_distances
+from saec.compression.blocks import Blocks, Features, Step, Totals, least_weight, sums
+from saec.compression.nearest import assign, nearest_other
 from saec.compression.seeding import drawn, thinned
 from saec.compression.two_level import coarse_to_fine
 from saec.errors import TrainingError
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vectors = NDArray[np.float32]
-    Codes = NDArray[np.int64]
     Weights = NDArray[np.float64]
 
 __all__ = ["assign", "cluster", "means"]
@@ -47,8 +49,8 @@ _SAMPLE = 8
 """Features per codeword in the sample of a cold start."""
 _WORTH = 0.005
 """Iterations go on while one lowers the error by this share."""
-_LEAST_WEIGHT = 1e-12
-"""Minimum weight of a feature, as a share of the heaviest, so that no weight is 0."""
+_LEAST_STAYING = 1e-12
+"""Minimum weight that a split leaves behind, as a share of the codeword's: with less it is no split."""
 
 
 def cluster(
@@ -60,6 +62,7 @@ def cluster(
     guess_N: NDArray[np.int64] | None = None,
     seed: int = 0,
     field: str = "",
+    features: Features | None = None,
 ) -> NDArray[np.float32]:
     """Centroids (K, D) of the head of one field; K is at most `codewords` and the number of distinct vectors.
 
@@ -71,22 +74,26 @@ def cluster(
         guess_N: the code in `start_KD` that each feature had, -1 where it had none; saves time, changes nothing.
         seed: of the cold start.
         field: name for error messages.
+        features: the same features, if iterations are to ask them elsewhere; they know `guess_N`.
 
     Raises:
         TrainingError: when a vector or frequency is not finite, a vector is too large to square, or a frequency is
             negative.
     """
-    _check(vectors_ND, frequency_N, field)
+    check(vectors_ND, frequency_N, field)
     vectors_ND, distinct_MD = np.ascontiguousarray(vectors_ND), _distinct(vectors_ND, codewords)
     if len(distinct_MD) <= codewords:
         return _direct(distinct_MD, start_KD, codewords)
-    weight_N = np.maximum(frequency_N.astype(np.float64), _LEAST_WEIGHT * (float(frequency_N.max()) or 1.0))
+    least = least_weight(frequency_N)
+    if features is None:
+        features = Blocks(vectors_ND, frequency_N, least)
+        features.guess(guess_N)
     if start_KD is not None and len(start_KD) >= codewords:
-        if guess_N is not None:
-            guess_N = np.where(guess_N < codewords, guess_N, -1)
-        return _iterated(vectors_ND, weight_N, start_KD[:codewords], guess_N, WARM_ITERATIONS)
+        return _iterated(features, start_KD[:codewords], WARM_ITERATIONS)
+    weight_N = np.maximum(frequency_N.astype(np.float64), least)
     start_KD = _start(vectors_ND, weight_N, codewords, start_KD, np.random.default_rng(seed))
-    return _iterated(vectors_ND, weight_N, start_KD, None, COLD_ITERATIONS if codewords <= FLAT else LARGE_ITERATIONS)
+    features.guess(None)
+    return _iterated(features, start_KD, COLD_ITERATIONS if codewords <= FLAT else LARGE_ITERATIONS)
 
 
 def means(
@@ -96,21 +103,12 @@ def means(
     centroids_KD: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """The weighted mean of each codeword's vectors; a codeword without vectors does not move."""
-    count = len(centroids_KD)
-    weight_K = np.bincount(codes_N, frequency_N, count)
-    columns_N = (
-        column_N.astype(np.float64) for column_N in vectors_ND.T
-    )  # one by one: all at once would need twice the memory of the vectors
-    sums_KD = np.stack([np.bincount(codes_N, frequency_N * column_N, count) for column_N in columns_N], axis=1)
-    used_K = weight_K > 0
-    means_KD = centroids_KD.copy()
-    means_KD[used_K] = sums_KD[used_K] / weight_K[used_K, None]
-    return means_KD
+    return Totals(*sums(vectors_ND, frequency_N, codes_N, len(centroids_KD)), 0.0).means(centroids_KD)
 
 
-def _check(vectors_ND: Vectors, frequency_N: Vectors, field: str) -> None:
+def check(vectors_ND: Vectors, frequency_N: Vectors, field: str) -> None:
     """Refuse vectors and frequencies that cannot be clustered."""
-    if not np.isfinite(vectors_ND).all() or (len(vectors_ND) and np.abs(vectors_ND).max() > LARGEST):
+    if len(vectors_ND) and not -LARGEST <= vectors_ND.min() <= vectors_ND.max() <= LARGEST:  # nor is any NaN
         raise TrainingError(
             f"field {field!r} has embedding vectors that are not finite or beyond {LARGEST:g}; the hour's training "
             "diverged: lower training.table_learning_rate and run the hour again",
@@ -161,41 +159,40 @@ def _start(
     chosen, weight_M = thinned(weight_N, _SAMPLE * codewords, random)
     start_KD = drawn(vectors_ND[chosen], weight_M, start_KD, codewords, random)
     start_KD = drawn(vectors_ND, weight_N, start_KD, codewords, random)  # if the sample has too few distinct vectors
-    return start_KD if two_levels else _iterated(vectors_ND[chosen], weight_M, start_KD, None, COLD_ITERATIONS)
+    return start_KD if two_levels else _iterated(Blocks(vectors_ND[chosen], weight_M), start_KD, COLD_ITERATIONS)
 
 
-def _iterated(
-    vectors_ND: Vectors, weight_N: Weights, centroids_KD: Vectors, guess_N: Codes | None, most: int
-) -> Vectors:
+def _iterated(features: Features, centroids_KD: Vectors, most: int) -> Vectors:
     """Centroids after as many iterations as pay off: at most `most`, more only while codewords are unused."""
-    codes_N = guess_N
     for iteration in range(1, COLD_ITERATIONS + 1):
-        codes_N, errors_N = assign(vectors_ND, centroids_KD, codes_N)
-        means_KD = means(vectors_ND, weight_N, codes_N, centroids_KD)
-        error = float(weight_N @ errors_N)
-        errors_N = squared_distances(vectors_ND, means_KD, codes_N)
-        centroids_KD, saved, idle = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
-        little = error - float(weight_N @ errors_N) + saved <= _WORTH * error
+        nearest = features.total(Step.NEAREST, centroids_KD)
+        means_KD = nearest.means(centroids_KD)
+        worst = features.total(Step.WORST, means_KD)
+        leaving = features.total(Step.LEAVING, worst.vectors_KD.astype(np.float32))
+        centroids_KD, saved, idle = _swapped(means_KD, nearest.weight_K, leaving)
+        little = nearest.error - worst.error + saved <= _WORTH * nearest.error
         if little or (iteration >= most and not idle):
             break
     return centroids_KD
 
 
-def _swapped(
-    vectors_ND: Vectors, weight_N: Weights, codes_N: Codes, errors_N: Vectors, centroids_KD: Vectors
-) -> tuple[Vectors, float, int]:
+def _swapped(centroids_KD: Vectors, weight_K: Weights, leaving: Totals) -> tuple[Vectors, float, int]:
     """Move codewords to where they reduce the error more.
 
     To free a codeword, its features are merged with its neighbour's; to place it, another codeword's features are split
     in two. A codeword without features needs no merge. Both effects are computed with the resulting means, and no two
     swaps touch each other, so the error falls by exactly the returned amount.
 
+    Args:
+        centroids_KD: the mean of each codeword's features.
+        weight_K: their weight.
+        leaving: of each codeword, the features that are nearer to the one that errs most.
+
     Returns:
         The centroids, the error saved, and how many codewords without features found no place, because each other
         codeword is split only once.
     """
-    weight_K = np.bincount(codes_N, weight_N, len(centroids_KD)).astype(np.float64)
-    apart_KD, share_K, gain_K = _splits(vectors_ND, weight_N, codes_N, errors_N, centroids_KD, weight_K)
+    apart_KD, share_K, gain_K = _splits(centroids_KD, weight_K, leaving)
     neighbour_K, gap_K = nearest_other(centroids_KD)
     part_K = weight_K / np.maximum(weight_K + weight_K[neighbour_K], 1e-300)
     cost_K = np.where(weight_K > 0, part_K * weight_K[neighbour_K] * gap_K, 0.0)
@@ -220,26 +217,14 @@ def _swapped(
     return swapped_KD, saved, len(idle - touched)
 
 
-def _splits(
-    vectors_ND: Vectors,
-    weight_N: Weights,
-    codes_N: Codes,
-    errors_N: Vectors,
-    centroids_KD: Vectors,
-    weight_K: Weights,
-) -> tuple[Vectors, Weights, Weights]:
-    """Split each codeword's features in two: those nearer to the one with the largest error, and those that stay.
+def _splits(centroids_KD: Vectors, weight_K: Weights, leaving: Totals) -> tuple[Vectors, Weights, Weights]:
+    """Split each codeword's features in two: those that leave, and those that stay.
 
     Returns:
         The mean of those that leave, their weight over that of those that stay, and what the split saves.
     """
-    order_N = np.argsort(weight_N * errors_N, kind="stable")
-    worst_K = np.zeros(len(centroids_KD), np.int64)
-    worst_K[codes_N[order_N]] = order_N  # of several the last is written
-    leave = np.flatnonzero(squared_distances(vectors_ND, vectors_ND[worst_K], codes_N) < errors_N)
-    apart_KD = means(vectors_ND[leave], weight_N[leave], codes_N[leave], centroids_KD)
-    leaving_K = np.bincount(codes_N[leave], weight_N[leave], len(centroids_KD))
+    apart_KD, leaving_K = leaving.means(centroids_KD), leaving.weight_K
     staying_K = weight_K - leaving_K
-    share_K = np.where(staying_K > _LEAST_WEIGHT * weight_K, leaving_K / np.maximum(staying_K, 1e-300), 0.0)
+    share_K = np.where(staying_K > _LEAST_STAYING * weight_K, leaving_K / np.maximum(staying_K, 1e-300), 0.0)
     distance_K = np.square(apart_KD - centroids_KD).sum(1, dtype=np.float64)
     return apart_KD, share_K, share_K * weight_K * distance_K

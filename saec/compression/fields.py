@@ -1,28 +1,22 @@
-"""Clusters the heads of all fields, from last hour's clusters or from scratch, and reports figures on the clusters.
+"""Clusters the heads of all fields (field.py), and reports figures on the clusters.
 
-Decisions:
-- Clusters start from those of the hour before, so that codes keep their meaning. They age: their relative error grows
-  as features come and go. Once it is `REBUILD` times what it was when they were last drawn from scratch, they are drawn
-  from scratch again, and the better result is kept.
-- Fields are independent, so they are clustered on as many threads as the configuration gives; the result does not
-  depend on the number.
+Decisions: fields are independent, so they are clustered on as many threads as the configuration gives, and over ranks
+where this process leads some (together.py); the result does not depend on either number.
 
 Shapes: H features of the head, F fields, C clusters of all fields, K of one, D width.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from saec.compression import clustering, reference
-from saec.compression.clustering import assign
 from saec.compression.codebooks import Centroids
+from saec.compression.field import Head
 from saec.compression.places import CLUSTERS
+from saec.compression.together import clustered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,22 +24,8 @@ if TYPE_CHECKING:
     from saec.config import Config
     from saec.train.tensors import Arrays
 
-CLUSTERERS = {"saec": clustering.cluster, "scikit-learn": reference.cluster}
-"""The choices of `compression.clusterer`."""
-REBUILD = 2.0
 LEAST_WEIGHT = 1e-30
 """Minimum frequency for clustering: a field whose frequencies have all decayed still has clusters."""
-
-
-class FieldClusters(NamedTuple):
-    """The clusters of one field, and their error."""
-
-    centroids_KD: NDArray[np.float32]
-    codes_H: NDArray[np.int16]
-    """Cluster of each of the field's features of the head, from 0."""
-    error: float
-    """Weighted squared distance to the centroids over that to the mean."""
-    rebuilt: bool
 
 
 @dataclass(frozen=True)
@@ -86,24 +66,19 @@ def cluster_fields(
     order_H = np.argsort(fields_H.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
     heads = np.split(order_H, np.cumsum(np.bincount(fields_H, minlength=len(drawn_errors_F)))[:-1])
 
-    def of_field(field: int) -> FieldClusters:
+    def head_of(field: int) -> Head:
         chosen = heads[field]
-        return _cluster_field(
-            config,
+        return Head(
             field,
             vectors_HD[chosen],
             weights_H[chosen],
-            codewords,
+            old_codes_H[chosen] - np.int16(CLUSTERS),
             before.of(field),
             float(drawn_errors_F[field]),
-            guess_H=old_codes_H[chosen].astype(np.int64) - CLUSTERS,
+            codewords,
         )
 
-    if config.threads == 1:
-        by_field = [of_field(field) for field in range(len(heads))]
-    else:
-        with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            by_field = list(pool.map(of_field, range(len(heads))))
+    by_field = clustered(config, [len(chosen) for chosen in heads], head_of)
     centroids = Centroids.joined([found.centroids_KD for found in by_field])
     codes_H = np.zeros(len(fields_H), np.int16)
     for chosen, found in zip(heads, by_field, strict=True):
@@ -129,52 +104,6 @@ def cluster_fields(
             "rebuilt": rebuilt_F,
         },
     )
-
-
-def _cluster_field(
-    config: Config,
-    field: int,
-    vectors_HD: NDArray[np.float32],
-    weights_H: NDArray[np.float32],
-    codewords: int,
-    start_KD: NDArray[np.float32],
-    drawn_error: float,
-    *,
-    guess_H: NDArray[np.int64],
-) -> FieldClusters:
-    """The clusters of one field: from last hour's, or from scratch if there were none or they have aged."""
-    if not len(vectors_HD):
-        return FieldClusters(start_KD[:0], np.zeros(0, np.int16), 0.0, rebuilt=False)
-
-    def found(start_KD: NDArray[np.float32] | None, guess_H: NDArray[np.int64] | None) -> FieldClusters:
-        centroids_KD = CLUSTERERS[config.compression.clusterer](
-            vectors_HD,
-            weights_H,
-            codewords,
-            start_KD=start_KD,
-            guess_N=guess_H,
-            seed=config.seed + field,
-            field=config.field_names[field],
-        )
-        guess_H = None if guess_H is None else np.where(guess_H < len(centroids_KD), guess_H, -1)
-        codes_H, squared_H = assign(vectors_HD, centroids_KD, guess_H)
-        error = _relative(squared_H, vectors_HD, weights_H)
-        return FieldClusters(centroids_KD, codes_H.astype(np.int16), error, rebuilt=start_KD is None)
-
-    if not len(start_KD):
-        return found(None, None)
-    moved = found(start_KD, np.maximum(guess_H, -1))
-    if moved.error <= REBUILD * drawn_error:
-        return moved
-    drawn = found(None, None)
-    return drawn if drawn.error < moved.error else moved._replace(rebuilt=True)
-
-
-def _relative(squared_H: NDArray[np.float32], vectors_HD: NDArray[np.float32], weights_H: NDArray[np.float32]) -> float:
-    """Weighted squared error over the weighted spread; 0 when all vectors are the same."""
-    mean_D = np.average(vectors_HD, axis=0, weights=weights_H)
-    spread = float(weights_H.astype(np.float64) @ np.square(vectors_HD - mean_D).sum(1))
-    return float(weights_H.astype(np.float64) @ squared_H) / spread if spread > 0 else 0.0
 
 
 def _largest_share(codes_H: NDArray[np.int16], weights_H: NDArray[np.float32]) -> float:

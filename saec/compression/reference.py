@@ -16,6 +16,8 @@ from saec.compression import clustering
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from saec.compression.blocks import Features
+
 ITERATIONS = 20
 """At most; as many as our own has."""
 
@@ -29,6 +31,7 @@ def cluster(
     guess_N: NDArray[np.int64] | None = None,
     seed: int = 0,
     field: str = "",
+    features: Features | None = None,  # noqa: ARG001 - it asks the vectors themselves
 ) -> NDArray[np.float32]:
     """Centroids of the head of one field; arguments and errors as in `saec.compression.clustering.cluster`."""
     if len(np.unique(vectors_ND, axis=0)) <= codewords:

@@ -7,7 +7,7 @@ Decisions:
 - What scores, and what is published, is the network's average over its last steps (adamw.py); what is trained is not.
 - Gradients reach each distinct vector of a batch once, summed (see batches.py), never as a dense table gradient.
 - Network and optimiser stay on the device (saec/device.py); a working set goes there for a pass, rows batch by batch.
-- Where this process leads ranks (ranks.py), they take the pass together; the batches are the same.
+- Where this process leads ranks (ranks.py), they take the pass together (passes.py); the batches are the same.
 - Matrix products in bfloat16 where the configuration says so and the processor has it built in; sums stay in float32.
 
 Shapes: B rows, S slots, F fields, U vectors, D width, N distinct vectors of a batch.
@@ -29,7 +29,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from saec import device
 from saec.errors import TrainingError
 from saec.gate.metrics import weights_of
-from saec.train import ranks
+from saec.train import passes, ranks
 from saec.train.adamw import AdamW
 from saec.train.batches import Touched
 from saec.train.parts import Rows
@@ -106,7 +106,7 @@ class Learner:
         labels = torch.from_numpy(labels_B.astype(np.float32))
         rows = Rows((places_BS,) if added_BS is None else (places_BS, added_BS), labels, weights, dropped_to_S, seed)
         if ranks.current is not None:
-            return self._passed(ranks.current.fit(self, working, rows), len(labels_B))
+            return self._passed(passes.lead(ranks.current, self, working, rows), len(labels_B))
         with working.on(self.device) as there:
             return self._passed(self._fit(there, rows), len(labels_B))
 

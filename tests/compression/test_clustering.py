@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 
-from saec.compression.clustering import LARGEST, _swapped, assign, cluster, means
-from saec.compression.nearest import squared_distances
+from saec.compression.blocks import Blocks, Step
+from saec.compression.clustering import LARGEST, _swapped, assign, cluster
 from saec.errors import TrainingError
 from tests.properties import examples
 
@@ -279,9 +279,11 @@ def test_swaps_save_what_they_say(seed, codewords):
     rng = np.random.default_rng(seed)
     vectors_ND, weight_N = rng.normal(size=(300, 3)).astype(np.float32), rng.pareto(1.0, 300) + 0.01
     start_KD = vectors_ND[rng.integers(0, 300, codewords)]
-    codes_N, _ = assign(vectors_ND, start_KD)
-    means_KD = means(vectors_ND, weight_N, codes_N, start_KD)
-    errors_N = squared_distances(vectors_ND, means_KD, codes_N)
-    swapped_KD, saved, _ = _swapped(vectors_ND, weight_N, codes_N, errors_N, means_KD)
+    features = Blocks(vectors_ND, weight_N)
+    nearest = features.total(Step.NEAREST, start_KD)
+    means_KD = nearest.means(start_KD)
+    worst = features.total(Step.WORST, means_KD)
+    leaving = features.total(Step.LEAVING, worst.vectors_KD.astype(np.float32))
+    swapped_KD, saved, _ = _swapped(means_KD, nearest.weight_K, leaving)
     assert saved >= 0.0
-    assert error_of(vectors_ND, weight_N, swapped_KD) <= float(weight_N @ errors_N) * (1 + 1e-5) - saved
+    assert error_of(vectors_ND, weight_N, swapped_KD) <= worst.error * (1 + 1e-5) - saved

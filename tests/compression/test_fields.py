@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from saec.compression import fields as fields_module
+from saec.compression import field as field_module
 from saec.compression.codebooks import Centroids
-from saec.compression.fields import REBUILD, cluster_fields
+from saec.compression.field import REBUILD
+from saec.compression.fields import cluster_fields
 from saec.compression.places import CLUSTERS, DEFAULT
 
 NEVER = np.full(3, np.inf)
@@ -96,7 +97,7 @@ def test_aged_clusters_are_drawn_anew_and_the_better_kept(click_hours, monkeypat
         starts.append(start_KD is not None)
         return points(*(moved if start_KD is not None else anew))
 
-    monkeypatch.setitem(fields_module.CLUSTERERS, "saec", cluster)
+    monkeypatch.setitem(field_module.CLUSTERERS, "saec", cluster)
     before = Centroids.joined([points(5, 6), points(), points()])
     told = [(0, 0, 1), (0, 2, 1), (0, 10, 1)]
     errors = {(1, 10): 2 / 56, (0, 10): 4 / 56, (0, 9): 5 / 56}
@@ -119,7 +120,7 @@ def by(click_hours, clusterer, threads=1):
     return config.model_copy(update={"threads": threads, "compression": compression})
 
 
-@pytest.mark.parametrize("clusterer", fields_module.CLUSTERERS)
+@pytest.mark.parametrize("clusterer", field_module.CLUSTERERS)
 def test_the_same_on_one_thread_and_on_two(click_hours, clusterer):
     """To the bit."""
     one, two = by(click_hours, clusterer, 1), by(click_hours, clusterer, 2)

@@ -18,8 +18,8 @@ import torch
 from torch.distributed import FileStore, TCPStore
 
 from saec import failpoints
+from saec.hour_over_ranks import duties_of
 from saec.train import ranks
-from saec.train.original import Original
 from tests.conftest import Site, clean_fork, clean_forks
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def rank(site: Site, number: int, store: Path, fault: str | None, size: int) -> 
         failpoints.on_reach = failpoints.fault(fault)
     joined = ranks.Ranks(FileStore(str(store), size), number, size, timeout=60)
     if number:
-        joined.follow(Original(site.config()).learner)
+        joined.follow(duties_of(site.config()))
         return
     with ranks.led(joined):
         row = site.advance(site.hours[5])[-1]
@@ -156,7 +156,7 @@ def disturbed(site: Site, number: int, store: Path, server: int | None, port: in
     found = FileStore(str(store), 2) if port == 0 else TCPStore("127.0.0.1", port, wait_for_workers=False)
     joined = ranks.Ranks(found, number, 2, timeout=60)
     if number:
-        joined.follow(Original(site.config()).learner)
+        joined.follow(duties_of(site.config()))
         return
     failpoints.on_reach = reach
     with ranks.led(joined):

@@ -17,6 +17,7 @@ from saec.train import ranks
 from saec.train.batches import Pooling
 from saec.train.learner import Learner
 from saec.train.parts import Cut
+from saec.train.passes import TRAIN, training
 from saec.train.tensors import learner_state
 from tests.conftest import clean_fork
 
@@ -110,7 +111,7 @@ def follower(store, rank, size, fault=None):
     """What each of the other ranks of the next tests does."""
     torch.set_num_threads(1)
     failpoints.on_reach = failpoints.fault(fault) if fault else None
-    ranks.Ranks(FileStore(str(store), size), rank, size, timeout=20).follow(a_learner())
+    ranks.Ranks(FileStore(str(store), size), rank, size, timeout=20).follow({TRAIN: training(a_learner())})
 
 
 @contextmanager
