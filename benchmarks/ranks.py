@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -32,7 +33,9 @@ from saec.train.batches import Pooling
 from saec.train.followers import accompanied
 from saec.train.learner import Learner
 from saec.train.passes import TRAIN, training
-from saec.train.ranks import Duties
+
+if TYPE_CHECKING:
+    from saec.train.ranks import Duties
 
 FIELDS, HIDDEN = 24, [400, 400, 400]
 _together: Barrier

@@ -1,5 +1,6 @@
 """Clustering over ranks: the bytes of one process, for whole fields and one that is cut; and when a rank is lost."""
 
+import signal
 from contextlib import contextmanager
 
 import numpy as np
@@ -55,12 +56,16 @@ def two_hours(config, sizes):
     return [{name: array.tobytes() for name, array in named.items()} for named in arrays]
 
 
-def follower(config, store, rank, size, fault):
-    """What each of the other ranks does."""
+def member(config, store, rank, size, fault):
+    """What a rank does that is a process of its own."""
     torch.set_num_threads(1)
     failpoints.on_reach = failpoints.fault(fault) if fault else None
     joined = ranks.Ranks(FileStore(str(store), size), rank, size, timeout=20)
-    joined.follow({CLUSTER: clustering(config)})
+    if rank:
+        joined.follow({CLUSTER: clustering(config)})
+        return
+    with ranks.led(joined):
+        two_hours(config, SMALL)
 
 
 @contextmanager
@@ -68,7 +73,7 @@ def led(config, size, folder, fault=None):
     """This process leads; the last of the others may have a fault."""
     store = folder / "rendezvous"
     faults = [None] * (size - 2) + [fault]
-    others = [clean_fork(follower, config, store, rank, size, of) for rank, of in enumerate(faults, 1)]
+    others = [clean_fork(member, config, store, rank, size, of) for rank, of in enumerate(faults, 1)]
     try:
         with ranks.led(ranks.Ranks(FileStore(str(store), size), 0, size, timeout=20)):
             yield
@@ -103,6 +108,17 @@ def test_a_rank_that_is_killed_in_clustering_is_named(click_hours, tmp_path, siz
             with pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
                 two_hours(config, sizes)
             assert lost.value.reason == "rank-lost"
+
+
+def test_the_others_end_when_rank_0_is_killed(click_hours, tmp_path):
+    """By themselves, while they have clusters to give."""
+    first, other = (
+        clean_fork(member, click_hours.config(), tmp_path / "rendezvous", rank, 2, fault)
+        for rank, fault in enumerate(("ranks.clusters-led:kill", None))
+    )
+    for process in (first, other):
+        process.join(30)
+    assert (first.exitcode, other.exitcode) == (-signal.SIGKILL, 0)
 
 
 @pytest.mark.parametrize("field", [0, 1])

@@ -41,6 +41,10 @@ SLOW = (
     "checkpoint.original-saved:kill",
     "checkpoint.challenger-saved:kill",
     "step.train:kill",
+    "ranks.clustering:kill",
+    "ranks.clustering:kill@3",
+    "ranks.clusters-led:kill",
+    "ranks.clusters-led:kill@2",
     "step.cluster:kill",
     "retrain.learnt:kill",
     "retrain.version-written:kill",
@@ -55,14 +59,16 @@ SLOW = (
     "durable.part-written:kill@5",
     "ledger.to-be-committed:kill@3",
 )
-"""Places of the hour; those of the other rank are `ranks.waiting` and `ranks.followed`."""
+"""Places of the hour."""
+OF_OTHER = ("ranks.waiting", "ranks.followed", "ranks.clustering")
+"""Those of the other rank."""
 
 
 def rank(site: Site, number: int, store: Path, fault: str | None, size: int) -> None:
     """What one of the ranks does."""
     torch.set_num_threads(1)
     ranks._WORD_SECONDS = 0.2 if fault else ranks._WORD_SECONDS
-    of_other = bool(fault) and fault.startswith(("ranks.waiting", "ranks.followed"))
+    of_other = bool(fault) and fault.startswith(OF_OTHER)
     if fault and of_other == bool(number):
         failpoints.on_reach = failpoints.fault(fault)
     joined = ranks.Ranks(FileStore(str(store), size), number, size, timeout=60)
