@@ -77,8 +77,8 @@ class DataConfig(DataConstants):
     ignore_extra_columns: bool = False
     """Whether to ignore columns that no field reads; otherwise they quarantine the hour."""
     max_bad_share: Share = 0.01
-    """Largest share of bad rows that is set aside; with more, the whole hour is quarantined. Raised: hours are learnt
-    from their good rows, however few. Lowered: a broken feed is noticed sooner."""
+    """Largest share of bad rows and broken lines that is set aside; with more, the whole hour is quarantined. Raised:
+    hours are learnt from their good rows, however few. Lowered: a broken feed is noticed sooner."""
     max_click_shift: float = Field(default=10.0, ge=0)
     """How far an hour's click rate may be from that of the last day, in standard deviations between hours; 0 sets no
     limit. Raised: sudden changes are learnt. Lowered: wrong labels are held sooner, and so are real changes."""

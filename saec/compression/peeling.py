@@ -80,7 +80,7 @@ def _peeled(hash_N: Keys, layout: Layout) -> Peeled | None:
     while cells_P.size:
         keys_P = state_C[cells_P] & (_ALONE - 1)
         numbers_P = np.arange(keys_P.size)
-        claims_N[keys_P] = numbers_P  # a key alone in two cells, or listed twice, keeps its last claim
+        claims_N[keys_P] = numbers_P  # of a key that is alone in two cells, or listed twice, the last claim counts
         kept_P = claims_N[keys_P] == numbers_P
         keys_P, cells_P = keys_P[kept_P], cells_P[kept_P]
         left, gone = gone, gone + keys_P.size

@@ -1,15 +1,15 @@
-/* Scoring in compiled code: keys hashed, codes looked up, the network's products. Built by saec/build_kernel.py and
- * called by saec/serving/compiled.py, which hands over numpy's memory; numpy's own way gives the same and is the
+/* Scores rows in compiled code: hashes keys, looks up codes and multiplies through the network. saec/build_kernel.py
+ * builds it; saec/serving/compiled.py calls it with numpy's memory. Scoring in numpy gives the same and is the
  * reference (docs/format.md says what is computed). Building an index is here too (saec/compression/peeling.py).
  *
  * Decisions:
  * - Nothing is allocated or kept here, so there is nothing to free and any number of threads may call.
- * - A request's columns come in one buffer with places in it; each is held against the buffer's length before it is
- *   read. What does not fit is refused by returning 1, and numpy then says what is wrong.
- * - Of each codeword all that is linear in it was worked out when the version was opened: a row's first layers are sums
- *   of rows of that table. What the fields that all rows share come to is summed once.
- * - The part with the products is compiled several times, for vectors of 4, 8 and 16 numbers; this file includes itself
- *   for that. Which is used is chosen when the process starts, by what its processor has.
+ * - A request's columns come in one buffer, which contains offsets; each is checked against the buffer's length before
+ *   it is followed. What does not fit is refused by returning 1, and numpy then says what is wrong.
+ * - Everything that is linear in a codeword was computed when the version was opened: the first layers of a row are
+ *   sums of rows of that table. The sum over the fields that all rows share is computed once.
+ * - The part with the products is compiled three times, for vectors of 4, 8 and 16 numbers; for this, the file includes
+ *   itself. The processor decides which one is used, when the process starts.
  *
  * Shapes: B rows, F fields, S slots, T codewords, P numbers of a row of the table, D width, R rank, X numbers of fields.
  */
@@ -22,10 +22,10 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define ALWAYS static inline __attribute__((always_inline))
-#define BLOCK 48        /* rows that go through the network together: a multiple of all ROWS below */
-#define AT_ONCE 64      /* keys that are looked up together, so that their cells come from memory at the same time */
-#define MOST_LAYERS 8   /* cross layers, by saec/data/schema.py */
-#define MOST_PARTS 8    /* of a cross, by the same */
+#define BLOCK 48        /* rows taken through the network together: a multiple of all ROWS below */
+#define AT_ONCE 64      /* keys looked up together, so that their cells are fetched from memory at the same time */
+#define MOST_LAYERS 8   /* cross layers; the limit of saec/data/schema.py */
+#define MOST_PARTS 8    /* fields of a cross; the limit of the same */
 #define GOLDEN UINT64_C(0x9E3779B97F4A7C15)
 #define SHARD_SEED UINT64_C(0xD1B54A32D192ED03)
 
@@ -44,7 +44,7 @@ typedef struct {
     uint64_t key[2];
 } Cross;
 
-/* One field's column in a request's buffer: places are bytes from its start; index and lengths are absent at -1. */
+/* One field's column in a request's buffer: places count bytes from its start; -1 means no index, or no lengths. */
 typedef struct {
     int64_t type, values, count, ends, index, places, lengths, rows;
 } Column;
@@ -62,7 +62,7 @@ typedef struct {
     double cap, bias;
 } Model;
 
-/* Weights of the fields whose vectors the cross layers take row by row, and of those that all rows share. */
+/* The cross layers' weights: for the fields that they take row by row, and for those that all rows share. */
 typedef struct {
     const uint8_t *own;                                     /* [F]: whether a field is taken row by row */
     int64_t own_numbers, shared_numbers;
@@ -130,7 +130,7 @@ static int64_t bucket(double number, const double *edges, int64_t count) {
     return number < 0 ? -logarithm : logarithm;
 }
 
-/* The key of one value of a column; 0 for a number that is not finite, or what the field does not take. */
+/* The key of one value of a column; 0 if it is not finite or if the field does not take it. */
 ALWAYS uint64_t value_key(const Field *field, const Column *column, const uint8_t *buffer, const double *edges,
                           int64_t place) {
     if (column->type == TEXTS) {
@@ -160,7 +160,7 @@ ALWAYS uint64_t value_key(const Field *field, const Column *column, const uint8_
     return siphash_word(word, field->key);
 }
 
-/* Whether all that a column says of its places lies in the buffer. */
+/* Whether everything that a column points to lies in the buffer. */
 static int column_fits(const Field *field, const Column *column, const uint8_t *buffer, int64_t length) {
     if (column->type < SIGNED || column->type > TEXTS || column->rows < 1) return 0;
     if (!inside(column->values, column->type == TEXTS ? 0 : column->count, 8, length)) return 0;
@@ -196,7 +196,7 @@ static int column_fits(const Field *field, const Column *column, const uint8_t *
     return 1;
 }
 
-/* The key at a place of a column, a null's among them. */
+/* The key at a place of a column; a null has a key too. */
 ALWAYS uint64_t place_key(const Field *field, const Column *column, const uint8_t *buffer, const double *edges,
                           int64_t place) {
     int64_t number = column->index < 0 ? place : (int64_t)load64(buffer + column->index + 8 * place);
@@ -222,11 +222,11 @@ static int field_keys(const Field *field, const Column *column, const uint8_t *b
     return 0;
 }
 
-/* Keys of all fields and crosses, block after block: [rows of the field, its slots] each.
+/* Write the keys of all fields and crosses, one block after the other: [rows of the field, its slots] each.
  *
  * fields, crosses, edges: the encoder. buffer: a request, which begins with a Column for each field. rows: B.
- * own: says of each field and cross whether it has B rows, or one. before: for each, the slots before it of fields that
- * have B rows, and of those that have one. keys: `room` of them. Returns 0, or 1 for what is refused.
+ * own: whether each field and cross has B rows, or one. before: for each, the number of slots before it, of fields that
+ * have B rows and of fields that have one. keys: room for `room` keys. Returns 0, or 1 if the request is refused.
  */
 EXPORT int saec_keys(const Field *fields, int64_t field_count, const Cross *crosses, int64_t cross_count,
                      const double *edges, const uint8_t *own, const int64_t (*before)[2], const uint8_t *buffer,
@@ -276,7 +276,7 @@ ALWAYS uint64_t cell(const Model *model, uint64_t place, uint64_t width) {
     return ((high << 32) | model->cells[word]) >> (bit & 31);
 }
 
-/* Places in the table of some keys of one field, `step` apart: the row of zeros for padding. */
+/* Find the rows of the table for some keys of one field, which lie `step` apart; padding gets the row of zeros. */
 static void look_up(const Model *model, int64_t field, const uint64_t *keys, int64_t step, int64_t count,
                     int32_t *places) {
     const uint64_t *layouts = model->layouts, code_bits = layouts[4], print_bits = layouts[5];
@@ -346,7 +346,7 @@ static void look_up(const Model *model, int64_t field, const uint64_t *keys, int
 #undef TARGET
 #endif
 
-/* Numbers of the longest vectors that this processor has, of those that we have code for: 4, 8 or 16. */
+/* How many numbers the longest vectors have that both this processor and this file support: 4, 8 or 16. */
 EXPORT int64_t saec_lanes(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -356,13 +356,13 @@ EXPORT int64_t saec_lanes(void) {
     return 4;
 }
 
-/* What this was built from, and the sizes of its structures: compiled.py takes no other. */
+/* A stamp of the source and the sizes of its structures; kernel.py refuses a library with others. */
 EXPORT const char *saec_stamp(void) { return STAMP; }
 EXPORT int64_t saec_sizes(void) {
     return (int64_t)((sizeof(Model) << 32) | (sizeof(Plan) << 16) | (sizeof(Field) << 8) | sizeof(Cross));
 }
 
-/* Numbers of working memory for `rows` rows at a time. */
+/* Working memory needed for `rows` rows at a time, in floats. */
 EXPORT int64_t saec_scratch(const Model *model, const Plan *plan, int64_t rows) {
     if (rows > BLOCK) rows = BLOCK;
 #if defined(__x86_64__)
@@ -372,10 +372,10 @@ EXPORT int64_t saec_scratch(const Model *model, const Plan *plan, int64_t rows) 
     return scratch_4(model, plan, rows);
 }
 
-/* Scores of B rows of keys.
+/* Score B rows of keys.
  *
- * keys: as saec_keys gives them with own [F], or [B, S] where own is null; `count` of them. Returns 0, or 1 for what
- * is refused.
+ * keys: `count` keys as saec_keys writes them with own [F], or [B, S] if own is null. Returns 0, or 1 if the sizes do
+ * not fit.
  */
 EXPORT int saec_score(const Model *model, const Plan *plan, const uint64_t *keys, int64_t count, const uint8_t *own,
                       int64_t rows, float *scratch, int64_t room, double *scores) {
@@ -404,8 +404,8 @@ ALWAYS void cells_of(uint64_t hash, uint64_t segments, uint64_t length, int64_t 
 
 /* Peel the keys of an index (saec/compression/peeling.py has the same in numpy, in the same order).
  *
- * states [C]: zeros; claims [N] and alone [max(C, 4N)]: working memory; order, own [N]: numbers of the keys as they
- * left and the cell each was alone in. Returns 0, or 1 if some keys never leave.
+ * states [C]: zeros; claims [N] and alone [max(C, 4N)]: working memory; order [N]: the keys' numbers in the order in
+ * which they left; own [N]: the cell in which each was alone. Returns 0, or 1 if some keys can never leave.
  */
 EXPORT int saec_peel(const uint64_t *hashes, int64_t keys, int64_t segments, int64_t length, int64_t cells,
                      int64_t *states, int64_t *claims, int64_t *alone, int64_t *order, int64_t *own) {
@@ -419,7 +419,7 @@ EXPORT int saec_peel(const uint64_t *hashes, int64_t keys, int64_t segments, int
         if (states[cell] >> 48 == 1) alone[found++] = cell;
     while (found) {
         for (int64_t number = 0; number < found; number++) claims[states[alone[number]] & (one - 1)] = number;
-        const int64_t first = left;  /* a key alone in two cells, or listed twice, keeps its last claim */
+        const int64_t first = left;  /* of a key that is alone in two cells, or listed twice, the last claim counts */
         for (int64_t number = 0; number < found; number++) {
             const int64_t cell = alone[number], key = states[cell] & (one - 1);
             if (claims[key] == number) order[left] = key, own[left++] = cell;
@@ -440,7 +440,7 @@ EXPORT int saec_peel(const uint64_t *hashes, int64_t keys, int64_t segments, int
     return left != keys;
 }
 
-/* Set the cells of peeled keys to their values, the last first; cells [C]: zeros. */
+/* Set the cells of peeled keys, the last key first, so that each gives its value; cells [C]: zeros before. */
 EXPORT int saec_fill(const uint64_t *hashes, const uint32_t *values, int64_t keys, int64_t segments, int64_t length,
                      const int64_t *order, const int64_t *own, uint32_t *cells) {
     int64_t at[4];
@@ -458,7 +458,7 @@ EXPORT int saec_fill(const uint64_t *hashes, const uint32_t *values, int64_t key
 typedef float FN(vector) __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t FN(bits) __attribute__((vector_size(4 * LANES)));
 
-/* A few rows of a product with one panel of weights: PANEL columns, laid out [K][PANEL]. */
+/* Multiply a few rows by one panel of weights: PANEL columns, laid out [K][PANEL]. */
 ALWAYS TARGET void FN(tile)(const int rows, int64_t depth, const float *left, int64_t left_step, const float *panel,
                             const float *start, int64_t start_step, float *out, int64_t out_step, int rectified) {
     FN(vector) sums[ROWS][2];
@@ -491,7 +491,7 @@ ALWAYS TARGET void FN(tile)(const int rows, int64_t depth, const float *left, in
 
 /* out = start + left @ weights, for weights packed in panels; columns beyond the last are padding.
  *
- * start_step 0: one start for all rows. out_panel: from a panel's columns to the next one's.
+ * start_step: 0 for one start for all rows. out_panel: distance from the columns of a panel to those of the next.
  */
 static TARGET void FN(product)(int64_t rows, int64_t depth, int64_t columns, const float *left, int64_t left_step,
                                const float *weights, const float *start, int64_t start_step, float *out,
@@ -522,7 +522,7 @@ ALWAYS TARGET float FN(dot)(const float *left, const float *right, int64_t count
     return sum;
 }
 
-/* out = first + the rows that are pointed at; `count` is a multiple of LANES. */
+/* out = first + the sum of the rows that are pointed at; `count` is a multiple of LANES. */
 ALWAYS TARGET void FN(summed)(float *out, const float *first, const float *const *rows, int64_t number, int64_t count) {
     int64_t at = 0;
     for (; at + 4 * LANES <= count; at += 4 * LANES) {
@@ -582,7 +582,7 @@ static int64_t FN(scratch)(const Model *model, const Plan *plan, int64_t rows) {
     return FN(room)(model, plan, rows).size;
 }
 
-/* The table's row of a field: its codeword's, or of a list the mean of its values'. */
+/* The row of a field: that of its codeword in the table; for a list, the mean of its values' rows. */
 ALWAYS TARGET const float *FN(field_row)(const Model *model, int64_t field, const int32_t *places, int64_t step,
                                          float *mean, int64_t linear) {
     int64_t slots = model->field_slots[field], size = model->row, used = 0;
@@ -611,7 +611,7 @@ static TARGET void FN(score)(const Model *model, const Plan *plan, const uint64_
     int32_t *places = (int32_t *)(void *)(scratch + room.places);
     memset(zeros, 0, sizeof(float) * (size_t)(room.mixes - room.zeros));
 
-    /* What all rows share: the sum of the table's rows, and what the cross layers' inner parts mix by. */
+    /* What all rows share: the sum of the table's rows, and the factors that mix the cross layers' inner parts. */
     int64_t offset = 0, sharing = 0;
     for (int64_t field = 0; field < fields; field++) {
         int64_t slots = model->field_slots[field];
@@ -671,7 +671,7 @@ static TARGET void FN(score)(const Model *model, const Plan *plan, const uint64_
                 }
         }
 
-        /* The cross layers: what comes in between, [some, R] each. */
+        /* The cross layers: their inner parts, [some, R] each. */
         const float *inners[MOST_LAYERS] = {sums + room.deep};
         int64_t steps[MOST_LAYERS] = {size};
         for (int64_t layer = 1; layer < layers; layer++) {
