@@ -1,6 +1,6 @@
 """Hours over ranks: what the processes beside rank 0 do in a pipeline's hours, and how `--ranks N` starts them.
 
-Decisions: they train and cluster. The rest of an hour is rank 0's.
+Decisions: they train, cluster and build indexes. The rest of an hour is rank 0's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from saec.compression.index_together import INDEX, indexing
 from saec.compression.together import CLUSTER, clustering
 from saec.errors import ConfigError
 from saec.train.followers import accompanied
@@ -45,4 +46,4 @@ def duties_of(config: Config) -> Duties:
     """What a rank does when rank 0 asks."""
     torch.set_num_threads(config.threads)
     torch.set_deterministic_debug_mode("error")
-    return {TRAIN: training(Original(config).learner), CLUSTER: clustering(config)}
+    return {TRAIN: training(Original(config).learner), CLUSTER: clustering(config), INDEX: indexing}

@@ -16,6 +16,7 @@ from safetensors.numpy import save, save_file
 
 from saec.compression.dial import KEY_BYTES
 from saec.compression.index import RetrievalIndex
+from saec.compression.index_together import built_together
 from saec.compression.quantised import code_bits, quantised
 from saec.data.schema import schema_text
 from saec.errors import TrainingError
@@ -55,6 +56,7 @@ def write_artifact(
         head_codes_H - 1,
         code_bits=code_bits(challenger.standards.centroids.counts_F),
         fingerprint_bits=compression.fingerprint_bits,
+        by_shard=built_together,
     )
     codebooks = quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
     codebooks["counts_F"] = challenger.standards.centroids.counts_F.astype(np.uint16)

@@ -28,7 +28,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saec.compression.index_build import built, parts
+from saec.compression.index_build import ByShard, built, one_by_one, parts
 from saec.compression.index_layout import MAX_SEGMENT, Cells, Keys, Layout, Places, Words, mixed, places_of, shards_of
 from saec.errors import ConfigError, IntegrityError, TrainingError
 
@@ -51,7 +51,14 @@ class RetrievalIndex:
 
     @classmethod
     def build(
-        cls, keys_N: Keys, codes_N: ArrayLike, *, code_bits: int, fingerprint_bits: int, hash_seed: int = 0
+        cls,
+        keys_N: Keys,
+        codes_N: ArrayLike,
+        *,
+        code_bits: int,
+        fingerprint_bits: int,
+        hash_seed: int = 0,
+        by_shard: ByShard = one_by_one,
     ) -> Self:
         """Build the index of a set of keys, and look every key up before returning it.
 
@@ -61,6 +68,7 @@ class RetrievalIndex:
             code_bits: bits of a code, 1 to 16.
             fingerprint_bits: 0 to 16; an unknown key is taken for a known one once in 2^fingerprint_bits.
             hash_seed: where the search for a seed starts; the same seed and pairs give the same bytes.
+            by_shard: builds the shards of a large index; in this process when left out.
 
         Raises:
             ConfigError: when the bits are out of range.
@@ -68,7 +76,7 @@ class RetrievalIndex:
         """
         empty = Layout(hash_seed % 2**64, 0, 0, 0, code_bits, fingerprint_bits)
         codes_N = np.asarray(codes_N)
-        index = cls(*built(keys_N, codes_N, empty))
+        index = cls(*built(keys_N, codes_N, empty, by_shard))
         if any(not np.array_equal(index.lookup(keys_N[part]), codes_N[part]) for part in parts(keys_N.size)):
             raise TrainingError(
                 f"index of {keys_N.size} keys does not give back the codes it was built from; "

@@ -13,8 +13,8 @@ Shapes: N keys, M keys of a shard, C cells.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,19 +29,34 @@ _SHARD_KEYS = 1 << 20
 _ATTEMPTS = 2000
 
 
-def built(keys_N: Keys, codes_N: NDArray[Any], empty: Layout) -> tuple[tuple[Layout, ...], Words]:
+Pairs: TypeAlias = tuple[Keys, NDArray[Any]]
+"""Keys and codes of a shard."""
+Shard: TypeAlias = tuple[Layout, Words]
+ByShard: TypeAlias = Callable[[Iterator[Pairs], Layout], Iterable[Shard]]
+"""Builds all shards, in their order."""
+
+
+def one_by_one(pairs: Iterator[Pairs], empty: Layout) -> Iterator[Shard]:
+    """Build the shards in this process, each from its keys and codes."""
+    return (shard(keys_M, codes_M, empty) for keys_M, codes_M in pairs)
+
+
+def built(
+    keys_N: Keys, codes_N: NDArray[Any], empty: Layout, by_shard: ByShard = one_by_one
+) -> tuple[tuple[Layout, ...], Words]:
     """Layouts and packed cells of all shards.
 
     Args:
         keys_N: distinct uint64 keys, none 0, in any order.
         codes_N: integers that fit the layout's code bits, one a key.
         empty: bits, and the seed that the search starts with.
+        by_shard: builds the shards; in this process when left out.
 
     Raises:
         TrainingError: when keys repeat or are 0, or a code does not fit.
     """
     _check_pairs(keys_N, codes_N, empty.code_bits)
-    shards = [_shard(keys_M, codes_M, empty) for keys_M, codes_M in _sharded(keys_N, codes_N)]
+    shards = list(by_shard(_sharded(keys_N, codes_N), empty))
     return tuple(layout for layout, _ in shards), np.concatenate([words for _, words in shards])
 
 
@@ -72,7 +87,7 @@ def _check_pairs(keys_N: Keys, codes_N: NDArray[Any], code_bits: int) -> None:
         raise TrainingError("key 0 marks padding and cannot be indexed; drop it first", reason="index")
 
 
-def _sharded(keys_N: Keys, codes_N: NDArray[Any]) -> Iterator[tuple[Keys, NDArray[Any]]]:
+def _sharded(keys_N: Keys, codes_N: NDArray[Any]) -> Iterator[Pairs]:
     """Keys and codes of each shard."""
     count = max(1, (keys_N.size + _SHARD_KEYS // 2) // _SHARD_KEYS)
     if count == 1:
@@ -84,7 +99,7 @@ def _sharded(keys_N: Keys, codes_N: NDArray[Any]) -> Iterator[tuple[Keys, NDArra
         yield keys_N[numbers_M], codes_N[numbers_M]
 
 
-def _shard(keys_N: Keys, codes_N: NDArray[Any], empty: Layout) -> tuple[Layout, Words]:
+def shard(keys_N: Keys, codes_N: NDArray[Any], empty: Layout) -> Shard:
     """Layout and packed cells of one shard."""
     if keys_N.size == 0:
         return empty, np.zeros(0, np.uint32)

@@ -1,4 +1,4 @@
-"""Clustering over ranks: the bytes of one process, for whole fields and one that is cut; and when a rank is lost."""
+"""Clusters and indexes over ranks: the bytes of one process, however fields are given out; and when a rank is lost."""
 
 import signal
 from contextlib import contextmanager
@@ -9,9 +9,12 @@ import torch
 from torch.distributed import FileStore
 
 from saec import failpoints
+from saec.compression import index_build
 from saec.compression.blocks import BLOCK
 from saec.compression.codebooks import Centroids
 from saec.compression.fields import cluster_fields
+from saec.compression.index import RetrievalIndex
+from saec.compression.index_together import INDEX, built_together, indexing
 from saec.compression.places import CLUSTERS
 from saec.compression.together import CLUSTER, Given, clustering
 from saec.errors import TrainingError
@@ -62,7 +65,7 @@ def member(config, store, rank, size, fault):
     failpoints.on_reach = failpoints.fault(fault) if fault else None
     joined = ranks.Ranks(FileStore(str(store), size), rank, size, timeout=20)
     if rank:
-        joined.follow({CLUSTER: clustering(config)})
+        joined.follow({CLUSTER: clustering(config), INDEX: indexing})
         return
     with ranks.led(joined):
         two_hours(config, SMALL)
@@ -75,8 +78,8 @@ def led(config, size, folder, fault=None):
     faults = [None] * (size - 2) + [fault]
     others = [clean_fork(member, config, store, rank, size, of) for rank, of in enumerate(faults, 1)]
     try:
-        with ranks.led(ranks.Ranks(FileStore(str(store), size), 0, size, timeout=20)):
-            yield
+        with ranks.led(ranks.Ranks(FileStore(str(store), size), 0, size, timeout=20)) as leading:
+            yield leading
     finally:
         for process in others:
             process.kill()
@@ -151,3 +154,32 @@ def test_fields_are_given_out_by_their_size(sizes, size, cut, loads):
     assert given.cut == cut
     assert [sum(sizes[field] for field in whole) for whole in given.whole] == loads
     assert sorted(sum(given.whole, given.cut)) == list(range(len(sizes)))
+
+
+def index_of(keys, **options):
+    """An index of so many keys."""
+    draw = np.random.default_rng(3)
+    keys_N = draw.integers(1, 2**64, keys, np.uint64)
+    codes_N = draw.integers(0, 200, keys).astype(np.int16)
+    index = RetrievalIndex.build(keys_N, codes_N, code_bits=8, fingerprint_bits=8, hash_seed=2**64 - 9, **options)
+    return {name: array.tobytes() for name, array in index.tensors().items()}
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_ranks_build_the_bytes_of_one_process(click_hours, tmp_path, monkeypatch, shards):
+    """Of an index in so many shards, which three ranks build in turn."""
+    monkeypatch.setattr(index_build, "_SHARD_KEYS", 500)
+    with led(click_hours.config(), 3, tmp_path) as leading:
+        together = index_of(500 * shards, by_shard=built_together)
+        assert (leading.waited > 0) == (shards > 1)
+    assert together == index_of(500 * shards, by_shard=built_together) == index_of(500 * shards)
+    assert len(np.frombuffer(together["layout"], np.uint64)) == 6 * shards
+
+
+def test_a_rank_that_is_killed_building_an_index_is_named(click_hours, tmp_path, monkeypatch):
+    """As rank-lost."""
+    monkeypatch.setattr(index_build, "_SHARD_KEYS", 500)
+    with led(click_hours.config(), 2, tmp_path, "ranks.indexing:kill"):
+        with pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
+            index_of(1000, by_shard=built_together)
+        assert lost.value.reason == "rank-lost"
