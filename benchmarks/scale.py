@@ -8,14 +8,17 @@ a frequency of its own. Then an hour of 50,000 rows is done on it in a process o
 - open: the checkpoint's bytes are compared with the digest in its name, and mapped;
 - train: features looked up and admitted, rows scored and learnt, as in `saec.steps.train`;
 - save: the hour's delta;
-- choose: how features came back is counted, and the head is chosen at the cut and at the hour's end, by the dial; then,
-  apart from the hour, the same for a head that is the same at all sizes ("choose-alike").
+- choose: how features came back is counted, and the head is chosen at the cut and at the hour's end, by the dial;
+- cluster: the heads of both moments, in the second hour from the clusters of the first;
+- index: both heads;
+- then, apart from the hour, choosing a head that is the same at all sizes ("choose-alike").
 
-Clustering and the index are not in it: they grow with the head, which the dial makes a share of the state
-(`benchmarks.clustering`, `benchmarks.index`). Features of the hour lie at random places of the state, a tenth of the
-cells are new ones, so each feature that the hour touches costs a page, which is the worst case. The second hour is done
-in the same process. Memory is the most that was resident, pages of files included (VmHWM). Seconds are CPU seconds, so
-that a busy neighbour counts for little, unless a figure says that they are by the clock.
+What an hour has besides follows its rows. Clustering and the index follow the head, which the dial makes a share of
+the state, so the sum of the hour leaves them out. Features of the hour lie at random places of the state, and a tenth
+of the cells are new ones, so each feature that the hour touches costs a page, which is the worst case. The second hour
+is done in the same process. Memory is the most that was resident, pages of files included (VmHWM), before clustering
+("peak") and at the end. Seconds are CPU seconds, so that a busy neighbour counts for little; of the wall where it says
+so.
 
     python -m benchmarks.scale                       # 1, 5 and 20 million
     python -m benchmarks.scale --features 100000000  # 26 GB of disk
@@ -40,10 +43,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.record import Figures
+from saec.compression.codebooks import Centroids
 from saec.compression.codes import Standards
 from saec.compression.dial import Allowance
+from saec.compression.fields import Clusters, cluster_fields
 from saec.compression.heads import scores
-from saec.compression.moments import Choice, HourPast
+from saec.compression.index import RetrievalIndex
+from saec.compression.moments import Choice, HourPast, Moment
+from saec.compression.quantised import code_bits
 from saec.config import Config
 from saec.data.keymap import KeyRun
 from saec.data.paged import CHUNK
@@ -57,6 +64,7 @@ from saec.workspace import Workspace
 SIZES = (1_000_000, 5_000_000, 20_000_000)
 FIELDS, WIDTH, ROWS, SEED = 4, 16, 50_000, 1
 NEW_SHARE = 0.1
+RATIO = 200.0
 SAME_HEAD = 150_000
 """Features of the head that is the same at all sizes; about as many as the dial gives for a million features."""
 FIRST = Hour.parse("2026-01-02T05")
@@ -156,14 +164,51 @@ def rows_of(hour: Hour, features: int) -> EncodedRows:
     return EncodedRows((random.random(ROWS) < 0.2).astype(np.uint8), times_B, key_of(ids_BF))
 
 
-def choose(past: HourPast, most: int | None) -> Choice:
+Heads = list[tuple[Moment, Choice, int]]
+"""Of the cut and of the hour's end: the moment, the head, and the most codewords of a field."""
+
+
+def choose(past: HourPast, most: int | None) -> Heads:
     """Count how features came back, and choose the head at the cut and at the end: so many, or by the dial."""
     standards = Standards.start(FIELDS, WIDTH)
     scored = partial(scores, returns=past.returned(standards.returns), worth=standards.worth)
+    heads = []
     for end in (False, True):
         moment = past.moment(end=end)
-        head, _ = moment.best(scored, most or Allowance.of(past.original.config, moment.rows, 200.0).features, [])
-    return head
+        allowance = Allowance.of(past.original.config, moment.rows, RATIO)
+        head, _ = moment.best(scored, most or allowance.features, [])
+        heads.append((moment, head[head.candidates.own_N], allowance.codewords))
+    return heads
+
+
+def clustered(config: Config, heads: Heads, before: Clusters | None, coded: RetrievalIndex | None) -> list[Clusters]:
+    """The clusters of both heads, from those of the hour before and the codes that its index gives."""
+    found = []
+    for moment, head, codewords in heads:
+        known, codes_H = head.candidates, np.zeros(len(head), np.int16)
+        if coded is not None:
+            codes_H = (coded.lookup(head.keys_N) + 1).astype(np.int16)
+        centroids = Centroids.empty(FIELDS, WIDTH) if before is None else before.centroids
+        drawn_errors_F = np.full(FIELDS, np.inf) if before is None else before.drawn_errors_F
+        vectors_HD = moment.vectors(head)
+        found.append(
+            cluster_fields(
+                config, vectors_HD, known.fields_N, known.frequency_N, centroids, drawn_errors_F, codewords, codes_H
+            )
+        )
+    return found
+
+
+def indexed(config: Config, heads: Heads, clusters: list[Clusters]) -> RetrievalIndex:
+    """The indexes of both heads; returns that of the hour's end."""
+    for (_, head, _), found in zip(heads, clusters, strict=True):
+        index = RetrievalIndex.build(
+            head.keys_N,
+            found.codes_H - 1,
+            code_bits=code_bits(found.centroids.counts_F),
+            fingerprint_bits=config.compression.fingerprint_bits,
+        )
+    return index
 
 
 def do_hours(folder: Path, name: str, features: int) -> dict[str, float]:
@@ -172,6 +217,8 @@ def do_hours(folder: Path, name: str, features: int) -> dict[str, float]:
     threadpool_limits(1)
     workspace = Workspace(settings(folder))
     took: dict[str, float] = {}
+    clusters: list[Clusters | None] = [None]
+    index = None
     begun = time.perf_counter()
     for number, which in enumerate(("first", "second"), 1):
         started, hour = time.process_time(), FIRST + number
@@ -193,11 +240,19 @@ def do_hours(folder: Path, name: str, features: int) -> dict[str, float]:
         done("save")
         written = workspace.checkpoints.folder.glob(f"{hour.compact}-*.safetensors")
         took[f"{which} delta"] = sum(path.stat().st_size for path in written)
-        for stage, most in (("choose", None), ("choose-alike", SAME_HEAD)):
-            head = choose(HourPast(original, hour, rows.keys_BS, ROWS * 9 // 10, at_cut), most)
-            done(stage)
-            took[f"{which} {stage.replace('choose', 'head')}"] = len(head)
+        past = HourPast(original, hour, rows.keys_BS, ROWS * 9 // 10, at_cut)
+        heads = choose(past, None)
+        done("choose")
+        took[f"{which} head"] = len(heads[-1][1])
         took[f"{which} peak"] = peak()
+        clusters = [*clustered(workspace.config, heads, clusters[-1], index)]
+        done("cluster")
+        index = indexed(workspace.config, heads, clusters)
+        done("index")
+        took[f"{which} peak-indexed"] = peak()
+        heads = choose(HourPast(original, hour, rows.keys_BS, ROWS * 9 // 10, at_cut), SAME_HEAD)
+        done("choose-alike")
+        took[f"{which} head-alike"] = len(heads[-1][1])
         took[f"{which} wall"] = time.perf_counter() - begun
         begun = time.perf_counter()
     return took
@@ -230,9 +285,13 @@ def measure(figures: Figures, features: int, shards: int) -> tuple[float, float]
         took = {f"whole {what}": value for what, value in written.items()}
         took |= alone("--hours-of", folder, name, str(features))
     for stage, value in took.items():
-        unit = {"head": "features", "head-alike": "features", "delta": "bytes", "peak": "bytes"}.get(
-            stage.split()[1], "s"
-        )
+        unit = {
+            "head": "features",
+            "head-alike": "features",
+            "delta": "bytes",
+            "peak": "bytes",
+            "peak-indexed": "bytes",
+        }.get(stage.split()[1], "s")
         wanted = stage == "first peak" and features == 100_000_000
         figures.add(
             f"{what}, {stage}",
