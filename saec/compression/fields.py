@@ -17,6 +17,7 @@ from saec.compression.codebooks import Centroids
 from saec.compression.field import Head
 from saec.compression.places import CLUSTERS
 from saec.compression.together import clustered
+from saec.data.distinct import distinct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def cluster_fields(
         figures_F={
             "head": np.array([len(chosen) for chosen in heads]),
             "clusters": centroids.counts_F,
-            "used": np.array([len(np.unique(found.codes_H)) for found in by_field]),
+            "used": np.array([len(distinct(found.codes_H)) for found in by_field]),
             "largest_share": np.array(
                 [
                     _largest_share(found.codes_H, weights_H[chosen])

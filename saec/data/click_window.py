@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saec.data.arrow_types import as_wanted
+from saec.data.distinct import distinct
 from saec.data.partitions import read_partition
 from saec.data.request_log import row_ids
 from saec.data.types import column_wants
@@ -57,7 +58,7 @@ def click_window(config: Config, hour: Hour) -> ClickWindow | None:
     after = _ids(config, (hour + ahead for ahead in range(1, delay + 1)), read)
     clicked = [ids[clicked_B] for ids, clicked_B in after]
     none = np.empty(0, np.uint64)
-    return ClickWindow(np.unique(np.concatenate([none, *shown])), np.unique(np.concatenate([none, *clicked])), read)
+    return ClickWindow(distinct(np.concatenate([none, *shown])), distinct(np.concatenate([none, *clicked])), read)
 
 
 def _ids(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from saec.data.distinct import distinct
 from saec.data.paged import CHUNK, give_back
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def cohort_arrays(known: Paged) -> dict[str, NDArray[Any] | Arranged]:
     """Arrays of the `Cohorts` of a vocabulary's columns, by `group.NAME`."""
     newest = np.zeros(0, np.int32)
     for _, (last_seen_M,) in known.chunks("last_seen_V"):
-        newest = np.unique(np.concatenate([newest, last_seen_M]))[-2:]
+        newest = distinct(np.concatenate([newest, last_seen_M]))[-2:]
     numbers, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for start, (fields_M, frequency_M, last_seen_M, rows_M) in known.chunks(*COLUMNS[1:]):
         wanted = np.flatnonzero((rows_M >= 0) | (last_seen_M >= newest[0]) & (rows_M != GONE))

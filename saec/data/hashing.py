@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from saec.data.distinct import distinct
+
 Keys = NDArray[np.uint64]
 SipKey = tuple[int, int]
 HashKey = SipKey | Keys
@@ -117,7 +119,7 @@ def hash_bytes(messages: Sequence[bytes], key: HashKey) -> Keys:
     lengths_N = np.fromiter(map(len, messages), np.int64, len(messages))
     words_N = lengths_N // 8
     keys_N = np.empty(len(messages), np.uint64)
-    for width in np.unique(words_N):
+    for width in distinct(words_N):
         rows = np.flatnonzero(words_N == width)
         size = 8 * (int(width) + 1)
         padded = b"".join(messages[row].ljust(size, b"\0") for row in rows)

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from saec.config import Config
+from saec.data.distinct import distinct
 from saec.data.hashing import Keys, field_key, hash_words
 from saec.data.meaning import encoding
 from saec.data.rows import EncodedRows
@@ -100,7 +101,7 @@ def _distinct(identity_N: Keys) -> Keys:
 
 def save_identities(config: Config, folder: Path, learnt: dict[Hour, Keys]) -> None:
     """Save which rows of which hours were learnt with the hour of a folder."""
-    arrays = {hour.compact: np.unique(identity_N) for hour, identity_N in learnt.items()}
+    arrays = {hour.compact: distinct(identity_N) for hour, identity_N in learnt.items()}
     write_file(folder / IDENTITIES_FILE, save(arrays, {_ENCODING: encoding(schema_of(config))}))
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from saec.data.distinct import distinct
 from saec.data.hour_features import HourFeatures
 from saec.data.shards import LOCAL_BITS, Owners, within
 from saec.data.vocabulary import CLASSES, Vocabulary
@@ -369,4 +370,4 @@ class Original:
 
 
 def _union(places: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *places]))
+    return distinct(np.concatenate([np.zeros(0, np.int64), *places]))

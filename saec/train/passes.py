@@ -130,7 +130,8 @@ def _train(ranks: Ranks, learner: Learner, working: WorkingSet, rows: Rows, cut:
                     places = torch.where(drawn & (own.parts[0] >= 0), rows.dropped_to_S, own.parts[0])
                     own.parts = (places, *own.parts[1:])
                 batches.append((batch, own, Touched.of(own.parts, learner.pooling)))
-            whole = _whole(ranks, [touched.places_N for _, _, touched in batches], [own for _, own, _ in batches])
+            of_parts = [touched.places_N for _, _, touched in batches]
+            whole = _whole(ranks, of_parts, [own for _, own, _ in batches], len(working.squares_U))
             for (batch, own, touched), (places_M, stands_for) in zip(batches, whole, strict=True):
                 total += batch * _step(ranks, learner, working, own, touched, places_M, stands_for or batch)
                 reached("ranks.followed" if ranks.rank else "ranks.led")
@@ -138,7 +139,7 @@ def _train(ranks: Ranks, learner: Learner, working: WorkingSet, rows: Rows, cut:
     return total
 
 
-def _whole(ranks: Ranks, places: list[Tensor], parts: list[Rows]) -> list[tuple[Tensor, float]]:
+def _whole(ranks: Ranks, places: list[Tensor], parts: list[Rows], vectors: int) -> list[tuple[Tensor, float]]:
     """For some batches, the distinct vectors of all ranks' parts, and the rows they stand for if weighted."""
     counts = ranks.gather(torch.tensor([len(places_N) for places_N in places]))
     longest = int(max(count.sum() for count in counts))
@@ -146,7 +147,12 @@ def _whole(ranks: Ranks, places: list[Tensor], parts: list[Rows]) -> list[tuple[
     split = [
         torch.split(all_places[: count.sum()], count.tolist()) for all_places, count in zip(found, counts, strict=True)
     ]
-    unions = [torch.from_numpy(np.unique(torch.cat(of_batch).numpy())) for of_batch in zip(*split, strict=True)]
+    used_U, unions = np.zeros(vectors, bool), []
+    for of_batch in zip(*split, strict=True):
+        used_U[:] = False
+        for places_N in of_batch:
+            used_U[places_N.numpy()] = True
+        unions.append(torch.from_numpy(np.flatnonzero(used_U)))
     sums = torch.tensor(
         [0.0 if own.weights_B is None else float(own.weights_B.double().sum()) for own in parts],
         dtype=torch.float64,
