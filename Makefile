@@ -3,8 +3,8 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 KERNEL := .venv/.kernel
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq
-LOCKED := $(PIP) --require-hashes --no-deps --requirement
+PIP := $(BIN)/python -m pip --disable-pip-version-check install
+LOCKED := --require-hashes --no-deps --requirement
 CONFIG ?= configs/quickstart.yaml
 QUICKSTART := workspace/quickstart
 
@@ -112,10 +112,14 @@ $(INSTALLED): pyproject.toml $(wildcard requirements/*.txt)
 	echo "saec needs Python 3.11 or newer and found none; install one, or name it: make PYTHON=/path/to/python" >&2; exit 1
 	@echo "saec: installing the locked dependencies into .venv (a minute or two, once)"
 	@step() { printf 'saec: %s ... ' "$$1"; began=$$(date +%s); shift; "$$@" && echo "$$(($$(date +%s) - began)) s"; }; \
-	step "1 of 4, torch" $(LOCKED) requirements/torch-cpu.txt 2>/dev/null || { \
+	counted() { { "$$@" 2>&1 || echo saec failed; } | awk '/^Collecting/ && ++count % 50 == 0 { printf "%d ", count } \
+		/^Installing/ { printf "fetched, installing ... " } { fflush() } \
+		/^saec failed/ { exit 1 } /^ERROR/ { bad = 1; print "" } bad { print }'; }; \
+	step "1 of 4, torch" $(PIP) -qq $(LOCKED) requirements/torch-cpu.txt 2>/dev/null || { \
 		echo "pip finds no CPU build here, so the registry's is taken (docs/dependencies.md)"; \
-		step "1 of 4, torch of the registry" $(LOCKED) requirements/torch-registry.txt; } && \
-	step "2 of 4, $$(grep -c '^[a-z].*==' requirements/lock.txt) other packages" $(LOCKED) requirements/lock.txt && \
-	step "3 of 4, saec" $(PIP) --no-deps --no-build-isolation --editable . && \
+		step "1 of 4, torch of the registry" $(PIP) -qq $(LOCKED) requirements/torch-registry.txt; } && \
+	step "2 of 4, $$(grep -c '^[a-z].*==' requirements/lock.txt) other packages" \
+		counted $(PIP) $(LOCKED) requirements/lock.txt && \
+	step "3 of 4, saec" $(PIP) -qq --no-deps --no-build-isolation --editable . && \
 	printf 'saec: 4 of 4, do they fit together? ' && $(BIN)/python -m pip check
 	@touch $@

@@ -200,8 +200,11 @@ def test_an_installation_tells_its_steps(root, tmp_path):
     (tmp_path / "pyproject.toml").touch()
     python = tmp_path / "python"  # makes a .venv of itself
     python.write_text(
-        '#!/bin/sh\ncase "$*" in "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;\n'
-        '*check) echo No broken requirements found.;; *torch-cpu*) exit 1;; *lock.txt) exit "$LOCK";; esac\n'
+        '#!/bin/sh\ncase "$*" in\n"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;\n'
+        "*check) echo No broken requirements found.;;\n*torch-cpu*) exit 1;;\n"
+        "*lock.txt) yes Collecting | head -120; echo WARNING: a\n"
+        '[ "$LOCK" = 0 ] || { echo "ERROR: no such package" >&2; echo more; exit 1; }\n'
+        "echo Installing;;\nesac\n"
     )
     python.chmod(0o755)
 
@@ -219,6 +222,7 @@ def test_an_installation_tells_its_steps(root, tmp_path):
     code, said = install(lock=1)
     assert code != 0
     assert not (tmp_path / ".venv" / ".installed").exists()
+    assert "ERROR: no such package\nmore\n" in said
     assert "3 of 4" not in said
     code, said = install(lock=0)
     packages = len(re.findall(r"^[a-z].*==", (root / "requirements" / "lock.txt").read_text(), flags=re.MULTILINE))
@@ -226,7 +230,7 @@ def test_an_installation_tells_its_steps(root, tmp_path):
     assert said.splitlines()[1:] == [
         "saec: 1 of 4, torch ... pip finds no CPU build here, so the registry's is taken (docs/dependencies.md)",
         "saec: 1 of 4, torch of the registry ... 0 s",
-        f"saec: 2 of 4, {packages} other packages ... 0 s",
+        f"saec: 2 of 4, {packages} other packages ... 50 100 fetched, installing ... 0 s",
         "saec: 3 of 4, saec ... 0 s",
         "saec: 4 of 4, do they fit together? No broken requirements found.",
     ]
