@@ -17,16 +17,15 @@ export DO_NOT_TRACK := 1
 # Many processes start here; each would compile all that it imports once more.
 unexport PYTHONDONTWRITEBYTECODE
 
-# A worker more than cores, for tests wait too: for the disk, a schedule's next tick, a lease that ends, a server.
-WORKERS := --numprocesses $(shell expr 1 + $$(nproc))
-
-# Tests are taken from the other's list by whoever is done first: their times differ by a factor of ten thousand.
-ON_ALL_CORES := $(WORKERS) --dist worksteal
+# Tests are taken from the other's list by whoever is done first: their times differ by a factor of ten thousand. Quick
+# tests hardly wait, and one more worker costs what it imports and makes: 18 CPU seconds.
+ON_ALL_CORES := --numprocesses $(shell nproc) --dist worksteal
 
 SLOW := -m "slow or server or hypothesis" --hypothesis-profile=full
 
-# Slow tests share servers and days of hours: one worker has all that share one (tests/conftest.py).
-SHARING := $(WORKERS) --dist loadscope
+# Slow tests share servers and days of hours: one worker has all that share one (tests/conftest.py). There is a worker
+# more than cores, for they wait: for a schedule's next tick, a lease that ends, a server.
+SHARING := --numprocesses $(shell expr 1 + $$(nproc)) --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint types unit slow faults bench site sbom lock clean wipe
