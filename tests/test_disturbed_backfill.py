@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from saec.settings_file import load_config
 
 pytestmark = [pytest.mark.data, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-HOURS = int(os.environ.get("SAEC_TEST_HOURS", "10"))
+HOURS = int(os.environ.get("SAEC_TEST_HOURS", "7"))
 LAST = Hour.parse("2017-10-11T02")
 FIRST = LAST - (HOURS - 1)
 BROKEN = FIRST + HOURS // 3
@@ -80,9 +81,9 @@ class Place:
         """How the open backfill stands."""
         return self.run("status")["backfill"] or {}
 
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
-        """The ledger."""
+        """The ledger, once there is one."""
         return Ledger(f"sqlite:///{self.folder / 'workspace' / 'ledger.db'}")
 
     def rows(self) -> list[HourRow]:
@@ -121,7 +122,7 @@ def until(found: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def test_disturbed_backfill_ends_as_an_undisturbed_one(places):
@@ -151,8 +152,8 @@ def test_disturbed_backfill_ends_as_an_undisturbed_one(places):
     hour_file(disturbed.data, BROKEN).write_bytes(good)
 
     process = disturbed.start("backfill", "--resume")
-    until(lambda: disturbed.ledger.holder() is not None)
-    disturbed.run("backfill", "--pause")
+    until(lambda: disturbed.ledger.backfills.current().state == "RUNNING")
+    disturbed.ledger.backfills.ask("pause")  # as `saec backfill --pause`, whose process takes hours to start
     process.wait()
     assert disturbed.status()["state"] == "PAUSED"
 
