@@ -73,7 +73,7 @@ class HourBar(Bar):
         """An hour has ended."""
         self.ended += 1
         self.show(self.ended)
-        self.console.print(hour_line(report_record(row)), soft_wrap=True)
+        self.console.print(hour_line(report_record(row)), soft_wrap=not self.console.is_terminal)
 
 
 def _of(total: float | None) -> str:

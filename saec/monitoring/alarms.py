@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from saec.config import AlarmsConfig
 from saec.gate.watch import BEFORE
-from saec.monitoring.outlook import Outlook
+from saec.monitoring.outlook import Outlook, words_after
 
 ALARMS = {
     "lost": "what it stands on is gone",
@@ -77,9 +77,7 @@ def _failed(outlook: Outlook) -> Iterator[Alarm]:
     """The newest hour failed; a failed hour with later hours after it no longer matters."""
     newest = outlook.rows[-1] if outlook.rows else None
     if newest and newest.state == "FAILED":
-        yield Alarm(
-            "failed", f"hour {newest.hour} is FAILED({newest.reason}): {newest.message}", f"run --hour {newest.hour}"
-        )
+        yield Alarm("failed", f"hour {newest.hour} is FAILED({newest.reason}): {newest.message}", words_after(newest))
 
 
 def _held(outlook: Outlook, hours: int) -> Iterator[Alarm]:

@@ -27,6 +27,9 @@ from saec.store.releases import Release
 SERVED_HOURS = 24
 """Number of hours, up to the newest one, over which served figures are pooled."""
 
+_AFTER = {"config": "check", "meaning": "migrate --dry-run"}
+"""What to type after an hour that failed because of the settings: to try it again would fail the same way."""
+
 
 @dataclass(frozen=True)
 class Outlook:
@@ -159,6 +162,11 @@ def idle_line(outlook: Outlook) -> str:
     return f"nothing is due: the newest hour, {newest.hour}, is {newest.state}, and no later one has come"
 
 
+def words_after(row: HourRow) -> str:
+    """The command to type after an hour that ended FAILED or QUARANTINED: by its reason, else the hour again."""
+    return _AFTER.get(row.reason or "", f"run --hour {row.hour}")
+
+
 def next_words(outlook: Outlook) -> str | None:
     """The command to type next, without `saec` in front; None when there is nothing to do."""
     newest = outlook.rows[-1] if outlook.rows else None
@@ -167,16 +175,14 @@ def next_words(outlook: Outlook) -> str | None:
         pass  # a run is at work
     elif outlook.lost:
         words = outlook.lost[0].command
-    elif newest is not None and newest.state == "FAILED" and newest.reason == "config":
-        words = "check"
-    elif newest is not None and newest.state == "FAILED" and newest.reason == "meaning":
-        words = "migrate --dry-run"
+    elif newest is not None and newest.settings_at_fault:
+        words = words_after(newest)
     elif outlook.due:
         words = "run"
     elif outlook.backfill:
         words = "backfill --resume"
     elif newest is not None and newest.state in ("FAILED", "QUARANTINED"):
-        words = f"run --hour {newest.hour}"
+        words = words_after(newest)
     elif outlook.stale:
         words = f"backfill --only stale --from {outlook.stale[0]} --to {outlook.rows[-1].hour}"  # what went on follows
     elif outlook.live and outlook.live.held:

@@ -163,10 +163,11 @@ def status_panel(outlook: Outlook, fired: Sequence[Alarm]) -> Panel:
         grid.add_row(f"last {len(outcomes)}", _strip(outcomes.values()))
         newest = report_record(outlook.rows[-1])
         grid.add_row("newest", Text(f"{hour_of(newest)} ") + _outcome(newest))
-        if why := text.lines(explanation(newest)):
+        why = text.lines(explanation(newest))
+        if why and not any(why in text.lines(alarm.message) for alarm in fired):  # it is said once
             grid.add_row("", Text(why, style="dim"))
     for alarm in fired:
-        grid.add_row(Text("ALARM", style="bold red"), Text(f"{alarm.name}: {text.plain(alarm.message)}", style="red"))
+        grid.add_row(Text("ALARM", style="bold red"), Text(f"{alarm.name}: {text.lines(alarm.message)}", style="red"))
     return _panel(grid, "saec")
 
 

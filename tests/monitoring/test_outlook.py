@@ -2,7 +2,9 @@
 
 import pytest
 
+from saec.config import AlarmsConfig
 from saec.hours import Hour
+from saec.monitoring.alarms import alarms
 from saec.monitoring.outlook import look, next_words
 from saec.schedule.planner import PlannedHour
 from tests.conftest import ended_hour
@@ -45,7 +47,10 @@ def test_the_next_command_after_a_failure(outlook, reason, words):
     """Settings at fault come before another try, which would fail as the last one did."""
     failed = ended_hour(11, "FAILED", reason=reason, message="why")
     due = [PlannedHour(failed.hour, "do", "is due", 60.0)]
-    assert next_words(outlook(rows=[ended_hour(10), failed], due=due)) == words
+    seen = outlook(rows=[ended_hour(10), failed], due=due)
+    assert next_words(seen) == words
+    (alarm,) = (alarm for alarm in alarms(seen, AlarmsConfig()) if alarm.name == "failed")
+    assert alarm.command == (words if words != "run" else f"run --hour {failed.hour}")
 
 
 def test_hours_without_a_publication(outlook, troubled):

@@ -13,6 +13,7 @@ from saec.gate.paired import over_hours
 from saec.monitoring.alarms import alarms
 from saec.report.headline import covered, gap_text
 from saec.report.terminal import hours_table, status_panel, summary_panel
+from tests.conftest import ended_hour
 
 
 def printed(what: RenderableType, width: int = 140, *, colour: bool = False) -> str:
@@ -91,6 +92,18 @@ def test_status_says_what_is_live_and_what_is_due(troubled) -> None:
     assert "2.50 GB free where the workspace is, wanted 5" in shown
     coloured = printed(status_panel(seen, []), colour=True)
     assert "\x1b[31mF" in coloured, "the strip has the outcomes' colours"
+
+
+def test_a_message_of_several_points_is_shown_once_in_its_lines(outlook) -> None:
+    """The alarm says it; the newest hour need not say it again."""
+    message = "the settings mean something else:\n- field 'a' is changed\n- field 'b' is added\nPut them back"
+    rows = [ended_hour(10), ended_hour(11, "FAILED", reason="meaning", message=message)]
+    seen = outlook(rows=rows)
+    shown = printed(status_panel(seen, alarms(seen, AlarmsConfig())))
+    lines = [line.strip("│ \n") for line in shown.splitlines()]
+    assert {"- field 'a' is changed", "- field 'b' is added", "Put them back"} <= {*lines}
+    assert shown.count("field 'a'") == 1
+    assert printed(status_panel(seen, [])).count("field 'a'") == 1
 
 
 def test_empty_ledger(outlook) -> None:
