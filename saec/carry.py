@@ -1,4 +1,4 @@
-"""Training state and the settings' fields: what fits goes on, what does not is refused, or carried over by permission.
+"""Compares training state with the settings' fields: refuses what does not fit, or carries it over if permitted.
 
     workspace/checkpoints/migrations.json    what `saec migrate` has permitted: from which fields to which
 

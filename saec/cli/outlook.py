@@ -1,4 +1,4 @@
-"""The outlook (`saec.monitoring.outlook`) of a session's pipeline."""
+"""Determines the outlook (`saec.monitoring.outlook`) of a session's pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`saec reshard`: in how many shards the training state lies.
+"""`saec reshard`: changes the number of shards of the training state.
 
 Decisions: the command says what is wanted, and the next hour does it, as with `saec migrate`: until then nothing is
 rewritten, and an hour that is killed over it is done again from the state as it was. What is learnt does not depend on

@@ -1,4 +1,4 @@
-"""`saec serve`: the live version over HTTP."""
+"""`saec serve`: serves the live version over HTTP."""
 
 # ruff: noqa: PLC0415 - command bodies import what they need
 from __future__ import annotations

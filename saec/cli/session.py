@@ -1,4 +1,4 @@
-"""What all commands share: options, output, JSON answer and exit codes.
+"""Gives all commands what they share: options, output, JSON answer and exit codes.
 
 Decisions: a command is a function that returns its exit code (None is 0). With --json, standard output has exactly one
 JSON value and text for people goes to standard error. Progress and remarks always go to standard error. Text from

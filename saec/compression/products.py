@@ -1,4 +1,4 @@
-"""The matrix products of clustering, with torch if it is installed and numpy otherwise.
+"""Computes the matrix products of clustering, with torch if it is installed and numpy otherwise.
 
 Decisions: a pipeline has torch, and its bytes depend on torch's products. A user of `saec.compress` may have only
 numpy, whose products round differently: codes of vectors halfway between two codewords may differ, but nothing else.

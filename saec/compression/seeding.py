@@ -1,4 +1,4 @@
-"""Starting points for k-means: draws a sample of the head, and codewords from it.
+"""Draws starting points for k-means: a sample of the head, and codewords from it.
 
 Decisions:
 - The sample represents the head: a feature is drawn with probability proportional to its frequency (at most one), and

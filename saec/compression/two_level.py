@@ -1,4 +1,4 @@
-"""Two-level clustering, for fields with thousands of codewords.
+"""Clusters fields with thousands of codewords, in two levels.
 
 Flat k-means with K codewords costs N * K per iteration. Here the head is first split into about sqrt(K) coarse
 clusters. Each gets a share of the codewords by its weighted error and is clustered separately, at a cost of N *

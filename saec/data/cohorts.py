@@ -1,9 +1,9 @@
-"""The features of a whole state in an order in which what is cold need not be looked at one by one.
+"""Orders the features of a whole state so that cold ones need not be looked at one by one.
 
-What a feature is expected to do next follows from its field, whether it has a row, when it was last seen and how
-often it was seen. The first three are the same for all of a cohort, and as hours pass, its frequencies fade alike. So
-features lie sorted by these, and those of a cohort whose frequencies are within one part in 128 are a bundle. There is
-far less to tell of bundles than of features, and it holds until the state is written anew.
+What a feature is expected to do next follows from its field, whether it has a row, when it was last seen and how often
+it was seen. The first three are the same for all features of a cohort, and their frequencies fade alike as hours pass.
+Features are therefore sorted by these; those of a cohort whose frequencies differ by at most one part in 128 are a
+bundle. There are far fewer bundles than features, and they last until the state is written anew.
 
 Decisions: features without a row are candidates for nothing but in the hour after they were seen, so only those of the
 two newest hours are here (two, for a state may be looked at from within its own newest hour). What identifies a bundle

@@ -1,4 +1,4 @@
-"""The distinct features of one hour: what the vocabulary is asked about, and where each stands in the hour's rows.
+"""Collects the distinct features of one hour, to ask the vocabulary about them, and their places in the hour's rows.
 
 Shapes: B rows of an hour, S slots, U distinct features of the hour.
 """

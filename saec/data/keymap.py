@@ -1,4 +1,4 @@
-"""From 64-bit feature keys to dense ids: an open-addressing hash table in numpy, and a sorted run that may be a file.
+"""Maps 64-bit feature keys to dense ids, with a hash table in numpy and a sorted run of keys that may be a file.
 
 A vocabulary looks the features of its checkpoint up in the run that lies in that file, so that a process which has just
 started need not build anything, and those that came since in the table.

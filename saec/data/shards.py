@@ -1,4 +1,4 @@
-"""State in shards: which shard holds a feature, and columns whose elements lie in several.
+"""Splits training state into shards: says which shard holds a feature, and reads columns that lie in several.
 
 A shard holds whole fields; a field larger than a shard should be is split by the first bits of its keys. Each shard has
 columns of its own (saec.data.paged), and with them its own file, deltas and whole rewrites (saec.store.checkpoints).

@@ -1,4 +1,4 @@
-"""The vocabulary: from feature key to embedding row, growing every hour.
+"""Keeps the vocabulary, which maps feature keys to embedding rows and grows every hour.
 
 Decisions:
 - Every feature ever seen (and not evicted) is counted; only features sighted `admit_after` times get a row of their

@@ -1,4 +1,4 @@
-"""The live version beside the original, slice by slice: rows of the table, and slices that are shown to be worse."""
+"""Shows the live version beside the original, slice by slice: rows of a table, and slices shown to be worse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training state is called in manifests: a digest of its elements, whatever files they lie in.
+"""Names training state for manifests: by a digest of its elements, whatever files they lie in.
 
 Decisions: a version's id covers its manifest, and the manifest names the state that the version was learnt from. Were
 that the name of a file, a version would have another id wherever state is laid out otherwise. So states are called by
