@@ -6,9 +6,9 @@ Decisions:
   of the benchmarks that measure them (`OTHER` names each).
 - Machines work in step. A stage ends with its slowest machine; in a pass of training so does every batch, with the
   speed of each machine drawn anew, and nothing is sent while anybody computes.
-- Two designs. *Built*: rank 0 holds the state and does all but training; ranks all_reduce the gradients of a batch's
-  distinct vectors, which each has all of. *Sharded*, on paper: each machine holds a share of the keys and does its
-  share of every stage; vectors of a part are fetched from their shards and the gradients sent back.
+- Two designs. *Built*: rank 0 holds the state and does all but training, clustering and indexes; ranks all_reduce the
+  gradients of a batch's distinct vectors, which each has all of. *Sharded*, on paper: each machine holds a share of the
+  keys and does its share of every stage; vectors of a part are fetched from their shards and the gradients sent back.
 - What is not measured is an argument of the command and is reported as assumed: the network, the disk, the cores of a
   machine, how well a batch uses them, and how much machines differ.
 
@@ -48,7 +48,7 @@ OTHER: dict[str, tuple[str, str, float]] = {
     "choose": ("scale", "20,000,000 features, first choose", 20e6),
     "whole": ("scale", "20,000,000 features, whole checkpoint", 1),
     "delta": ("scale", "20,000,000 features, first delta", 199_600),
-    "cluster": ("clustering", "50,000,000 features, 255 codewords: saec warm: clustering", 1_285_403),
+    "cluster": ("clustering_ranks", "1,000,000 features in 24 fields, warm, ranks 1, CPU of rank 0", 1e6),
     "index": ("index", "10,000,000 keys, 13-bit cells: build", 10e6),
     "index bytes": ("index", "10,000,000 keys, 13-bit cells: size", 1),
     "features": ("vocabulary", "hour of 100,000 rows x 16 fields, HourFeatures.of", 1.6e6),
@@ -142,6 +142,10 @@ class Stage:
     """Seconds of it that wait for the network."""
 
 
+_OF_FEATURE, _OF_KEY = 8, 14
+"""Bytes exchanged for a feature that another rank clusters, besides its vector, and for one that another indexes."""
+
+
 def stages(load: Load, cluster: Cluster, costs: Costs, *, sharded: bool) -> list[Stage]:
     """The hour, stage by stage; the state is in memory from the hour before."""
     unit, share = other(), 1 / cluster.machines if sharded else 1.0
@@ -158,14 +162,20 @@ def stages(load: Load, cluster: Cluster, costs: Costs, *, sharded: bool) -> list
     keys = 8 * load.cells if sharded else 0.0
     scored = 3 * load.rows * costs.row / 3  # a forward pass is a third of a row's training
     saved = touched * unit["delta"]
+    ranks, given = (1, 0.0) if sharded else (cluster.machines, 2 * head * (1 - 1 / cluster.machines))
     return [
         stage("ingest", load.cells * cell),
         stage("find and admit features", load.cells * unit["features"], sent=keys),
         stage("score by three models", scored, cores=cluster.speed),
         trained("train", load, cluster, costs, sharded=sharded),
         stage("choose the head", load.features * unit["choose"]),
-        stage("cluster, twice", 2 * head * unit["cluster"], cores=cluster.cores),
-        stage("index, twice", 2 * head * unit["index"]),
+        stage(
+            "cluster, twice",
+            2 * head * unit["cluster"] / ranks,
+            sent=given * (4 * load.width + _OF_FEATURE),
+            cores=cluster.cores,
+        ),
+        stage("index, twice", 2 * head * unit["index"] / ranks, sent=given * _OF_KEY),
         trained("retrain", load, cluster, costs, sharded=sharded),
         stage("gate", load.cells * unit["busy"] * unit["gate"] / NEWS_FIELDS),
         stage("save the hour's delta", 0.0, written=saved),
