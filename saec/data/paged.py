@@ -26,6 +26,8 @@ CHUNK = 1 << 18
 """Elements of a column gone through at a time."""
 _GATHERED = 1 << 13
 """Elements gathered from a mapped base before its pages are given back: each may bring in 64 kB of neighbours."""
+_REMEMBERED = 1 << 20
+"""Elements whose places among the changed ones are remembered at most."""
 _PAGE = mmap.PAGESIZE
 
 Values = NDArray[Any]
@@ -46,6 +48,7 @@ class Paged:
         self._base = dict(base)
         self._base_length = self._length = min(len(array) for array in base.values())
         self._changed = np.zeros(0, np.int64)
+        self._asked, self._found = _nothing()
         self._values = {name: np.zeros_like(array[:0]) for name, array in base.items()}
         self._tail = {name: np.zeros_like(array[:0]) for name, array in base.items()}
 
@@ -122,7 +125,7 @@ class Paged:
         """Set distinct elements of some columns; the other columns stay as they are."""
         based_N = places_N < self._base_length
         self._hold(places_N[based_N])
-        among = np.searchsorted(self._changed, places_N[based_N])
+        among, _ = self._among(places_N[based_N])
         tail = places_N[~based_N] - self._base_length
         for name, array in values.items():
             self._values[name][among] = array[based_N]
@@ -169,8 +172,13 @@ class Paged:
         """Where elements stand among the changed ones, and which do."""
         if not len(self._changed):
             return np.zeros(len(places_N), np.int64), np.zeros(len(places_N), bool)
+        if np.array_equal(self._asked, places_N):
+            return self._found
         among_N = np.minimum(np.searchsorted(self._changed, places_N), len(self._changed) - 1)
-        return among_N, self._changed[among_N] == places_N
+        found = among_N, self._changed[among_N] == places_N
+        if len(places_N) <= _REMEMBERED:
+            self._asked, self._found = places_N.copy(), found
+        return found
 
     def _hold(self, places_N: NDArray[np.int64]) -> None:
         """Have elements of the base among the changed ones."""
@@ -181,6 +189,7 @@ class Paged:
                 name: np.insert(values, before, self.take(name, new), axis=0) for name, values in self._values.items()
             }
             self._changed = np.insert(self._changed, before, new)
+            self._asked, self._found = _nothing()
 
     def _part(self, name: str, start: int, stop: int) -> Values:
         """Neighbouring elements of a column."""
@@ -192,6 +201,11 @@ class Paged:
         first, end = np.searchsorted(self._changed, (start, stop))
         part[self._changed[first:end] - start] = self._values[name][first:end]
         return part
+
+
+def _nothing() -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """No elements, and where they are."""
+    return np.zeros(0, np.int64), (np.zeros(0, np.int64), np.zeros(0, bool))
 
 
 class Column:

@@ -73,6 +73,17 @@ def test_parts_and_pages(tmp_path, small_chunks):
     assert base[3].tolist() == [3, -3], "the file is as it was"
 
 
+def test_what_was_asked_for_last_is_found_again_after_a_change():
+    """The same elements, before and after others, and they themselves, are changed; the places given may be reused."""
+    paged, places = Paged({"one": np.arange(9), "other": -np.arange(9)}), np.array([7, 2, 5])
+    paged.put(np.array([5]), {"one": np.array([50]), "other": np.array([-50])})
+    assert [paged.take(name, places).tolist() for name in paged.names] == [[7, 2, 50], [-7, -2, -50]]
+    paged.put(np.array([2, 3]), {"one": np.array([20, 30]), "other": np.array([-20, -30])})
+    assert [paged.take(name, places).tolist() for name in paged.names] == [[7, 20, 50], [-7, -20, -50]]
+    places[0] = 3
+    assert [paged.take(name, places).tolist() for name in paged.names] == [[30, 20, 50], [-30, -20, -50]]
+
+
 def test_memory_is_what_was_changed():
     """A few of a million elements changed and appended take a few elements' bytes."""
     paged = Paged({"one": np.zeros(1_000_000)})
