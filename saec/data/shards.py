@@ -69,7 +69,7 @@ class Owners:
         share = -(-int(sizes_FP.sum()) // shards)
         blocks = []
         for field, sizes_P in enumerate(sizes_FP):
-            wanted = -(-int(sizes_P.sum()) // share) if share else 1
+            wanted = max(1, -(-int(sizes_P.sum()) // share)) if share else 1
             width = parts >> min((wanted - 1).bit_length(), parts.bit_length() - 1)
             starts = range(0, parts, width)
             blocks += [(1 + int(sizes_P[start : start + width].sum()), field, start, width) for start in starts]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import saec.data.shards
@@ -16,6 +16,7 @@ SIZES = st.lists(st.integers(0, 5000), min_size=1, max_size=9)
 
 
 @settings(max_examples=examples(60), deadline=None)
+@example([0, 1], 3)  # a field of nothing
 @given(SIZES, st.integers(1, 12))
 def test_fields_stay_whole_unless_they_are_larger_than_a_share(sizes, shards):
     """A field within a shard's share lies in one, a larger one in several; no shard has far more than its share."""
