@@ -227,7 +227,8 @@ class Moment:
         """Vectors of some candidates that have a row, as the original uses them in the hour to come."""
         known = chosen.candidates
         classes_M = self.original.vocabulary.class_rows(known.fields_N, known.frequency_N, known.ages_N)
-        return self._rows(chosen.rows_N) + self._rows(classes_M)
+        shared_MD = self._rows(np.arange(self.original.vocabulary.shared))  # few, and each is of many features
+        return self._rows(chosen.rows_N) + shared_MD[classes_M]
 
     def _rows(self, rows_M: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows of the table as they were at the moment."""
