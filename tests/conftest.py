@@ -47,10 +47,21 @@ os.environ[TRIAL] = "1"  # the small sites of the tests have other constants, in
 gc.disable()  # until all is collected: a million objects come to stay, and to look for garbage among them takes seconds
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collect_file() -> Iterator[None]:
-    """Examples in docstrings are looked for in saec alone: there are none in tests, and to look takes seconds."""
-    return [found for found in (yield) if not isinstance(found, DoctestModule)]
+class Examples:
+    """Examples in docstrings are looked for where there are some: to look through every module takes seconds."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collect_file(self, file_path: Path) -> Iterator[None]:
+        """Leave out tests, in which there are none, and modules without a prompt."""
+        found = yield
+        if found and (file_path.is_relative_to(ROOT / "tests") or b">>>" not in file_path.read_bytes()):
+            return [one for one in found if not isinstance(one, DoctestModule)]
+        return found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hooks of this file are for tests alone; those of a plugin are for the library too."""
+    config.pluginmanager.register(Examples())
 
 
 TOGETHER = {
