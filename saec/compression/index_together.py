@@ -9,7 +9,7 @@ Shapes: N keys of a shard.
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 INDEX = "index"
 """What rank 0 asks the others for."""
-_LAYOUT = 6
+_LAYOUT = len(fields(Layout))
 """Numbers of a layout."""
 
 

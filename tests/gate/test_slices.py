@@ -56,6 +56,13 @@ def test_chance_is_no_loss():
     assert sum(standing != "not told apart" for standing in told) <= 8
 
 
+def test_the_original_itself_is_neither_worse_nor_better():
+    """No difference has no spread: an interval that is zero says nothing."""
+    labels_B, scores, slices = hour(3)
+    same = found([(labels_B, scores | {"live": scores["original"]}, slices)])
+    assert {item.standing for item in same.values()} == {"not told apart"}
+
+
 def test_intervals_are_wider_with_more_slices():
     """They hold for all slices together."""
     labels_B, scores, slices = hour(5)
