@@ -55,7 +55,7 @@ def clustered(config: Config, sizes_F: Sequence[int], head_of: Callable[[int], H
     """
     ranks = of_ranks.current
     if ranks is None:
-        return list(_on_threads(config, config.threads, map(head_of, range(len(sizes_F)))))
+        return _on_threads(config, config.threads, head_of, range(len(sizes_F)))
     given = Given.out(sizes_F, ranks.size)
     found: dict[int, FieldClusters] = {}
     with ranks.together(CLUSTER), threads_shared(ranks.size) as threads:
@@ -68,7 +68,7 @@ def clustered(config: Config, sizes_F: Sequence[int], head_of: Callable[[int], H
         for rank, whole in enumerate(given.whole[1:], 1):
             for field in whole:
                 _send_head(ranks, _checked(config, head_of(field)), rank)
-        own = _on_threads(config, threads, map(head_of, given.whole[0]))
+        own = _on_threads(config, threads, head_of, given.whole[0])
         found |= dict(zip(given.whole[0], own, strict=True))
         reached("ranks.clusters-led")
         for rank, whole in enumerate(given.whole[1:], 1):
@@ -86,20 +86,25 @@ def clustering(config: Config) -> Duty:
             for _ in range(cut):
                 _serve_part(ranks)
             heads = [_receive_head(ranks) for _ in range(whole)]
-            for clusters in list(_on_threads(config, threads, heads)):
+            for clusters in _on_threads(config, threads, heads.__getitem__, range(whole)):
                 reached("ranks.clustering")
                 _send_clusters(ranks, clusters)
 
     return follow
 
 
-def _on_threads(config: Config, threads: int, heads: Iterable[Head]) -> Iterator[FieldClusters]:
-    """The clusters of some fields by this process alone, in the order of the fields."""
+def _on_threads(
+    config: Config, threads: int, head_of: Callable[[int], Head], fields: Iterable[int]
+) -> list[FieldClusters]:
+    """The clusters of some fields by this process alone; a head is taken when its turn comes."""
+
+    def of_field(field: int) -> FieldClusters:
+        return clusters_of(config, head_of(field))
+
     if threads == 1:
-        yield from (clusters_of(config, head) for head in heads)
-        return
+        return list(map(of_field, fields))
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(lambda head: clusters_of(config, head), heads)
+        return list(pool.map(of_field, fields))
 
 
 class Given(NamedTuple):
