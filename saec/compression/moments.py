@@ -24,6 +24,7 @@ import numpy as np
 from saec.compression.heads import Candidates, Returns, frequency_class, limit
 from saec.data.cohorts import bundle_of
 from saec.data.hour_features import HourFeatures
+from saec.data.paged import CHUNK
 from saec.data.shards import LOCAL
 from saec.data.vocabulary import Known
 
@@ -228,7 +229,10 @@ class Moment:
         known = chosen.candidates
         classes_M = self.original.vocabulary.class_rows(known.fields_N, known.frequency_N, known.ages_N)
         shared_MD = self._rows(np.arange(self.original.vocabulary.shared))  # few, and each is of many features
-        return self._rows(chosen.rows_N) + shared_MD[classes_M]
+        vectors_MD = self._rows(chosen.rows_N)
+        for start in range(0, len(vectors_MD), CHUNK):  # a head may be of gigabytes
+            vectors_MD[start : start + CHUNK] += shared_MD[classes_M[start : start + CHUNK]]
+        return vectors_MD
 
     def _rows(self, rows_M: NDArray[np.int64]) -> NDArray[np.float32]:
         """Rows of the table as they were at the moment."""

@@ -105,21 +105,26 @@ class Paged:
         among_N, changed_N = self._among(places_N)
         taken[changed_N] = self._values[name][among_N[changed_N]]
         kept = np.flatnonzero(based_N & ~changed_N)
-        taken[kept] = self.before(name, places_N[kept])
+        self._gather(name, places_N[kept], taken, kept)
         return taken
 
     def before(self, name: str, places_N: NDArray[np.int64]) -> Values:
         """A copy of some elements of a column as the base has them, in the order given."""
         like = self._base[name]
         taken = np.empty((len(places_N), *like.shape[1:]), like.dtype)
+        self._gather(name, places_N, taken, None)
+        return taken
+
+    def _gather(self, name: str, places_N: NDArray[np.int64], into: Values, at_N: NDArray[np.int64] | None) -> None:
+        """Copy some elements of a column's base into an array, in their order or to these places of it."""
+        like = self._base[name]
         # A page of the file comes in once, for all of it that is wanted.
         order = None if bool((places_N[1:] >= places_N[:-1]).all()) else np.argsort(places_N)
         for start in range(0, len(places_N), _GATHERED):
             part = slice(start, start + _GATHERED) if order is None else order[start : start + _GATHERED]
             places = places_N[part]
-            taken[part] = like[places]
+            into[part if at_N is None else at_N[part]] = like[places]
             give_back(like, int(places[0]), int(places[-1]) + 1)
-        return taken
 
     def put(self, places_N: NDArray[np.int64], values: Mapping[str, Values]) -> None:
         """Set distinct elements of some columns; the other columns stay as they are."""
