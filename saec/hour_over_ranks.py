@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from saec.compression.index_together import INDEX, indexing
 from saec.compression.together import CLUSTER, clustering
@@ -43,7 +44,8 @@ def require_processors(config: Config) -> None:
 
 
 def duties_of(config: Config) -> Duties:
-    """What a rank does when rank 0 asks."""
+    """What a rank does when rank 0 asks; numeric libraries add up as rank 0's do, on as many threads."""
     torch.set_num_threads(config.threads)
+    threadpool_limits(config.threads, user_api="blas")
     torch.set_deterministic_debug_mode("error")
     return {TRAIN: training(Original(config).learner), CLUSTER: clustering(config), INDEX: indexing}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch.distributed import FileStore
 
 from saec import failpoints
@@ -14,15 +15,16 @@ from saec.compression.blocks import BLOCK
 from saec.compression.codebooks import Centroids
 from saec.compression.fields import cluster_fields
 from saec.compression.index import RetrievalIndex
-from saec.compression.index_together import INDEX, built_together, indexing
+from saec.compression.index_together import built_together
 from saec.compression.places import CLUSTERS
-from saec.compression.together import CLUSTER, Given, clustering
+from saec.compression.together import Given
 from saec.errors import TrainingError
+from saec.hour_over_ranks import duties_of
 from saec.train import ranks
 from tests.conftest import clean_fork
 
 WIDTH, CODEWORDS = 4, 7
-SMALL, LARGE = (900, 700, 500), (500, BLOCK + 1000, 0)
+SMALL, LARGE = (900, 700, 500), (500, BLOCK + 20_000, 0)
 """Sizes of three fields: all whole; one that is cut, beside one without a head."""
 
 
@@ -40,6 +42,7 @@ def heads(sizes, hour=0):
 def two_hours(config, sizes):
     """Every number of clusters drawn from nothing, moved along, and aged so that they are drawn anew."""
     torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")  # as every step of an hour does
     arrays = []
     first = cluster_fields(
         config,
@@ -65,7 +68,7 @@ def member(config, store, rank, size, fault):
     failpoints.on_reach = failpoints.fault(fault) if fault else None
     joined = ranks.Ranks(FileStore(str(store), size), rank, size, timeout=20)
     if rank:
-        joined.follow({CLUSTER: clustering(config), INDEX: indexing})
+        joined.follow(duties_of(config))
         return
     with ranks.led(joined):
         two_hours(config, SMALL)
