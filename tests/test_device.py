@@ -138,8 +138,10 @@ def elsewhere(monkeypatch):
 def test_all_of_a_batch_is_moved(elsewhere, pooling, monkeypatch):
     """Network, vectors, rows, gradients and both optimisers meet on the device, and the vectors come back."""
     with ELSEWHERE:
-        network = build_network(ModelConfig(width=4, hidden=[8], cross_rank=3), pooling.fields, seed=1)
+        model = ModelConfig(width=4, hidden=[8], cross_rank=3)
+        network, averaged = (build_network(model, pooling.fields, seed=1) for _ in range(2))
     monkeypatch.setattr(network, "to", lambda _: network)  # fake tensors cannot be swapped within a module
+    monkeypatch.setattr("saec.train.learner.copy.deepcopy", lambda _: averaged)  # nor copied
     learner = Learner(network, pooling, TrainingConfig(batch_rows=4))
     working = WorkingSet(np.arange(9), torch.zeros(9, 4), torch.zeros(9))
     parts = tuple(torch.zeros(8, len(pooling.slot_fields), dtype=torch.int64, device=ELSEWHERE) for _ in range(2))

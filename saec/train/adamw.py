@@ -86,5 +86,5 @@ class AdamW:
             maximize=False,
         )
         if self.averages:
-            window = min(AVERAGED, 1 + SHARE * (float(self.steps) - 1))
-            torch._foreach_lerp_(self.averages, self.parameters, 1 / window)
+            window = (self.steps * SHARE).add_(1 - SHARE).clamp_(max=AVERAGED)  # a tensor: nobody waits for a GPU
+            torch._foreach_lerp_(self.averages, self.parameters, [window.reciprocal_()] * len(self.averages))
