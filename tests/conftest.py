@@ -21,6 +21,7 @@ import torch
 from _pytest.doctest import DoctestModule
 
 import saec.ledger.tables
+import saec.train.ranks
 import tests.properties  # noqa: F401 - its profiles, before Hypothesis reads its options
 from saec.config import Config
 from saec.constants import TRIAL
@@ -169,6 +170,12 @@ def clean_fork(body: Callable[..., object], *args: Any) -> ForkServerProcess:
     process = clean_forks().Process(target=body, args=args)
     process.start()
     return process
+
+
+@pytest.fixture
+def short_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that says nothing is lost at once."""
+    monkeypatch.setattr(saec.train.ranks, "_WORD_SECONDS", 0.2)
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,13 @@
 """Clusters and indexes over ranks: the bytes of one process, however fields are given out; and when a rank is lost."""
 
 import signal
-from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
-from torch.distributed import FileStore
 
-from saec import failpoints
 from saec.compression import index_build
 from saec.compression.blocks import BLOCK
 from saec.compression.codebooks import Centroids
@@ -22,6 +20,9 @@ from saec.errors import TrainingError
 from saec.hour_over_ranks import duties_of
 from saec.train import ranks
 from tests.conftest import clean_fork
+from tests.over_ranks import follow, joined, led
+
+pytestmark = pytest.mark.usefixtures("short_words")
 
 WIDTH, CODEWORDS = 4, 7
 SMALL, LARGE = (900, 700, 500), (500, BLOCK + 20_000, 0)
@@ -62,44 +63,17 @@ def two_hours(config, sizes):
     return [{name: array.tobytes() for name, array in named.items()} for named in arrays]
 
 
-def member(config, store, rank, size, fault):
-    """What a rank does that is a process of its own."""
-    torch.set_num_threads(1)
-    failpoints.on_reach = failpoints.fault(fault) if fault else None
-    joined = ranks.Ranks(FileStore(str(store), size), rank, size, timeout=20)
-    if rank:
-        joined.follow(duties_of(config))
-        return
-    with ranks.led(joined):
+def leader(config, store, fault):
+    """What rank 0 does that is a process of its own."""
+    with ranks.led(joined(store, 0, 2, fault)):
         two_hours(config, SMALL)
-
-
-@contextmanager
-def led(config, size, folder, fault=None):
-    """This process leads; the last of the others may have a fault."""
-    store = folder / "rendezvous"
-    faults = [None] * (size - 2) + [fault]
-    others = [clean_fork(member, config, store, rank, size, of) for rank, of in enumerate(faults, 1)]
-    try:
-        with ranks.led(ranks.Ranks(FileStore(str(store), size), 0, size, timeout=20)) as leading:
-            yield leading
-    finally:
-        for process in others:
-            process.kill()
-            process.join()
-
-
-@pytest.fixture(autouse=True)
-def short_words(monkeypatch):
-    """A rank that says nothing is lost at once."""
-    monkeypatch.setattr(ranks, "_WORD_SECONDS", 0.2)
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_ranks_come_to_the_bytes_of_one_process(click_hours, tmp_path, size):
     """Codes, centroids and figures, of whole fields and of one whose blocks lie with different ranks."""
     config = click_hours.config()
-    with led(config, size, tmp_path):
+    with led(partial(duties_of, config), size, tmp_path):
         together = [two_hours(config, sizes) for sizes in (SMALL, LARGE)]
     assert ranks.current is None
     assert together == [two_hours(config, sizes) for sizes in (SMALL, LARGE)]
@@ -109,7 +83,7 @@ def test_ranks_come_to_the_bytes_of_one_process(click_hours, tmp_path, size):
 def test_a_rank_that_is_killed_in_clustering_is_named(click_hours, tmp_path, sizes):
     """The hour ends as rank-lost, and so does whatever is asked of the ranks afterwards."""
     config = click_hours.config()
-    with led(config, 2, tmp_path, "ranks.clustering:kill"):
+    with led(partial(duties_of, config), 2, tmp_path, "ranks.clustering:kill"):
         for _ in range(2):
             with pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
                 two_hours(config, sizes)
@@ -118,10 +92,9 @@ def test_a_rank_that_is_killed_in_clustering_is_named(click_hours, tmp_path, siz
 
 def test_the_others_end_when_rank_0_is_killed(click_hours, tmp_path):
     """By themselves, while they have clusters to give."""
-    first, other = (
-        clean_fork(member, click_hours.config(), tmp_path / "rendezvous", rank, 2, fault)
-        for rank, fault in enumerate(("ranks.clusters-led:kill", None))
-    )
+    config, store = click_hours.config(), tmp_path / "rendezvous"
+    first = clean_fork(leader, config, store, "ranks.clusters-led:kill")
+    other = clean_fork(follow, partial(duties_of, config), store, 1, 2)
     for process in (first, other):
         process.join(30)
     assert (first.exitcode, other.exitcode) == (-signal.SIGKILL, 0)
@@ -134,7 +107,10 @@ def test_wrong_vectors_are_the_hours_fault(click_hours, tmp_path, field):
     vectors_HD, fields_H, weights_H = heads(SMALL)
     vectors_HD[np.flatnonzero(fields_H == field)[0], 1] = np.nan
     nothing = Centroids.empty(3, WIDTH), np.full(3, np.inf), CODEWORDS, np.zeros(len(fields_H), np.int16)
-    with led(config, 2, tmp_path), pytest.raises(TrainingError, match=config.field_names[field]) as wrong:
+    with (
+        led(partial(duties_of, config), 2, tmp_path),
+        pytest.raises(TrainingError, match=config.field_names[field]) as wrong,
+    ):
         cluster_fields(config, vectors_HD, fields_H, weights_H, *nothing)
     assert wrong.value.reason == "non-finite"
 
@@ -172,7 +148,7 @@ def index_of(keys, **options):
 def test_ranks_build_the_bytes_of_one_process(click_hours, tmp_path, monkeypatch, shards):
     """Of an index in so many shards, which three ranks build in turn."""
     monkeypatch.setattr(index_build, "_SHARD_KEYS", 500)
-    with led(click_hours.config(), 3, tmp_path) as leading:
+    with led(partial(duties_of, click_hours.config()), 3, tmp_path) as leading:
         together = index_of(500 * shards, by_shard=built_together)
         assert (leading.waited > 0) == (shards > 1)
     assert together == index_of(500 * shards, by_shard=built_together) == index_of(500 * shards)
@@ -182,7 +158,7 @@ def test_ranks_build_the_bytes_of_one_process(click_hours, tmp_path, monkeypatch
 def test_a_rank_that_is_killed_building_an_index_is_named(click_hours, tmp_path, monkeypatch):
     """As rank-lost."""
     monkeypatch.setattr(index_build, "_SHARD_KEYS", 500)
-    with led(click_hours.config(), 2, tmp_path, "ranks.indexing:kill"):
+    with led(partial(duties_of, click_hours.config()), 2, tmp_path, "ranks.indexing:kill"):
         with pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
             index_of(1000, by_shard=built_together)
         assert lost.value.reason == "rank-lost"

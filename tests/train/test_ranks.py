@@ -1,14 +1,11 @@
 """Several processes train as one does: the same losses within rounding, the same bytes every time."""
 
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from torch.distributed import FileStore
 
-from saec import failpoints
 from saec.config import ModelConfig, TrainingConfig
 from saec.errors import ConfigError, TrainingError
 from saec.model.networks import build_network
@@ -19,7 +16,7 @@ from saec.train.learner import Learner
 from saec.train.parts import Cut
 from saec.train.passes import TRAIN, training
 from saec.train.tensors import learner_state
-from tests.conftest import clean_fork
+from tests.over_ranks import led
 
 SLOTS, VECTORS, WIDTH, BATCH = (0, 1, 1, 2), 60, 8, 32
 PASSES, ROWS = 20, 9 * BATCH + 1
@@ -91,7 +88,7 @@ def test_a_timeout_is_seconds(given, monkeypatch):
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_train_as_one_process_does(size, tmp_path):
     """Losses of 200 steps within 1e-5, with dropout, weights and lists; and the same bytes when done again."""
-    with led(size, tmp_path):
+    with led(duties, size, tmp_path):
         weighted, unweighted, first, again = (
             trained(**settings) for settings in ({}, {"weighted": False}, {"passes": 2}, {"passes": 2})
         )
@@ -107,38 +104,15 @@ def test_ranks_train_as_one_process_does(size, tmp_path):
     }
 
 
-def follower(store, rank, size, fault=None):
-    """What each of the other ranks of the next tests does."""
-    torch.set_num_threads(1)
-    failpoints.on_reach = failpoints.fault(fault) if fault else None
-    ranks.Ranks(FileStore(str(store), size), rank, size, timeout=20).follow({TRAIN: training(a_learner())})
-
-
-@contextmanager
-def led(size, folder, fault=None):
-    """This process leads; the last of the others may have a fault."""
-    torch.set_num_threads(1)
-    store = folder / "rendezvous"
-    others = [clean_fork(follower, store, rank, size, fault if rank == size - 1 else None) for rank in range(1, size)]
-    try:
-        with ranks.led(ranks.Ranks(FileStore(str(store), size), 0, size, timeout=20)) as leading:
-            yield leading
-    finally:
-        for process in others:
-            process.kill()
-            process.join()
-
-
-@pytest.fixture
-def short_words(monkeypatch):
-    """A rank that says nothing is lost at once."""
-    monkeypatch.setattr(ranks, "_WORD_SECONDS", 0.2)
+def duties():
+    """What each of the other ranks of these tests does."""
+    return {TRAIN: training(a_learner())}
 
 
 @pytest.mark.slow  # four processes
 def test_four_ranks_come_to_the_losses_of_one(tmp_path, short_words):
     """Within 1e-5, and nearly to its scores."""
-    with led(4, tmp_path):
+    with led(duties, 4, tmp_path):
         found = trained(passes=1)
     alone = trained(passes=1)
     np.testing.assert_allclose(found.losses, alone.losses, rtol=0, atol=1e-5)
@@ -151,12 +125,12 @@ def test_a_rank_that_is_killed_ends_the_pass_and_nothing_is_kept(tmp_path, short
     """By its name, for every pass from then on; and the next ones come to the bytes of undisturbed ones."""
     for name in "abc":
         (tmp_path / name).mkdir()
-    with led(2, tmp_path / "a", fault), pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
+    with led(duties, 2, tmp_path / "a", fault), pytest.raises(TrainingError, match="rank 1 of 2 is lost") as lost:
         trained(passes=1)
     assert lost.value.reason == "rank-lost"
-    with led(2, tmp_path / "b"):
+    with led(duties, 2, tmp_path / "b"):
         again = trained(passes=1)
-    with led(2, tmp_path / "c"):
+    with led(duties, 2, tmp_path / "c"):
         undisturbed = trained(passes=1)
     assert again.losses == undisturbed.losses
     assert all((array == undisturbed.arrays[name]).all() for name, array in again.arrays.items())
