@@ -1,15 +1,18 @@
 """Checks a GPU: whether `device: cuda` computes correctly and repeatably, and how fast it is compared with others.
 
 Written for a machine that is lent for a quarter of an hour: it needs no build, no network and no data, leaves out what
-no time is left for (`--seconds`), and says so. **No GPU has run it yet.** `--device cpu` is the same on the processor.
+no time is left for (`--seconds`), and says so. `--device cpu` is the same on the processor.
 
 - Correct: the losses of 200 batches of one hour on the device and on the processor, from the same start. Beside them
   are the losses from a start that differs by a ten-millionth: no other order of sums can be expected to come closer.
 - Repeatable: the same hour again must give the same bytes.
-- Rows a second of a pass over an hour's working set, batches of 4,096 to 65,536, DeepFM of 400-400-400, float32.
+- Rows a second of a pass over an hour's working set, batches of 256 to 65,536, DeepFM of 400-400-400, float32; beside
+  it `nn.Embedding` with fused Adam or with SparseAdam, as example code has it.
 - Beside FBGEMM's table-batched embeddings, the kernel that TorchRec's fused and sharded tables run on: the same rows,
   network and AdamW, row-wise Adagrad in the backward pass. Its sums start at our prior, its eps is 0 and its gradients
   are those of the sum of the losses: then its losses are ours.
+- Whole simulated hours of the pipeline, by its defaults and in batches of 4,096: seconds of the steps, the served
+  hour's log loss by the device and by the processor, and the same bytes twice.
 - Clustering of a million vectors, cold, beside faiss and cuML, where they are installed.
 
     pip install torchrec==1.8.0 fbgemm-gpu==1.8.0 faiss-gpu-cu12 cuml-cu12   # each where it can be had
@@ -20,10 +23,12 @@ no time is left for (`--seconds`), and says so. **No GPU has run it yet.** `--de
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,11 +37,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from benchmarks.hours import Timed, configured, timed
 from benchmarks.record import Figures
-from benchmarks.training import SEED, WIDTH, Hour, Setting
+from benchmarks.training import SEED, WIDTH, Hour, Setting, embedding_layer
 from saec import device
 from saec.compression.clustering import assign, cluster
 from saec.config import TrainingConfig
+from saec.data.simulate import Simulation, simulate_hours
+from saec.hours import Hour as ClockHour
 from saec.model.networks import CtrNetwork
 from saec.model.table import WorkingSet, first_values
 from saec.train.adamw import AdamW
@@ -49,9 +57,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from saec.config import Config
+
 FIELDS, HIDDEN, CODEWORDS = 24, [400, 400, 400], 255
 PROCESSOR = torch.device("cpu")
 STEPS, STEP_ROWS, SAME_LOSS = 200, 256, 1e-5
+FIRST, HOURS = ClockHour.parse("2026-01-01T12"), 6
+"""Simulated hours of the pipeline."""
 ON_DEVICE = 1e-4
 """How far a GPU's losses may be from the processor's: sums in another order, 200 steps on."""
 
@@ -80,9 +92,11 @@ def working_set(hour: Hour) -> WorkingSet:
 class Ours:
     """Saec's learner over the hour's working set."""
 
-    def __init__(self, asked: Setting, where: torch.device) -> None:
+    def __init__(self, asked: Setting, where: torch.device, precision: str = "float32") -> None:
         """A learner on a device."""
-        config = TrainingConfig(batch_rows=asked.batch_rows, precision="float32", feature_dropout=0.0)
+        config = TrainingConfig.model_validate(
+            {"batch_rows": asked.batch_rows, "precision": precision, "feature_dropout": 0.0}
+        )
         with on(where):
             self.learner = Learner(asked.model("deepfm"), Pooling.of(range(FIELDS)), config)
         self.hour, self.working = asked.hour, working_set(asked.hour)
@@ -188,20 +202,87 @@ def right(figures: Figures, where: torch.device, steps: int) -> None:
 
 
 def speed(figures: Figures, where: torch.device, batches: list[int], rounds: int, left: Callable[[], float]) -> None:
-    """Rows a second of passes of four batches."""
+    """Rows a second of passes of some batches."""
     for batch_rows in batches:
-        asked = setting(4 * batch_rows, batch_rows, HIDDEN)
-        for name, kind in (("saec", Ours), ("FBGEMM", Fused)):
+        count = 64 if batch_rows < 4096 else 8
+        asked = setting(count * batch_rows, batch_rows, HIDDEN)
+        for name, make in _contestants(asked, where).items():
             if left() <= 0:
                 figures.add(f"batch {batch_rows}: {name}", "left out: no time", "")
                 continue
             try:
-                contestant = kind(asked, where)  # type: ignore[operator]
+                run, rows = make()
             except (ImportError, OSError) as error:
                 figures.add(f"batch {batch_rows}: {name}", f"left out: {_line(error)}", "")
                 continue
-            found = [_clocked(contestant.pass_, where) for _ in range(rounds + 1)][1:]
-            figures.add(f"batch {batch_rows}: {name}", 4 * batch_rows / statistics.median(found), "rows/s")
+            found = [_clocked(run, where) for _ in range(rounds + 1)][1:]
+            figures.add(f"batch {batch_rows}: {name}", rows / statistics.median(found), "rows/s")
+
+
+def _contestants(asked: Setting, where: torch.device) -> dict[str, Callable[[], tuple[Callable[[], Any], int]]]:
+    """What is timed: each makes a pass to run, and says how many rows it sees."""
+    rows = len(asked.hour.labels_B)
+
+    def plain(*, sparse: bool) -> tuple[Callable[[], Any], int]:
+        run = embedding_layer(asked, "deepfm", sparse=sparse, fused=True, where=where.type)
+        return run, run()
+
+    return {
+        "saec": lambda: (Ours(asked, where).pass_, rows),
+        "saec, bfloat16": lambda: (Ours(asked, where, "bfloat16").pass_, rows),
+        "FBGEMM": lambda: (Fused(asked, where).pass_, rows),
+        "nn.Embedding, fused Adam": lambda: plain(sparse=False),
+        "sparse nn.Embedding, SparseAdam": lambda: plain(sparse=True),
+    }
+
+
+def whole_hours(figures: Figures, where: torch.device, rows: int, left: Callable[[], float]) -> None:
+    """The pipeline's hours on the device and on the processor."""
+    forms: dict[str, dict[str, dict[str, Any]]] = {
+        "as by default": {"training": {"batch_rows": 256}},
+        "batches of 4096, 400-400-400": {"training": {"batch_rows": 4096}, "model": {"hidden": HIDDEN}},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        simulate_hours(Simulation(rows_per_hour=rows), FIRST, HOURS, folder / "data")
+        for form, changed in forms.items():
+            done: list[Timed] = []
+            for number, place in enumerate(("cpu", where.type, where.type)):
+                if left() <= 0:
+                    figures.add(f"hours {form}", "left out: no time", "")
+                    return
+                config = configured("quickstart", folder / f"{form}-{number}", folder / "data")
+                done.append(timed(_changed(config, place, changed), (FIRST, FIRST + HOURS - 1), time.perf_counter))
+            _told(figures, form, where, *done)
+
+
+def _changed(config: Config, place: str, changed: dict[str, dict[str, Any]]) -> Config:
+    """Settings of a device, with some of training and model."""
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in changed.items()}
+    return config.model_copy(update={"device": place, **sections})
+
+
+def _told(figures: Figures, form: str, where: torch.device, processor: Timed, there: Timed, again: Timed) -> None:
+    """Times of the later half of the hours, and log losses of all whole hours that were served."""
+    for name, hours in (("processor", processor), (where.type, there)):
+        later = [spent for _, spent in hours[HOURS // 2 :]]
+        for step in ("train", "cluster", "retrain"):
+            seconds = statistics.median(spent[step] for spent in later)
+            figures.add(f"hours {form}: {name}, {step}", seconds, "s")
+        figures.add(f"hours {form}: {name}, all", statistics.median(sum(spent.values()) for spent in later), "s")
+    same = [row.checkpoint for row, _ in there] == [row.checkpoint for row, _ in again]
+    figures.add(f"hours {form}: the same bytes twice", str(same), "", "True", same)
+    for model in ("original", "version"):
+        of_both = [_served_loss(hours, model) for hours in (processor, there)]
+        figures.add(f"hours {form}: log loss of the served hours, {model}, processor", of_both[0], "nats")
+        figures.add(f"hours {form}: log loss of the served hours, {model}, {where.type}", of_both[1], "nats")
+
+
+def _served_loss(hours: Timed, model: str) -> float:
+    """Mean over the rows of all hours that a version of the hour before scored."""
+    records = [row.record or {} for row, _ in hours[1:]]
+    rows = [record["rows"] for record in records]
+    return float(np.average([record[f"logloss_{model}_served"] for record in records], weights=rows))
 
 
 def clusters(figures: Figures, where: torch.device, count: int, left: Callable[[], float]) -> None:
@@ -271,12 +352,13 @@ def _line(error: BaseException) -> str:
 
 @click.command()
 @click.option("--device", "name", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
-@click.option("--batches", default="4096,16384,65536", show_default=True, help="Batch sizes.")
+@click.option("--batches", default="256,4096,16384,65536", show_default=True, help="Batch sizes.")
 @click.option("--steps", default=STEPS, show_default=True, help="Batches of the comparison of losses.")
 @click.option("--vectors", default=1_000_000, show_default=True, help="Vectors to cluster; 0 leaves it out.")
+@click.option("--hour-rows", default=20_000, show_default=True, help="Rows of the pipeline's hours; 0 leaves them out.")
 @click.option("--rounds", default=3, show_default=True, help="Passes a figure.")
 @click.option("--seconds", default=420.0, show_default=True, help="Begin nothing more after so long.")
-def main(name: str, batches: str, steps: int, vectors: int, rounds: int, seconds: float) -> None:
+def main(name: str, batches: str, steps: int, vectors: int, hour_rows: int, rounds: int, seconds: float) -> None:
     """Check a device, and keep the figures."""
     ends = time.monotonic() + seconds
     where = torch.device(device.chosen(name))
@@ -288,6 +370,8 @@ def main(name: str, batches: str, steps: int, vectors: int, rounds: int, seconds
     figures.add("device", f"{gpu}, torch {torch.__version__}", "")
     right(figures, where, steps)
     speed(figures, where, [int(rows) for rows in batches.split(",") if rows], rounds, lambda: ends - time.monotonic())
+    if hour_rows:
+        whole_hours(figures, where, hour_rows, lambda: ends - time.monotonic())
     if vectors:
         clusters(figures, where, vectors, lambda: ends - time.monotonic())
     figures.finish()

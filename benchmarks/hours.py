@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,19 +44,25 @@ Timed = list[tuple[HourRow, dict[str, float]]]
 
 @dataclass
 class Clock:
-    """CPU seconds of each step of each hour; a listener of a run."""
+    """Seconds of each step of each hour; a listener of a run."""
 
     hours: Timed = field(default_factory=list)
+    read: Callable[[], float] = time.process_time
+    """CPU seconds so far, or other seconds."""
     _step: str = AROUND
-    _since: float = field(default_factory=time.process_time)
+    _since: float = 0.0
     _spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def __post_init__(self) -> None:
+        """Time runs from now."""
+        self._since = self.read()
 
     def on_plan(self, done: int, left: int, seconds: float | None) -> None:
         """Nothing to note."""
 
     def on_step(self, hour: Hour, step: str) -> None:
         """The step before has ended."""
-        now = time.process_time()
+        now = self.read()
         self._spent[self._step] += now - self._since
         self._step, self._since = step, now
 
@@ -67,9 +74,9 @@ class Clock:
         self._spent.clear()
 
 
-def timed(config: Config, span: tuple[Hour, Hour]) -> Timed:
-    """The hours of a range with the CPU seconds of their steps."""
-    clock = Clock()
+def timed(config: Config, span: tuple[Hour, Hour], read: Callable[[], float] = time.process_time) -> Timed:
+    """The hours of a range with the seconds of their steps."""
+    clock = Clock(read=read)
     run_backfill(Pipeline(config), ask(*span, "benchmark", promote=True), listener=clock)
     return clock.hours
 

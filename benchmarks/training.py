@@ -138,11 +138,17 @@ def saec(setting: Setting, network: str, *, bfloat16: bool) -> Run:
 
 
 def embedding_layer(
-    setting: Setting, network: str, *, bfloat16: bool = False, sparse: bool = False, fused: bool | None = None
+    setting: Setting,
+    network: str,
+    *,
+    bfloat16: bool = False,
+    sparse: bool = False,
+    fused: bool | None = None,
+    where: str = "cpu",
 ) -> Run:
-    """The same network over `nn.Embedding`: Adam on everything, or SparseAdam on the rows of a batch."""
-    model, batches = setting.model(network), setting.batches(None if sparse else DENSE_BATCHES)
-    layer = nn.Embedding(TABLE_ROWS + setting.fields, WIDTH, sparse=sparse)
+    """The same network over `nn.Embedding` on a device: Adam on everything, or SparseAdam on the rows of a batch."""
+    model, batches = setting.model(network).to(where), setting.batches(None if sparse else DENSE_BATCHES)
+    layer = nn.Embedding(TABLE_ROWS + setting.fields, WIDTH, sparse=sparse, device=where)
     optimisers: list[Optimizer] = [torch.optim.Adam(model.parameters(), fused=fused)]
     optimisers += [
         torch.optim.SparseAdam(layer.parameters()) if sparse else torch.optim.Adam(layer.parameters(), fused=fused)
@@ -150,9 +156,9 @@ def embedding_layer(
 
     def run() -> int:
         for rows_BS, labels_B in batches:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                logits_B = model(layer(rows_BS))
-            learn(logits_B, labels_B, optimisers)
+            with torch.autocast(where, torch.bfloat16, enabled=bfloat16):
+                logits_B = model(layer(rows_BS.to(where)))
+            learn(logits_B, labels_B.to(where), optimisers)
         return len(batches) * setting.batch_rows
 
     return run

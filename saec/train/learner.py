@@ -113,7 +113,7 @@ class Learner:
     def _fit(self, working: WorkingSet, rows: Rows) -> float:
         """The pass by one process; returns the sum of the losses of all rows."""
         generator = torch.Generator().manual_seed(rows.seed)
-        total = 0.0
+        losses: list[Tensor] = []
         for start in range(0, len(rows.labels_B), self.config.batch_rows):
             batch = rows.of(slice(start, start + self.config.batch_rows))
             places, *others = batch.parts
@@ -122,8 +122,9 @@ class Learner:
                 places = torch.where(dropped & (places >= 0), batch.dropped_to_S, places)
             parts = tuple(part_BS.to(self.device) for part_BS in (places, *others))
             weights_B = None if batch.weights_B is None else batch.weights_B.to(self.device)
-            total += self._step(working, parts, batch.labels_B.to(self.device), weights_B) * len(places)
-        return total
+            losses.append(self._step(working, parts, batch.labels_B.to(self.device), weights_B).double() * len(places))
+        # Read once, at the end: to read a number of a GPU is to wait for all its work so far.
+        return sum(torch.stack(losses).tolist()) if losses else 0.0
 
     def _passed(self, total: float, rows: int) -> Pass:
         """What a pass came to whose rows' losses sum up to `total`."""
@@ -171,7 +172,7 @@ class Learner:
 
     def _step(
         self, working: WorkingSet, parts: tuple[Tensor, ...], labels_B: Tensor, weights_B: Tensor | None
-    ) -> float:
+    ) -> Tensor:
         """One batch: loss, gradients, both optimisers."""
         stand_for = len(labels_B) if weights_B is None else float(weights_B.sum())
         loss, gradient_BFD = self.gradients(
@@ -188,7 +189,7 @@ class Learner:
         labels_B: Tensor,
         weights_B: Tensor | None,
         stand_for: float | None = None,
-    ) -> tuple[float, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         """The loss of some rows, its gradient by their field vectors (B, F, D), and by the network's parameters.
 
         Args:
@@ -208,7 +209,7 @@ class Learner:
         self.optimiser.forget_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
         assert vectors_BFD.grad is not None
-        return loss.item(), vectors_BFD.grad
+        return loss.detach(), vectors_BFD.grad
 
     def apply(self, working: WorkingSet, places_N: Tensor, gradient_ND: Tensor) -> None:
         """A step of both optimisers, by the gradients of the parameters and of distinct vectors."""
