@@ -31,6 +31,7 @@ from saec.compression.auto import Auto
 from saec.compression.challenger import Challenger
 from saec.compression.codes import Coding, code
 from saec.compression.dial import Allowance
+from saec.compression.ensemble import Share
 from saec.compression.moments import HourPast
 from saec.data.checks import check_click_rate
 from saec.data.hashing import Keys
@@ -153,6 +154,7 @@ def cluster(plan: HourPlan, ingested: IngestRecord, trained: Trained) -> Cluster
     measured_F = challenger.measure(past, codes_BS, rows.labels_B, scores["original_B"], rows.weights_B)
     version = _coded(challenger, past, end=True)
     parts = {CANDIDATE: candidate.arrays(), VERSION: version.arrays(), "auto": challenger.auto.arrays()}
+    parts["share"] = challenger.share.arrays()
     arrays = {f"{part}.{name}": array for part, named in parts.items() for name, array in named.items()}
     return Clustered(
         codes=workspace.write(plan.hour, "codes.safetensors", {"codes_BS": codes_BS, **arrays}),
@@ -181,6 +183,7 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
     learnt: Arrays = {"before_G": before_G, "after_G": challenger.score(gate_codes_GS)}
     challenger = challenger.moved_on(version)
     challenger.auto = Auto.from_arrays(section(arrays, "auto."))
+    challenger.share = Share.from_arrays(section(arrays, "share."))
     reached("retrain.learnt")
     sizes = _write(plan, workspace, VERSION, challenger, version)
     made = sorted((workspace.folder(plan.hour) / VERSION).iterdir())
@@ -327,9 +330,10 @@ def _coded(challenger: Challenger, past: HourPast, *, end: bool) -> Coding:
     """The codes of a moment, within the bytes that the dial allows for the new version."""
     moment = past.moment(end=end)
     allowance, *trials = (
-        Allowance.of(challenger.config, moment.rows, ratio) for ratio in (challenger.ratio, *challenger.trials)
+        Allowance.of(challenger.config, moment.rows, ratio, models=2 if challenger.share.value else 1)
+        for ratio in (challenger.ratio, *challenger.trials)
     )
-    return code(moment, challenger.standards, challenger.codes, allowance, trials)
+    return code(moment, challenger.standards, challenger.codes, allowance, trials, challenger.quantised)
 
 
 def _write(plan: HourPlan, workspace: Workspace, made: str, challenger: Challenger, coding: Coding) -> dict[str, int]:

@@ -66,7 +66,13 @@ def write_artifact(
         rounded(_finite(network_arrays(challenger.learner.averaged)), compression.network_precision), folder / NETWORK
     )
     (folder / SCHEMA).write_text(schema_text(challenger.config), encoding="utf-8")
-    return {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
+    sizes = {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
+    quantised_original, share = challenger.quantised, challenger.quantised_share
+    if quantised_original is None or not share:
+        return sizes
+    return sizes | write_quantised_original(
+        folder, quantised_original.network, quantised_original.vectors_TD, codebooks["counts_F"], share, compression
+    )
 
 
 def write_recorded(folder: Path, keys_BS: NDArray[np.uint64]) -> NDArray[np.int64]:

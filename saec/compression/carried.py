@@ -37,7 +37,7 @@ def carried_challenger(config: Config, arrays: Arrays, sources_F: Sequence[int])
     old = Standards.from_arrays(section(arrays, "standards."))
     standards = _carried_standards(old, sources_F, config.model.width)
     codebooks = _carried_codebooks(config, Codebooks(**section(arrays, "codebooks.")), old.centroids, sources_F)
-    carried = {name: array for name, array in arrays.items() if name.startswith(("auto.", "files."))}
+    carried = {name: array for name, array in arrays.items() if name.startswith(("auto.", "files.", "share."))}
     carried |= carried_learner(config, arrays, sources_F)
     carried |= {f"standards.{name}": array for name, array in standards.arrays().items()}
     return carried | {f"codebooks.{name}": array for name, array in vars(codebooks).items()}

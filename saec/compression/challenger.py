@@ -8,7 +8,7 @@ Decisions:
 - It starts like the original: the same network, and codewords at the original's first default rows. It has no class
   rows, because the clustered vectors already include them (codes.py).
 - Before an hour is learnt, its rows measure what each field's codes are worth (heads.py), because they are the rows
-  that the version served.
+  that the version served. They also tell which share of the score the quantised original should have (ensemble.py).
 
 Shapes: B rows, S slots, F fields, T codewords of all fields, D width.
 """
@@ -28,6 +28,7 @@ from saec.compression.carried import carried_challenger
 from saec.compression.codebooks import Codebooks
 from saec.compression.codes import Standards
 from saec.compression.dial import warmed
+from saec.compression.ensemble import QuantisedOriginal, Share, mixed
 from saec.compression.places import CLUSTERS, DEFAULT, NEWCOMER, places
 from saec.gate.metrics import auc, row_losses
 from saec.model.networks import build_network
@@ -36,8 +37,8 @@ from saec.serving import Model
 from saec.store.manifest import entries
 from saec.store.objects import FileEntry
 from saec.train.batches import Pooling
-from saec.train.learner import Learner
-from saec.train.tensors import Arrays, Snapshot, learner_state, restore_learner, section
+from saec.train.learner import Learner, probabilities
+from saec.train.tensors import Arrays, Snapshot, learner_state, load_network, restore_learner, section
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from saec.compression.moments import HourPast
     from saec.config import Config
     from saec.data.hashing import Keys
+    from saec.model.networks import CtrNetwork
 
 MEASURED_ROWS = 512
 """Rows of an hour, at most, on which the worth of codes is measured."""
@@ -84,10 +86,14 @@ class Challenger:
         self.auto = Auto.start()
         defaults_FD = first_values(shared_keys(config.field_names, 1), width, config.seed)
         self.codebooks = Codebooks.start(defaults_FD, self.standards.centroids)
+        self.quantised: QuantisedOriginal | None = None
+        """The original over the codes of the version made from the hour before; None before the first."""
+        self.share = Share.start()
         self.files: dict[str, bytes] = {}
         self.sources_F: tuple[int, ...] | None = None
         """If the version in `files` has other fields: for each field its index among those, -1 for a new one."""
         self._opened: tuple[dict[str, bytes], Model] | None = None
+        self._loaded: tuple[QuantisedOriginal, CtrNetwork] | None = None
 
     @classmethod
     def restore(
@@ -108,6 +114,9 @@ class Challenger:
         challenger.standards = Standards.from_arrays(section(arrays, "standards."))
         challenger.auto = Auto.from_arrays(section(arrays, "auto."))
         challenger.codebooks = Codebooks(**section(arrays, "codebooks."))
+        quantised = section(arrays, "quantised.")
+        challenger.quantised = QuantisedOriginal.from_arrays(quantised) if quantised else None
+        challenger.share = Share.from_arrays(section(arrays, "share."))
         challenger.files = {name: array.tobytes() for name, array in section(arrays, "files.").items()}
         return challenger
 
@@ -117,6 +126,9 @@ class Challenger:
         arrays |= {f"standards.{name}": array for name, array in self.standards.arrays().items()}
         arrays |= {f"auto.{name}": array for name, array in self.auto.arrays().items()}
         arrays |= {f"codebooks.{name}": array for name, array in vars(self.codebooks).items()}
+        arrays |= {f"share.{name}": array for name, array in self.share.arrays().items()}
+        if self.quantised:
+            arrays |= {f"quantised.{name}": array for name, array in self.quantised.arrays().items()}
         arrays |= {f"files.{name}": np.frombuffer(data, np.uint8) for name, data in self.files.items()}
         return Snapshot(arrays)
 
@@ -165,11 +177,33 @@ class Challenger:
         moved = copy.copy(self)
         moved.codebooks = self.codebooks.succeeded(coding.succession, coding.standards.centroids)
         moved.standards = coding.standards
+        moved.quantised = coding.quantised
         return moved
 
+    @property
+    def quantised_share(self) -> float:
+        """The share of the quantised original in the score; 0 before there is one."""
+        return self.share.value if self.quantised else 0.0
+
     def score(self, codes_BS: NDArray[np.signedinteger]) -> NDArray[np.float64]:
-        """Probability of a click for each row of codes."""
-        return self.learner.score(torch.from_numpy(self.codebooks.vectors_TD), self._places(codes_BS))
+        """Probability of a click for each row of codes, by the ensemble."""
+        places_BS, share = self._places(codes_BS), self.quantised_share
+        retrained_B = self._retrained(places_BS)
+        return probabilities(mixed(retrained_B, self._quantised(places_BS), share) if share else retrained_B)
+
+    def _retrained(self, places_BS: Tensor) -> NDArray[np.float64]:
+        """Logits of the retrained model."""
+        return self.learner.logits(torch.from_numpy(self.codebooks.vectors_TD), places_BS)
+
+    def _quantised(self, places_BS: Tensor) -> NDArray[np.float64]:
+        """Logits of the quantised original."""
+        assert self.quantised is not None
+        if self._loaded is None or self._loaded[0] is not self.quantised:
+            network = copy.deepcopy(self.learner.averaged)
+            load_network(network, self.quantised.network, "the quantised original")
+            self._loaded = self.quantised, network
+        vectors_TD = torch.from_numpy(self.quantised.vectors_TD)
+        return self.learner.logits(vectors_TD, places_BS, network=self._loaded[1])
 
     @property
     def ratio(self) -> float:
@@ -203,6 +237,10 @@ class Challenger:
             What the codes of each field saved in the hour (F): `worth`, log loss in nats a row, its standard error
             `worth_error`, and `worth_rows`, on how many rows it was measured; empty before the first version.
         """
+        if self.quantised:
+            places_BS, shares_B = self._places(codes_BS), 1.0 if weights_B is None else weights_B / weights_B.mean()
+            retrained_B, quantised_B = self._retrained(places_BS), self._quantised(places_BS)
+            self.share = self.share.learned(labels_B, retrained_B, quantised_B, shares_B)
         if self.config.compression.ratio == "auto":
             self.auto = self._weighed(past, codes_BS, labels_B, original_B, weights_B)
         worth, figures_F = self._worth(codes_BS, labels_B, weights_B)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saec.compression.codebooks import Centroids, Succession
+from saec.compression.ensemble import QuantisedOriginal
 from saec.compression.fields import cluster_fields
 from saec.compression.heads import Candidates, Returns, Worth, scores
 from saec.compression.places import DEFAULT, NEWCOMER
@@ -110,11 +111,14 @@ class Coding:
     """Share of the head's sightings by features that had another code in the hour before."""
     figures_F: Arrays
     """Figures of each field's clusters (fields.py)."""
+    quantised: QuantisedOriginal
+    """The original, quantised to these codes."""
 
     def arrays(self) -> Arrays:
         """Everything as named arrays."""
         own: Arrays = {name: np.asarray(getattr(self, name)) for name in ("head_keys_H", "head_codes_H", "churn")}
         parts = {"standards": self.standards.arrays(), "succession": vars(self.succession), "figures": self.figures_F}
+        parts["quantised"] = self.quantised.arrays()
         return own | {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 
     @classmethod
@@ -127,11 +131,17 @@ class Coding:
             arrays["head_codes_H"],
             float(arrays["churn"]),
             section(arrays, "figures."),
+            QuantisedOriginal.from_arrays(section(arrays, "quantised.")),
         )
 
 
 def code(
-    moment: Moment, before: Standards, codes_before: CodesBefore, allowance: Allowance, trials: Sequence[Allowance] = ()
+    moment: Moment,
+    before: Standards,
+    codes_before: CodesBefore,
+    allowance: Allowance,
+    trials: Sequence[Allowance] = (),
+    quantised: QuantisedOriginal | None = None,
 ) -> Coding:
     """Choose the head of a moment, cluster it field by field, and link its codewords to those of the hour before.
 
@@ -141,6 +151,7 @@ def code(
         codes_before: the codes of the version made from the hour before.
         allowance: most codewords of a field and most features with a code.
         trials: smaller ones on trial.
+        quantised: the quantised original of the hour before.
     """
     config, direct_F = moment.original.config, moment.own_F <= allowance.codewords
     head, trials_T = moment.best(
@@ -162,6 +173,9 @@ def code(
         allowance.codewords,
         old_codes_H,
     )
+    succession = Succession.of(
+        before.centroids, clusters.centroids, old_codes_H, clusters.codes_H, fields_H, weights_H, vectors_HD
+    )
     return Coding(
         standards=replace(
             before,
@@ -171,13 +185,12 @@ def code(
             trials_T=np.array(trials_T),
             hours=before.hours + 1,
         ),
-        succession=Succession.of(
-            before.centroids, clusters.centroids, old_codes_H, clusters.codes_H, fields_H, weights_H, vectors_HD
-        ),
+        succession=succession,
         head_keys_H=np.concatenate([own.keys_N, newcomers.keys_N]),
         head_codes_H=np.concatenate([clusters.codes_H, np.full(len(newcomers.keys_N), NEWCOMER, np.int16)]),
         churn=_churn(old_codes_H, clusters.codes_H, weights_H),
         figures_F=clusters.figures_F,
+        quantised=QuantisedOriginal.of(moment, succession, clusters.centroids, codes_before, quantised),
     )
 
 

@@ -40,13 +40,13 @@ class Allowance:
     """Maximum number of features with a code."""
 
     @classmethod
-    def of(cls, config: Config, rows: int, ratio: float) -> Allowance:
-        """The allowance for an original with this many rows, default rows included."""
+    def of(cls, config: Config, rows: int, ratio: float, models: int = 1) -> Allowance:
+        """The allowance for an original with this many rows, default rows included, and models with codewords each."""
         compression = config.compression
         return cls.within(
             max(original_bytes(config, rows) / ratio, SMALLEST),
             len(config.field_names),
-            stored_bytes(config.model.width, compression.codebook_precision),
+            models * stored_bytes(config.model.width, compression.codebook_precision),
             compression.fingerprint_bits,
             compression.codewords,
         )

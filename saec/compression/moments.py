@@ -27,6 +27,7 @@ from saec.data.hour_features import HourFeatures
 from saec.data.paged import CHUNK
 from saec.data.shards import LOCAL
 from saec.data.vocabulary import Known
+from saec.train.tensors import network_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from saec.data.vocabulary import Vocabulary
     from saec.hours import Hour
     from saec.train.original import AtCut, Original
+    from saec.train.tensors import Arrays
 
     Scores = Callable[[Candidates], NDArray[np.float64]]
 
@@ -178,6 +180,10 @@ class Moment:
     bundles: Bundles
     own_F: NDArray[np.int64]
     """How many candidates have a row of the original, by field."""
+    met: Choice
+    """The hour's features up to the moment, as the hour met them; without a row of their own at their default row."""
+    sightings_U: NDArray[np.int64]
+    """How often each of them was seen."""
     at_cut: AtCut | None
     """What was otherwise, at the cut; None at the hour's end."""
 
@@ -190,6 +196,16 @@ class Moment:
     def rows(self) -> int:
         """Rows of the original's table at the moment, default rows included."""
         return len(self.own_F) + int(self.own_F.sum())
+
+    @property
+    def defaults_FD(self) -> NDArray[np.float32]:
+        """The original's default row of each field."""
+        return self._rows(np.arange(len(self.own_F)))
+
+    @property
+    def network(self) -> Arrays:
+        """The parameters of the original's network, as it scores."""
+        return network_arrays(self.original.learner.averaged) if self.at_cut is None else self.at_cut.network
 
     def best(self, scores: Scores, features: int, trials: Sequence[int]) -> tuple[Choice, list[float]]:
         """The features of the highest scores, at most so many, by field and key, and the limits of smaller choices.
@@ -319,8 +335,18 @@ class HourPast:
         # Had the hour ended at the cut, what only the gate rows brought back would have no row yet.
         own_M[self._places] &= (~self.at_cut.given_U | (seen_U > 0))[self._known_U]
         choice = Choice.of(seen, to_come, own_M)
+        rows_U = vocabulary.own_rows(self._ids_U)
+        rows_U = np.where(rows_U < 0, self.features.fields_U, rows_U)
+        met = Choice(self.before(), self.features.keys_U, rows_U)[seen_U > 0]
         fields = choice.candidates.fields_N[own_M]
         own_F = self._bundles.own_F + np.bincount(fields, minlength=vocabulary.fields)
         return Moment(
-            self.original, to_come, choice[own_M | newcomer_M], self._bundles, own_F, None if end else self.at_cut
+            self.original,
+            to_come,
+            choice[own_M | newcomer_M],
+            self._bundles,
+            own_F,
+            met,
+            seen_U[seen_U > 0],
+            None if end else self.at_cut,
         )

@@ -139,15 +139,21 @@ class Learner:
 
     def score(self, vectors_UD: Tensor, places_BS: Tensor, added_BS: Tensor | None = None) -> NDArray[np.float64]:
         """Probability of a click for each row, shape (B,); places as in `fit`."""
-        scores = [np.zeros(0)]
+        return probabilities(self.logits(vectors_UD, places_BS, added_BS))
+
+    def logits(
+        self, vectors_UD: Tensor, places_BS: Tensor, added_BS: Tensor | None = None, network: CtrNetwork | None = None
+    ) -> NDArray[np.float64]:
+        """Logits of a click, shape (B,), by the average of its network or by another; places as in `fit`."""
+        network = self.averaged if network is None else network
+        logits = [np.zeros(0)]
         parts_BS = (places_BS,) if added_BS is None else (places_BS, added_BS)
         vectors_UD = vectors_UD.to(self.device)
         with torch.no_grad():
             for parts in zip(*(torch.split(part_BS, SCORED_AT_ONCE) for part_BS in parts_BS), strict=True):
                 there = tuple(part_BS.to(self.device) for part_BS in parts)
-                logits_B = self.averaged(self._gather(vectors_UD, there))
-                scores.append(torch.sigmoid(logits_B.double()).cpu().numpy())
-        return np.concatenate(scores)
+                logits.append(network(self._gather(vectors_UD, there)).double().cpu().numpy())
+        return np.concatenate(logits)
 
     def _gather(self, vectors_UD: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
         """Field vectors (B, F, D): the sum over the parts, each of them places (B, S)."""
@@ -233,6 +239,12 @@ class Learner:
     def _gains(self) -> bool:
         """Whether the device multiplies matrices of bfloat16 natively."""
         return gains_from_bfloat16() if self.device.type == "cpu" else torch.cuda.is_bf16_supported()
+
+
+def probabilities(logits_B: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities of logits."""
+    scores_B: NDArray[np.float64] = torch.sigmoid(torch.from_numpy(logits_B)).numpy()
+    return scores_B
 
 
 def gains_from_bfloat16() -> bool:

@@ -11,7 +11,7 @@ rows of the table, V features known, D width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,16 @@ from saec.train.batches import Pooling
 from saec.train.carried import SHARED, carried_original
 from saec.train.identity import following
 from saec.train.learner import Learner
-from saec.train.tensors import LEARNER, Arrays, Snapshot, learner_state, restore_learner, section, shards_of
+from saec.train.tensors import (
+    LEARNER,
+    Arrays,
+    Snapshot,
+    learner_state,
+    network_arrays,
+    restore_learner,
+    section,
+    shards_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +83,8 @@ class AtCut:
     """Hour index at which each was last seen before the hour; `NEVER` for one that the hour brought."""
     given_U: NDArray[np.bool_]
     """Which of the hour's features have had a row only since the hour began."""
+    network: Arrays = field(default_factory=dict)
+    """The network's parameters, as they scored."""
 
     def vectors(self, rows_M: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors of any table rows as they were at the cut, given those at the hour's end."""
@@ -93,12 +104,14 @@ class AtCut:
 
     def arrays(self) -> Arrays:
         """Everything as named arrays."""
-        return dict(vars(self))
+        own = {name: value for name, value in vars(self).items() if name != "network"}
+        return own | {f"network.{name}": array for name, array in self.network.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> AtCut:
         """What `arrays` were made of."""
-        return cls(**arrays)
+        own = {name: array for name, array in arrays.items() if not name.startswith("network.")}
+        return cls(**own, network=section(arrays, "network."))
 
 
 @dataclass
@@ -328,10 +341,10 @@ class Original:
         """
         self._fit(prepared, rows, slice(0, cut), seed=2 * hour.index)
         scores_G = self.score(prepared, cut)
-        used = prepared.used_by(slice(cut, None))
+        used, network = prepared.used_by(slice(cut, None)), network_arrays(self.learner.averaged)
         self._fit(prepared, rows, slice(cut, None), seed=2 * hour.index + 1)
         ids_U = self.vocabulary.find(prepared.features.keys_U, prepared.features.fields_U)
-        at_cut = AtCut(scores_G, *used, *self.vocabulary.known_of(hour, ids_U), prepared.given_U)
+        at_cut = AtCut(scores_G, *used, *self.vocabulary.known_of(hour, ids_U), prepared.given_U, network)
         self.vocabulary.observe(hour, prepared.features)
         ids_U = self.vocabulary.find(prepared.features.keys_U, prepared.features.fields_U)
         self._touched_rows.append(prepared.working.rows_U)
