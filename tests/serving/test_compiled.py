@@ -111,7 +111,7 @@ class Odd:
     def compiled(self, library: kernel.Library) -> Compiled:
         """Its compiled scoring."""
         model = self.model
-        return Compiled(library, model.schema, model.index, model.counts_F, model.codewords_TD, model.network)
+        return Compiled(library, model.schema, model.index, model.counts_F, model.members)
 
     def rows(self, count: int) -> list[dict]:
         """Rows with all that fields may hold."""
@@ -262,7 +262,7 @@ def test_a_buffer_that_lies_is_refused(built, seed):
 class Misled:
     """The functions of a kernel, whose `saec_score` is told some number wrongly."""
 
-    ARGUMENTS = ("model", "plan", "keys", "count", "own", "rows", "scratch", "room", "scores")
+    ARGUMENTS = ("models", "plans", "members", "keys", "count", "own", "rows", "scratch", "room", "scores")
 
     def __init__(self, functions, **changed) -> None:
         self.functions, self.changed = functions, changed
@@ -366,7 +366,7 @@ def test_what_is_wrong_is_said_by_numpy(in_use, published, row):
 def test_compiled_code_that_is_off_gives_way_to_numpy(in_use, published):
     """Should it not give the recorded scores where numpy does, numpy scores from then on."""
     model = Model.open(published.folder)
-    model._compiled._struct.bias += 1.0
+    model._compiled._structs[0].bias += 1.0
     model.check()
     assert model.engine.startswith("numpy (compiled code")
     np.testing.assert_array_equal(
