@@ -18,7 +18,6 @@ from saec.compression.dial import KEY_BYTES
 from saec.compression.index import RetrievalIndex
 from saec.compression.index_together import built_together
 from saec.compression.quantised import code_bits, quantised
-from saec.config import CompressionConfig
 from saec.data.schema import schema_text
 from saec.errors import TrainingError
 from saec.serving.files import (
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from saec.compression.challenger import Challenger
+    from saec.config import CompressionConfig
 
 MOST_RECORDED = 8
 """Number of gate rows that a version contains, with their scores, for servers to check."""
