@@ -20,7 +20,15 @@ from saec.compression.index_together import built_together
 from saec.compression.quantised import code_bits, quantised
 from saec.data.schema import schema_text
 from saec.errors import TrainingError
-from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA
+from saec.serving.files import (
+    CODEBOOKS,
+    INDEX,
+    NETWORK,
+    ORIGINAL_CODEBOOKS,
+    ORIGINAL_NETWORK,
+    RECORDED,
+    SCHEMA,
+)
 from saec.serving.rounding import rounded
 from saec.train.tensors import Arrays, network_arrays
 
@@ -30,12 +38,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from saec.compression.challenger import Challenger
+    from saec.config import CompressionConfig
 
 MOST_RECORDED = 8
 """Number of gate rows that a version contains, with their scores, for servers to check."""
 MANIFEST_BYTES = 4096
 """Bytes assumed for the manifest in `ratio_version`, which the manifest itself contains; actual ones take 3 kB."""
-REPLACES_TABLE = (INDEX, CODEBOOKS)
+REPLACES_TABLE = (INDEX, CODEBOOKS, ORIGINAL_CODEBOOKS)
 """The files that replace the original's rows and keys; every byte of them counts in `ratio_total`."""
 
 
@@ -75,6 +84,38 @@ def write_artifact(
     )
 
 
+def write_quantised_original(
+    folder: Path,
+    network: Arrays,
+    vectors_TD: NDArray[np.float32],
+    counts_F: NDArray[np.int64],
+    share: float,
+    compression: CompressionConfig,
+) -> dict[str, int]:
+    """Write the files that make a version an ensemble, beside its others.
+
+    Args:
+        folder: of the version.
+        network: parameters of the original's network.
+        vectors_TD: the mean of the original's vectors for each code, in the order of the codewords.
+        counts_F: clusters of each field, those of the version's codebooks.
+        share: what the original's logit counts for, between 0 and 1.
+        compression: in which precision they are stored.
+
+    Returns:
+        Bytes of each file on disk.
+
+    Raises:
+        TrainingError: when a vector, in the precision it is stored in, or a parameter of the network is not finite.
+    """
+    codebooks = quantised(vectors_TD, compression.codebook_precision)
+    codebooks |= {"counts_F": counts_F.astype(np.uint16), "share": np.array(share, np.float32)}
+    parameters = rounded(_finite(network), compression.network_precision)
+    save_file(codebooks, folder / ORIGINAL_CODEBOOKS)
+    save_file(parameters, folder / ORIGINAL_NETWORK)
+    return {name: (folder / name).stat().st_size for name in (ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK)}
+
+
 def write_recorded(folder: Path, keys_BS: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Write the keys of a few of the gate's rows, evenly chosen, beside the files of a version.
 
@@ -104,10 +145,11 @@ def compression_figures(
         vectors_original, vectors_compressed, bytes_original (rows and 8-byte keys), bytes_compressed (the files that
         replace them), bytes_version_original (the network too), bytes_version (all files; recorded rows and manifest
         are still to be written: the most rows there may be, and 4 kB for the manifest), ratio_vectors,
-        ratio_embedding (rows to codebooks and one byte a code, no keys on either side), ratio_total (bytes_original to
-        bytes_compressed), ratio_version (bytes_version_original to bytes_version).
+        ratio_embedding (rows to all codebooks and one byte a code, no keys on either side), ratio_total
+        (bytes_original to bytes_compressed), ratio_version (bytes_version_original to bytes_version).
     """
-    replaced = sum(sizes[name] for name in REPLACES_TABLE)
+    replaced = sum(sizes.get(name, 0) for name in REPLACES_TABLE)
+    codebooks = sizes[CODEBOOKS] + sizes.get(ORIGINAL_CODEBOOKS, 0)
     table = rows * (4 * width + KEY_BYTES)
     original = table + 4 * network
     version = sum(sizes.values()) + _recorded_bytes(slots) + MANIFEST_BYTES
@@ -119,7 +161,7 @@ def compression_figures(
         "bytes_version_original": original,
         "bytes_version": version,
         "ratio_vectors": rows / codewords,
-        "ratio_embedding": rows * 4 * width / (sizes[CODEBOOKS] + head),
+        "ratio_embedding": rows * 4 * width / (codebooks + head),
         "ratio_total": table / replaced,
         "ratio_version": original / version,
     }

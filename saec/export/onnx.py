@@ -2,7 +2,8 @@
 
 Decisions: feature keys go in and probabilities come out. The index is inside the graph, because ONNX has
 multiplication, shifts and exclusive or of 64-bit integers. For engines without these, codes go in and the index stays
-outside. Cells are written unpacked, one per element of the narrowest type, so that a look-up is a gather.
+outside. Cells are written unpacked, one per element of the narrowest type, so that a look-up is a gather. The members
+of an ensemble take the same places, each from its own codewords.
 docs/format.md specifies the computation.
 
 Shapes: B rows, S slots, F fields, T codewords of all fields, D width, H shards, C cells.
@@ -10,6 +11,7 @@ Shapes: B rows, S slots, F fields, T codewords of all fields, D width, H shards,
 
 from __future__ import annotations
 
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -45,9 +47,7 @@ def export_onnx(model: Model, inputs: Inputs = "keys") -> ModelProto:
     graph, slots = Graph(), len(model.schema.slot_fields)
     given = graph.input(inputs, np.uint64 if inputs == "keys" else np.int64, ["B", slots])
     codes_BS = _codes(graph, model, given) if inputs == "keys" else given
-    vectors_BFD = _field_vectors(graph, model, codes_BS)
-    network = NetworkGraph(graph, model.schema.model, model.network.parameters)
-    scores_B = graph.op("Sigmoid", graph.cast(network.logits(vectors_BFD), np.float64))
+    scores_B = graph.op("Sigmoid", _logits(graph, model, codes_BS))
     schema = (model.folder / SCHEMA).read_text(encoding="utf-8")
     return graph.finish(scores_B, "score", np.float64, {"saec_version": model.version, "saec_schema": schema})
 
@@ -144,23 +144,43 @@ class _IndexGraph:
         return self._graph.op("BitShift", value, self._word(bits), direction="RIGHT")
 
 
-def _field_vectors(graph: Graph, model: Model, codes_BS: str) -> str:
-    """The vector of each field (B, F, D): the mean of its slots' codewords."""
-    slot_fields_S = np.array(model.schema.slot_fields)
-    fields, width = len(model.schema.field_names), model.codewords_TD.shape[1]
-    used_BS = graph.op("GreaterOrEqual", codes_BS, graph.constant(np.int64(0)))
-    places_BS = graph.op("Add", codes_BS, graph.constant(starts(model.counts_F)[slot_fields_S]))
-    # Padding takes a row of zeros after the last codeword.
-    places_BS = graph.op("Where", used_BS, places_BS, graph.constant(np.int64(len(model.codewords_TD))))
-    vectors_TD = np.concatenate([model.codewords_TD, np.zeros((1, width), np.float32)])
-    vectors_BSD = graph.op("Gather", graph.constant(vectors_TD), places_BS)
-    if len(slot_fields_S) == fields:
-        return vectors_BSD
-    slots_FS = (np.arange(fields)[:, None] == slot_fields_S).astype(np.float32)
-    sums_BFD = graph.op("MatMul", graph.constant(slots_FS), vectors_BSD)
-    counts_BF = graph.op("MatMul", graph.cast(used_BS, np.float32), graph.constant(slots_FS.T.copy()))
-    counts_BF = graph.op("Max", counts_BF, graph.constant(np.float32(1)))
-    return graph.op("Div", sums_BFD, graph.op("Unsqueeze", counts_BF, graph.constant(np.array([2]))))
+def _logits(graph: Graph, model: Model, codes_BS: str) -> str:
+    """The version's logits (B,), in double precision: the weighted mean of its members'."""
+    pooling, found = _Pooling(graph, model, codes_BS), []
+    for member in model.members:
+        network = NetworkGraph(graph, model.schema.model, member.network.parameters)
+        logits_B = graph.cast(network.logits(pooling.field_vectors(member.codewords_TD)), np.float64)
+        if len(model.members) > 1:
+            logits_B = graph.op("Mul", logits_B, graph.constant(np.float64(member.share)))
+        found.append(logits_B)
+    return reduce(partial(graph.op, "Add"), found)
+
+
+class _Pooling:
+    """From codes to the vectors of fields, for any member's codewords."""
+
+    def __init__(self, graph: Graph, model: Model, codes_BS: str) -> None:
+        self._graph = graph
+        self._slot_fields_S = np.array(model.schema.slot_fields)
+        self._fields = len(model.schema.field_names)
+        self._used_BS = graph.op("GreaterOrEqual", codes_BS, graph.constant(np.int64(0)))
+        places_BS = graph.op("Add", codes_BS, graph.constant(starts(model.counts_F)[self._slot_fields_S]))
+        # Padding takes a row of zeros after the last codeword.
+        padding = graph.constant(np.int64(len(model.codewords_TD)))
+        self._places_BS = graph.op("Where", self._used_BS, places_BS, padding)
+
+    def field_vectors(self, codewords_TD: NDArray[np.float32]) -> str:
+        """The vector of each field (B, F, D): the mean of its slots' codewords."""
+        graph = self._graph
+        vectors_TD = np.concatenate([codewords_TD, np.zeros_like(codewords_TD[:1])])
+        vectors_BSD = graph.op("Gather", graph.constant(vectors_TD), self._places_BS)
+        if len(self._slot_fields_S) == self._fields:
+            return vectors_BSD
+        slots_FS = (np.arange(self._fields)[:, None] == self._slot_fields_S).astype(np.float32)
+        sums_BFD = graph.op("MatMul", graph.constant(slots_FS), vectors_BSD)
+        counts_BF = graph.op("MatMul", graph.cast(self._used_BS, np.float32), graph.constant(slots_FS.T.copy()))
+        counts_BF = graph.op("Max", counts_BF, graph.constant(np.float32(1)))
+        return graph.op("Div", sums_BFD, graph.op("Unsqueeze", counts_BF, graph.constant(np.array([2]))))
 
 
 class NetworkGraph:

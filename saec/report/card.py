@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from saec.data.schema import parse_schema
@@ -21,7 +22,8 @@ from saec.report import text
 from saec.report.headline import METRICS, TOLD, difference_text, plain_pairs, stand_in_text
 from saec.report.records import comparisons, finite
 from saec.report.slices import worse_text
-from saec.serving.files import SCHEMA
+from saec.serving.files import ORIGINAL_CODEBOOKS, SCHEMA
+from saec.serving.members import read_share
 from saec.store.manifest import version_hour
 from saec.store.model_store import ModelStore
 
@@ -58,6 +60,7 @@ def card(store: ModelStore, rows: Sequence[HourRow], version: str) -> dict[str, 
                 "unfavourable": list(_unfavourable(manifest, record, met, problems)),
                 "learnt": _learnt(rows, own, manifest),
                 "schema": _schema(store, version),
+                "share_of_original": None if problems else _share_of_original(store, version, manifest),
                 "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
                 "files": {name: entry["bytes"] for name, entry in sorted(manifest["files"].items())},
                 "compression": manifest.get("compression") or {},
@@ -175,6 +178,14 @@ def _schema(store: ModelStore, version: str) -> dict[str, Any]:
         "network": schema.model.network,
         "width": schema.model.width,
     }
+
+
+def _share_of_original(store: ModelStore, version: str, manifest: Mapping[str, Any]) -> float:
+    """What the quantised original's logit counts for in an ensemble; 0 where there is the retrained model alone."""
+    if ORIGINAL_CODEBOOKS not in manifest["files"]:
+        return 0.0
+    path = f"versions/{version}/{ORIGINAL_CODEBOOKS}"
+    return read_share(store.objects.get(path, manifest["files"][ORIGINAL_CODEBOOKS]["bytes"]), Path(path))
 
 
 def _unfavourable(

@@ -52,7 +52,18 @@ def _what(facts: Facts) -> str:
     state = "It is live, and publishing is held." if live and facts["held"] else "It is live."
     return (
         f"A click model ({schema['network']}, vectors of {schema['width']} numbers) whose embeddings are compressed. "
-        f"Made from hour {facts['hour']} UTC to answer for the hours after it. {state if live else 'It is not live.'}"
+        f"{_ensemble(facts['share_of_original'])}Made from hour {facts['hour']} UTC to answer for the hours after it. "
+        f"{state if live else 'It is not live.'}"
+    )
+
+
+def _ensemble(share: float | None) -> str:
+    """Whose logits it averages, of an ensemble."""
+    if not share:
+        return ""
+    return (
+        f"It is an ensemble over the same codes: {text.percent(share)} of its logit is that of the quantised original, "
+        "the rest that of the retrained model. "
     )
 
 

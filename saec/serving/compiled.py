@@ -2,7 +2,8 @@
 
 Decisions: everything that is linear in a codeword is computed here, once and in double precision, as one row of a table
 for each codeword; the first layers of a request's row are then sums of rows of that table. If the table would take too
-much memory, numpy scores. Some weights depend on which fields all rows of a request share; they are remembered for a
+much memory, numpy scores. An ensemble's members have a table each, and are as one version in all else: of the same
+sizes, over the same codes. Some weights depend on which fields all rows of a request share; they are remembered for a
 few sets of fields. Given enough rows, the cross layers then take only the vectors of the fields that are not shared
 (`saec.serving.network`). The kernel allocates nothing: keys, scores and working memory are one array of numpy's.
 
@@ -28,10 +29,11 @@ from saec.data.hashing import Keys
 from saec.data.schema import Schema
 from saec.serving.compiled_keys import KeyEncoder
 from saec.serving.kernel import Library, ModelStruct, PlanStruct
+from saec.serving.members import Member
 from saec.serving.network import Network
 
 MOST_TABLE_BYTES = 1 << 28
-"""Most bytes that the table of products of all codewords may take."""
+"""Most bytes that the tables of products of all codewords may take."""
 _BLOCK = 48
 """Rows that the kernel takes through the network together."""
 _KEPT = 8
@@ -44,9 +46,10 @@ Mask = NDArray[np.bool_]
 class _Plan:
     """The cross layers' weights, as the kernel wants them, when they take a certain set of fields row by row."""
 
-    struct: PlanStruct
+    structs: ctypes.Array[PlanStruct]
+    """One a member."""
     kept: tuple[Any, ...]
-    """The memory that `struct` points to."""
+    """The memory that `structs` point to."""
     fixed: int
     """Numbers of working memory that are needed for any number of rows; `a_row` more are needed for each row."""
     a_row: int
@@ -63,14 +66,14 @@ class Compiled:
         schema: Schema,
         index: RetrievalIndex,
         counts_F: NDArray[np.int64],
-        codewords_TD: NDArray[np.float32],
-        network: Network,
+        members: Sequence[Member],
     ) -> None:
         self.name = library.name
         self.encoder = KeyEncoder(library, schema)
         self._functions, self._slots = library.functions, len(schema.slot_fields)
-        self._kept, self._struct = _model(library, schema, index, counts_F, codewords_TD, network)
-        self._plan = _plans(library, self._struct, network)
+        found = [_model(library, schema, index, counts_F, member) for member in members]
+        self._kept, self._structs = found, (ModelStruct * len(found))(*(struct for _, struct in found))
+        self._plan = _plans(library, self._structs, [member.network for member in members])
         self._all = np.ones(len(counts_F), bool).tobytes()
 
     def score(self, columns: Mapping[str, Column], times_B: NDArray[np.int64], rows: int) -> Doubles | None:
@@ -105,8 +108,9 @@ class Compiled:
         """Scores of the keys at address `keys`; scores and working memory are in `memory`, which begins at `place`."""
         scratch = len(memory) - _room(plan, rows)
         refused = self._functions.saec_score(
-            ctypes.byref(self._struct),
-            ctypes.byref(plan.struct),
+            self._structs,
+            plan.structs,
+            len(self._structs),
             keys,
             count,
             own,
@@ -118,9 +122,10 @@ class Compiled:
         return None if refused else memory[:rows].copy()
 
 
-def takes(library: Library, schema: Schema, codewords: int) -> bool:
-    """Whether the table of a version with so many codewords is small enough for compiled scoring."""
-    return 4 * (codewords + 1) * _Row.of(library, schema).size <= MOST_TABLE_BYTES
+def takes(library: Library, schema: Schema, members: Sequence[Member]) -> bool:
+    """Whether the tables of a version's members are small enough for compiled scoring."""
+    rows = sum(len(member.codewords_TD) + 1 for member in members)
+    return 4 * rows * _Row.of(library, schema).size <= MOST_TABLE_BYTES
 
 
 def _room(plan: _Plan, rows: int) -> int:
@@ -182,14 +187,13 @@ def _model(
     schema: Schema,
     index: RetrievalIndex,
     counts_F: NDArray[np.int64],
-    codewords_TD: NDArray[np.float32],
-    network: Network,
+    member: Member,
 ) -> tuple[tuple[Any, ...], ModelStruct]:
-    """The kernel's `Model`, and the memory that it points to."""
-    row, layout, named = _Row.of(library, schema), schema.model, network.parameters
+    """A member as the kernel's `Model`, after the memory that it points to."""
+    row, layout, named = _Row.of(library, schema), schema.model, member.network.parameters
     layers, rank = _crossing(schema)
     slots_F = np.bincount(schema.slot_fields).astype(np.int64)
-    table_TP, start_P = _table(row, network, slots_F, counts_F, codewords_TD)
+    table_TP, start_P = _table(row, member.network, slots_F, counts_F, member.codewords_TD)
     cells_H = np.array([shard.cells for shard in index.layouts], np.uint64)
     later = range(1, len(layout.hidden))
     arrays: dict[str, NDArray[Any]] = {
@@ -216,7 +220,7 @@ def _model(
         "layers": layers,
         "rank": rank,
         "hidden": len(layout.hidden),
-        "codewords": len(codewords_TD),
+        "codewords": len(member.codewords_TD),
         "row": row.size,
         "words": len(index.words),
         "shards": len(index.layouts),
@@ -227,6 +231,7 @@ def _model(
         **{name: array.ctypes.data for name, array in arrays.items()},
         cap=layout.logit_cap,
         bias=float(named["bias"]),
+        share=member.share,
     )
     return (arrays, weights, biases), struct
 
@@ -279,31 +284,43 @@ def _table(
     return table_TP, start_P
 
 
-def _plans(library: Library, model: ModelStruct, network: Network) -> Callable[[bytes], _Plan]:
+def _plans(
+    library: Library, models: ctypes.Array[ModelStruct], networks: Sequence[Network]
+) -> Callable[[bytes], _Plan]:
     """Return a function that gives the plan for the fields taken row by row; these are named by a mask's bytes."""
-    layout, named, panel = network.layout, network.parameters, 2 * library.lanes
+    layout, panel = networks[0].layout, 2 * library.lanes
     layers, rank = (layout.cross_layers, layout.cross_rank) if layout.network == "dcnv2" else (0, 0)
-    ups = [named[f"interaction.up.{layer}.weight"].T for layer in range(layers - 1)]
-    downs = [named[f"interaction.down.{layer}.weight"].T for layer in range(1, layers)]
 
     def plan(mask: bytes) -> _Plan:
         own_F = np.frombuffer(mask, bool)
         own_X = np.repeat(own_F, layout.width)
         own, shared = int(own_X.sum()), int((~own_X).sum())
-        weights = (
-            [_packed(up_RX[:, own_X], panel) for up_RX in ups],
-            [_packed(down_XR[own_X], panel) for down_XR in downs],
-            [np.ascontiguousarray(up_RX[:, ~own_X], np.float32) for up_RX in ups],
-            [_packed(down_XR[~own_X], panel) for down_XR in downs],
+        weights = [_crossing_weights(network, layers, own_X, panel) for network in networks]
+        pointers = [[_addresses(some) for some in of_member] for of_member in weights]
+        structs = (PlanStruct * len(networks))(
+            *(
+                PlanStruct(own_F.ctypes.data, own, shared, *(array.ctypes.data for array in of_member))
+                for of_member in pointers
+            )
         )
-        pointers = [_addresses(some) for some in weights]
-        struct = PlanStruct(own_F.ctypes.data, own, shared, *(array.ctypes.data for array in pointers))
-        fixed, one = (
-            library.functions.saec_scratch(ctypes.byref(model), ctypes.byref(struct), rows) for rows in (0, 1)
-        )
+        fixed, one = (library.functions.saec_scratch(models, structs, rows) for rows in (0, 1))
         pairs = layers * (layers - 1) // 2
         spared = 2 * (layers - 1) * rank * shared - pairs * rank * rank
         worth = pairs * rank * rank * shared / spared if spared > 0 else np.inf
-        return _Plan(struct, (own_F, weights, pointers), fixed, one - fixed, worth)
+        return _Plan(structs, (own_F, weights, pointers), fixed, one - fixed, worth)
 
     return lru_cache(maxsize=_KEPT)(plan)
+
+
+def _crossing_weights(
+    network: Network, layers: int, own_X: NDArray[np.bool_], panel: int
+) -> tuple[list[NDArray[np.float32]], ...]:
+    """A member's weights in a plan, in the order of `Plan`: of the numbers taken row by row, and of the shared ones."""
+    ups = [network.parameters[f"interaction.up.{layer}.weight"].T for layer in range(layers - 1)]
+    downs = [network.parameters[f"interaction.down.{layer}.weight"].T for layer in range(1, layers)]
+    return (
+        [_packed(up_RX[:, own_X], panel) for up_RX in ups],
+        [_packed(down_XR[own_X], panel) for down_XR in downs],
+        [np.ascontiguousarray(up_RX[:, ~own_X], np.float32) for up_RX in ups],
+        [_packed(down_XR[~own_X], panel) for down_XR in downs],
+    )

@@ -5,6 +5,8 @@
     network.safetensors    parameters of the network
     schema.json            fields, crosses, hash key and network layout: how a row becomes keys and a score
     recorded.safetensors   keys of a few rows of the gate; the manifest has the scores they must give
+    original_codebooks.safetensors, original_network.safetensors
+                           only in an ensemble: the quantised original, and its share of the logit
 
 Decisions: a file is opened once, without following links, and what is checked are the bytes that are used. The header
 of a safetensors file is read here, strictly, since the library's numpy loader copies; the tensors must lie end to end
@@ -30,6 +32,7 @@ from saec.store.objects import Buffer, FileEntry
 
 INDEX, CODEBOOKS, NETWORK, SCHEMA = "index.safetensors", "codebooks.safetensors", "network.safetensors", "schema.json"
 RECORDED = "recorded.safetensors"
+ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK = "original_codebooks.safetensors", "original_network.safetensors"
 HEADER_LIMIT = 1 << 20
 """Most bytes of a file's header, and of the schema."""
 

@@ -8,6 +8,7 @@
  *   it is followed. What does not fit is refused by returning 1, and numpy then says what is wrong.
  * - Everything that is linear in a codeword was computed when the version was opened: the first layers of a row are
  *   sums of rows of that table. The sum over the fields that all rows share is computed once.
+ * - Of an ensemble, each member adds its share of the logits; the second finds the index's cells in the cache.
  * - The part with the products is compiled three times, for vectors of 4, 8 and 16 numbers; for this, the file includes
  *   itself. The processor decides which one is used, when the process starts.
  *
@@ -59,7 +60,7 @@ typedef struct {
     const int64_t *units;                                   /* [hidden]: units of each hidden layer */
     const float *const *weights, *const *biases;            /* of the hidden layers from the second on, packed */
     const float *last;                                      /* [units]: the deep part's output */
-    double cap, bias;
+    double cap, bias, share;                                /* share: of the logits, 1 where there is one member */
 } Model;
 
 /* The cross layers' weights: for the fields that they take row by row, and for those that all rows share. */
@@ -372,24 +373,39 @@ EXPORT int64_t saec_scratch(const Model *model, const Plan *plan, int64_t rows) 
     return scratch_4(model, plan, rows);
 }
 
-/* Score B rows of keys.
- *
- * keys: `count` keys as saec_keys writes them with own [F], or [B, S] if own is null. Returns 0, or 1 if the sizes do
- * not fit.
- */
-EXPORT int saec_score(const Model *model, const Plan *plan, const uint64_t *keys, int64_t count, const uint8_t *own,
-                      int64_t rows, float *scratch, int64_t room, double *scores) {
+/* Whether so many keys and so much working memory are what a member wants. */
+static int sizes_fit(const Model *model, const Plan *plan, int64_t count, const uint8_t *own, int64_t rows,
+                     int64_t room) {
     int64_t wanted = 0;
     for (int64_t field = 0; field < model->fields; field++)
         wanted += (own && !own[field] ? 1 : rows) * model->field_slots[field];
-    if (rows < 1 || wanted != count || room < saec_scratch(model, plan, rows)) return 1;
+    return rows >= 1 && wanted == count && room >= saec_scratch(model, plan, rows);
+}
+
+/* Score B rows of keys.
+ *
+ * models, plans: of each member. keys: `count` keys as saec_keys writes them with own [F], or [B, S] if own is null.
+ * Returns 0, or 1 if the sizes do not fit.
+ */
+EXPORT int saec_score(const Model *models, const Plan *plans, int64_t members, const uint64_t *keys, int64_t count,
+                      const uint8_t *own, int64_t rows, float *scratch, int64_t room, double *scores) {
+    for (int64_t member = 0; member < members; member++)
+        if (!sizes_fit(models + member, plans + member, count, own, rows, room)) return 1;
+    for (int64_t row = 0; row < rows; row++) scores[row] = 0;
+    for (int64_t member = 0; member < members; member++) {
+        const Model *model = models + member;
 #if defined(__x86_64__)
-    if (model->isa == 8) score_8(model, plan, keys, own, rows, scratch, scores);
-    if (model->isa == 16) score_16(model, plan, keys, own, rows, scratch, scores);
-    if (model->isa == 8 || model->isa == 16) return 0;
+        if (model->isa == 8) add_logits_8(model, plans + member, keys, own, rows, scratch, scores);
+        if (model->isa == 16) add_logits_16(model, plans + member, keys, own, rows, scratch, scores);
+        if (model->isa == 8 || model->isa == 16) continue;
 #endif
-    if (model->isa != 4) return 1;
-    score_4(model, plan, keys, own, rows, scratch, scores);
+        if (model->isa != 4) return 1;
+        add_logits_4(model, plans + member, keys, own, rows, scratch, scores);
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        const double logit = scores[row], small = exp(-fabs(logit));
+        scores[row] = (logit >= 0 ? 1.0 : small) / (1.0 + small);
+    }
     return 0;
 }
 
@@ -600,8 +616,9 @@ ALWAYS TARGET const float *FN(field_row)(const Model *model, int64_t field, cons
     return mean;
 }
 
-static TARGET void FN(score)(const Model *model, const Plan *plan, const uint64_t *keys, const uint8_t *own,
-                             int64_t rows, float *scratch, double *scores) {
+/* Add a member's share of the logits of B rows. */
+static TARGET void FN(add_logits)(const Model *model, const Plan *plan, const uint64_t *keys, const uint8_t *own,
+                                  int64_t rows, float *scratch, double *logits) {
     const int64_t most = rows < BLOCK ? rows : BLOCK, fields = model->fields, size = model->row;
     const int64_t layers = model->layers, rank = model->rank, width = model->width;
     const FN(Room) room = FN(room)(model, plan, most);
@@ -715,8 +732,7 @@ static TARGET void FN(score)(const Model *model, const Plan *plan, const uint64_
                                  sum + room.deep + (layers + layer) * room.rank, rank);
             if (model->pairs) logit += 0.5f * FN(dot)(sum + room.vectors, sum + room.vectors, width);
             if (model->cap > 0) logit = (float)model->cap * tanhf(logit / (float)model->cap);
-            double wide = (double)(logit + (float)model->bias), small = exp(-fabs(wide));
-            scores[first + row] = (wide >= 0 ? 1.0 : small) / (1.0 + small);
+            logits[first + row] += model->share * (double)(logit + (float)model->bias);
         }
     }
 }

@@ -62,8 +62,7 @@ class ModelStruct(ctypes.Structure):
                 "last",
             )
         ),
-        ("cap", ctypes.c_double),
-        ("bias", ctypes.c_double),
+        *((name, ctypes.c_double) for name in ("cap", "bias", "share")),
     ]
 
 
@@ -113,7 +112,7 @@ def load(path: os.PathLike[str] | str, lanes: int | None = None) -> Library:
         ("saec_lanes", ctypes.c_int64, ""),
         ("saec_scratch", ctypes.c_int64, "ppi"),
         ("saec_keys", ctypes.c_int, "pipipppbiipi"),
-        ("saec_score", ctypes.c_int, "pppipipip"),
+        ("saec_score", ctypes.c_int, "ppipipipip"),
         ("saec_peel", ctypes.c_int, "piiiippppp"),
         ("saec_fill", ctypes.c_int, "ppiiippp"),
     ):

@@ -3,7 +3,8 @@
 Decisions: a feature that is not in the index (tail or unknown) gets its field's default codeword, code 0, as in
 training; so the index stores each code minus one, newcomers as 0. An unknown key that passes the fingerprint check (one
 in 2^bits) gets an arbitrary code; a code beyond its field's codebook counts as unknown. Nulls and empty lists are
-features too. Rows are scored in blocks, so that memory does not grow with them.
+features too. Rows are scored in blocks, so that memory does not grow with them. Of an ensemble
+(`saec.serving.members`), all members score the same look-ups, and the weighted mean of their logits is the version's.
 
 Shapes: B rows, S slots, F fields, T codewords of all fields, D width, R recorded rows.
 """
@@ -22,13 +23,15 @@ from saec.data.features import FeatureEncoder
 from saec.data.hashing import Keys
 from saec.data.schema import Schema, parse_schema
 from saec.errors import IntegrityError
-from saec.serving.codebooks import codes_of, read_codebooks, read_index
+from saec.serving.codebooks import codes_of, read_index
 from saec.serving.compiled import Compiled, takes
 from saec.serving.files import (
     CODEBOOKS,
     HEADER_LIMIT,
     INDEX,
     NETWORK,
+    ORIGINAL_CODEBOOKS,
+    ORIGINAL_NETWORK,
     RECORDED,
     SCHEMA,
     map_file,
@@ -39,8 +42,8 @@ from saec.serving.files import (
     verify as check_files,
 )
 from saec.serving.kernel import chosen
-from saec.serving.network import Network, Shared, parameter_shapes, sigmoid
-from saec.serving.rounding import restored
+from saec.serving.members import read_members
+from saec.serving.network import Floats, Network, Shared, sigmoid
 from saec.serving.rows import Rows, columns_of
 from saec.store.objects import Buffer
 
@@ -84,21 +87,14 @@ class Model:
         self.manifest = manifest
         self.schema = _schema(files[SCHEMA], folder / SCHEMA)
         self.index = read_index(files[INDEX], folder / INDEX)
-        self.counts_F, self.codewords_TD = read_codebooks(
-            files[CODEBOOKS], folder / CODEBOOKS, len(self.schema.field_names), self.schema.model.width
-        )
-        self.network = _network(files[NETWORK], folder / NETWORK, self.schema)
+        self.counts_F, self.members = read_members(folder, files, self.schema)
         self.encoder = FeatureEncoder(self.schema)
         self._slot_fields_S = np.array(self.schema.slot_fields)
-        # A row of zeros at the end is what padding takes, since its place is -1.
-        self._vectors_TD = np.concatenate([self.codewords_TD, np.zeros_like(self.codewords_TD[:1])])
         self._recorded = files.get(RECORDED)
         library, self._engine = chosen(engine)
-        if library and not takes(library, self.schema, len(self.codewords_TD)):
+        if library and not takes(library, self.schema, self.members):
             library, self._engine = None, "numpy (the version's codewords are too many to compile)"
-        self._compiled = library and Compiled(
-            library, self.schema, self.index, self.counts_F, self.codewords_TD, self.network
-        )
+        self._compiled = library and Compiled(library, self.schema, self.index, self.counts_F, self.members)
 
     @classmethod
     def open(cls, folder: Path | str, verify: bool = True, engine: str | None = None) -> Model:
@@ -124,13 +120,23 @@ class Model:
     @classmethod
     def read(cls, folder: Path) -> Model:
         """The files of what is no version yet, without manifest: the gate's candidate, for numpy to score with."""
-        names = [INDEX, CODEBOOKS, NETWORK, SCHEMA, *([RECORDED] if (folder / RECORDED).exists() else [])]
-        return cls(folder, {}, {name: map_file(folder / name) for name in names})
+        more = [name for name in (RECORDED, ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK) if (folder / name).exists()]
+        return cls(folder, {}, {name: map_file(folder / name) for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA, *more)})
 
     @property
     def version(self) -> str:
         """The version's id; "" for what is none yet."""
         return str(self.manifest.get("version", ""))
+
+    @property
+    def codewords_TD(self) -> Floats:
+        """The retrained model's codewords."""
+        return self.members[0].codewords_TD
+
+    @property
+    def network(self) -> Network:
+        """The retrained model's network."""
+        return self.members[0].network
 
     @property
     def engine(self) -> str:
@@ -179,7 +185,9 @@ class Model:
             np.concatenate([keys_BL for keys_BL, own in zip(keys, own_F, strict=True) if own == side], axis=1)
             for side in (True, False)
         )
-        shared = self.network.share(self._field_vectors(shared_1S, self._slot_fields_S[~own_S])[0], ~own_F)
+        fields_S = self._slot_fields_S[~own_S]
+        places_1S = self._places(shared_1S, fields_S)
+        shared = [member.network.share(member.field_vectors(places_1S, fields_S)[0], ~own_F) for member in self.members]
         return self._scored(own_BS, self._slot_fields_S[own_S], shared)
 
     def encode(self, rows: Rows) -> Keys:
@@ -200,15 +208,20 @@ class Model:
         """Probability of a click for each row of feature keys."""
         if self._compiled and (scores_B := self._compiled.score_keys(keys_BS)) is not None:
             return scores_B
-        return self._scored(keys_BS, self._slot_fields_S)
+        return self._scored(keys_BS, self._slot_fields_S, [None] * len(self.members))
 
-    def _scored(self, keys_BS: Keys, fields_S: NDArray[np.int64], shared: Shared | None = None) -> NDArray[np.float64]:
-        """Scores of rows of keys of all fields, or of those that are not shared; some rows at a time."""
-        scores_B = np.empty(len(keys_BS))
+    def _scored(
+        self, keys_BS: Keys, fields_S: NDArray[np.int64], shared: Sequence[Shared | None]
+    ) -> NDArray[np.float64]:
+        """Scores of rows of keys of all fields, or of those that no member has shared; some rows at a time."""
+        logits_B = np.zeros(len(keys_BS))
         for start in range(0, len(keys_BS), SCORED_AT_ONCE):
             part = slice(start, start + SCORED_AT_ONCE)
-            scores_B[part] = sigmoid(self.network.logits(self._field_vectors(keys_BS[part], fields_S), shared))
-        return scores_B
+            places_BS = self._places(keys_BS[part], fields_S)
+            for member, theirs in zip(self.members, shared, strict=True):
+                logits = member.network.logits(member.field_vectors(places_BS, fields_S), theirs)
+                logits_B[part] += member.share * logits.astype(np.float64)
+        return sigmoid(logits_B)
 
     def check(self) -> None:
         """Score the version's recorded rows and compare; a version from before there were any passes.
@@ -242,22 +255,9 @@ class Model:
             raise IntegrityError(f"{origin} has keys {keys_RS.dtype} {keys_RS.shape} for {scores_R.shape} scores")
         return keys_RS, scores_R
 
-    def _field_vectors(self, keys_BS: Keys, fields_S: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors of some fields (B, F, D): a codeword, or of a list the mean of its values' codewords.
-
-        Args:
-            keys_BS: keys in the slots of these fields.
-            fields_S: the field of each slot.
-        """
-        places_BS = places(self.codes(keys_BS, fields_S), self.counts_F, fields_S)
-        vectors_BSD = self._vectors_TD.take(places_BS, axis=0, mode="wrap")
-        first_F = np.flatnonzero(np.diff(fields_S, prepend=-1))
-        if len(first_F) == len(fields_S):
-            return vectors_BSD
-        used_BF = np.add.reduceat(places_BS >= 0, first_F, axis=1, dtype=np.float32)
-        sums_BFD: NDArray[np.float32] = np.add.reduceat(vectors_BSD, first_F, axis=1)
-        sums_BFD /= np.maximum(used_BF, np.float32(1))[:, :, None]
-        return sums_BFD
+    def _places(self, keys_BS: Keys, fields_S: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The place of each key's codeword, -1 for padding, in the slots of some fields."""
+        return places(self.codes(keys_BS, fields_S), self.counts_F, fields_S)
 
 
 def _complete(folder: Path, files: dict[str, Buffer]) -> dict[str, Buffer]:
@@ -275,15 +275,3 @@ def _schema(data: Buffer, origin: Path) -> Schema:
         return parse_schema(bytes(data))
     except ValueError as error:
         raise IntegrityError(f"{origin} is not a schema that this saec reads: {error}; run saec verify") from None
-
-
-def _network(data: Buffer, origin: Path, schema: Schema) -> Network:
-    arrays, fields = tensors(data, origin), len(schema.field_names)
-    try:
-        parameters = restored(arrays, parameter_shapes(schema.model, fields))
-    except ValueError as error:
-        raise IntegrityError(
-            f"{origin} {error}; it was written with another model section of the configuration, or "
-            f"altered: run saec verify {origin.parent.name}"
-        ) from None
-    return Network(schema.model, fields, parameters)

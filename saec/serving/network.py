@@ -3,8 +3,8 @@
 Decisions: everything that is linear in the field vectors (first layer of the deep part, `down` of the first cross
 layer, first order) is one matrix product. What fields contribute that all rows of a request share is computed once: in
 the cross layers x_l = x_0 * c_l, so their part of `down` is a constant of the request and a matrix of rank times rank
-for each earlier layer; of the vectors, rows need their own only. Logits are float32, as in training; their sigmoid is
-float64.
+for each earlier layer; of the vectors, rows need their own only. Logits are float32, as in training; their mean over
+an ensemble and its sigmoid are float64.
 
 Shapes: B rows, F fields, O fields of a row's own, D width, X numbers of some fields, H units of the first deep layer,
 L columns of all that is linear, R rank of a cross layer.
@@ -184,8 +184,7 @@ def _weights(layout: NetworkLayout, named: Mapping[str, NDArray[Any]], chosen_X:
     )
 
 
-def sigmoid(logits_B: Floats) -> NDArray[np.float64]:
+def sigmoid(logits_B: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities of logits, without overflow for any of them."""
-    wide_B = logits_B.astype(np.float64)
-    small_B = np.exp(-np.abs(wide_B))
-    return np.asarray(np.where(wide_B >= 0, 1.0, small_B) / (1.0 + small_B))
+    small_B = np.exp(-np.abs(logits_B))
+    return np.asarray(np.where(logits_B >= 0, 1.0, small_B) / (1.0 + small_B))

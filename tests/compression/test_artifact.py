@@ -11,12 +11,21 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from saec.compression.artifact import compression_figures, write_artifact
+from saec.compression.artifact import compression_figures, write_artifact, write_quantised_original
 from saec.compression.challenger import Challenger
 from saec.compression.codebooks import Centroids, Codebooks
 from saec.errors import IntegrityError, TrainingError
 from saec.serving import Model
-from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA, map_file, tensors
+from saec.serving.files import (
+    CODEBOOKS,
+    INDEX,
+    NETWORK,
+    ORIGINAL_CODEBOOKS,
+    ORIGINAL_NETWORK,
+    SCHEMA,
+    map_file,
+    tensors,
+)
 
 FILES = [CODEBOOKS, INDEX, NETWORK, SCHEMA]
 
@@ -61,6 +70,47 @@ def test_four_files_of_the_sizes_told(click_hours, tmp_path, precision):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write_artifact(tmp_path, *challenger_of(click_hours, precision))
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_two_more_files_make_an_ensemble(click_hours, tmp_path, precision):
+    """They have the form of the version's own and the same clusters; nothing of the others changes."""
+    challenger, *head = challenger_of(click_hours, precision)
+    sizes, model = write_artifact(tmp_path, challenger, *head), Model.read(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    sizes |= quantised_original(tmp_path, challenger, model)
+    assert sorted(sizes) == sorted([*FILES, ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK])
+    assert sizes == {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert before == {name: (tmp_path / name).read_bytes() for name in before}
+    assert load_file(tmp_path / ORIGINAL_CODEBOOKS).keys() == load_file(tmp_path / CODEBOOKS).keys() | {"share"}
+    retrained, original = Model.read(tmp_path).members
+    assert (retrained.share, original.share) == (0.75, 0.25)
+    np.testing.assert_allclose(original.codewords_TD, 2 * model.codewords_TD, rtol=0, atol=0.1)
+    np.testing.assert_array_equal(retrained.codewords_TD, model.codewords_TD)
+    for name, values in model.network.parameters.items():
+        np.testing.assert_allclose(original.network.parameters[name], -values, rtol=0, atol=1e-2)
+
+
+def quantised_original(folder, challenger, model, **changed):
+    """Write an original of twice the vectors and the opposite network."""
+    network = {name: -array for name, array in model.network.parameters.items()}
+    given = {"network": network, "vectors_TD": 2 * model.codewords_TD, "share": 0.25} | changed
+    return write_quantised_original(folder, counts_F=model.counts_F, compression=challenger.config.compression, **given)
+
+
+def test_an_original_that_cannot_be_stored_is_not_published(click_hours, tmp_path):
+    """A vector or a parameter that is not finite fails before a file is written."""
+    challenger, *head = challenger_of(click_hours)
+    write_artifact(tmp_path, challenger, *head)
+    model = Model.read(tmp_path)
+    for changed in (
+        {"vectors_TD": np.full_like(model.codewords_TD, np.nan)},
+        {"network": dict(model.network.parameters) | {"bias": np.array(np.inf, np.float32)}},
+    ):
+        with pytest.raises(TrainingError) as caught:
+            quantised_original(tmp_path, challenger, model, **changed)
+        assert caught.value.reason == "non-finite"
+        assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
 def test_codebooks_are_stored_as_narrow_as_configured(click_hours, tmp_path):
@@ -286,3 +336,13 @@ def test_ratios_are_plain_arithmetic():
         "ratio_total": 72.0,
         "ratio_version": pytest.approx(80_000 / 10_064),
     }
+
+
+def test_the_ratios_of_an_ensemble_count_both_codebooks():
+    """The original's codebooks replace the table too; its network is among all files."""
+    sizes = {INDEX: 600, CODEBOOKS: 400, NETWORK: 4000, SCHEMA: 832, ORIGINAL_CODEBOOKS: 440, ORIGINAL_NETWORK: 4000}
+    figures = compression_figures(rows=1000, width=16, network=2000, codewords=50, head=300, slots=1, sizes=sizes)
+    assert figures["bytes_compressed"] == 1440
+    assert figures["ratio_total"] == 50.0
+    assert figures["ratio_embedding"] == pytest.approx(64_000 / 1140)
+    assert figures["bytes_version"] == 10_064 + 4440

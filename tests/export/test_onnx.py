@@ -36,6 +36,8 @@ def check_agreement(model, keys_BS):
     [
         {"network": "dcnv2"},
         {"network": "deepfm"},
+        {"network": "dcnv2", "share": 0.4},
+        {"network": "deepfm", "share": 0.4},
         pytest.param({"precision": "float16"}, marks=pytest.mark.slow),
         pytest.param({"logit_cap": 0.0, "hidden": ()}, marks=pytest.mark.slow),
     ],
@@ -43,8 +45,10 @@ def check_agreement(model, keys_BS):
 )
 def test_ten_thousand_rows_of_every_kind(tmp_path, changed):
     """Known, unknown and evicted features, newcomers, lists, nulls, and unknown ones whose fingerprint passes."""
+    changed = dict(changed)
+    share = changed.pop("share", None)
     config = odd_config(**changed)
-    write_odd_version(tmp_path, config, odd_rows(200))
+    write_odd_version(tmp_path, config, odd_rows(200), share=share)
     model = Model.read(tmp_path)
     keys_BS = keys_of(odd_rows(ROWS, seed=1), config)
     codes_BS = check_agreement(model, keys_BS)

@@ -19,6 +19,7 @@ from saec.data.features import FeatureEncoder
 from saec.hours import Hour
 from saec.serving import Model
 from saec.store.model_store import open_store
+from tests.serving.odd_version import add_quantised_original
 
 HOUR = Hour.parse("2026-11-21T09")
 FIELDS = [
@@ -74,7 +75,7 @@ def arrow(rows: list[dict[str, Any]]) -> pa.Table:
 class Published:
     """A published version, and what it was made from."""
 
-    def __init__(self, folder: Path, precision: str = "int8", **layout: Any) -> None:
+    def __init__(self, folder: Path, precision: str = "int8", share: float | None = None, **layout: Any) -> None:
         self.config = Config.model_validate(
             {
                 "data": {"source": "x", "time_column": "at", "label_column": "clicked", "hash_key": "secret"},
@@ -89,6 +90,8 @@ class Published:
         self.store = open_store(str(folder / "store"))
         with self.store.stage() as staged:
             self._write(staged)
+            if share is not None:
+                add_quantised_original(staged, self.config, share)
             recorded_R = write_recorded(staged, self.keys_BS)
             self.scores_R = Model.read(staged).score_keys(self.keys_BS[recorded_R])
             recorded = {"recorded": {"scores": self.scores_R.tolist()}}

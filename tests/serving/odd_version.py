@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from saec.compression.artifact import write_artifact
+from saec.compression.artifact import write_artifact, write_quantised_original
 from saec.compression.challenger import Challenger
 from saec.compression.codebooks import Centroids, Codebooks
 from saec.config import Config
 from saec.data.columns import encoder_columns
 from saec.data.features import FeatureEncoder
+from saec.serving import Model
 
 ODD_TEXTS = ["", "é", "e\u0301", "x" * 256, "y" * 257, "z" * 300, None, "\0", "12345678", "a.example", "b.example"]
 ODD_NUMBERS = [0.0, -0.0, 1.0, -1.0, 0.5**0.5, 2.0**0.5, 1e-320, -1e300, 3.75, 9.99]
@@ -101,8 +102,13 @@ def keys_of(rows: pa.Table, config: Config) -> np.ndarray:
     return FeatureEncoder(config).encode(encoder_columns(rows.drop_columns("at")), times_B)
 
 
-def write_odd_version(folder: Path, config: Config, known: pa.Table, seed: int = 0) -> np.ndarray:
-    """Write a version that has a code for every feature of some rows; returns the keys of all features with a code."""
+def write_odd_version(
+    folder: Path, config: Config, known: pa.Table, seed: int = 0, share: float | None = None
+) -> np.ndarray:
+    """Write a version that has a code for every feature of some rows; returns the keys of all features with a code.
+
+    With a share it is an ensemble.
+    """
     rng = np.random.default_rng(seed)
     width = config.model.width
     challenger = Challenger(config)
@@ -120,4 +126,17 @@ def write_odd_version(folder: Path, config: Config, known: pa.Table, seed: int =
     codes_N = 1 + (rng.random(len(keys_N)) * (np.array(COUNTS)[fields_N] + 1)).astype(np.int16)
     folder.mkdir(parents=True, exist_ok=True)
     write_artifact(folder, challenger, keys_N[keys_N > 0], codes_N[keys_N > 0])
+    if share is not None:
+        add_quantised_original(folder, config, share, seed)
     return keys_N[keys_N > 0]
+
+
+def add_quantised_original(folder: Path, config: Config, share: float, seed: int = 0) -> dict[str, int]:
+    """Make a version an ensemble, of random numbers; returns the bytes of its two more files."""
+    rng, model = np.random.default_rng([seed, 1]), Model.read(folder)
+    network = {
+        name: np.asarray(rng.normal(0, 0.3, array.shape), np.float32)
+        for name, array in model.network.parameters.items()
+    }
+    vectors_TD = rng.normal(0, 0.4, model.codewords_TD.shape).astype(np.float32)
+    return write_quantised_original(folder, network, vectors_TD, model.counts_F, share, config.compression)

@@ -59,7 +59,7 @@ def live(store: Path) -> str | None:
 class Reader:
     """One version."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str = "") -> None:
         schema = json.loads((folder / "schema.json").read_text(encoding="utf-8"))
         assert schema["format"] == 3
         self.hash_key, self.time_column = schema["data"]["hash_key"], schema["data"]["time_column"]
@@ -73,9 +73,11 @@ class Reader:
         assert shape in ([6], [len(layout) // 6, 6])
         self.shards = [layout[i : i + 6] for i in range(0, len(layout), 6)]
         self.words = index["cells"][1]
-        self.codebooks = tensors(folder / "codebooks.safetensors")
+        self.codebooks = tensors(folder / f"{prefix}codebooks.safetensors")
         self.counts = self.codebooks["counts_F"][1]
-        self.network = self.parameters(tensors(folder / "network.safetensors"))
+        self.network = self.parameters(tensors(folder / f"{prefix}network.safetensors"))
+        ensemble = not prefix and (folder / "original_codebooks.safetensors").exists()
+        self.original = Reader(folder, "original_") if ensemble else None
 
     def score(self, row: dict) -> float:
         """Probability of a click for one raw row."""
@@ -214,13 +216,21 @@ class Reader:
         return found
 
     def probability(self, codes: list[int]) -> float:
+        logit = self.logit(codes)
+        if self.original:
+            (share,) = self.original.codebooks["share"][1]
+            logit = (1 - share) * logit + share * self.original.logit(codes)
+        return 1 / (1 + math.exp(-logit))
+
+    def logit(self, codes: list[int]) -> float:
+        """Of one of the two models."""
         vectors = self.vectors(codes)
         x = [number for vector in vectors for number in vector]
         first_order = sum(a * b for a, b in zip(self.network["first_order_FD"][1], x, strict=True))
         total = first_order + self.interaction(vectors, x) + self.deep(x)
         if cap := self.model["logit_cap"]:
             total = cap * math.tanh(total / cap)
-        return 1 / (1 + math.exp(-(total + self.network["bias"][1][0])))
+        return total + self.network["bias"][1][0]
 
     def interaction(self, vectors: list[list[float]], x: list[float]) -> float:
         if self.model["network"] == "deepfm":

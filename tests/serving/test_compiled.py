@@ -20,10 +20,11 @@ from saec.errors import ConfigError, InputError
 from saec.serving import Model, compiled, kernel
 from saec.serving import model as model_module
 from saec.serving.compiled import Compiled
-from saec.serving.files import CODEBOOKS, INDEX, NETWORK, SCHEMA
+from saec.serving.files import CODEBOOKS, INDEX, NETWORK, ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK, SCHEMA
 from saec.serving.network import parameter_shapes
 from saec.serving.rounding import rounded
 from saec.serving.rows import columns_of
+from tests.serving.conftest import Published
 
 SAME = {"rtol": 0, "atol": 1e-6}
 COUNT_OF_SCHEMAS = int(os.environ.get("SAEC_FUZZ_SCHEMAS", "12"))
@@ -51,7 +52,7 @@ def library(built, request) -> kernel.Library:
 
 
 class Odd:
-    """A version of random fields, network and codewords, made in memory, and rows for it."""
+    """A version of random fields, networks and codewords, made in memory, and rows for it; most are ensembles."""
 
     def __init__(self, seed: int) -> None:
         self.draw = draw = np.random.default_rng(seed)
@@ -96,6 +97,11 @@ class Odd:
             for name, shape in parameter_shapes(schema.model, count).items()
         }
         files[CODEBOOKS], files[NETWORK] = save(tensors), save(rounded(parameters, 8.0))
+        if seed % 3:
+            reversed_TD = np.ascontiguousarray(tensors["codewords_TD"][::-1])
+            tensors |= {"codewords_TD": reversed_TD, "share": np.array(draw.uniform(0.1, 0.9), np.float32)}
+            parameters = {name: -0.8 * array for name, array in parameters.items()}
+            files |= {ORIGINAL_CODEBOOKS: save(tensors), ORIGINAL_NETWORK: save(rounded(parameters, 8.0))}
         files[INDEX] = save(RetrievalIndex.build(np.zeros(0, np.uint64), [], code_bits=4, fingerprint_bits=3).tensors())
         keys_BS = Model(Path("odd"), {}, files).encode(self.rows(80))
         keys_N = np.setdiff1d(keys_BS, [0])[: int(draw.integers(0, 500))]
@@ -111,7 +117,7 @@ class Odd:
     def compiled(self, library: kernel.Library) -> Compiled:
         """Its compiled scoring."""
         model = self.model
-        return Compiled(library, model.schema, model.index, model.counts_F, model.codewords_TD, model.network)
+        return Compiled(library, model.schema, model.index, model.counts_F, model.members)
 
     def rows(self, count: int) -> list[dict]:
         """Rows with all that fields may hold."""
@@ -262,7 +268,7 @@ def test_a_buffer_that_lies_is_refused(built, seed):
 class Misled:
     """The functions of a kernel, whose `saec_score` is told some number wrongly."""
 
-    ARGUMENTS = ("model", "plan", "keys", "count", "own", "rows", "scratch", "room", "scores")
+    ARGUMENTS = ("models", "plans", "members", "keys", "count", "own", "rows", "scratch", "room", "scores")
 
     def __init__(self, functions, **changed) -> None:
         self.functions, self.changed = functions, changed
@@ -330,8 +336,10 @@ def in_use(built, monkeypatch) -> kernel.Library:
     return found
 
 
-def test_a_version_scores_the_same_with_either(in_use, published):
+@pytest.mark.parametrize("kind", [{}, {"share": 0.3}, {"share": 0.3, "network": "deepfm"}], ids=str)
+def test_a_version_scores_the_same_with_either(in_use, tmp_path, kind):
     """Rows, columns, candidates and keys; and the gate's reading of files is numpy's, whatever is installed."""
+    published = Published(tmp_path, **kind)
     fast, slow = Model.open(published.folder), Model.open(published.folder, engine="numpy")
     assert fast.engine == in_use.name
     assert slow.engine == Model.read(published.folder).engine == "numpy"
@@ -366,7 +374,7 @@ def test_what_is_wrong_is_said_by_numpy(in_use, published, row):
 def test_compiled_code_that_is_off_gives_way_to_numpy(in_use, published):
     """Should it not give the recorded scores where numpy does, numpy scores from then on."""
     model = Model.open(published.folder)
-    model._compiled._struct.bias += 1.0
+    model._compiled._structs[0].bias += 1.0
     model.check()
     assert model.engine.startswith("numpy (compiled code")
     np.testing.assert_array_equal(
@@ -394,6 +402,17 @@ def test_a_table_too_large_is_left_to_numpy(in_use, published, monkeypatch):
     """The products of all codewords are worked out only where they fit."""
     monkeypatch.setattr(compiled, "MOST_TABLE_BYTES", 1000)
     assert Model.open(published.folder).engine.startswith("numpy (")
+
+
+def test_the_tables_of_an_ensemble_count_together(in_use, tmp_path, monkeypatch):
+    """A limit that either table would keep is too low for both."""
+    model = Model.open(Published(tmp_path, share=0.3).folder)
+    size = 4 * sum(len(member.codewords_TD) + 1 for member in model.members)
+    size *= compiled._Row.of(in_use, model.schema).size
+    for limit, taken in ((size, True), (size - 1, False)):
+        monkeypatch.setattr(compiled, "MOST_TABLE_BYTES", limit)
+        assert compiled.takes(in_use, model.schema, model.members) == taken
+        assert compiled.takes(in_use, model.schema, model.members[:1])
 
 
 def test_a_kernel_of_another_source_is_not_taken(built, monkeypatch, tmp_path):

@@ -11,7 +11,17 @@ from safetensors.numpy import load_file, save, save_file
 
 from saec.errors import IntegrityError, StoreError
 from saec.serving import Model
-from saec.serving.files import CODEBOOKS, INDEX, NETWORK, RECORDED, SCHEMA, tensors
+from saec.serving.files import (
+    CODEBOOKS,
+    INDEX,
+    NETWORK,
+    ORIGINAL_CODEBOOKS,
+    ORIGINAL_NETWORK,
+    RECORDED,
+    SCHEMA,
+    tensors,
+)
+from tests.serving.odd_version import add_quantised_original
 
 TENSORS = [CODEBOOKS, INDEX, NETWORK, RECORDED]
 FILES = [*TENSORS, SCHEMA]
@@ -164,6 +174,47 @@ def test_whole_files_that_make_no_model_are_refused(spoilt, name, changed):
     folder = spoilt.recommitted(forged=True)
     with pytest.raises(IntegrityError, match=name.replace(".", r"\.")):
         Model.open(folder)
+
+
+@pytest.mark.fault(60, 71)
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        *((ORIGINAL_CODEBOOKS, {"share": np.array(share, np.float32)}) for share in (0, 1, -0.1, 2, np.nan)),
+        (ORIGINAL_CODEBOOKS, {"share": np.array([0.3, 0.3], np.float32)}),
+        (ORIGINAL_CODEBOOKS, {"share": np.array([[0.3]], np.float32)}),
+        (ORIGINAL_CODEBOOKS, {"share": np.array(0.3, np.float16)}),
+        (ORIGINAL_CODEBOOKS, {"share": None}),
+        (ORIGINAL_CODEBOOKS, {"counts_F": np.array([4, 6, *[5] * 10], np.uint16)}),
+        (ORIGINAL_CODEBOOKS, {"counts_F": np.array([5] * 11, np.uint16)}),
+        (ORIGINAL_CODEBOOKS, {"scale_T": np.full(84, np.nan, np.float16)}),
+        (ORIGINAL_NETWORK, {"steps_P": np.full(16, np.nan, np.float32)}),
+        (ORIGINAL_NETWORK, {"packed": np.zeros(0, np.uint8)}),
+        (ORIGINAL_CODEBOOKS, None),
+        (ORIGINAL_NETWORK, None),
+    ],
+)
+def test_files_that_make_no_ensemble_are_refused(spoilt, name, changed):
+    """A share out of range, clusters unlike the other codebooks', one file without the other."""
+    add_quantised_original(spoilt.folder, spoilt.config, 0.3)
+    path = spoilt.folder / name
+    if changed is None:
+        path.unlink()
+    else:
+        arrays = {key: array for key, array in (load_file(path) | changed).items() if array is not None}
+        save_file(arrays, path)
+    folder = spoilt.recommitted(forged=True)
+    with pytest.raises(IntegrityError, match=name.replace(".", r"\.")):
+        Model.open(folder)
+
+
+def test_a_share_may_be_a_scalar_or_of_one_number(spoilt):
+    """Both say the same; the two shares add up to one."""
+    add_quantised_original(spoilt.folder, spoilt.config, 0.25)
+    for shape in ((), (1,)):
+        path = spoilt.folder / ORIGINAL_CODEBOOKS
+        save_file(load_file(path) | {"share": np.full(shape, 0.25, np.float32)}, path)
+        assert [member.share for member in Model.read(spoilt.folder).members] == [0.75, 0.25]
 
 
 @pytest.mark.fault(71)

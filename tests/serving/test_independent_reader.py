@@ -93,12 +93,16 @@ def test_the_manifest_is_read_as_the_page_says(site):
         {"network": "deepfm"},
         {"precision": "float16"},
         {"logit_cap": 0.0, "hidden": ()},
+        {"network": "dcnv2", "share": 0.4},
+        {"network": "deepfm", "share": 0.4, "precision": "float16"},
     ],
     ids=str,
 )
 def test_every_kind_of_field_and_network(tmp_path, changed):
     """Lists, strings, numbers, booleans, clocks, crosses and nulls, half of the rows unseen, in both networks."""
-    write_odd_version(tmp_path, odd_config(**changed), odd_rows(30))
+    changed = dict(changed)
+    share = changed.pop("share", None)
+    write_odd_version(tmp_path, odd_config(**changed), odd_rows(30), share=share)
     rows = odd_rows(60)
     codes_BS = check_agreement(tmp_path, rows)
     assert {-1, 0, 1, 2} <= {*codes_BS.ravel().tolist()}

@@ -13,6 +13,7 @@ from saec.errors import IntegrityError
 from saec.model.networks import build_network
 from saec.serving import Model
 from saec.serving import model as model_module
+from saec.serving.files import CODEBOOKS, INDEX, NETWORK, ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK, SCHEMA
 from saec.train.batches import Pooling
 from saec.train.tensors import load_network
 from tests.serving.conftest import COUNT, Published, arrow, some_rows
@@ -23,16 +24,21 @@ SAME = {"rtol": 0, "atol": 1e-6}
 def by_torch(model: Model, config, keys_BS: np.ndarray) -> np.ndarray:
     """Scores by the network that training uses, over the codewords as they were read back."""
     network = build_network(config.model, len(config.field_names), config.seed)
-    load_network(network, {name: array.copy() for name, array in model.network.parameters.items()}, "the version")
     places_BS = torch.from_numpy(places(model.codes(keys_BS), model.counts_F, config.slot_fields))
-    vectors_BFD = Pooling.of(config.slot_fields).gather(torch.from_numpy(model.codewords_TD), places_BS)
-    return torch.sigmoid(network(vectors_BFD).double()).detach().numpy()
+    logits_B = torch.zeros(len(keys_BS), dtype=torch.float64)
+    for member in model.members:
+        load_network(network, {name: array.copy() for name, array in member.network.parameters.items()}, "the version")
+        vectors_BFD = Pooling.of(config.slot_fields).gather(torch.from_numpy(member.codewords_TD), places_BS)
+        logits_B += member.share * network(vectors_BFD).detach().double()
+    return torch.sigmoid(logits_B).numpy()
 
 
 @pytest.mark.parametrize("precision", ["int8", "float16"])
 @pytest.mark.parametrize("logit_cap", [0.0, 2.0])
 @pytest.mark.parametrize(
-    "layout", [{"network": "dcnv2"}, {"network": "deepfm"}, {"hidden": []}, {"cross_layers": 1}], ids=str
+    "layout",
+    [{"network": "dcnv2"}, {"network": "deepfm"}, {"hidden": []}, {"cross_layers": 1}, {"share": 0.3}],
+    ids=str,
 )
 def test_scores_are_those_of_the_trained_network(tmp_path, layout, logit_cap, precision):
     """Both networks, capped or not, with lists, nulls, and features of no code: what torch computes, to 1e-6."""
@@ -44,6 +50,32 @@ def test_scores_are_those_of_the_trained_network(tmp_path, layout, logit_cap, pr
     wanted_B = by_torch(model, version.config, keys_BS)
     assert np.ptp(wanted_B) > 0.3
     np.testing.assert_allclose(model.score_keys(keys_BS), wanted_B, **SAME)
+
+
+def logits(scores_B: np.ndarray) -> np.ndarray:
+    """The logits of scores."""
+    return np.log(scores_B / (1.0 - scores_B))
+
+
+@pytest.mark.parametrize("network", ["dcnv2", "deepfm"])
+@pytest.mark.parametrize("share", [1e-6, 0.25, 0.999999])
+def test_an_ensemble_averages_the_logits_of_its_two_models(tmp_path, network, share):
+    """Of rows and keys, by either engine; at the ends of the range it is the one model or the other."""
+    version = Published(tmp_path / "both", share=share, network=network, logit_cap=2.0)
+    alone = []
+    for codebooks, parameters in ((CODEBOOKS, NETWORK), (ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK)):
+        folder = tmp_path / codebooks
+        folder.mkdir()
+        for name, source in ((CODEBOOKS, codebooks), (NETWORK, parameters), (INDEX, INDEX), (SCHEMA, SCHEMA)):
+            (folder / name).write_bytes((version.folder / source).read_bytes())
+        alone.append(logits(Model.read(folder).score(version.rows)))
+    assert np.abs(alone[0] - alone[1]).max() > 0.5
+    wanted_B = (1.0 - share) * alone[0] + share * alone[1]
+    for engine in ("numpy", "auto"):
+        model = Model.open(version.folder, engine=engine)
+        model.check()
+        for found_B in (model.score(version.rows), model.score_keys(version.keys_BS)):
+            np.testing.assert_allclose(logits(found_B), wanted_B, rtol=0, atol=1e-5)
 
 
 def test_keys_are_those_of_training(model, published):
@@ -67,16 +99,23 @@ def test_a_row_may_leave_out_what_may_be_null(model, row):
     assert (model.encode([row | nulls | {"tags": []}]) != wanted_1S).any()
 
 
+@pytest.mark.parametrize("kind", ["model", "ensemble"])
 @pytest.mark.parametrize("shared", [("user",), ("user", "at", "mobile"), ("tags", "site", "price"), ("item",)])
 @pytest.mark.parametrize("count", [1, 2, COUNT])
-def test_candidates_of_a_user_score_as_whole_rows(model, published, shared, count):
+def test_candidates_of_a_user_score_as_whole_rows(request, published, kind, shared, count):
     """Columns given once for all candidates are as good as given with each."""
-    rows = published.rows[:count]
+    model, rows = request.getfixturevalue(kind), published.rows[:count]
     user = {name: rows[0][name] for name in shared}
     own = [{name: value for name, value in row.items() if name not in user} for row in rows]
     wanted_B = model.score([row | user for row in rows])
     np.testing.assert_allclose(model.score_candidates(user, own), wanted_B, **SAME)
     assert count < 3 or np.ptp(wanted_B) > 0.01
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory) -> Model:
+    """An ensemble, which numpy scores."""
+    return Model.open(Published(tmp_path_factory.mktemp("ensemble"), share=0.3).folder, engine="numpy")
 
 
 def test_candidates_that_do_not_differ_score_alike(model, row):
