@@ -197,11 +197,12 @@ def retrain(plan: HourPlan, ingested: IngestRecord, trained: Trained, clustered:
             rows=trained.features + len(plan.config.field_names),
             width=plan.config.model.width,
             network=sum(parameter.numel() for parameter in challenger.learner.network.parameters()),
-            codewords=version.standards.centroids.codewords,
+            codewords=challenger.models * version.standards.centroids.codewords,
             head=clustered.head,
             slots=len(plan.config.slot_fields),
             sizes=sizes,
-        ),
+        )
+        | {"share_of_original": challenger.quantised_share},
     )
 
 
@@ -330,7 +331,7 @@ def _coded(challenger: Challenger, past: HourPast, *, end: bool) -> Coding:
     """The codes of a moment, within the bytes that the dial allows for the new version."""
     moment = past.moment(end=end)
     allowance, *trials = (
-        Allowance.of(challenger.config, moment.rows, ratio, models=2 if challenger.share.value else 1)
+        Allowance.of(challenger.config, moment.rows, ratio, models=challenger.models)
         for ratio in (challenger.ratio, *challenger.trials)
     )
     return code(moment, challenger.standards, challenger.codes, allowance, trials, challenger.quantised)

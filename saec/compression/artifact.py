@@ -136,7 +136,7 @@ def compression_figures(
         rows: embedding rows that the original uses, default rows included.
         width: numbers of a row, four bytes each.
         network: numbers of the original's network, four bytes each.
-        codewords: codewords of all fields, the default codewords included.
+        codewords: codewords of all fields, the default codewords included, in an ensemble those of both models.
         head: features that have a code of their own.
         slots: keys of a row.
         sizes: bytes of the version's files so far.

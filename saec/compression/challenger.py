@@ -181,6 +181,11 @@ class Challenger:
         return moved
 
     @property
+    def models(self) -> int:
+        """Models that a version holds: the retrained one, and the quantised original where it has a share."""
+        return 2 if self.share.value else 1
+
+    @property
     def quantised_share(self) -> float:
         """The share of the quantised original in the score; 0 before there is one."""
         return self.share.value if self.quantised else 0.0

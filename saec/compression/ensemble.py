@@ -12,7 +12,7 @@ Shapes: W shares, F fields, T codewords of all fields, D width, B rows, U distin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,6 +110,8 @@ class QuantisedOriginal:
 class Share:
     """The share of the quantised original, and the evidence for it (sums over rows, decayed)."""
 
+    step: int
+    """The share's place in `SHARES_W`; it moves by one an hour at most, towards the best."""
     rows: float
     losses: float
     """Log loss of the retrained model alone."""
@@ -120,17 +122,19 @@ class Share:
     @classmethod
     def start(cls) -> Share:
         """Nothing seen yet."""
-        return cls(0.0, 0.0, np.zeros(len(SHARES_W)), np.zeros(len(SHARES_W)))
+        return cls(0, 0.0, 0.0, np.zeros(len(SHARES_W)), np.zeros(len(SHARES_W)))
 
     @property
     def value(self) -> float:
-        """The share with the least log loss; 0 unless it is shown to gain enough."""
-        if self.rows < ENOUGH_ROWS:
-            return 0.0
+        """The share."""
+        return float(SHARES_W[self.step])
+
+    @property
+    def best(self) -> int:
+        """The share with the least log loss, by its place; 0 unless it is shown to gain enough."""
         best = int(self.gained_W.argmax())
         error = np.sqrt(self.gained_squared_W[best])
-        worth = self.gained_W[best] - error >= LEAST_GAIN * self.losses
-        return float(SHARES_W[best]) if worth else 0.0
+        return best if self.rows >= ENOUGH_ROWS and self.gained_W[best] - error >= LEAST_GAIN * self.losses else 0
 
     def learned(
         self,
@@ -151,12 +155,14 @@ class Share:
             row_losses(labels_B, probabilities(mixed(retrained_B, quantised_B, share))) * shares_B for share in SHARES_W
         ]
         gained_WB = losses_WB[0] - np.array(losses_WB)
-        return Share(
+        found = Share(
+            self.step,
             KEPT * self.rows + len(labels_B),
             KEPT * self.losses + float(losses_WB[0].sum()),
             KEPT * self.gained_W + gained_WB.sum(1),
             KEPT * self.gained_squared_W + np.square(gained_WB).sum(1),
         )
+        return replace(found, step=self.step + int(np.sign(found.best - self.step)))
 
     def arrays(self) -> Arrays:
         """Everything as named arrays."""
@@ -167,7 +173,13 @@ class Share:
         """What `arrays` were made of; nothing seen yet for no arrays."""
         if not arrays:
             return cls.start()
-        return cls(float(arrays["rows"]), float(arrays["losses"]), arrays["gained_W"], arrays["gained_squared_W"])
+        return cls(
+            int(arrays["step"]),
+            float(arrays["rows"]),
+            float(arrays["losses"]),
+            arrays["gained_W"],
+            arrays["gained_squared_W"],
+        )
 
 
 def mixed(retrained_B: NDArray[np.float64], quantised_B: NDArray[np.float64], share: float) -> NDArray[np.float64]:

@@ -203,6 +203,7 @@ def _facts(record: Record) -> str:
                 ["bytes, keys counted", f"{text.stored(record)} ({text.times(record.get('ratio_total'))})"],
                 ["embedding bytes, no keys", text.times(record.get("ratio_embedding"))],
                 ["all files, network included", text.times(record.get("ratio_version"))],
+                ["share of the quantised original", text.decimal(record.get("share_of_original"), 3)],
                 [
                     "calibration / normalised entropy",
                     (

@@ -35,7 +35,7 @@ GATE, ALL = slice(CUT, None), slice(None)
 def roomy(monkeypatch, features):
     """Give every head so many features, halved with each doubling of the ratio beyond 4."""
 
-    def of(config, rows, ratio):
+    def of(config, rows, ratio, models):
         return Allowance(config.compression.codewords, int(features * 4 / ratio))
 
     monkeypatch.setattr(steps, "Allowance", types.SimpleNamespace(of=of))
@@ -513,7 +513,7 @@ def test_room_is_made_for_what_has_a_row_at_the_moment(click_hours, hourly, monk
     """The rows that an allowance is reckoned against: at the cut without those that only the gate rows brought."""
     asked, of = [], Allowance.of
     made = hourly(click_hours.config(compression={"codewords": 6, "ratio": "auto"}))
-    noted = types.SimpleNamespace(of=lambda *args: (asked.append(args[1]), of(*args))[1])
+    noted = types.SimpleNamespace(of=lambda *args, models: (asked.append(args[1]), of(*args, models))[1])
     monkeypatch.setattr(steps, "Allowance", noted)
     for hour, rows in hours_of(click_hours):
         del asked[:]
@@ -621,7 +621,7 @@ def test_codes_before_are_those_of_the_version(click_hours, hourly):
         return made.challenger.version.codes(keys_N, fields_N)
 
     coding = code(made.past.moment(end=True), made.challenger.standards, codes_before, Allowance(6, 100))
-    ((keys_N, fields_N),) = asked
+    keys_N, fields_N = asked[0]
     own_H = coding.head_codes_H >= CLUSTERS
     assert np.array_equal(keys_N, coding.head_keys_H[own_H])
     old_H, now_H = made.challenger.version.codes(keys_N, fields_N), coding.head_codes_H[own_H]

@@ -27,44 +27,54 @@ def drawn(rows=20_000, noise=1.0, seed=1):
 
 
 def shared(share):
-    """Evidence that makes a share the best."""
+    """A share that the evidence favours."""
     gained_W = np.where(share == SHARES_W, 100.0, 0.0)
-    return Share(float(ENOUGH_ROWS), 1000.0, gained_W, np.zeros(len(SHARES_W)))
+    return Share(int(8 * share), float(ENOUGH_ROWS), 1000.0, gained_W, np.zeros(len(SHARES_W)))
+
+
+def after(hours, *rows):
+    """The share after hours of the same rows."""
+    share = Share.start()
+    for _ in range(hours):
+        share = share.learned(*rows)
+    return share
 
 
 def test_models_that_err_on_different_rows_share_the_score():
     """Half each, where both are as good, and the mean is better than either."""
     labels_B, first_B, second_B = drawn()
-    share = Share.start().learned(labels_B, first_B, second_B)
+    share = after(8, labels_B, first_B, second_B)
     assert share.value == pytest.approx(0.5, abs=0.126)
     assert logloss(labels_B, sigmoid(mixed(first_B, second_B, share.value))) < logloss(labels_B, sigmoid(first_B))
+
+
+def test_the_share_moves_by_one_step_an_hour():
+    """Up while the evidence says so, and down again."""
+    labels_B, first_B, second_B = drawn()
+    assert [after(hours, labels_B, first_B, second_B).value for hours in range(4)] == [0.0, 0.125, 0.25, 0.375]
+    (labels_B, truth_B, _), share = drawn(noise=0.0), shared(0.5)
+    values = []
+    for _ in range(4):
+        share = share.learned(labels_B, truth_B, np.zeros(len(truth_B)))
+        values.append(share.value)
+    assert values == [0.375, 0.25, 0.125, 0.0]
 
 
 def test_a_model_that_adds_nothing_gets_no_share():
     """The same model again, or one of noise alone, is not worth its bytes."""
     labels_B, truth_B, _ = drawn(noise=0.0)
     noise_B = np.random.default_rng(2).normal(size=len(truth_B))
-    assert Share.start().learned(labels_B, truth_B, truth_B).value == 0
-    assert Share.start().learned(labels_B, truth_B, noise_B).value == 0
+    assert after(2, labels_B, truth_B, truth_B).value == 0
+    assert after(2, labels_B, truth_B, noise_B).value == 0
 
 
 def test_a_small_gain_is_not_worth_it():
-    """Below a thousandth of the log loss, or within its error, the version stays one model."""
-    labels_B, first_B, _ = drawn()
+    """Below a thousandth of the log loss, within its error, or on few rows, the best is one model."""
     share = shared(0.5)
-    assert share.value == 0.5
-    assert dataclasses.replace(share, losses=100.0 / LEAST_GAIN + 1).value == 0
-    assert dataclasses.replace(share, gained_squared_W=np.full(len(SHARES_W), 1e4)).value == 0
-    barely_B = first_B + 0.01 * np.random.default_rng(2).normal(size=len(first_B))
-    assert Share.start().learned(labels_B, first_B, barely_B).value == 0
-
-
-def test_few_rows_decide_nothing():
-    """However clear they are."""
-    labels_B, first_B, second_B = drawn(ENOUGH_ROWS - 1, noise=3.0)
-    share = Share.start().learned(labels_B, first_B, second_B)
-    assert share.value == 0
-    assert share.learned(labels_B, first_B, second_B).value > 0
+    assert share.best == 4
+    assert dataclasses.replace(share, losses=100.0 / LEAST_GAIN + 1).best == 0
+    assert dataclasses.replace(share, gained_squared_W=np.full(len(SHARES_W), 1e4)).best == 0
+    assert dataclasses.replace(share, rows=ENOUGH_ROWS - 1.0).best == 0
 
 
 def test_rows_count_by_their_weight():

@@ -7,7 +7,7 @@ import pytest
 
 from saec.report.card import card
 from saec.report.card_page import card_markdown
-from saec.serving.files import ORIGINAL_CODEBOOKS
+from saec.serving.files import CODEBOOKS, INDEX, NETWORK, ORIGINAL_CODEBOOKS, SCHEMA
 from saec.store.manifest import version_hour
 from tests.serving.odd_version import add_quantised_original
 
@@ -115,14 +115,16 @@ def test_a_damaged_version_has_a_card_that_says_so(site):
 def test_a_card_says_whether_it_is_an_ensemble(site):
     """A version of one model has no share of the original; of an ensemble it is told, unless its files are damaged."""
     live, config = site.store.open(site.live), site.config()
-    assert card(site.store, site.rows(), site.live)["share_of_original"] == 0
-    assert "ensemble" not in card_markdown(card(site.store, site.rows(), site.live))
-    with site.store.stage() as staged:
-        for name in site.store.manifest(site.live)["files"]:
-            (staged / name).write_bytes((live / name).read_bytes())
-        add_quantised_original(staged, config, 0.25)
-        version = site.store.commit(staged, version_hour(site.live), {})
-    facts = card(site.store, site.rows(), version)
+    for share in (0.0, 0.25):
+        with site.store.stage() as staged:
+            for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA):
+                (staged / name).write_bytes((live / name).read_bytes())
+            if share:
+                add_quantised_original(staged, config, share)
+            version = site.store.commit(staged, version_hour(site.live), {})
+        facts = card(site.store, site.rows(), version)
+        assert facts["share_of_original"] == share
+        assert ("ensemble" in card_markdown(facts)) == bool(share)
     assert facts["share_of_original"] == 0.25
     assert "25 % of its logit is that of the quantised original" in card_markdown(facts)
     (site.store.open(version) / ORIGINAL_CODEBOOKS).write_bytes(b"")
