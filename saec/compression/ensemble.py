@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 SHARES_W = np.arange(8) / 8
 """Shares of the quantised original in the mean of the logits that are compared; 0 is the retrained model alone."""
 LEAST_GAIN = 0.001
-"""Gain in log loss, as a share of it, below which a second reading is not worth its bytes and its time."""
+"""Gain in log loss, as a share of it, below which no second reading is begun: it would not be worth its bytes and its
+time. One that is there stays for half of that, so that sizes do not go up and down."""
 ENOUGH_ROWS = 2_000
 """Rows of evidence for a second reading."""
 _REMEMBERED = 0.9
@@ -133,8 +134,9 @@ class Share:
     def best(self) -> int:
         """The share with the least log loss, by its place; 0 unless it is shown to gain enough."""
         best = int(self.gained_W.argmax())
-        error = np.sqrt(self.gained_squared_W[best])
-        return best if self.rows >= ENOUGH_ROWS and self.gained_W[best] - error >= LEAST_GAIN * self.losses else 0
+        gain = self.gained_W[best] - np.sqrt(self.gained_squared_W[best])
+        wanted = LEAST_GAIN * self.losses / (2 if self.step else 1)
+        return best if self.rows >= ENOUGH_ROWS and gain >= wanted else 0
 
     def learned(
         self,

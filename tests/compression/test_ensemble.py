@@ -72,7 +72,9 @@ def test_a_small_gain_is_not_worth_it():
     """Below a thousandth of the log loss, within its error, or on few rows, the best is one model."""
     share = shared(0.5)
     assert share.best == 4
-    assert dataclasses.replace(share, losses=100.0 / LEAST_GAIN + 1).best == 0
+    losses = 100.0 / LEAST_GAIN
+    assert [dataclasses.replace(share, step=step, losses=losses + 1).best for step in (0, 1)] == [0, 4]
+    assert dataclasses.replace(share, losses=2 * losses + 1).best == 0
     assert dataclasses.replace(share, gained_squared_W=np.full(len(SHARES_W), 1e4)).best == 0
     assert dataclasses.replace(share, rows=ENOUGH_ROWS - 1.0).best == 0
 
