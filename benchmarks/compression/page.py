@@ -52,8 +52,8 @@ a difference in size is always in the peer's favour.
 
 Methods:
 
-- **Saec**: scored from the files that it would publish: keyless index, codebooks, headers. "Ratio without keys" is that
-  of fp32 rows to codebooks plus one byte a code.
+- **Saec**: scored from the files that it would publish: keyless index, codebooks (of both models where a version is an
+  ensemble), headers. "Ratio without keys" is that of fp32 rows to codebooks plus one byte a code.
 - **original, int8 rows**: the rows at the hour's end, with one half-precision scale per row, found through a keyless
   index (8 bits of fingerprint and the row's number), which is smaller than 8-byte keys.
 - **product quantisation** (faiss): each field's admitted rows at the hour's end, weighted equally, at `parts x bits`;

@@ -174,3 +174,19 @@ def test_a_second_codebook_is_paid_for(click_hours):
     one, two = (Allowance.of(config, 1_000_000, 100.0, models=models) for models in (1, 2))
     assert two.codewords == one.codewords == 31
     assert two.features < one.features
+
+
+@pytest.mark.parametrize("sources_F", [None, (2, 0, -1)], ids=["a state from before", "other fields"])
+def test_a_state_without_a_quantised_original_goes_on(click_hours, hourly, sources_F):
+    """With the retrained model alone until the next version, which is an ensemble if the share says so."""
+    made = hourly(click_hours.config(), 3)
+    made.challenger.share = shared(0.25)
+    arrays = {name: np.array(array) for name, array in made.challenger.snapshot().arrays.items()}
+    if sources_F is None:
+        arrays = {name: array for name, array in arrays.items() if not name.startswith(("quantised.", "share."))}
+    restored = Challenger.restore(made.config, arrays, "saved", sources_F)
+    assert (restored.quantised, restored.quantised_share) == (None, 0.0)
+    assert restored.models == (1 if sources_F is None else 2)
+    codes_BS = np.zeros_like(made.codes_BS)
+    np.testing.assert_allclose(restored.score(codes_BS), sigmoid(restored._retrained(restored._places(codes_BS))))
+    assert (restored.moved_on(made.version).quantised_share > 0) == (sources_F is not None)
