@@ -189,4 +189,5 @@ def test_a_state_without_a_quantised_original_goes_on(click_hours, hourly, sourc
     assert restored.models == (1 if sources_F is None else 2)
     codes_BS = np.zeros_like(made.codes_BS)
     np.testing.assert_allclose(restored.score(codes_BS), sigmoid(restored._retrained(restored._places(codes_BS))))
-    assert (restored.moved_on(made.version).quantised_share > 0) == (sources_F is not None)
+    restored.quantised = made.challenger.quantised
+    assert restored.quantised_share == (0.0 if sources_F is None else 0.25)
