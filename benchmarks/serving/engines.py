@@ -42,6 +42,12 @@ def ours(folder: Path, engine: str) -> Score:
     return lambda request: model.score_candidates(*request)
 
 
+def our_ensemble(folder: Path, engine: str) -> Score:
+    """The same, from the version of two models."""
+    model = _version(folder, engine, models=2)
+    return lambda request: model.score_candidates(*request)
+
+
 def in_torch(folder: Path, engine: str) -> Score:
     """The network in torch on the table in memory."""
     import torch
@@ -99,6 +105,7 @@ _TORCH, _ONNX = ("torch", "saec.train.tensors", "saec.model.networks"), ("onnxru
 ENGINES: dict[str, tuple[tuple[str, ...], Callable[[Path, str], Score], str]] = {
     "saec": ((), ours, "compiled"),
     "saec in numpy": ((), ours, "numpy"),
+    "saec, an ensemble": ((), our_ensemble, "compiled"),
     "torch": (_TORCH, in_torch, "numpy"),
     "onnxruntime": (_ONNX, in_onnxruntime, "numpy"),
     "torch with compiled keys": (_TORCH, in_torch, "compiled"),
@@ -107,9 +114,9 @@ ENGINES: dict[str, tuple[tuple[str, ...], Callable[[Path, str], Score], str]] = 
 """What each engine imports, how it is loaded, and what our part of it runs in."""
 
 
-def _version(folder: Path, engine: str = "numpy") -> Model:
-    """The only version of the store."""
-    (version,) = (folder / "store" / "versions").iterdir()
+def _version(folder: Path, engine: str = "numpy", models: int = 1) -> Model:
+    """The version of so many models."""
+    version = sorted((folder / "store" / "versions").iterdir())[models - 1]  # by their hours
     return Model.open(version, engine=engine)
 
 

@@ -3,7 +3,7 @@
 Decisions: fields and network are those of configs/globo.yaml; features are real values of those fields with the keys
 that the encoder would make, so that a request takes the whole way from values to scores. Vectors and weights are
 random. The compressed version has the head and the codebooks that the dial allows at `compression.ratio`, popular
-features first, and is written by the code that publishes.
+features first, and is written by the code that publishes: once as one model, once as an ensemble with the same index.
 
 Shapes: V features with a row, D width, F fields, H features with a code.
 """
@@ -34,15 +34,19 @@ from saec.train.tensors import network_arrays
 CONFIG, ORIGINAL, NETWORK = "configs/globo.yaml", "original.safetensors", "network.safetensors"
 PARTNERS = {"region": 300, "os": 20, "article_id": 400, "hour_of_day": 24}
 """With how many values of its second part each value of a cross's first part is seen."""
+HOURS = {1: Hour.parse("2026-01-01T00"), 2: Hour.parse("2026-01-01T01")}
+"""The hour of the version of so many models."""
+SHARE = 3 / 8
+"""Of the quantised original in the ensemble, as on the real log."""
 SPREAD = np.float32(0.1)
 """Standard deviation of vectors."""
 
 
 def write(folder: Path, features: int) -> dict[str, float]:
-    """Write both models into a folder, anew: a store with one version, and the original's rows, keys and network.
+    """Write into a folder, anew: a store with both versions, and the original's rows, keys and network.
 
     Returns:
-        What they weigh: features, those with a code, codewords, and bytes.
+        What they weigh: features, those with a code, codewords, and bytes; those of the ensemble too.
     """
     config, draw = load_config(CONFIG), np.random.default_rng(features)
     fields, width = len(config.field_names), config.model.width
@@ -67,17 +71,25 @@ def write(folder: Path, features: int) -> dict[str, float]:
         learner=SimpleNamespace(averaged=network),
         standards=SimpleNamespace(centroids=Centroids(np.zeros((counts_F.sum(), width), np.float32), counts_F)),
         codebooks=SimpleNamespace(vectors_TD=draw.standard_normal((codewords, width), np.float32) * SPREAD),
+        quantised=SimpleNamespace(
+            network=network_arrays(build_network(config.model, fields, config.seed + 1)),
+            vectors_TD=draw.standard_normal((codewords, width), np.float32) * SPREAD,
+        ),
     )
-    store = open_store(folder / "store")
-    with store.stage() as staged:
-        written = write_artifact(staged, challenger, head_keys_H, (np.concatenate(codes) + CLUSTERS).astype(np.int16))
-        store.commit(staged, Hour.parse("2026-01-01T00"), {})
+    store, written = open_store(folder / "store"), {}
+    for models, hour in HOURS.items():
+        challenger.quantised_share = SHARE * (models - 1)
+        with store.stage() as staged:
+            head_codes_H = (np.concatenate(codes) + CLUSTERS).astype(np.int16)
+            written[models] = sum(write_artifact(staged, challenger, head_keys_H, head_codes_H).values())
+            store.commit(staged, hour, {})
     return {
         "features": len(keys_V),
         "features with a code": len(head_keys_H),
         "codewords": codewords,
         "bytes uncompressed": keys_V.nbytes + rows_VD.nbytes,
-        "bytes compressed": sum(written.values()),
+        "bytes compressed": written[1],
+        "bytes compressed, an ensemble": written[2],
     }
 
 
