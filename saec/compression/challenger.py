@@ -183,7 +183,7 @@ class Challenger:
     @property
     def models(self) -> int:
         """Models that a version holds: the retrained one, and the quantised original where it has a share."""
-        return 2 if self.share.value else 1
+        return 2 if self.quantised_share else 1
 
     @property
     def quantised_share(self) -> float:

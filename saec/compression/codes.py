@@ -111,19 +111,21 @@ class Coding:
     """Share of the head's sightings by features that had another code in the hour before."""
     figures_F: Arrays
     """Figures of each field's clusters (fields.py)."""
-    quantised: QuantisedOriginal
-    """The original, quantised to these codes."""
+    quantised: QuantisedOriginal | None
+    """The original, quantised to these codes; None where there are too few codewords."""
 
     def arrays(self) -> Arrays:
         """Everything as named arrays."""
         own: Arrays = {name: np.asarray(getattr(self, name)) for name in ("head_keys_H", "head_codes_H", "churn")}
         parts = {"standards": self.standards.arrays(), "succession": vars(self.succession), "figures": self.figures_F}
-        parts["quantised"] = self.quantised.arrays()
+        if self.quantised:
+            parts["quantised"] = self.quantised.arrays()
         return own | {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Coding:
         """The coding whose `arrays` these are."""
+        quantised = section(arrays, "quantised.")
         return cls(
             Standards.from_arrays(section(arrays, "standards.")),
             Succession(**section(arrays, "succession.")),
@@ -131,7 +133,7 @@ class Coding:
             arrays["head_codes_H"],
             float(arrays["churn"]),
             section(arrays, "figures."),
-            QuantisedOriginal.from_arrays(section(arrays, "quantised.")),
+            QuantisedOriginal.from_arrays(quantised) if quantised else None,
         )
 
 
@@ -176,6 +178,11 @@ def code(
     succession = Succession.of(
         before.centroids, clusters.centroids, old_codes_H, clusters.codes_H, fields_H, weights_H, vectors_HD
     )
+    over_codes = (
+        QuantisedOriginal.of(moment, succession, clusters.centroids, codes_before, quantised)
+        if allowance.ensemble
+        else None
+    )
     return Coding(
         standards=replace(
             before,
@@ -190,7 +197,7 @@ def code(
         head_codes_H=np.concatenate([clusters.codes_H, np.full(len(newcomers.keys_N), NEWCOMER, np.int16)]),
         churn=_churn(old_codes_H, clusters.codes_H, weights_H),
         figures_F=clusters.figures_F,
-        quantised=QuantisedOriginal.of(moment, succession, clusters.centroids, codes_before, quantised),
+        quantised=over_codes,
     )
 
 

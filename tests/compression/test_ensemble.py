@@ -11,6 +11,7 @@ from saec.compression.dial import Allowance
 from saec.compression.ensemble import ENOUGH_ROWS, LEAST_GAIN, SHARES_W, QuantisedOriginal, Share, mixed
 from saec.compression.places import CLUSTERS, DEFAULT, NEWCOMER
 from saec.gate.metrics import logloss
+from saec.serving.files import ORIGINAL_CODEBOOKS
 from saec.serving.network import sigmoid
 from saec.train.tensors import network_arrays
 
@@ -176,6 +177,20 @@ def test_a_second_codebook_is_paid_for(click_hours):
     assert two.features < one.features
 
 
+def test_too_few_codewords_are_those_of_one_model(click_hours, hourly):
+    """A second codebook would halve what is too little already: nothing is quantised, whatever the share says."""
+    config = click_hours.config(model={"width": 16}, compression={"codewords": None})
+    wanted = [(31, True), (7, False)]  # one model would have 63 and 15
+    for ratio, (codewords, ensemble) in zip((100.0, 800.0), wanted, strict=True):
+        one, two = (Allowance.of(config, 60_000, ratio, models=models) for models in (1, 2))
+        assert (two.codewords, two.ensemble) == ((codewords, True) if ensemble else (one.codewords, False))
+    made = hourly(config, 3)
+    made.challenger.share = shared(0.25)
+    made.do(click_hours.first + 3, click_hours.rows(click_hours.first + 3))
+    assert (made.version.quantised, made.challenger.quantised_share, made.challenger.models) == (None, 0.0, 1)
+    assert ORIGINAL_CODEBOOKS not in made.challenger.files
+
+
 @pytest.mark.parametrize("sources_F", [None, (2, 0, -1)], ids=["a state from before", "other fields"])
 def test_a_state_without_a_quantised_original_goes_on(click_hours, hourly, sources_F):
     """With the retrained model alone until the next version, which is an ensemble if the share says so."""
@@ -185,9 +200,8 @@ def test_a_state_without_a_quantised_original_goes_on(click_hours, hourly, sourc
     if sources_F is None:
         arrays = {name: array for name, array in arrays.items() if not name.startswith(("quantised.", "share."))}
     restored = Challenger.restore(made.config, arrays, "saved", sources_F)
-    assert (restored.quantised, restored.quantised_share) == (None, 0.0)
-    assert restored.models == (1 if sources_F is None else 2)
+    assert (restored.quantised, restored.quantised_share, restored.models) == (None, 0.0, 1)
     codes_BS = np.zeros_like(made.codes_BS)
     np.testing.assert_allclose(restored.score(codes_BS), sigmoid(restored._retrained(restored._places(codes_BS))))
     restored.quantised = made.challenger.quantised
-    assert restored.quantised_share == (0.0 if sources_F is None else 0.25)
+    assert (restored.quantised_share, restored.models) == ((0.0, 1) if sources_F is None else (0.25, 2))
