@@ -80,8 +80,9 @@ The peers from CAFE on use 6 bits of fingerprint, like Saec; MPE uses 8. If feat
 class rows by frequency and age are stored with them, as in the original; unknown features get their field's.
 
 Peers were tuned over a few choices on an earlier stretch, one choice at a time, by AUC minus log loss, before the
-network was averaged (which moves them by what a seed does). The best choices at 1/30 there are used down to 1/300, those at 1/100 down to 1/1000, those at 1/300 below (the earlier stretch is a
-tenth as large, so a ratio there has the bytes of a smaller size at the end). `rate` is a factor on
+network was averaged (which moves them by what a seed does). The best choices at 1/30 there are used down to 1/300,
+those at 1/100 down to 1/1000, those at 1/300 below (the earlier stretch is a tenth as large, so a ratio there has the
+bytes of a smaller size at the end). `rate` is a factor on
 `training.table_learning_rate`; for FTRL, on its own rate.
 """
 
