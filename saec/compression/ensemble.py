@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SHARES_W = np.arange(8) / 8
 """Shares of the quantised original in the mean of the logits that are compared; 0 is the retrained model alone."""
-LEAST_GAIN = 0.001
+LEAST_GAIN = 0.0005
 """Gain in log loss, as a share of it, below which no second reading is begun: it would not be worth its bytes and its
 time. One that is there stays for half of that, so that sizes do not go up and down."""
 ENOUGH_ROWS = 2_000

@@ -70,7 +70,7 @@ def test_a_model_that_adds_nothing_gets_no_share():
 
 
 def test_a_small_gain_is_not_worth_it():
-    """Below a thousandth of the log loss, within its error, or on few rows, the best is one model."""
+    """Below `LEAST_GAIN` of the log loss, within its error, or on few rows, the best is one model."""
     share = shared(0.5)
     assert share.best == 4
     losses = 100.0 / LEAST_GAIN
