@@ -12,13 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.numpy import save, save_file
+from safetensors.numpy import save
 
 from saec.compression.dial import KEY_BYTES
 from saec.compression.index import RetrievalIndex
 from saec.compression.index_together import built_together
 from saec.compression.quantised import code_bits, quantised
 from saec.data.schema import schema_text
+from saec.durable import storage_errors
 from saec.errors import TrainingError
 from saec.serving.files import (
     CODEBOOKS,
@@ -58,6 +59,7 @@ def write_artifact(
 
     Raises:
         TrainingError: when a codeword, in the precision it is stored in, or a parameter of the network is not finite.
+        StoreError: when a file cannot be written, say because the disk is full.
     """
     compression = challenger.config.compression
     index = RetrievalIndex.build(
@@ -69,12 +71,10 @@ def write_artifact(
     )
     codebooks = quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
     codebooks["counts_F"] = challenger.standards.centroids.counts_F.astype(np.uint16)
-    save_file(index.tensors(), folder / INDEX)
-    save_file(codebooks, folder / CODEBOOKS)
-    save_file(
-        rounded(_finite(network_arrays(challenger.learner.averaged)), compression.network_precision), folder / NETWORK
-    )
-    (folder / SCHEMA).write_text(schema_text(challenger.config), encoding="utf-8")
+    network = rounded(_finite(network_arrays(challenger.learner.averaged)), compression.network_precision)
+    for name, tensors in ((INDEX, index.tensors()), (CODEBOOKS, codebooks), (NETWORK, network)):
+        _write(folder / name, save(tensors))
+    _write(folder / SCHEMA, schema_text(challenger.config).encode())
     sizes = {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
     quantised_original, share = challenger.quantised, challenger.quantised_share
     if quantised_original is None or not share:
@@ -111,8 +111,8 @@ def write_quantised_original(
     codebooks = quantised(vectors_TD, compression.codebook_precision)
     codebooks |= {"counts_F": counts_F.astype(np.uint16), "share": np.array(share, np.float32)}
     parameters = rounded(_finite(network), compression.network_precision)
-    save_file(codebooks, folder / ORIGINAL_CODEBOOKS)
-    save_file(parameters, folder / ORIGINAL_NETWORK)
+    _write(folder / ORIGINAL_CODEBOOKS, save(codebooks))
+    _write(folder / ORIGINAL_NETWORK, save(parameters))
     return {name: (folder / name).stat().st_size for name in (ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK)}
 
 
@@ -123,7 +123,7 @@ def write_recorded(folder: Path, keys_BS: NDArray[np.uint64]) -> NDArray[np.int6
         Which rows were chosen, [R].
     """
     chosen_R = np.unique(np.linspace(0, len(keys_BS) - 1, min(len(keys_BS), MOST_RECORDED)).astype(np.int64))
-    save_file({"keys_RS": np.ascontiguousarray(keys_BS[chosen_R])}, folder / RECORDED)
+    _write(folder / RECORDED, save({"keys_RS": np.ascontiguousarray(keys_BS[chosen_R])}))
     return chosen_R
 
 
@@ -165,6 +165,12 @@ def compression_figures(
         "ratio_total": table / replaced,
         "ratio_version": original / version,
     }
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file; what the disk says against it names the file, which safetensors' own errors do not."""
+    with storage_errors(f"write {path}"):
+        path.write_bytes(data)
 
 
 def _recorded_bytes(slots: int) -> int:

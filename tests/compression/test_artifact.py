@@ -1,11 +1,13 @@
 """The published files: complete, exact in their sizes, refused when altered, enough to score with."""
 
 import dataclasses
+import errno
 import json
 import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from saec.compression.artifact import compression_figures, write_artifact, write_quantised_original
 from saec.compression.challenger import Challenger
 from saec.compression.codebooks import Centroids, Codebooks
-from saec.errors import IntegrityError, TrainingError
+from saec.errors import IntegrityError, StoreError, TrainingError
 from saec.serving import Model
 from saec.serving.files import (
     CODEBOOKS,
@@ -346,3 +348,20 @@ def test_the_ratios_of_an_ensemble_count_both_codebooks():
     assert figures["ratio_total"] == 50.0
     assert figures["ratio_embedding"] == pytest.approx(64_000 / 1140)
     assert figures["bytes_version"] == 10_064 + 4440
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("name", [INDEX, CODEBOOKS, NETWORK, SCHEMA])
+def test_a_full_disk_is_told_with_the_file(click_hours, tmp_path, monkeypatch, name):
+    """Whichever file it is: FAILED(disk-full) follows from the reason, and a person from the path."""
+    write = Path.write_bytes
+
+    def full(path, data):
+        if path.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StoreError, match=f"cannot write .*{name}: No space left") as caught:
+        write_artifact(tmp_path, Challenger(click_hours.config()), np.zeros(0, np.uint64), np.zeros(0, np.int16))
+    assert caught.value.reason == "disk-full"
