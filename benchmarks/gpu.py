@@ -1,7 +1,7 @@
 """Checks a GPU: whether `device: cuda` computes correctly and repeatably, and how fast it is compared with others.
 
 Written for a machine that is lent for a quarter of an hour: it needs no build, no network and no data, leaves out what
-no time is left for (`--seconds`), and says so. `--device cpu` is the same on the processor.
+no time is left for (`--seconds`), and says so. **No GPU has run it yet.** `--device cpu` is the same on the processor.
 
 - Correct: the losses of 200 batches of one hour on the device and on the processor, from the same start. Beside them
   are the losses from a start that differs by a ten-millionth: no other order of sums can be expected to come closer.

@@ -331,7 +331,7 @@ def _coded(challenger: Challenger, past: HourPast, *, end: bool) -> Coding:
     """The codes of a moment, within the bytes that the dial allows for the new version."""
     moment = past.moment(end=end)
     allowance, *trials = (
-        Allowance.of(challenger.config, moment.rows, ratio, models=2 if challenger.share.value else 1)
+        Allowance.of(challenger.config, moment.rows, ratio, models=challenger.share.models)
         for ratio in (challenger.ratio, *challenger.trials)
     )
     return code(moment, challenger.standards, challenger.codes, allowance, trials, challenger.quantised)

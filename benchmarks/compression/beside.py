@@ -42,9 +42,7 @@ class SaecBeside:
         past = HourPast(own, given.hour, given.rows.keys_BS, given.cut, at_cut)
         codes_BS = challenger.codes(given.rows.keys_BS).astype(np.int16)
         challenger.measure(past, codes_BS, labels_B, scores_B)
-        allowance = Allowance.of(
-            self.config, own.vocabulary.rows, challenger.ratio, models=2 if challenger.share.value else 1
-        )
+        allowance = Allowance.of(self.config, own.vocabulary.rows, challenger.ratio, models=challenger.share.models)
         moment = past.moment(end=True)
         self.coding = code(moment, challenger.standards, challenger.codes, allowance, quantised=challenger.quantised)
         for part in (slice(0, given.cut), slice(given.cut, None)):

@@ -72,10 +72,12 @@ def write_artifact(
     codebooks = quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
     codebooks["counts_F"] = challenger.standards.centroids.counts_F.astype(np.uint16)
     network = rounded(_finite(network_arrays(challenger.learner.averaged)), compression.network_precision)
-    for name, tensors in ((INDEX, index.tensors()), (CODEBOOKS, codebooks), (NETWORK, network)):
-        _write(folder / name, save(tensors))
-    _write(folder / SCHEMA, schema_text(challenger.config).encode())
-    sizes = {name: (folder / name).stat().st_size for name in (INDEX, CODEBOOKS, NETWORK, SCHEMA)}
+    sizes = {
+        INDEX: _write(folder / INDEX, save(index.tensors())),
+        CODEBOOKS: _write(folder / CODEBOOKS, save(codebooks)),
+        NETWORK: _write(folder / NETWORK, save(network)),
+        SCHEMA: _write(folder / SCHEMA, schema_text(challenger.config).encode()),
+    }
     quantised_original, share = challenger.quantised, challenger.quantised_share
     if quantised_original is None or not share:
         return sizes
@@ -107,13 +109,15 @@ def write_quantised_original(
 
     Raises:
         TrainingError: when a vector, in the precision it is stored in, or a parameter of the network is not finite.
+        StoreError: when a file cannot be written.
     """
     codebooks = quantised(vectors_TD, compression.codebook_precision)
     codebooks |= {"counts_F": counts_F.astype(np.uint16), "share": np.array(share, np.float32)}
     parameters = rounded(_finite(network), compression.network_precision)
-    _write(folder / ORIGINAL_CODEBOOKS, save(codebooks))
-    _write(folder / ORIGINAL_NETWORK, save(parameters))
-    return {name: (folder / name).stat().st_size for name in (ORIGINAL_CODEBOOKS, ORIGINAL_NETWORK)}
+    return {
+        ORIGINAL_CODEBOOKS: _write(folder / ORIGINAL_CODEBOOKS, save(codebooks)),
+        ORIGINAL_NETWORK: _write(folder / ORIGINAL_NETWORK, save(parameters)),
+    }
 
 
 def write_recorded(folder: Path, keys_BS: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -167,10 +171,10 @@ def compression_figures(
     }
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file; what the disk says against it names the file, which safetensors' own errors do not."""
+def _write(path: Path, data: bytes) -> int:
+    """Write a file, and return its bytes; an error of the disk names the file, which safetensors' own do not."""
     with storage_errors(f"write {path}"):
-        path.write_bytes(data)
+        return path.write_bytes(data)
 
 
 def _recorded_bytes(slots: int) -> int:

@@ -131,6 +131,11 @@ class Share:
         return float(SHARES_W[self.step])
 
     @property
+    def models(self) -> int:
+        """Models that a version is to hold, if there are codewords enough for both."""
+        return 2 if self.step else 1
+
+    @property
     def best(self) -> int:
         """The share with the least log loss, by its place; 0 unless it is shown to gain enough."""
         best = int(self.gained_W.argmax())

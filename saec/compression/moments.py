@@ -272,6 +272,7 @@ class HourPast:
         self.original, self.hour, self.cut, self.at_cut = original, hour, cut, at_cut.located(original.vocabulary)
         self.features = HourFeatures.of(keys_BS, np.array(original.config.slot_fields, np.int64))
         self._ids_U = original.vocabulary.find(self.features.keys_U, self.features.fields_U)
+        self._rows_U = original.vocabulary.own_rows(self._ids_U)
         self._known_U = self._ids_U >= 0
         changed = np.union1d(original.vocabulary.changed(), self._ids_U[self._known_U])
         self._seen = original.vocabulary.alive(changed)
@@ -315,8 +316,7 @@ class HourPast:
 
     def before(self) -> Candidates:
         """The hour's distinct features as they were before it."""
-        rows_U = self.original.vocabulary.own_rows(self._ids_U)
-        own_U = (rows_U >= 0) & ~self.at_cut.given_U
+        own_U = (self._rows_U >= 0) & ~self.at_cut.given_U
         ages_U = self.hour.index - self.at_cut.last_seen_U
         return Candidates(self.features.fields_U, self.at_cut.frequency_U, ages_U, own_U)
 
@@ -335,8 +335,7 @@ class HourPast:
         # Had the hour ended at the cut, what only the gate rows brought back would have no row yet.
         own_M[self._places] &= (~self.at_cut.given_U | (seen_U > 0))[self._known_U]
         choice = Choice.of(seen, to_come, own_M)
-        rows_U = vocabulary.own_rows(self._ids_U)
-        rows_U = np.where(rows_U < 0, self.features.fields_U, rows_U)
+        rows_U = np.where(self._rows_U < 0, self.features.fields_U, self._rows_U)
         met = Choice(self.before(), self.features.keys_U, rows_U)[seen_U > 0]
         fields = choice.candidates.fields_N[own_M]
         own_F = self._bundles.own_F + np.bincount(fields, minlength=vocabulary.fields)
