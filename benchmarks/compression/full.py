@@ -29,7 +29,7 @@ from saec.compression.dial import original_bytes
 from saec.config import Config
 from saec.data.hour_features import HourFeatures
 from saec.hours import Hour
-from saec.train.original import AtCut, Original
+from saec.train.original import AtCut, Original, PreparedRows
 
 FITTED_POINTS, FIT_ROUNDS = 128, 15
 """Rows a codeword, and rounds, with which the product quantiser is fitted; more bring no visible gain."""
@@ -58,6 +58,8 @@ class FullTable:
         self.filters = filters
         self.seconds = dict.fromkeys(["original", *saec], 0.0)
         """CPU seconds that the original took to learn, and each Saec beside it."""
+        self._prepared: PreparedRows | None = None
+        """An hour that was scored and not learnt yet: admitted a second time, its new features would look known."""
 
     def learn(self, given: HourRows) -> None:
         """One hour."""
@@ -68,9 +70,16 @@ class FullTable:
             self.seconds[name] += seconds
 
     def _learn_original(self, given: HourRows) -> tuple[AtCut, NDArray[np.float64]]:
-        prepared = self.original.prepare(given.hour, given.rows)
+        prepared = self._prepare(given)
+        self._prepared = None
         scores_B = self.original.score(prepared)
         return self.original.learn(given.hour, given.rows, prepared, given.cut), scores_B
+
+    def _prepare(self, given: HourRows) -> PreparedRows:
+        """As the pipeline does, once an hour."""
+        if self._prepared is None:
+            self._prepared = self.original.prepare(given.hour, given.rows)
+        return self._prepared
 
     def serve(self, given: HourRows) -> Iterator[Served]:
         """Score every contestant, as it is after the hour before, on the whole hour."""
@@ -92,7 +101,7 @@ class FullTable:
         for name, variant in self.saec.items():
             yield variant.serve(name, rows, given.rows.keys_BS)
         # Last, as it admits the hour's features: those seen often enough in earlier hours have a row from now on.
-        yield Served("original", *_timed(lambda: original.score(original.prepare(given.hour, given.rows)), fp32, 1.0))
+        yield Served("original", *_timed(lambda: original.score(self._prepare(given)), fp32, 1.0))
 
 
 def _timed(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.compression.beside import SaecBeside
 from benchmarks.compression.filtered import FilteredTable
 from benchmarks.compression.full import FullTable, Quantiser, StoredTable, quantised
 from benchmarks.compression.stretch import Stretch
@@ -63,6 +64,25 @@ def test_saec_is_scored_from_its_files(served):
     assert found["saec"].bytes < found["original"].bytes
     assert found["saec"].ratio_embedding > 1 < found["saec"].ratio_vectors
     assert 0 < found["saec"].scores_B.min() < found["saec"].scores_B.max() < 1
+
+
+def test_an_hour_that_is_scored_is_learnt_as_another(stretch, monkeypatch):
+    """Its newcomers are no more known to Saec than in the pipeline, which admits them once."""
+    news: dict[bool, list[int]] = {True: [], False: []}
+    for scored, given_rows in news.items():
+
+        def watch(_saec, _original, at_cut, _scores_B, _given, given_rows=given_rows):
+            given_rows.append(int(at_cut.given_U.sum()))
+
+        monkeypatch.setattr(SaecBeside, "learn", watch)
+        monkeypatch.setattr(SaecBeside, "serve", lambda *_: None)
+        table = FullTable(stretch.config, {"saec": stretch.config}, {}, {})
+        for given in stretch:
+            if scored:
+                list(table.serve(given))
+            table.learn(given)
+    assert news[True] == news[False]
+    assert max(news[True]) > 0
 
 
 def test_filter_from_the_start_stores_what_is_frequent(stretch):
