@@ -20,6 +20,7 @@ from saec.compression.codes import Coding, code
 from saec.compression.dial import Allowance
 from saec.compression.moments import HourPast
 from saec.config import Config
+from saec.serving.model import ORIGINAL_NETWORK
 from saec.train.original import AtCut, Original
 
 
@@ -55,7 +56,10 @@ class SaecBeside:
             self.challenger.files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
     def serve(self, name: str, rows: int, keys_BS: NDArray[np.uint64]) -> Served:
-        """Score with the files; `rows` is how many the original had when they were written."""
+        """Score with the files; `rows` is how many the original had when they were written.
+
+        No method's network is counted; the second one of an ensemble is, as no other method has two.
+        """
         version = self.challenger.version
         assert version is not None, "learn an hour first"
         assert self.coding is not None, "learn an hour first"
@@ -69,9 +73,8 @@ class SaecBeside:
             sizes=self.sizes,
         )
         scores_B, seconds = timed(lambda: version.score_keys(keys_BS))
-        return Served(
-            name, scores_B, figures["bytes_compressed"], figures["ratio_vectors"], figures["ratio_embedding"], seconds
-        )
+        size = figures["bytes_compressed"] + self.sizes.get(ORIGINAL_NETWORK, 0)
+        return Served(name, scores_B, size, figures["ratio_vectors"], figures["ratio_embedding"], seconds)
 
 
 def saec_config(config: Config, ratio: int, hours: int) -> Config:

@@ -162,7 +162,8 @@ class CodedPeer:
         self.vocabulary = TopVocabulary(config.vocabulary, coder.fields)
         self.original.vocabulary = self.vocabulary
         learner = self.original.learner
-        self.original.learner = DecodingLearner(learner.network, learner.pooling, config.training, coder)
+        self.learner = DecodingLearner(learner.network, learner.pooling, config.training, coder)
+        self.original.learner = self.learner
         self.hours = 0
 
     def learn(self, given: HourRows) -> None:

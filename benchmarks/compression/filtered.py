@@ -49,6 +49,7 @@ class FilteredTable:
         """Rows for features of at least so high a frequency."""
         self.name = name
         self.original = Original(config)
+        self.learner = self.original.learner
         self.vocabulary = HeadVocabulary(config.vocabulary, len(config.field_names))
         self.vocabulary.threshold = threshold
         self.original.vocabulary = self.vocabulary

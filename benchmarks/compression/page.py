@@ -42,9 +42,10 @@ Differences are paired on the same rows, with 95% intervals.
 HOW = """\
 ## How it is measured
 
-There is one pass, hour by hour. Bytes are the mean over the scored hours; the network is not counted for any method.
-The original is the one that Saec is compared with every hour, with rows of admitted features only. Its size, 4 bytes a
-number and 8 a key, is the 1 of all ratios. Peers are counted without file headers, Saec with them.
+There is one pass, hour by hour. Bytes are the mean over the scored hours; the network, which all methods have, is not
+counted, but the second one of a Saec that is an ensemble is. The original is the one that Saec is compared with every
+hour, with rows of admitted features only. Its size, 4 bytes a number and 8 a key, is the 1 of all ratios. Peers are
+counted without file headers, Saec with them.
 
 AUC differences use DeLong's variance. Over seeds, the interval combines the variance of the rows with that of the
 seeds, divided by their number. "Saec over it" compares with the largest Saec that takes no more bytes than the peer, so
@@ -52,8 +53,9 @@ a difference in size is always in the peer's favour.
 
 Methods:
 
-- **Saec**: scored from the files that it would publish: keyless index, codebooks (of both models where a version is an
-  ensemble), headers. "Ratio without keys" is that of fp32 rows to codebooks plus one byte a code.
+- **Saec**: scored from the files that it would publish: keyless index, codebooks, headers; where a version is an
+  ensemble, the codebooks of both models and the network of the second. "Ratio without keys" is that of fp32 rows to
+  codebooks plus one byte a code.
 - **original, int8 rows**: the rows at the hour's end, with one half-precision scale per row, found through a keyless
   index (8 bits of fingerprint and the row's number), which is smaller than 8-byte keys.
 - **product quantisation** (faiss): each field's admitted rows at the hour's end, weighted equally, at `parts x bits`;
@@ -79,10 +81,12 @@ Methods:
 The peers from CAFE on use 6 bits of fingerprint, like Saec; MPE uses 8. If features have rows or codes of their own,
 class rows by frequency and age are stored with them, as in the original; unknown features get their field's.
 
-Peers were tuned over a few choices on an earlier stretch, one choice at a time, by AUC minus log loss, before the
-network was averaged (which moves them by what a seed does). The best choices at 1/30 there are used down to 1/300,
-those at 1/100 down to 1/1000, those at 1/300 below (the earlier stretch is a tenth as large, so a ratio there has the
-bytes of a smaller size at the end). `rate` is a factor on
+What scores the original and Saec is the network's average over its last steps. A peer is scored by that and by its
+last step, and what is better for it on these very rows is shown: the average may lag behind codes that are fitted anew.
+
+Peers were tuned over a few choices on an earlier stretch, one choice at a time, by AUC minus log loss. The best
+choices at 1/30 there are used down to 1/300, those at 1/100 down to 1/1000, those at 1/300 below (the earlier stretch
+is a tenth as large, so a ratio there has the bytes of a smaller size at the end). `rate` is a factor on
 `training.table_learning_rate`; for FTRL, on its own rate.
 """
 
@@ -133,6 +137,9 @@ class Page:
         yield "\n".join(self.not_above(kept)) + "\n"
         yield "### All results\n"
         yield "\n".join(self._table(kept)) + "\n"
+        if last := [name for name in names(kept) if any(run.get("last_step") for run in runs if run["name"] == name)]:
+            shown = ", ".join(f"{_title(name)} at 1/{mean_of(kept, name, 'ratio'):.0f}" for name in last)
+            yield f"Scored by its last step in at least one seed: {shown}.\n"
         if any("scoring_us" in run for run in runs):
             yield "### Costs\n"
             yield "\n".join(_costs(kept)) + "\n"

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from benchmarks.compression import settings, stored
+from benchmarks.compression import runs, settings, stored
 from benchmarks.compression.settings import AXES, Job
 from benchmarks.compression.stretch import HourRows, Stretch
 from saec.config import Config
@@ -55,6 +55,17 @@ def hours():
 
 
 STRETCH = Planted(CONFIG, FIRST + 7, 8, 1, None)
+
+
+JOB = Job("robe", RATIO, 1, tuple((axis, values[0]) for axis, values in AXES["robe"].items()))
+served = runs._served
+
+
+def spoilt(hours, but_not):
+    """What is served, with the scores of all turned round but of those by one network."""
+    for one in hours:
+        kept = one.name == JOB.name + but_not
+        yield one if kept else one._replace(scores_B=1 - one.scores_B)
 
 
 def passed(method, seed=1):
@@ -107,3 +118,26 @@ def test_serves_what_it_stores(learnt, monkeypatch):
     monkeypatch.setattr(stored, "as_levels", lambda scaled, bits: 2 * np.floor(scaled / 2) + 1)
     coarser = next(iter(peer.serve(hours()[-1])))
     assert np.abs(coarser.scores_B - served.scores_B).max() > 1e-4
+
+
+def test_scored_by_its_average_or_its_last_step(monkeypatch):
+    """A peer keeps the better of the two on the rows it is judged on, and is served by the average before and after."""
+    found = {}
+    for better in ("", runs.LAST):
+        monkeypatch.setattr(
+            runs, "_served", lambda peer, given, better=better: spoilt(served(peer, given), but_not=better)
+        )
+        (record,) = runs.run(JOB, STRETCH, (), None)
+        found[better] = record
+    assert [record["last_step"] for record in found.values()] == [False, True]
+    assert found[""]["auc"] != found[runs.LAST]["auc"]
+
+
+def test_the_average_is_back_after_the_last_step_has_scored():
+    """Served twice, by two networks, and learnt on with the same average."""
+    peer, _ = passed("robe")
+    averaged = peer.learner.averaged
+    by_average, by_last = runs._served(peer, list(STRETCH)[-1])
+    assert by_last.name == by_average.name + runs.LAST
+    assert (by_last.scores_B != by_average.scores_B).any()
+    assert peer.learner.averaged is averaged
