@@ -110,10 +110,10 @@ def test_of(evidence: Evidence, config: GateConfig) -> Test:
     return Test("passed" if passed else "open", comparisons, (), rows)
 
 
-def beside_live(evidence: Evidence, config: GateConfig) -> Comparison | None:
-    """The line against the live version since its release, with bounds for every look; None on too few rows."""
-    found = _compared("champion", evidence.live, 1.0 - config.confidence, config)
-    return found if _enough(found, config) else None
+def beside_live(found: Pair, config: GateConfig) -> Comparison | None:
+    """A model against the live version, with bounds for every look; None on too few rows."""
+    compared = _compared("champion", found, 1.0 - config.confidence, config)
+    return compared if _enough(compared, config) else None
 
 
 def entropy_margin(rows: int, positives: int, share: float) -> float:

@@ -7,7 +7,8 @@
     log loss shown worse than the base rate of the rows, or, of a line
     that would pass, found worse                                       -> FAIL(floor)
     the running test passed, or the line is qualified by an earlier one -> PASS(ok), or BOOTSTRAP(ok) without a champion
-    the line is shown better than what is live                         -> PASS(better)
+    the line, or the candidate on the gate rows, is shown better than
+    what is live                                                       -> PASS(better)
     fewer rows, or rows of a label, than the gate wants                -> UNDECIDED(too-few)
     otherwise                                                          -> UNDECIDED(undecided)
 
@@ -18,7 +19,9 @@ Whenever a test decides, a new one begins. Decisions:
 
 - *The live version ages* while its line is on trial. So a line on trial is released once it is shown better than the
   live version, in AUC and in log loss, on the hours since that version's release; it stays on trial. The chance that a
-  live version is ever replaced by a line that is not better is at most 1 - confidence, without a margin.
+  live version is ever replaced by a line that is not better is at most 1 - confidence, without a margin. Nor is a
+  candidate held that its own gate rows show better than the live version, by bounds as wide: when news breaks, the
+  line loses to the original in the hour, and holding keeps the very version that lost.
 - *Evidence* (`saec.gate.evidence`): whole served hours, each scored by the version made from the hour before, released
   or not, and by the original at the start of the hour. Hours are pooled until they decide, so a site with two clicks an
   hour gets its answer too, only later. The bounds are valid at every look (`saec.gate.pooled`).
@@ -162,7 +165,10 @@ def judge(  # noqa: PLR0913, PLR0917 - four models, rules
     weights_G = weights_of(weights_B, slice(cut, None))
     gate_rows = _gate_rows(labels_B[cut:], {"candidate": candidate_G, **guarded}, pooled, config, weights_G)
     rows = labels_B.size if weights_B is None else round(float(weights_B.sum()))
-    verdict = _decided(pooled, test_of(pooled, config), gate_rows, rows, config)
+    now = Evidence()
+    if champion_B is not None:
+        now = now.with_stratum(labels_B[cut:], candidate_G, {"champion": champion_B[cut:]}, weights_G)
+    verdict = _decided(pooled, test_of(pooled, config), gate_rows, now.live, rows, config)
     return replace(verdict, evidence=replace(verdict.evidence, live=Pair())) if verdict.accepted else verdict
 
 
@@ -196,8 +202,19 @@ def _gate_rows(
     )
 
 
-def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], rows: int, config: GateConfig) -> Verdict:
-    """The verdict, by the order in the module's docstring, and the evidence that the next hour begins with."""
+def _decided(
+    pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], now: Pair, rows: int, config: GateConfig
+) -> Verdict:
+    """The verdict, by the order in the module's docstring, and the evidence that the next hour begins with.
+
+    Args:
+        pooled: the line on whole hours, this one included.
+        test: what the running test says of it.
+        gate_rows: the candidate on this hour's gate rows, bounds for one look.
+        now: the candidate beside the live version on these.
+        rows: rows of the hour.
+        config: margins, confidence and fewest rows.
+    """
     passed = test.state == "passed"
     qualified = passed or (pooled.qualified and not test.failed)
     over = passed or test.failed or test.exhausted
@@ -205,8 +222,18 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
     hours = _hours_to_decide(test, rows, config)
     counted = f"{_several(pooled.hours, 'hour')}, {test.rows:,} rows ({test.floor.positives:,} with label 1)"
     wrong = [check for check in _checks(gate_rows) if check.difference.standing is Standing.FAIL]
-    live = beside_live(pooled, config)
-    better = live if live and all(gap.loss_at_most < 0.0 for gap in live.differences) else None
+    live = beside_live(pooled.live, config)
+    better = next(
+        (
+            f"Better on {item.rows:,} {where}: {' and '.join(map(_gain, item.differences))}."
+            for item, where in (
+                (live, "rows since the live version was released"),
+                (beside_live(now, config), "gate rows"),
+            )
+            if item and all(gap.loss_at_most < 0.0 for gap in item.differences)
+        ),
+        "",
+    )
     if test.failed and not (better and all(check.reference == "original" for check in test.failed)):
         status, reason = Status.FAIL, test.state
         text = f"The challenger is worse on {counted}: {_figures(test.failed)}."
@@ -228,11 +255,7 @@ def _decided(pooled: Evidence, test: Test, gate_rows: tuple[Comparison, ...], ro
         ) + _beaten(test, status)
     elif better:
         status, reason = Status.PASS, "better"
-        text = (
-            f"Better on {better.rows:,} rows since the live version was released: "
-            f"{' and '.join(map(_gain, better.differences))}. Still on trial, {counted}: "
-            f"{_figures(test.failed) if test.failed else _leanings(test)}."
-        )
+        text = f"{better} Still on trial, {counted}: {_figures(test.failed) if test.failed else _leanings(test)}."
     elif test.state == "too-few":
         status, reason = Status.UNDECIDED, "too-few"
         text = (

@@ -29,11 +29,14 @@ class Line:
         champion=False,
         live=None,
         config=CONFIG,
+        same=False,
         broken_gate=False,
+        fresh_gate=False,
     ):
         """Judge one more hour, of a line that sees the truth through more noise than the original, or shifted.
 
-        What is live is the original, or sees through noise of its own.
+        What is live is the original, the line's version of the hour before (`same`), or sees through noise of its own.
+        The candidate sees its gate rows as the line does, not at all, or as the original does (`fresh_gate`).
         """
         level = np.log(self.rate / (1 - self.rate))
         logits_B = self.random.normal(level - 0.7, 1.2, self.rows)
@@ -46,7 +49,9 @@ class Line:
         champion_B = original_B if champion else None
         if live is not None:
             champion_B = 1 / (1 + np.exp(-(logits_B + live * self.random.normal(size=self.rows))))
-        candidate_G = line_B[self.cut :]
+        if same:
+            champion_B = line_B
+        candidate_G = (original_B if fresh_gate else line_B)[self.cut :]
         if broken_gate:
             candidate_G = self.random.permutation(candidate_G)
         self.said.append(judge(labels_B, line_B, original_B, champion_B, candidate_G, self.cut, self.evidence, config))
@@ -151,6 +156,27 @@ def test_a_better_line_is_held_to_its_gate_rows_all_the_same():
     assert line.said[-1].reason.startswith("worse-")
     assert "gate rows" in line.said[-1].text
     assert line.hour(worse=0.6, live=1.5).reason == "better"
+
+
+def test_news_that_what_is_live_does_not_know_does_not_hold_a_candidate_that_does():
+    """A line that loses to the original in an hour is what is live; its candidate, shown better, is let through."""
+    line = Line(6_000, 0.3)
+    assert line.hour().accepted
+    found = line.hour(worse=0.8, same=True, fresh_gate=True)
+    assert (found.status, found.reason) == (Status.PASS, "better")
+    assert "gate rows" in found.text
+    assert "AUC against original" in found.text
+    assert not found.evidence.qualified
+    assert not line.hour(worse=0.8, same=True).accepted
+
+
+def test_a_candidate_that_knows_more_is_held_below_the_base_rate():
+    """Better than what is live, of a line that is worse than always predicting the share of clicks."""
+    line = Line(6_000, 0.3)
+    line.hour()
+    found = line.hour(worse=0.8, shift=1.5, same=True, fresh_gate=True)
+    assert found.status is Status.FAIL
+    assert "log loss against base-rate" in found.text
 
 
 def test_records_of_before_the_rule_are_read():
