@@ -110,9 +110,15 @@ def test_of(evidence: Evidence, config: GateConfig) -> Test:
     return Test("passed" if passed else "open", comparisons, (), rows)
 
 
-def beside_live(found: Pair, config: GateConfig) -> Comparison | None:
-    """A model against the live version, with bounds for every look; None on too few rows."""
-    compared = _compared("champion", found, 1.0 - config.confidence, config)
+def beside_live(found: Pair, config: GateConfig, share: float = 1.0) -> Comparison | None:
+    """A model against the live version, with bounds for every look; None on too few rows.
+
+    Args:
+        found: both on the same rows.
+        config: confidence, margins and fewest rows.
+        share: of the error that the confidence allows.
+    """
+    compared = _compared("champion", found, share * (1.0 - config.confidence), config)
     return compared if _enough(compared, config) else None
 
 

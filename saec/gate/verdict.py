@@ -20,7 +20,7 @@ Whenever a test decides, a new one begins. Decisions:
 - *The live version ages* while its line is on trial. So a line on trial is released once it is shown better than the
   live version, in AUC and in log loss, on the hours since that version's release; it stays on trial. The chance that a
   live version is ever replaced by a line that is not better is at most 1 - confidence, without a margin. Nor is a
-  candidate held that its own gate rows show better than the live version, by bounds as wide: when news breaks, the
+  candidate held that its own gate rows show better than the live version, by still wider bounds: when news breaks, the
   line loses to the original in the hour, and holding keeps the very version that lost.
 - *Evidence* (`saec.gate.evidence`): whole served hours, each scored by the version made from the hour before, released
   or not, and by the original at the start of the hour. Hours are pooled until they decide, so a site with two clicks an
@@ -55,6 +55,9 @@ from saec.gate.metrics import Floats, Labels, Weights, check_rows, click_rate, w
 from saec.gate.pooled import FLOOR, Check, Test, beside_live, entropy_margin, test_of
 from saec.plain_json import plain_json
 
+BY_GATE_ROWS = 0.1
+"""Share of the error that the confidence allows with which gate rows may show a candidate better than the live version:
+every hour on trial has others, so that they are not one test that is looked at often, but many."""
 ROUNDING = 1e-9
 """Rounding tolerance in nats per row: a loss equal to the base rate's is not worse."""
 
@@ -228,7 +231,7 @@ def _decided(
             f"Better on {item.rows:,} {where}: {' and '.join(map(_gain, item.differences))}."
             for item, where in (
                 (live, "rows since the live version was released"),
-                (beside_live(now, config), "gate rows"),
+                (beside_live(now, config, BY_GATE_ROWS), "gate rows"),
             )
             if item and all(gap.loss_at_most < 0.0 for gap in item.differences)
         ),
