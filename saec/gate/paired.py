@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
-from statistics import NormalDist
+from statistics import NormalDist, median
 from typing import Any
 
 from saec.gate.evidence import Evidence, Pair
@@ -62,6 +62,8 @@ class Gap(Interval):
     """The first model's figure."""
     second: float
     """The second's."""
+    median: float
+    """Median of the single hours' differences: what a typical hour sees, where a few large ones decide the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Paired:
     logloss: Gap
 
     def as_dict(self, name: str) -> dict[str, float]:
-        """Plain values for JSON, of the pair of this name: `auc_live`, `auc_original`, `auc_difference` and its bounds.
+        """Plain values for JSON: of `live-original` `auc_live`, `auc_original`, `auc_difference`, bounds, `auc_median`.
 
         Args:
             name: one of `NAMES`.
@@ -88,6 +90,7 @@ class Paired:
                 "difference": gap.difference,
                 "lower": gap.lower,
                 "upper": gap.upper,
+                "median": gap.median,
             }
             found |= {f"{metric}_{what}": value for what, value in figures.items()}
         return found
@@ -127,12 +130,14 @@ def pooled(pairs: Iterable[Sums], confidence: float = CONFIDENCE) -> Paired | No
             reach * total.ranks.standard_error,
             _mean(total.line.placements, clicked.weight),
             _mean(total.reference.placements, clicked.weight),
+            _median(pair["ranks"]["positive"] for pair in known),
         ),
         Gap(
             total.loss.mean,
             reach * total.loss.standard_error,
             _mean(total.line.loss, total.rows),
             _mean(total.reference.loss, total.rows),
+            _median(pair["loss"] for pair in known),
         ),
     )
 
@@ -175,6 +180,12 @@ def _like(found: Mapping[str, Any], wanted: Sums) -> bool:
         else isinstance(found[key], int | float) and math.isfinite(found[key])
         for key, value in wanted.items()
     )
+
+
+def _median(hours: Iterable[Sums]) -> float:
+    """Median of the hours' means; nan if no hour has one."""
+    means = [hour["total"] / hour["weight"] for hour in hours if hour["weight"]]
+    return median(means) if means else math.nan
 
 
 def _mean(total: float, count: float) -> float:

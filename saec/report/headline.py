@@ -45,6 +45,11 @@ def interval_text(gap: Gap) -> str:
     return text.DASH if text.DASH in bounds else " to ".join(bounds)
 
 
+def typical_text(paired: Paired) -> str:
+    """`AUC −0.0034, log loss +0.0018`, medians of the hours: a few of them may decide what all rows come to."""
+    return ", ".join(f"{name} {text.signed(getattr(paired, metric).median)}" for metric, name in METRICS.items())
+
+
 def covered(paired: Paired) -> str:
     """`24 hours, 215,432 rows`."""
     return f"{text.plural(paired.hours, 'hour')}, {text.count(paired.rows)} rows"

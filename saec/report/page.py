@@ -19,7 +19,16 @@ from saec.report import figures, headline_figures, text
 from saec.report.canvas import svg
 from saec.report.fields import HEAD, by_field, field_rows
 from saec.report.headline import HEAD as PAIR_HEAD
-from saec.report.headline import MODELS, STAND_IN, covered, interval_text, pair_rows, stand_in_text, windows
+from saec.report.headline import (
+    MODELS,
+    STAND_IN,
+    covered,
+    interval_text,
+    pair_rows,
+    stand_in_text,
+    typical_text,
+    windows,
+)
 from saec.report.logged import HEAD as LOGGED_HEAD
 from saec.report.logged import (
     log_text,
@@ -217,7 +226,7 @@ def _span(summary: dict[str, Any]) -> str:
     if not summary["hours"]:
         return "The ledger has no hours yet. Run `saec run` and make the report again."
     hours, pair = text.plural(summary["hours"], "hour"), summary["served"]["last"].get("live-original")
-    over = f" Served: {covered(pair)}." if pair else ""
+    over = f" Served: {covered(pair)}; live minus original in the median hour: {typical_text(pair)}." if pair else ""
     span = f"{summary['first']} to {summary['last']} (UTC), {hours} known"
     return f"{span}; differences and medians over the last 24.{over}"
 

@@ -20,7 +20,7 @@ from saec.ledger import report_record
 from saec.monitoring.alarms import Alarm
 from saec.monitoring.outlook import Outlook
 from saec.report import text
-from saec.report.headline import METRICS, STAND_IN, covered, gap_text, windows
+from saec.report.headline import METRICS, STAND_IN, covered, gap_text, typical_text, windows
 from saec.report.logged import logged_text, newest_logged
 from saec.report.records import Record, explanation, hour_of, number, ordered, total_seconds
 from saec.report.slices import worse_text
@@ -147,6 +147,8 @@ def _add_served(grid: Table, window: str, pairs: dict[str, Paired]) -> None:
         if version := pairs.get("version-original"):
             label = "" if live else f"  {name}"
             grid.add_row(label, Text(f"{gap_text(getattr(version, metric), 'version')}", style="dim"))
+    if live and live.hours > 1:
+        grid.add_row("  median hour", Text(typical_text(live), style="bold"))
 
 
 def status_panel(outlook: Outlook, fired: Sequence[Alarm]) -> Panel:

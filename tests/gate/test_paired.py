@@ -42,8 +42,10 @@ def test_two_small_hours_by_hand():
     assert found.auc.first == pytest.approx((1 + 0.5 + 1) / 3)
     assert found.auc.second == pytest.approx((0.5 + 0.5 + 0) / 3)
     assert found.auc.difference == pytest.approx(1.5 / 3)
+    assert found.auc.median == pytest.approx((0.25 + 1) / 2)
     gaps = [math.log(0.5 / 0.9), 0, 0, 0, math.log(0.2 / 0.8), math.log(0.2 / 0.8)]
     assert found.logloss.difference == pytest.approx(sum(gaps) / 6)
+    assert found.logloss.median == pytest.approx((gaps[0] / 4 + gaps[-1]) / 2)
     spread = math.sqrt(sum((gap - sum(gaps) / 6) ** 2 for gap in gaps) / 5 / 6)
     assert found.logloss.reach == pytest.approx(Z * spread)
     assert found.logloss.upper - found.logloss.lower == pytest.approx(2 * Z * spread)

@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from saec.config import AlarmsConfig
 from saec.gate.paired import over_hours
 from saec.monitoring.alarms import alarms
+from saec.report import text
 from saec.report.headline import covered, gap_text
 from saec.report.terminal import hours_table, status_panel, summary_panel
 from tests.conftest import ended_hour
@@ -62,6 +63,7 @@ def test_summary_starts_with_what_was_served(records: list[dict[str, Any]]) -> N
     assert f"all 60 hours   {covered(every)}" in shown
     assert gap_text(last.auc) in shown
     assert gap_text(every.logloss) in shown
+    assert f"median hour  AUC {text.signed(last.auc.median)}, log loss {text.signed(last.logloss.median)}" in shown
     assert shown.index(gap_text(last.auc)) < shown.index("gate AUC")
     assert "in 1 hour the judged candidate" in shown
 
