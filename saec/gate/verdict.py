@@ -226,16 +226,8 @@ def _decided(
     counted = f"{_several(pooled.hours, 'hour')}, {test.rows:,} rows ({test.floor.positives:,} with label 1)"
     wrong = [check for check in _checks(gate_rows) if check.difference.standing is Standing.FAIL]
     live = beside_live(pooled.live, config)
-    better = next(
-        (
-            f"Better on {item.rows:,} {where}: {' and '.join(map(_gain, item.differences))}."
-            for item, where in (
-                (live, "rows since the live version was released"),
-                (beside_live(now, config, BY_GATE_ROWS), "gate rows"),
-            )
-            if item and all(gap.loss_at_most < 0.0 for gap in item.differences)
-        ),
-        "",
+    better = _better(live, "rows since the live version was released") or _better(
+        beside_live(now, config, BY_GATE_ROWS), "gate rows"
     )
     if test.failed and not (better and all(check.reference == "original" for check in test.failed)):
         status, reason = Status.FAIL, test.state
@@ -339,6 +331,13 @@ def _figures(checks: Iterable[Check]) -> str:
         for check in checks
         for gap in [check.difference]
     )
+
+
+def _better(compared: Comparison | None, rows: str) -> str:
+    """That both metrics are shown better than those of the live version, in words; empty where they are not."""
+    if not compared or not all(gap.loss_at_most < 0.0 for gap in compared.differences):  # nan is not shown
+        return ""
+    return f"Better on {compared.rows:,} {rows}: {' and '.join(map(_gain, compared.differences))}."
 
 
 def _gain(gap: Difference) -> str:
