@@ -162,6 +162,21 @@ class Pair(Additive):
     reference: Levels = field(default_factory=Levels)
     """The reference's."""
 
+    @staticmethod
+    def of(labels_B: Labels, line_B: Floats, reference_B: Floats, weights_B: Weights = None) -> Pair:
+        """Of one stratum; nothing for no rows.
+
+        Args:
+            labels_B: uint8 [B], 0 or 1.
+            line_B: float64 [B], probabilities of the line.
+            reference_B: float64 [B], of the reference.
+            weights_B: float64 [B], how many rows each stands for.
+        """
+        if not labels_B.size:
+            return Pair()
+        line, reference = (_Stratum.of(labels_B, scores_B, weights_B) for scores_B in (line_B, reference_B))
+        return line.beside(reference)
+
 
 @dataclass(frozen=True, slots=True)
 class Alone(Additive):

@@ -18,7 +18,7 @@ from functools import reduce
 from statistics import NormalDist, median
 from typing import Any
 
-from saec.gate.evidence import Evidence, Pair
+from saec.gate.evidence import Pair
 from saec.gate.metrics import Floats, Labels, Weights
 
 CONFIDENCE = 0.95
@@ -109,8 +109,7 @@ def served_pairs(
     found = {}
     for first, second in PAIRS:
         if first in scores and second in scores:
-            evidence = Evidence().with_stratum(labels_B, scores[first], {second: scores[second]}, weights_B)
-            found[f"{first}-{second}"] = asdict(evidence.pairs[second])
+            found[f"{first}-{second}"] = asdict(Pair.of(labels_B, scores[first], scores[second], weights_B))
     return found
 
 

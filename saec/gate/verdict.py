@@ -168,10 +168,8 @@ def judge(  # noqa: PLR0913, PLR0917 - four models, rules
     weights_G = weights_of(weights_B, slice(cut, None))
     gate_rows = _gate_rows(labels_B[cut:], {"candidate": candidate_G, **guarded}, pooled, config, weights_G)
     rows = labels_B.size if weights_B is None else round(float(weights_B.sum()))
-    now = Evidence()
-    if champion_B is not None:
-        now = now.with_stratum(labels_B[cut:], candidate_G, {"champion": champion_B[cut:]}, weights_G)
-    verdict = _decided(pooled, test_of(pooled, config), gate_rows, now.live, rows, config)
+    now = Pair() if champion_B is None else Pair.of(labels_B[cut:], candidate_G, champion_B[cut:], weights_G)
+    verdict = _decided(pooled, test_of(pooled, config), gate_rows, now, rows, config)
     return replace(verdict, evidence=replace(verdict.evidence, live=Pair())) if verdict.accepted else verdict
 
 
