@@ -330,7 +330,7 @@ class Config(Section):
     leaves cores to other processes. Versions made with different numbers of threads differ in their bytes."""
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     """Where models train and codewords are searched: the processor, an NVIDIA GPU, or a GPU if one is usable. A GPU's
-    bytes differ from a processor's; no GPU has run this yet."""
+    bytes differ from a processor's."""
     retention: int = Field(default=48, ge=2)
     """Number of latest hours whose training state and versions are kept. Raised: older hours can be redone, learn late
     rows and be rolled back to, and the disk fills more. Lowered: the disk fills less. The live version and the one

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from saec.errors import ConfigError
@@ -52,6 +54,35 @@ def chosen(name: str) -> str:
         log.warning("device: auto takes the processor, since %s", lacking)
         return CPU
     raise ConfigError(f"device: cuda, but {lacking}; or set device: cpu")
+
+
+def deterministic() -> None:
+    """Have torch refuse whatever would not give the same bytes twice, from now on.
+
+    `torch.use_deterministic_algorithms` would do the same, but it also imports a compiler that we do not use, which
+    takes half of the time of a process that does one small hour. Fresh memory is not filled first: every array here is
+    written before it is read, and on a GPU to fill them was every third kernel of a step.
+    """
+    import torch
+
+    torch.set_deterministic_debug_mode("error")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def in_any_order() -> Iterator[None]:
+    """For writes to distinct places, or of equal values: on a GPU torch would sort the places first, to be sure."""
+    if current == CPU:
+        yield
+        return
+    import torch
+
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
 
 
 def model() -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from threadpoolctl import threadpool_limits
 
+from saec import device
 from saec.compression.index_together import INDEX, indexing
 from saec.compression.together import CLUSTER, clustering
 from saec.errors import ConfigError
@@ -47,5 +48,5 @@ def duties_of(config: Config) -> Duties:
     """What a rank does when rank 0 asks; numeric libraries add up as rank 0's do, on as many threads."""
     torch.set_num_threads(config.threads)
     threadpool_limits(config.threads, user_api="blas")
-    torch.set_deterministic_debug_mode("error")
+    device.deterministic()
     return {TRAIN: training(Original(config).learner), CLUSTER: clustering(config), INDEX: indexing}

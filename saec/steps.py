@@ -305,12 +305,10 @@ def _settled(plan: HourPlan) -> Workspace:
     """The workspace, with the numeric libraries and the device set as configured.
 
     Each step does this: torch's thread count is per thread, and a flow may run each step in its own thread.
-    `torch.use_deterministic_algorithms` would do the same as the debug mode "error", but it also imports a compiler
-    that we do not use, which takes half of the time of a process that does one small hour.
     """
     torch.set_num_threads(plan.config.threads)
     _libraries(len(sys.modules)).limit(limits=plan.config.threads, user_api="blas")
-    torch.set_deterministic_debug_mode("error")
+    device.deterministic()
     device.use(plan.config.device)
     return plan.workspace
 

@@ -1,7 +1,8 @@
 """`device`: what it means on this machine, and the code paths for a GPU, run without one.
 
-No GPU has run them. Here they run on the processor where they can be asked to, and on a device that is not there
-(torch's fake tensors), which tells a tensor left on the other device from one that was moved, and nothing of numbers.
+What needs a GPU is checked by `benchmarks.gpu`. Here the paths run on the processor where they can be asked to, and on
+a device that is not there (torch's fake tensors), which tells a tensor left on the other device from one that was
+moved, and nothing of numbers.
 """
 
 import numpy as np
@@ -19,6 +20,7 @@ from saec.model.table import WorkingSet
 from saec.train import batches
 from saec.train.batches import Pooling, Touched
 from saec.train.learner import Learner
+from saec.train.parts import Rows
 from tests.conftest import Site
 
 LISTS, ONE_EACH = Pooling.of((0, 1, 1, 1, 2, 3, 3)), Pooling.of((0, 1, 2))
@@ -94,12 +96,44 @@ def test_a_gpu_is_taken_where_there_is_one(lacking, monkeypatch, name):
     assert device.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
+@pytest.mark.parametrize("vectors", [40, 100_000], ids=["few", "many"])
 @pytest.mark.parametrize("pooling", [LISTS, ONE_EACH], ids=["lists", "one each"])
-def test_cells_are_grouped_alike(pooling):
-    """Torch's sort finds what numpy's does."""
+def test_cells_are_grouped_alike(pooling, vectors):
+    """Torch's sort finds what numpy's does; what is left of the room is spare rows, without cells but for padding."""
     flat = a_batch(pooling).flatten()
-    for there, here in zip(batches._grouped_on_device(flat), batches._grouped(flat), strict=True):
-        assert torch.equal(there, here)
+    places_N, starts_N, cells_C = batches._grouped(flat)
+    in_room, starts, cells = batches._grouped_in_room(flat, vectors)
+    count, used = len(places_N), len(cells_C)
+    assert torch.equal(in_room[:count], places_N)
+    assert torch.equal(starts[:count], starts_N)
+    assert torch.equal(cells[:used], cells_C)
+    assert len(in_room) == len(starts) == min(len(flat), vectors) + 1
+    assert vectors <= in_room[count:].min() <= in_room[count:].max() < vectors + batches.SPARE
+    assert starts[count:].tolist()[1:] == [len(flat)] * (len(in_room) - count - 1)
+    assert (flat[cells[used:]] == -1).all()
+
+
+@pytest.mark.parametrize("pooling", [LISTS, ONE_EACH], ids=["lists", "one each"])
+def test_a_step_in_a_room_is_the_step(pooling, monkeypatch):
+    """Over vectors with spare rows behind them, which stay what they were."""
+    learned = []
+    for in_room in (False, True):
+        learner = Learner(build_network(ModelConfig(width=4, hidden=[8]), pooling.fields, 1), pooling, TrainingConfig())
+        vectors_UD = torch.randn(140, 4, generator=torch.Generator().manual_seed(3))
+        working = WorkingSet(np.arange(140), vectors_UD, torch.zeros(140))
+        parts = (a_batch(pooling), a_batch(pooling, vectors=3) + 100)
+        weights_B = torch.rand(500, generator=torch.Generator().manual_seed(4)) + 0.5
+        batch = Rows(parts, (parts[0][:, 0] > 20).float(), weights_B, None, 0)
+        with working.on(torch.device("cpu"), batches.SPARE) as there:
+            if in_room:
+                monkeypatch.setattr(batches, "_grouped", lambda flat: batches._grouped_in_room(flat, 140))
+                monkeypatch.setattr(Touched, "sum", lambda touched, g: touched.sum_in_pieces(g.flatten(0, 1)))
+            loss = learner.step(there, batch)
+            assert (there.vectors_UD[140:] == 0).all()
+            assert (there.squares_U[140:] == 0).all()
+        learned.append((loss, working.vectors_UD, working.squares_U, *learner.network.parameters()))
+    for there, here in zip(*learned, strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("most", [1, 7, 128])
@@ -145,14 +179,10 @@ def test_all_of_a_batch_is_moved(elsewhere, pooling, monkeypatch):
     learner = Learner(network, pooling, TrainingConfig(batch_rows=4))
     working = WorkingSet(np.arange(9), torch.zeros(9, 4), torch.zeros(9))
     parts = tuple(torch.zeros(8, len(pooling.slot_fields), dtype=torch.int64, device=ELSEWHERE) for _ in range(2))
-    with working.on(learner.device) as there:
+    labels_B = torch.zeros(8, device=ELSEWHERE)
+    with working.on(learner.device, batches.SPARE) as there:
         assert there.vectors_UD.device == ELSEWHERE
-        labels_B = torch.zeros(8, device=ELSEWHERE)
-        _, gradient_BFD = learner.gradients(there.vectors_UD, parts, labels_B, labels_B + 1, 8.0)
-        found = Touched.of(parts, pooling)  # of so many vectors as nobody knows
+        found = Touched.of(parts, pooling, 9)
         assert {array.device for array in vars(found).values() if array is not None} == {ELSEWHERE}
-        places_N, cells_C = (torch.arange(count, device=ELSEWHERE) for count in (5, 16))
-        touched = Touched(places_N, places_N, cells_C, torch.ones(16, device=ELSEWHERE))
-        summed_ND = touched.sum_in_pieces(gradient_BFD.flatten(0, 1))
-        learner.apply(there, places_N, summed_ND)
+        assert learner.step(there, Rows(parts, labels_B, labels_B + 1, None, 0)).device == ELSEWHERE
     assert working.vectors_UD.device == torch.device("cpu")

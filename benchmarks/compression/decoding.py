@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from saec.config import TrainingConfig
     from saec.model.networks import CtrNetwork
     from saec.train.batches import Pooling
+    from saec.train.parts import Rows as BatchRows
 
 
 class Decoder(ABC):
@@ -106,9 +107,9 @@ class DecodingLearner(Learner):
         super().__init__(network, pooling, config)
         self.decoder = decoder
 
-    def _step(
-        self, working: WorkingSet, parts: tuple[Tensor, ...], labels_B: Tensor, weights_B: Tensor | None
-    ) -> float:
+    def step(self, working: WorkingSet, batch: BatchRows) -> Tensor:
+        """As a `Learner`'s, on the processor."""
+        parts, labels_B, weights_B = batch.parts, batch.labels_B, batch.weights_B
         places, classes = (part_BS.numpy().ravel() for part_BS in (parts[0], parts[-1]))
         several = int(classes.max()) + 1
         groups = Groups(np.where(places >= 0, places * several + classes, -1) + 1)

@@ -30,6 +30,7 @@ from benchmarks.compression.settings import FEW, TUNED_AT, Choice, Contestant, J
 from benchmarks.compression.stored import Unreachable, timed
 from benchmarks.compression.stretch import HourRows, Served, Stretch
 from benchmarks.record import commit
+from saec import device
 from saec.gate.metrics import auc, logloss
 from saec.train.learner import Learner
 
@@ -90,7 +91,7 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None
         A record for each contestant that was scored.
     """
     torch.set_num_threads(1)
-    torch.set_deterministic_debug_mode("error")
+    device.deterministic()
     faiss.omp_set_num_threads(1)
     started = time.perf_counter()
     asked = {"name": job.name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice)}

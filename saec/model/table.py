@@ -76,13 +76,16 @@ class WorkingSet:
         return np.searchsorted(self.rows_U, rows_N)
 
     @contextmanager
-    def on(self, device: torch.device) -> Iterator[WorkingSet]:
-        """The set on a device, and back here when done; itself where it is there already."""
-        moved = WorkingSet(self.rows_U, self.vectors_UD.to(device), self.squares_U.to(device))
-        yield moved
-        if moved.vectors_UD is not self.vectors_UD:
-            self.vectors_UD.copy_(moved.vectors_UD)
-            self.squares_U.copy_(moved.squares_U)
+    def on(self, device: torch.device, spare: int) -> Iterator[WorkingSet]:
+        """The set on a GPU, with so many spare rows behind its own, and back here when done."""
+        count, width = self.vectors_UD.shape
+        vectors_XD = torch.zeros(count + spare, width, device=device)
+        squares_X = torch.zeros(count + spare, device=device)
+        vectors_XD[:count].copy_(self.vectors_UD)
+        squares_X[:count].copy_(self.squares_U)
+        yield WorkingSet(self.rows_U, vectors_XD, squares_X)
+        self.vectors_UD.copy_(vectors_XD[:count])
+        self.squares_U.copy_(squares_X[:count])
 
 
 class EmbeddingTable:

@@ -6,7 +6,8 @@ Decisions:
   a number, so the optimiser's memory is 1/D of the table's and not twice it.
 - What scores, and what is published, is the network's average over its last steps (adamw.py); what is trained is not.
 - Gradients reach each distinct vector of a batch once, summed (see batches.py), never as a dense table gradient.
-- Network and optimiser stay on the device (saec/device.py); a working set goes there for a pass, rows batch by batch.
+- Network and optimiser stay on the device (saec/device.py); a working set goes there for a pass, rows batch by batch,
+  and steps are replayed (replayed.py).
 - Where this process leads ranks (ranks.py), they take the pass together (passes.py); the batches are the same.
 - Matrix products in bfloat16 where the configuration says so and the processor has it built in; sums stay in float32.
 
@@ -19,6 +20,7 @@ import copy
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,10 +33,13 @@ from saec.errors import TrainingError
 from saec.gate.metrics import weights_of
 from saec.train import passes, ranks
 from saec.train.adamw import AdamW
-from saec.train.batches import Touched
+from saec.train.batches import SPARE, Touched
 from saec.train.parts import Rows
+from saec.train.replayed import Replayed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -107,22 +112,22 @@ class Learner:
         rows = Rows((places_BS,) if added_BS is None else (places_BS, added_BS), labels, weights, dropped_to_S, seed)
         if ranks.current is not None:
             return self._passed(passes.lead(ranks.current, self, working, rows), len(labels_B))
-        with working.on(self.device) as there:
-            return self._passed(self._fit(there, rows), len(labels_B))
+        if self.device.type == "cpu":
+            return self._passed(self._total(rows, partial(self.step, working)), len(labels_B))
+        with working.on(self.device, SPARE) as there, Replayed(partial(self.step, there), self.device) as step:
+            return self._passed(self._total(rows, step), len(labels_B))
 
-    def _fit(self, working: WorkingSet, rows: Rows) -> float:
-        """The pass by one process; returns the sum of the losses of all rows."""
+    def _total(self, rows: Rows, step: Callable[[Rows], Tensor]) -> float:
+        """Take the step of every batch; returns the sum of the losses of all rows."""
         generator = torch.Generator().manual_seed(rows.seed)
         losses: list[Tensor] = []
         for start in range(0, len(rows.labels_B), self.config.batch_rows):
             batch = rows.of(slice(start, start + self.config.batch_rows))
-            places, *others = batch.parts
             if batch.dropped_to_S is not None:
+                places, *others = batch.parts
                 dropped = torch.rand(places.shape, generator=generator) < self.config.feature_dropout
-                places = torch.where(dropped & (places >= 0), batch.dropped_to_S, places)
-            parts = tuple(part_BS.to(self.device) for part_BS in (places, *others))
-            weights_B = None if batch.weights_B is None else batch.weights_B.to(self.device)
-            losses.append(self._step(working, parts, batch.labels_B.to(self.device), weights_B).double() * len(places))
+                batch.parts = (torch.where(dropped & (places >= 0), batch.dropped_to_S, places), *others)
+            losses.append(step(batch).double() * len(batch.labels_B))
         # Read once, at the end: to read a number of a GPU is to wait for all its work so far.
         return sum(torch.stack(losses).tolist()) if losses else 0.0
 
@@ -176,15 +181,14 @@ class Learner:
             with torch.no_grad():
                 self.network.bias.fill_(math.log(rate / (1 - rate)))
 
-    def _step(
-        self, working: WorkingSet, parts: tuple[Tensor, ...], labels_B: Tensor, weights_B: Tensor | None
-    ) -> Tensor:
-        """One batch: loss, gradients, both optimisers."""
-        stand_for = len(labels_B) if weights_B is None else float(weights_B.sum())
+    def step(self, working: WorkingSet, batch: Rows) -> Tensor:
+        """One batch, on the device of the working set: its mean loss, gradients, both optimisers."""
+        weights_B = batch.weights_B
+        stand_for = len(batch.labels_B) if weights_B is None else weights_B.sum()
         loss, gradient_BFD = self.gradients(
-            working.vectors_UD, parts, labels_B, weights_B, None if weights_B is None else stand_for
+            working.vectors_UD, batch.parts, batch.labels_B, weights_B, None if weights_B is None else stand_for
         )
-        touched = Touched.of(parts, self.pooling)
+        touched = Touched.of(batch.parts, self.pooling, len(working.rows_U))
         self.apply(working, touched.places_N, touched.sum(gradient_BFD) * stand_for)
         return loss
 
@@ -194,7 +198,7 @@ class Learner:
         parts: tuple[Tensor, ...],
         labels_B: Tensor,
         weights_B: Tensor | None,
-        stand_for: float | None = None,
+        stand_for: float | Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The loss of some rows, its gradient by their field vectors (B, F, D), and by the network's parameters.
 
@@ -227,11 +231,12 @@ class Learner:
         width, prior, rate = gradient_ND.shape[1], self.config.table_prior, self.config.table_learning_rate
         squares_N = working.squares_U.index_select(0, places_N)
         squares_N.add_(torch.linalg.vecdot(gradient_ND, gradient_ND), alpha=1 / width)
-        # Copied back by place: index_add_ cannot know that the places are distinct, and takes three times as long.
-        working.squares_U.index_copy_(0, places_N, squares_N)
-        roots_N1 = squares_N.add_(prior).sqrt_().unsqueeze(1)
+        roots_N1 = (squares_N + prior).sqrt_().unsqueeze(1)
         vectors_ND = working.vectors_UD.index_select(0, places_N).addcdiv_(gradient_ND, roots_N1, value=-rate)
-        working.vectors_UD.index_copy_(0, places_N, vectors_ND)
+        # Copied back by place: index_add_ cannot know that the places are distinct, and takes three times as long.
+        with device.in_any_order():
+            working.squares_U.index_copy_(0, places_N, squares_N)
+            working.vectors_UD.index_copy_(0, places_N, vectors_ND)
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if self._bfloat16 else nullcontext()

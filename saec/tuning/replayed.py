@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from saec import device
 from saec.data.ingest import RECORD_FILE, IngestRecord, ingest_hour
 from saec.durable import make_folder, write_file
 from saec.errors import HourHeld, InputError
@@ -120,7 +121,7 @@ class Trials:
     def _pass(self, config: Config, told: Told) -> list[NDArray[np.float64]]:
         """Learn all hours, scoring those that count before they are learnt."""
         torch.set_num_threads(config.threads)
-        torch.set_deterministic_debug_mode("error")
+        device.deterministic()
         original, scores, first = Original(config), [], self.scored[0]
         for place, hour in enumerate(self.hours):
             rows = self.rows.of(hour)

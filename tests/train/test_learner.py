@@ -179,7 +179,7 @@ def test_feature_dropout_drops_the_share_asked_for():
     """Of many features about the share is replaced, each slot's by its own default vector."""
     learner = a_learner(ONE_EACH, batch_rows=50, feature_dropout=0.2)
     seen = []
-    learner._step = lambda working, parts, labels_B, weights_B: seen.append(parts[0]) or torch.zeros(())
+    learner.step = lambda working, batch: seen.append(batch.parts[0]) or torch.zeros(())
     places_BS, labels_B = some_rows(1010, slots=3)
     learner.fit(some_vectors(), places_BS, labels_B, seed=4, dropped_to_S=torch.arange(3))
     trained_BS = torch.cat(seen)
