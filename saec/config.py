@@ -206,6 +206,11 @@ class ModelConfig(ModelConstants):
     hidden: list[Annotated[int, Field(ge=1)]] = Field(default=[256, 128])
     """Units of each layer of the deep part. Raised: more capacity, with time in proportion. Lowered: faster, and
     sufficient for small hours. A model with other layers starts in a new workspace."""
+    first_order: float = Field(default=0.0, ge=0, le=1)
+    """Weight with which the first number of every vector enters the logit by itself when a model starts. Raised: a
+    feature is learnt from its first clicks on, as by a linear model; better where most features are seen a few times
+    and their effects add up. Lowered: the network finds out what each number is for; better where effects depend on
+    each other. A model with another start starts in a new workspace."""
     logit_cap: float = Field(default=0.0, ge=0)
     """Bound on the distance of a logit from the bias, approached smoothly; 0 sets none. Raised: scores may be more
     extreme. Lowered: features seen only a few times cannot make a score extreme; useful if labels are near 50:50."""
@@ -226,9 +231,6 @@ class TrainingConfig(TrainingConstants):
     dense_learning_rate: float = Field(default=0.0002, gt=0)
     """Step size of AdamW for the network. Raised: follows changes faster and forgets faster. Lowered: steadier, and
     slow if there are few hours."""
-    weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled weight decay of AdamW. Raised: smaller weights. Lowered: weights that fit the latest hours more
-    closely."""
     feature_dropout: Share = 0.1
     """Share of features replaced by their field's default row in training, which also trains that row. Raised: less is
     memorised. Lowered: known features fit more closely, and unknown ones are scored worse."""

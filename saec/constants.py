@@ -65,6 +65,8 @@ class TrainingConstants(Constants):
     """Share of the hour's rows, the latest ones, on which the gate compares before anything trains on them. The
     published version has learnt them too, so a larger share gains certainty about a model that differs more from the
     published one."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled weight decay of AdamW: without it, or with ten times as much, the models hardly differ."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
     """Arithmetic of the network's matrix products; by default it follows from `batch_rows`."""
 

@@ -36,6 +36,7 @@ _LATER: tuple[tuple[str, str, Any], ...] = (
     ("data", "weight_column", None),
     ("data", "negative_sampling", None),
     ("data", "time_unit", None),
+    ("model", "first_order", 0.0),
     ("compression", "clusterer", "saec"),
 )
 """Settings that came later, with what they are where nobody sets them; in no section where it has no name."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from saec.config import Config
 from saec.constants import Section, constants
-from saec.data.schema import schema_text
+from saec.data.schema import parse_schema, schema_text
 from saec.errors import ConfigError
 from saec.settings_file import GONE, load_config, sections, settings_of
 
@@ -372,6 +372,15 @@ def test_settings_of_before_keep_their_digest(path, digest):
     config = load_config(ROOT / "configs" / f"{path}.yaml")
     before = config.compression.model_copy(update={"ratio": 200.0})
     assert config.model_copy(update={"compression": before}).digest.startswith(digest)
+
+
+def test_a_schema_tells_a_start_of_the_network_where_there_is_one():
+    """The schemas of all others stay as they were, to the byte, and a start that is none is refused."""
+    plain, started = (Config.model_validate(changed("model.first_order", value)) for value in (0.0, 0.5))
+    assert "first_order" not in schema_text(plain)
+    assert [parse_schema(schema_text(config).encode()).model.first_order for config in (plain, started)] == [0.0, 0.5]
+    with pytest.raises(ValueError, match=r"model.first_order: wanted a number of at least 0, found -1"):
+        parse_schema(schema_text(started).replace('"first_order":0.5', '"first_order":-1').encode())
 
 
 def test_a_field_says_how_many_nulls_it_may_have():

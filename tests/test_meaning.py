@@ -108,6 +108,7 @@ def test_a_changed_definition_is_refused(site, undisturbed, field, what, said):
         ),
         (lambda fields: fields, {"model": {"width": 8}}, "model.width was 4, is 8"),
         (lambda fields: fields, {"model": {"network": "deepfm"}}, "model.network was dcnv2, is deepfm"),
+        (lambda fields: fields, {"model": {"first_order": 0.5}}, "model.first_order was 0.0, is 0.5"),
         (
             lambda fields: fields,
             {"data": {"label_column": "impression_id", "row_id_columns": []}},

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.compression import figures, judged, runs, truth
-from benchmarks.compression.settings import AXES, FEW, RATIOS
+from benchmarks.compression.settings import AXES, FEW, ORIGINAL, RATIOS
 from benchmarks.compression.stretch import Stretch
 from benchmarks.record import RESULTS, hardware
 from saec.hours import Hour
@@ -65,7 +65,9 @@ def _run(options: argparse.Namespace) -> None:
         "original_bytes": round(stretch.census.original_bytes),
         "hardware": hardware(),
     }
-    runs.run_all(kept, runs.originals(options.seeds), stretch, ratios, work / "scores", options.jobs)
+    if options.tune_hours:
+        runs.tune(kept, "original", ORIGINAL, earlier, ratios, options.jobs)
+    runs.run_all(kept, runs.originals(kept, options.seeds), stretch, ratios, work / "scores", options.jobs)
     for method in options.methods:
         if options.tune_hours:
             axes = (AXES if options.tune_all else FEW)[method]

@@ -87,7 +87,8 @@ last step, and what is better for it on these very rows is shown: the average ma
 Peers were tuned over a few choices on an earlier stretch, one choice at a time, by AUC minus log loss. The best
 choices at 1/30 there are used down to 1/300, those at 1/100 down to 1/1000, those at 1/300 below (the earlier stretch
 is a tenth as large, so a ratio there has the bytes of a smaller size at the end). `rate` is a factor on
-`training.table_learning_rate`; for FTRL, on its own rate.
+`training.table_learning_rate`; for FTRL, on its own rate. `start` is `model.first_order`. Where `original` is among the
+tuned, its rate and start were chosen in the same way, for it and for what is made from it, Saec included.
 """
 
 
@@ -321,7 +322,9 @@ def _tuning(kept: Kept) -> Iterator[str]:
     for record in kept.content["tuning"]:
         method, _, size = record["name"].partition("@")
         taken = "yes" if choices.get(record["name"]) == record["choice"] else ""
+        if (not size and method != "original") or method == "saec":
+            continue  # shares the original's pass
         made = "left_out" not in record
         metrics = [f"{record['auc']:.4f}", f"{record['logloss']:.4f}"] if made else ["too large", ""]
-        cells = [f"{method}, 1/{size}", _listed(record["choice"]), *metrics]
+        cells = [f"{method}, 1/{size}" if size else method, _listed(record["choice"]), *metrics]
         yield f"| {' | '.join([*cells, taken])} |"

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.compression.settings import FEW, TUNED_AT, Choice, Contestant, Job, contestant
+from benchmarks.compression.settings import AS_CONFIGURED, FEW, ORIGINAL, TUNED_AT, Choice, Contestant, Job, contestant
 from benchmarks.compression.stored import Unreachable, timed
 from benchmarks.compression.stretch import HourRows, Served, Stretch
 from benchmarks.record import commit
@@ -186,12 +186,14 @@ def tune(
     ratios: tuple[int, ...],
     processes: int,
 ) -> None:
-    """Choose the settings of a peer, one after the other, on an earlier stretch, where they are not chosen yet."""
-    for anchor in sorted({TUNED_AT[ratio] for ratio in ratios}):
-        if f"{method}@{anchor}" in kept.content["choices"]:
-            continue
-        choice: Choice = {axis: values[0] for axis, values in axes.items()}
+    """Choose settings of a method, one after the other, on an earlier stretch, where they are not chosen yet."""
+    for anchor in [0] if method == "original" else sorted({TUNED_AT[ratio] for ratio in ratios}):
+        name = Job(method, anchor, 1).name
+        known: Choice = kept.content["choices"].get(name, {})
+        choice: Choice = {axis: values[0] for axis, values in axes.items()} | known
         for axis, values in axes.items():
+            if axis in known:
+                continue
             jobs = [_job(method, anchor, {**choice, axis: value}) for value in values]
             while len(jobs) > 1:
                 run_all(kept, jobs, stretch, ratios, None, processes)
@@ -200,7 +202,7 @@ def tune(
                 if axis != "rate" or choice[axis] < largest or largest >= LARGEST_RATE:
                     break
                 jobs.append(_job(method, anchor, {**choice, axis: 2 * largest}))  # the best may lie beyond
-        kept.content["choices"][f"{method}@{anchor}"] = choice
+        kept.content["choices"][name] = choice
         kept.save()
 
 
@@ -211,16 +213,18 @@ def choices_of(path: Path) -> dict[str, Choice]:
 
 
 def chosen(kept: Kept, method: str, ratio: int) -> Choice:
-    """The settings of a peer at a size: as tuned, or the first of the few."""
-    found: Choice = kept.content["choices"].get(f"{method}@{TUNED_AT[ratio]}") or {
-        axis: values[0] for axis, values in FEW[method].items()
-    }
-    return found
+    """The settings of a method at a size, as tuned or the first of the few, but for those that are as configured."""
+    original = method == "original"
+    name = method if original else f"{method}@{TUNED_AT[ratio]}"
+    axes = ORIGINAL if original else FEW[method]
+    found: Choice = kept.content["choices"].get(name) or {axis: values[0] for axis, values in axes.items()}
+    configured = {"start": AS_CONFIGURED} | ({"rate": 1.0} if original else {})
+    return {axis: value for axis, value in found.items() if configured.get(axis) != value}
 
 
-def originals(seeds: Iterable[int]) -> list[Job]:
+def originals(kept: Kept, seeds: Iterable[int]) -> list[Job]:
     """The original's passes, with everything that shares them."""
-    return [Job("original", 0, seed) for seed in seeds]
+    return [Job("original", 0, seed, tuple(chosen(kept, "original", 0).items())) for seed in seeds]
 
 
 def jobs_of(kept: Kept, method: str, ratios: Iterable[int], seeds: Iterable[int]) -> list[Job]:

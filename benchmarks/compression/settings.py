@@ -3,9 +3,9 @@
 Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
 sizes in `TUNED_AT`. The best choice at 1/30 is used from 1/10 to 1/300, that at 1/100 down to 1/1000, that at 1/300
 below. (The earlier stretch has a tenth of the features, so that 1/30 of it has bytes for the codebooks of 1/400 of the
-whole.) The best choice has the largest AUC minus log loss. The original's own settings (network, rates, dropout,
-admission) are the configuration's, and a peer starts from them. A peer that cannot be made so small is left out at that
-size; one that needs fewer bytes is measured with fewer.
+whole.) The best choice has the largest AUC minus log loss. The original's other settings (network, dropout, admission)
+are the configuration's, and a peer has them too. A peer that cannot be made so small is left out at that size; one that
+needs fewer bytes is measured with fewer.
 """
 
 from __future__ import annotations
@@ -32,64 +32,73 @@ from benchmarks.compression.stored import filtered_bytes, row_bytes
 from benchmarks.compression.stretch import HourRows, Served, Stretch
 from benchmarks.compression.trained_pq import TrainedPQ
 from saec.config import Config
+from saec.tuning.dials import turned
 
 RATIOS = (10, 30, 100, 200, 300, 500, 1000, 3000)
 TUNED_AT = {10: 30, 30: 30, 100: 30, 200: 30, 300: 30, 500: 100, 1000: 100, 3000: 300}
 """The size at which a peer's settings for a size are chosen."""
 Choice = dict[str, Any]
 
+AS_CONFIGURED = "as configured"
+STARTS = (AS_CONFIGURED, 1.0)
 RATES = (1.0, 0.5, 2.0, 4.0)
+ORIGINAL: dict[str, tuple[Any, ...]] = {"start": STARTS, "rate": (1.0, 2.0, 4.0)}
+"""Choices of the original and all that shares its pass, Saec included."""
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "rate": (*RATES, 8.0)},
+    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "start": STARTS, "rate": (*RATES, 8.0)},
     "quotient-remainder": {
         "combine": ("sum", "product"),
         "ids": ("as many as features", "as many as can be"),
         "dropout": (True, False),
+        "start": STARTS,
         "rate": (*RATES, 8.0),
     },
-    "filtered": {"rows": ("from the start", "at the cut"), "rate": (*RATES, 8.0)},
-    "cafe": {"hot_share": (0.7, 0.4, 0.9), "hashes": (1, 2), "half_life": (72.0, 12.0), "rate": RATES},
-    "robe": {"block": (8, 16, 4), "rate": RATES},
-    "cce": {"code": ("2x8", "1x8", "4x8", "2x6", "2x4"), "every": (6, 1, 24), "rate": RATES},
-    "mpe": {"search": ("first half", "throughout"), "rate": RATES},
+    "filtered": {"rows": ("from the start", "at the cut"), "start": STARTS, "rate": (*RATES, 8.0)},
+    "cafe": {"hot_share": (0.7, 0.4, 0.9), "hashes": (1, 2), "half_life": (72.0, 12.0), "start": STARTS, "rate": RATES},
+    "robe": {"block": (8, 16, 4), "start": STARTS, "rate": RATES},
+    "cce": {"code": ("2x8", "1x8", "4x8", "2x6", "2x4"), "every": (6, 1, 24), "start": STARTS, "rate": RATES},
+    "mpe": {"search": ("first half", "throughout"), "start": STARTS, "rate": RATES},
     "trained-pq": {
         "code": ("2x8", "1x8", "4x8", "8x8", "1x6", "1x4"),
         "codebooks": ("shared", "by field"),
         "tail": ("alike", "fewer codewords"),
         "fitted": ("each hour", "first hours"),
         "rows": ("from the start", "at the cut"),
+        "start": STARTS,
         "rate": RATES,
     },
-    "int4": {"rows": ("from the start", "at the cut"), "rate": RATES},
-    "int2": {"rows": ("from the start", "at the cut"), "rate": RATES},
+    "int4": {"rows": ("from the start", "at the cut"), "start": STARTS, "rate": RATES},
+    "int2": {"rows": ("from the start", "at the cut"), "start": STARTS, "rate": RATES},
     "ftrl": {"l1": (0.0, 1.0), "l2": (1.0, 10.0), "rate": (1.0, 0.3, 3.0)},
 }
 """Choices of each tuned peer, tried in this order, the first of each being where it starts; `rate` is a factor on
-`training.table_learning_rate`, for `ftrl` on its own."""
+`training.table_learning_rate`, for `ftrl` on its own; `start` is `model.first_order`."""
 
 FEW: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared",), "dropout": (False,), "rate": (4.0, 2.0, 8.0)},
+    "hashing": {"table": ("shared",), "dropout": (False,), "start": STARTS, "rate": (4.0, 2.0, 8.0)},
     "quotient-remainder": {
         "combine": ("sum", "product"),
         "ids": ("as many as features",),
         "dropout": (False,),
+        "start": STARTS,
         "rate": (4.0, 8.0),
     },
-    "filtered": {"rows": ("from the start",), "rate": (4.0, 2.0, 8.0)},
-    "cafe": {"hot_share": (0.7, 0.4), "hashes": (1,), "half_life": (72.0,), "rate": (1.0, 2.0, 4.0)},
-    "robe": {"block": (8, 16), "rate": (1.0, 2.0, 4.0)},
-    "cce": {"code": ("2x8", "1x8", "2x6", "2x4"), "every": (6,), "rate": (1.0, 2.0)},
-    "mpe": {"search": ("first half",), "rate": (1.0, 2.0, 4.0)},
+    "filtered": {"rows": ("from the start",), "start": STARTS, "rate": (4.0, 2.0, 8.0)},
+    "cafe": {"hot_share": (0.7, 0.4), "hashes": (1,), "half_life": (72.0,), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
+    "robe": {"block": (8, 16), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
+    "cce": {"code": ("2x8", "1x8", "2x6", "2x4"), "every": (6,), "start": STARTS, "rate": (1.0, 2.0)},
+    "mpe": {"search": ("first half",), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
     "trained-pq": {
         "code": ("2x8", "1x8", "4x8", "1x6"),
         "codebooks": ("shared", "by field"),
         "tail": ("alike",),
         "fitted": ("each hour",),
         "rows": ("from the start",),
+        "start": STARTS,
         "rate": (1.0, 2.0),
     },
-    "int4": {"rows": ("from the start",), "rate": (1.0, 2.0, 4.0)},
-    "int2": {"rows": ("from the start",), "rate": (1.0, 2.0, 4.0)},
+    "int4": {"rows": ("from the start",), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
+    "int2": {"rows": ("from the start",), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
     "ftrl": {"l1": (0.0,), "l2": (1.0, 10.0), "rate": (1.0, 0.3, 3.0)},
 }
 """The choices that are tried unless all are asked for: those that mattered most in earlier tuning."""
@@ -135,14 +144,14 @@ def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> Contestan
     Raises:
         Unreachable: when the peer cannot be made so small.
     """
-    config = stretch.config.model_copy(update={"seed": job.seed})
+    choice = dict(job.choice)
+    changes = {"training.table_learning_rate": choice.get("rate", 1.0) * stretch.config.training.table_learning_rate}
+    if (start := choice.pop("start", AS_CONFIGURED)) != AS_CONFIGURED:
+        changes["model.first_order"] = start
+    config = turned(stretch.config.model_copy(update={"seed": job.seed}), changes)
     if job.method == "original":
         saec = {f"saec@{ratio}": saec_config(config, ratio, stretch.hours) for ratio in ratios}
         return FullTable(config, saec, QUANTISERS, {})
-    choice = dict(job.choice)
-    rate = choice["rate"] * config.training.table_learning_rate
-    training = config.training.model_copy(update={"table_learning_rate": rate})
-    config = config.model_copy(update={"training": training})
     budget = stretch.census.original_bytes / job.ratio
     return _MAKERS.get(job.method, _coded)(job, config, stretch, budget, choice)
 

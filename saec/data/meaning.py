@@ -123,15 +123,17 @@ def encoding(schema: Schema) -> str:
 def fingerprint(schema: Schema) -> str:
     """A short digest of everything in a schema that learnt state depends on."""
     layout = [getattr(schema.model, name) for name in _LAYOUT]
+    if not layout[-1]:  # permits from before it was a setting stay valid
+        del layout[-1]
     return _digest([encoding(schema), schema.label_column, layout])
 
 
-_LAYOUT = ("network", "width", "hidden", "cross_layers", "cross_rank")
-"""Settings of the network that say how large it is; others only say how it is trained on."""
+_LAYOUT = ("network", "width", "hidden", "cross_layers", "cross_rank", "first_order")
+"""Settings of the network that say how large it is and how it starts; others only say how it is trained on."""
 
 
 def _layouts(old: Schema, new: Schema) -> Iterator[tuple[str, Any, Any]]:
-    """Each size of the network that differs, with what it was and is."""
+    """Each size and start of the network that differs, with what it was and is."""
     for name in _LAYOUT:
         was, now = getattr(old.model, name), getattr(new.model, name)
         if was != now and not (name.startswith("cross_") and old.model.network == new.model.network != "dcnv2"):

@@ -72,6 +72,7 @@ class NetworkLayout:
     logit_cap: float
     cross_layers: int
     cross_rank: int
+    first_order: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ def schema_text(config: Config) -> str:
         field["nullable"] = bool(field["nullable"])  # up to which share is a matter of the hour
     if said["data"]["time_unit"] is None:  # versions of times that are timestamps stay as they were, to the byte
         del said["data"]["time_unit"]
+    if not said["model"]["first_order"]:  # nor do those of networks that start with none
+        del said["model"]["first_order"]
     return json.dumps(said, separators=(",", ":"), sort_keys=True)
 
 
@@ -203,18 +206,20 @@ def _check_field(field: Field) -> None:
 
 def _layout(entry: object) -> NetworkLayout:
     """The network's layout."""
-    raw = _only(entry, "model", {"network", "width", "hidden", "logit_cap", "cross_layers", "cross_rank"})
+    given = {"first_order": 0.0} | entry if isinstance(entry, dict) else entry
+    raw = _only(given, "model", set(NetworkLayout.__dataclass_fields__))
     hidden = _checked(raw, "hidden", list)
-    cap = raw["logit_cap"]
-    if type(cap) not in (int, float) or not 0 <= cap < math.inf:
-        raise ValueError(f"model.logit_cap: wanted a number of at least 0, found {cap!r}")
+    for name in ("logit_cap", "first_order"):
+        if type(raw[name]) not in (int, float) or not 0 <= raw[name] < math.inf:
+            raise ValueError(f"model.{name}: wanted a number of at least 0, found {raw[name]!r}")
     return NetworkLayout(
         network=_one_of(raw, "network", _NETWORKS),
         width=_number(raw, "width", 2, 256),
         hidden=tuple(_number({"hidden": units}, "hidden", 1, _MOST_UNITS) for units in hidden),
-        logit_cap=float(cap),
+        logit_cap=float(raw["logit_cap"]),
         cross_layers=_number(raw, "cross_layers", 1, 8),
         cross_rank=_number(raw, "cross_rank", 1, _MOST_UNITS),
+        first_order=float(raw["first_order"]),
     )
 
 

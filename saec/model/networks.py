@@ -2,6 +2,9 @@
 
 Decisions: a network sees only vectors, never ids, so the same network works on the full table (original) and on
 codebooks (challenger); first-order weights are a projection of each field's vector, so a row stays one vector wide.
+They start at 0, or with `model.first_order` at the first number of each vector, which then is what DeepFM and the wide
+part of Wide & Deep (Cheng et al. 2016, arXiv 1606.07792) call the weight of a feature: a gradient reaches it from the
+first row on, and not through a network that has yet to learn what a vector's numbers are for.
 Shapes: B rows, F fields, D width, R rank. Sources: DeepFM (Guo et al. 2017, arXiv 1703.04247); DCN v2, low-rank cross
 layers (Wang et al. 2021, arXiv 2008.13535).
 """
@@ -23,12 +26,29 @@ class CtrNetwork(nn.Module):
     """First-order part, interaction part and deep part, added up into one logit."""
 
     def __init__(
-        self, fields: int, width: int, hidden: Iterable[int], interaction: nn.Module, logit_cap: float = 0.0
+        self,
+        fields: int,
+        width: int,
+        hidden: Iterable[int],
+        interaction: nn.Module,
+        logit_cap: float = 0.0,
+        first_order: float = 0.0,
     ) -> None:
-        """A network over `fields` vectors of `width` numbers; a `logit_cap` of 0 sets no bound."""
+        """A network over `fields` vectors of `width` numbers.
+
+        Args:
+            fields: how many vectors a row has.
+            width: numbers of each.
+            hidden: units of each layer of the deep part.
+            interaction: makes one number of a row's vectors.
+            logit_cap: bound on the logit; 0 sets none.
+            first_order: first-order weight of each vector's first number at the start; those of the others are 0.
+        """
         super().__init__()
         self.logit_cap = logit_cap
-        self.first_order_FD = nn.Parameter(torch.zeros(fields, width))
+        weights_FD = torch.zeros(fields, width)
+        weights_FD[:, 0] = first_order
+        self.first_order_FD = nn.Parameter(weights_FD)
         self.bias = nn.Parameter(torch.zeros(()))
         self.interaction = interaction
         layers: list[nn.Module] = []
@@ -87,7 +107,7 @@ def build_network(config: ModelConfig, fields: int, seed: int) -> CtrNetwork:
             if config.network == "deepfm"
             else CrossLayers(fields * config.width, config.cross_layers, config.cross_rank)
         )
-        return CtrNetwork(fields, config.width, config.hidden, interaction, config.logit_cap)
+        return CtrNetwork(fields, config.width, config.hidden, interaction, config.logit_cap, config.first_order)
 
 
 def field_axis(name: str) -> int | None:

@@ -162,7 +162,21 @@ def test_choices_follow_the_nearer_tuning(kept):
     kept.content["choices"] = {f"hashing@{ratio}": {"rate": ratio / 10} for ratio in (30, 100, 300)}
     rates = [chosen(kept, "hashing", ratio)["rate"] for ratio in (10, 100, 300, 1000, 3000)]
     assert rates == [3.0, 3.0, 3.0, 10.0, 30.0]
-    assert chosen(kept, "filtered", 30) == {axis: values[0] for axis, values in FEW["filtered"].items()}
+    assert chosen(kept, "filtered", 30) == {"rows": "from the start", "rate": FEW["filtered"]["rate"][0]}
+
+
+def test_what_is_as_configured_is_no_choice(kept):
+    """So passes from before something could be chosen are found again; what is chosen otherwise counts."""
+    kept.content["choices"] = {
+        "robe@30": {"rate": 1.0, "start": "as configured"},
+        "robe@100": {"rate": 1.0, "start": 1.0},
+        "original": {"start": "as configured", "rate": 1.0},
+    }
+    assert chosen(kept, "robe", 30) == {"rate": 1.0}
+    assert chosen(kept, "robe", 1000) == {"rate": 1.0, "start": 1.0}
+    assert [job.choice for job in runs.originals(kept, (1, 2))] == [(), ()]
+    kept.content["choices"]["original"] = {"start": 1.0, "rate": 2.0}
+    assert runs.originals(kept, (1,))[0].choice == (("start", 1.0), ("rate", 2.0))
 
 
 def test_rates_are_doubled_while_the_largest_is_the_best(kept, monkeypatch):

@@ -53,6 +53,18 @@ def test_a_logit_is_the_sum_of_its_parts(network):
 
 
 @NETWORKS
+def test_a_first_order_start_adds_the_first_number_of_each_vector(network):
+    """All else is drawn as without it, and a gradient reaches that number whole."""
+    plain, started = build(network), build(network, first_order=0.5)
+    rows_BFD = vectors().requires_grad_()
+    added_B = started(rows_BFD) - plain(rows_BFD)
+    torch.testing.assert_close(added_B, 0.5 * rows_BFD[:, :, 0].sum(1))
+    added_B.sum().backward()
+    wanted_D = torch.tensor([0.5] + [0.0] * (WIDTH - 1))
+    torch.testing.assert_close(rows_BFD.grad, wanted_D.expand_as(rows_BFD), atol=1e-6, rtol=0)
+
+
+@NETWORKS
 def test_a_capped_logit_stays_near_the_bias(network):
     """Whatever the vectors, a logit is within the cap of the bias; small logits are hardly changed."""
     capped, free = build(network, logit_cap=2.0), build(network)
