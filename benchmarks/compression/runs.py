@@ -198,8 +198,10 @@ def tune(
             while len(jobs) > 1:
                 run_all(kept, jobs, stretch, ratios, None, processes)
                 choice = max((dict(job.choice) for job in jobs), key=lambda tried: _merit(kept, method, anchor, tried))
+                if axis != "rate":
+                    break
                 largest = max(dict(job.choice)[axis] for job in jobs)
-                if axis != "rate" or choice[axis] < largest or largest >= LARGEST_RATE:
+                if choice[axis] < largest or largest >= LARGEST_RATE:
                     break
                 jobs.append(_job(method, anchor, {**choice, axis: 2 * largest}))  # the best may lie beyond
         kept.content["choices"][name] = choice

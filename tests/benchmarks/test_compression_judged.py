@@ -185,7 +185,7 @@ def test_rates_are_doubled_while_the_largest_is_the_best(kept, monkeypatch):
 
     def passed(job, **_):
         made.append(dict(job.choice))
-        merit = -abs(made[-1]["rate"] - 8.0) - (made[-1]["block"] == 8)
+        merit = -abs(made[-1]["rate"] - 8.0) - (made[-1]["block"] == 8) - (made[-1]["start"] == 1.0)
         return [
             {
                 "name": job.name,
@@ -199,11 +199,12 @@ def test_rates_are_doubled_while_the_largest_is_the_best(kept, monkeypatch):
         ]
 
     monkeypatch.setattr(runs, "run", passed)
-    axes = {"block": (8, 16), "rate": (1.0, 2.0)}
+    axes = {"block": (8, 16), "start": ("as configured", 1.0), "rate": (1.0, 2.0)}
     runs.tune(kept, "robe", axes, None, (30, 300), 1)
-    assert kept.content["choices"]["robe@30"] == {"block": 16, "rate": 8.0}
+    assert kept.content["choices"]["robe@30"] == {"block": 16, "start": "as configured", "rate": 8.0}
     assert [(choice["block"], choice["rate"]) for choice in made] == [
         (8, 1),
+        (16, 1),
         (16, 1),
         (16, 2),
         (16, 4),
@@ -211,7 +212,7 @@ def test_rates_are_doubled_while_the_largest_is_the_best(kept, monkeypatch):
         (16, 16),
     ]
     runs.tune(kept, "robe", axes, None, (30, 300), 1)
-    assert len(made) == 6
+    assert len(made) == 7
 
 
 def test_equal_numbers_are_summed_as_one():
