@@ -22,6 +22,7 @@ from rich.text import Text
 from saec.cli.session import Session, example, shared_options
 from saec.errors import ConfigError
 from saec.hours import Hour
+from saec.tuning.dials import AT_A_START
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,22 +60,24 @@ def tune(
 ) -> int | None:
     """Search for better settings on hours of the log itself, and judge them on later hours.
 
-    The settings that matter (learning rates, bound on the logits, prior, dropout, admission, weight decay) are changed
-    one at a time, as long as the searched hours show that it helps. Then two whole pipelines, with the old and the new
-    settings, run all hours in a scratch folder of the workspace, and their versions are compared on hours that the
-    search never saw. The live version is neither read nor changed, and without --write the settings file stays as it
-    is. The same command continues a search that was stopped.
+    The settings that matter (learning rates, bound on the logits, first-order start, prior, dropout, admission) are
+    changed one at a time, as long as the searched hours show that it helps. Then two whole pipelines, with the old and
+    the new settings, run all hours in a scratch folder of the workspace, and their versions are compared on hours that
+    the search never saw. The live version is neither read nor changed, and without --write the settings file stays as
+    it is. The same command continues a search that was stopped.
     """
     searched, kept_back = _hours(session.config, first, last, judged)
     folder = _scratch(session.config, searched, kept_back, turns)
     result = _known(folder) or _tuned(session, folder, searched, kept_back, turns)
     better = bool(result["judged"]) and result["judged"]["logloss_upper"] < 0
-    if into_file and better:
+    afresh = bool(AT_A_START & result["changes"].keys()) and bool(session.ledger.newest())
+    written = into_file and better and not afresh
+    if written:
         from saec.tuning.lines import write_into
 
         write_into(session.config_path, result["changes"])
-    session.answer({**result, "better": better, "written": into_file and better})
-    _tell(session, result, better=better, into_file=into_file)
+    session.answer({**result, "better": better, "written": written, "new_workspace": afresh})
+    _tell(session, result, better=better, afresh=afresh, written=written)
     return None
 
 
@@ -178,7 +181,7 @@ def _judged(found: Paired | None) -> dict[str, float] | None:
     return told
 
 
-def _tell(session: Session, result: dict[str, Any], *, better: bool, into_file: bool) -> None:
+def _tell(session: Session, result: dict[str, Any], *, better: bool, afresh: bool, written: bool) -> None:
     """Print the changes tried, their gain on hours that the search never saw, and the lines of YAML."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for heading in ("dial", "from", "to", "log loss on the searched hours", ""):
@@ -216,8 +219,16 @@ def _tell(session: Session, result: dict[str, Any], *, better: bool, into_file: 
         session.say("hours that the search never saw do not show the gain: keep the settings as they are")
     session.say(f"for {session.config_path}:")
     session.say(result["yaml"], "green")
-    if into_file and better:
+    if written:
         session.say("written; the pipeline uses them from the next hour on")
+    elif better and afresh:
+        names = ", ".join(sorted(AT_A_START & result["changes"].keys()))
+        session.say(
+            f"{names} counts when a model starts, and this workspace has one that began otherwise: put the lines into "
+            "a copy of the file with another `workspace`, and run it over the hours there are; "
+            f"{session.config_path} is left as it is",
+            "yellow",
+        )
 
 
 def _gap(judged: dict[str, float], metric: str) -> str:

@@ -70,3 +70,35 @@ def test_a_search_that_finds_nothing_says_so(shell, monkeypatch):
     """No pipeline is run where no turn helps."""
     monkeypatch.setattr("saec.tuning.search.Turn.helps", property(lambda _: False))
     assert "no change is shown to help" in shell(*ASKED[:-1], "1").output
+
+
+FOUND = {
+    "turns": [],
+    "changes": {"model.first_order": 0.5},
+    "yaml": "model:\n  first_order: 0.5\n",
+    "judged": {"hours": 2, "rows": 900}
+    | {
+        f"{metric}_{what}": -1.0
+        for metric in ("auc", "logloss")
+        for what in ("as_set", "as_tuned", "difference", "lower", "upper")
+    },
+    "judged_on": {"from": "2026-01-01T03", "to": "2026-01-01T04"},
+    "searched": {"from": "2026-01-01T00", "to": "2026-01-01T02", "hours": 3},
+    "seconds": {"search": 1.0, "hour_as_set": 1.0, "hour_as_tuned": 1.0},
+}
+
+
+def test_a_start_is_not_written_for_a_model_that_has_begun(shell, monkeypatch):
+    """The next hour would be refused; what to do instead is said. A workspace without a model takes it."""
+    monkeypatch.setattr("saec.cli.tune._known", lambda _: FOUND)
+    before = shell.config.read_text()
+    said = shell(*ASKED, "--write").output
+    assert "model.first_order counts when a model starts" in " ".join(said.split())
+    assert "written;" not in said
+    assert shell.config.read_text() == before
+    told = shell.json(*ASKED, "--write")
+    assert (told["better"], told["written"], told["new_workspace"]) == (True, False, True)
+
+    shell.configure(workspace=str(shell.site.folder / "elsewhere"))
+    assert "written;" in shell(*ASKED, "--write").output
+    assert yaml.safe_load(shell.config.read_text())["model"]["first_order"] == 0.5
