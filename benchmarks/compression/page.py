@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.compression.judged import Gap, gap, mean_of, saec_no_larger
-from benchmarks.compression.runs import Kept
+from benchmarks.compression.runs import Kept, chosen
 
 METHODS = {
     "saec": "Saec",
@@ -133,6 +133,8 @@ class Page:
             f"The original takes {kept.content['original_bytes']:,} bytes. {kept.content['hardware']}; commit "
             f"{', '.join(commits)}.\n\n```bash\n{_commands(kept)}\n```\n"
         )
+        if told := _listed(chosen(kept, "original", 0)):
+            yield f"Chosen on the earlier stretch, for the original and all that shares its pass: {told}.\n"
         yield f"![AUC and log loss against bytes](images/{name}.png)\n"
         yield "### Where Saec is not shown to be better than a peer\n"
         yield "\n".join(self.not_above(kept)) + "\n"

@@ -70,6 +70,10 @@ class Kept:
         if kind != "tuning":
             known = {(record["name"], record["seed"]) for record in fresh}
             self.content[kind] = [old for old in self.content[kind] if (old["name"], old["seed"]) not in known]
+            compared = self.content.get("compared", [])
+            self.content["compared"] = [
+                old for old in compared if not {*_sides(old)} & known
+            ]  # of former runs
         self.content[kind] += fresh
         self.save()
 
@@ -82,6 +86,11 @@ class Kept:
         """Have the passes of some methods made again."""
         gone = set(methods)
         self.content["runs"] = [run for run in self.content["runs"] if run["pass"] not in gone]
+
+
+def _sides(compared: Record) -> tuple[tuple[str, int], tuple[str, int]]:
+    """The runs of a comparison, by name and seed."""
+    return (compared["first"], compared["seed"]), (compared["second"], compared["seed"])
 
 
 def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None) -> list[Record]:

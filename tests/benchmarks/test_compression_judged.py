@@ -145,6 +145,16 @@ def test_differences_stay_when_scores_are_gone(kept, tmp_path):
     assert kept.content["compared"] != before
 
 
+def test_differences_go_with_the_run_that_they_are_of(kept):
+    """A run made anew is compared anew or not at all; those of other runs and seeds stay."""
+    before = kept.content["compared"]
+    again = next(run for run in kept.content["runs"] if (run["name"], run["seed"]) == ("hashing@30", 1))
+    kept.add("runs", [again])
+    gone = [old for old in before if old["seed"] == 1 and "hashing@30" in (old["first"], old["second"])]
+    assert gone
+    assert kept.content["compared"] == [old for old in before if old not in gone]
+
+
 def test_what_is_known_is_not_run_again(kept):
     """A run is found by name, seed and choices after reading the file anew; another stretch starts afresh."""
     again = Kept.load(kept.path, kept.content["stretch"])
