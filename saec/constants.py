@@ -66,7 +66,8 @@ class TrainingConstants(Constants):
     published version has learnt them too, so a larger share gains certainty about a model that differs more from the
     published one."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled weight decay of AdamW: without it, or with ten times as much, the models hardly differ."""
+    """Decoupled weight decay of AdamW: over the first 96 hours of Globo's log, AUC and log loss without it are within
+    0.0004 of those with it."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
     """Arithmetic of the network's matrix products; by default it follows from `batch_rows`."""
 

@@ -71,9 +71,7 @@ class Kept:
             known = {(record["name"], record["seed"]) for record in fresh}
             self.content[kind] = [old for old in self.content[kind] if (old["name"], old["seed"]) not in known]
             compared = self.content.get("compared", [])
-            self.content["compared"] = [
-                old for old in compared if not {*_sides(old)} & known
-            ]  # of former runs
+            self.content["compared"] = [old for old in compared if not {*_sides(old)} & known]  # of former runs
         self.content[kind] += fresh
         self.save()
 

@@ -1,6 +1,7 @@
 """The settings (dials) that `saec tune` changes, and their values.
 
-Decisions: the most important dials come first, because a search may end early. Each dial has a ladder of values and is
+Decisions: the most important dials come first, because a search may end early; how a network starts comes before the
+rates, because a high rate makes up for a part of it and then hides it. Each dial has a ladder of values and is
 moved one rung at a time from its current value. Settings that trade quality for something else are excluded: sizes
 (`ratio`, `width`), the share of gate rows, limits. So are settings that change the rows' encoding (fields, crosses), so
 that rows are encoded only once.
@@ -49,10 +50,10 @@ class Dial:
 
 
 DIALS = (
+    Dial("model.first_order", (0.0, 0.5, 1.0)),
     Dial("training.table_learning_rate", (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)),
     Dial("training.dense_learning_rate", (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032)),
     Dial("model.logit_cap", (1.0, 1.5, 2.0, 3.0, 4.5, 0.0), none_is_zero=True),
-    Dial("model.first_order", (0.0, 0.5, 1.0)),
     Dial("training.table_prior", (0.125, 0.5, 2.0, 8.0, 32.0)),
     Dial("training.feature_dropout", (0.0, 0.05, 0.1, 0.2, 0.4)),
     Dial("vocabulary.admit_after", (1, 2, 3, 5)),

@@ -7,8 +7,9 @@ import yaml
 
 from saec.tuning import replayed
 
-SLOW = {"table_learning_rate": 0.025}
-ASKED = ("tune", "--judged", "2", "--turns", "2")
+SLOW = {"training": {"table_learning_rate": 0.025}, "model": {"first_order": 1.0}}
+"""The first dial is at its end, where one turn shows that it is right."""
+ASKED = ("tune", "--judged", "2", "--turns", "3")
 
 
 def fingerprint(folder):
@@ -20,11 +21,11 @@ def fingerprint(folder):
 @pytest.mark.slow
 def test_better_settings_are_found_and_judged_on_later_hours(shell):
     """A table that learns eight times too slowly is turned up; the gain is of hours that no trial has scored."""
-    shell.configure(training=SLOW)
+    shell.configure(**SLOW)
     live = fingerprint(shell.site.folder)
     told = shell.json(*ASKED)
     assert told["changes"] == {"training.table_learning_rate": 0.1}
-    assert [turn["value"] for turn in told["turns"]] == [0.05, 0.1]
+    assert [turn["value"] for turn in told["turns"]] == [0.5, 0.05, 0.1]
     assert told["judged_on"]["from"] > told["searched"]["to"]
     assert told["judged"]["rows"] > 500
     assert told["judged"]["logloss_difference"] < 0
@@ -40,7 +41,7 @@ def test_better_settings_are_found_and_judged_on_later_hours(shell):
 
 def test_a_killed_search_goes_on(shell, monkeypatch):
     """Trials that are kept are not made again, and the result is what it would have been."""
-    shell.configure(training=SLOW)
+    shell.configure(**SLOW)
     passes = []
     real = replayed.Trials._pass
 
@@ -51,11 +52,11 @@ def test_a_killed_search_goes_on(shell, monkeypatch):
         return real(trials, config, told)
 
     monkeypatch.setattr(replayed.Trials, "_pass", killed)
-    assert shell(*ASKED, "--turns", "2", code=None).exit_code != 0
+    assert shell(*ASKED, code=None).exit_code != 0
     monkeypatch.setattr(replayed.Trials, "_pass", lambda *given: passes.append(given[1]) or real(*given))
     monkeypatch.setattr("saec.tuning.judged.Replay.run", lambda *_: None)
     told = shell.json(*ASKED)
-    assert len(passes) == 3
+    assert len(passes) == 4
     assert told["changes"] == {"training.table_learning_rate": 0.1}
 
 
