@@ -323,9 +323,9 @@ def _tuning(kept: Kept) -> Iterator[str]:
     choices = kept.content["choices"]
     for record in kept.content["tuning"]:
         method, _, size = record["name"].partition("@")
-        taken = "yes" if choices.get(record["name"]) == record["choice"] else ""
-        if (not size and method != "original") or method == "saec":
+        if method != record["pass"]:
             continue  # shares the original's pass
+        taken = "yes" if choices.get(record["name"]) == record["choice"] else ""
         made = "left_out" not in record
         metrics = [f"{record['auc']:.4f}", f"{record['logloss']:.4f}"] if made else ["too large", ""]
         cells = [f"{method}, 1/{size}" if size else method, _listed(record["choice"]), *metrics]

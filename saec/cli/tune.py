@@ -22,7 +22,6 @@ from rich.text import Text
 from saec.cli.session import Session, example, shared_options
 from saec.errors import ConfigError
 from saec.hours import Hour
-from saec.tuning.dials import AT_A_START
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,15 +69,25 @@ def tune(
     folder = _scratch(session.config, searched, kept_back, turns)
     result = _known(folder) or _tuned(session, folder, searched, kept_back, turns)
     better = bool(result["judged"]) and result["judged"]["logloss_upper"] < 0
-    afresh = bool(AT_A_START & result["changes"].keys()) and bool(session.ledger.newest())
+    lasting = _lasting(session.config, result["changes"])
+    afresh = lasting if lasting and session.ledger.newest() else ()  # a ledger that is read leaves files behind
     written = into_file and better and not afresh
     if written:
         from saec.tuning.lines import write_into
 
         write_into(session.config_path, result["changes"])
-    session.answer({**result, "better": better, "written": written, "new_workspace": afresh})
+    session.answer({**result, "better": better, "written": written, "new_workspace": bool(afresh)})
     _tell(session, result, better=better, afresh=afresh, written=written)
     return None
+
+
+def _lasting(config: Config, changes: dict[str, float]) -> tuple[str, ...]:
+    """The changes, by name, that a model which has begun does not take."""
+    from saec.data.meaning import compare
+    from saec.data.schema import schema_of
+    from saec.tuning.dials import turned
+
+    return tuple(told.split()[0] for told in compare(schema_of(config), schema_of(turned(config, changes))).lasting)
 
 
 def _hours(config: Config, first: Hour | None, last: Hour | None, judged: int | None) -> tuple[list[Hour], list[Hour]]:
@@ -181,7 +190,7 @@ def _judged(found: Paired | None) -> dict[str, float] | None:
     return told
 
 
-def _tell(session: Session, result: dict[str, Any], *, better: bool, afresh: bool, written: bool) -> None:
+def _tell(session: Session, result: dict[str, Any], *, better: bool, afresh: Sequence[str], written: bool) -> None:
     """Print the changes tried, their gain on hours that the search never saw, and the lines of YAML."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for heading in ("dial", "from", "to", "log loss on the searched hours", ""):
@@ -222,10 +231,9 @@ def _tell(session: Session, result: dict[str, Any], *, better: bool, afresh: boo
     if written:
         session.say("written; the pipeline uses them from the next hour on")
     elif better and afresh:
-        names = ", ".join(sorted(AT_A_START & result["changes"].keys()))
         session.say(
-            f"{names} counts when a model starts, and this workspace has one that began otherwise: put the lines into "
-            "a copy of the file with another `workspace`, and run it over the hours there are; "
+            f"{', '.join(afresh)} counts when a model starts, and this workspace has one that began otherwise: put the "
+            "lines into a copy of the file with another `workspace`, and run it over the hours there are; "
             f"{session.config_path} is left as it is",
             "yellow",
         )

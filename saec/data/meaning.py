@@ -122,9 +122,8 @@ def encoding(schema: Schema) -> str:
 
 def fingerprint(schema: Schema) -> str:
     """A short digest of everything in a schema that learnt state depends on."""
-    layout = [getattr(schema.model, name) for name in _LAYOUT]
-    if not layout[-1]:  # permits from before it was a setting stay valid
-        del layout[-1]
+    # A start of 0 is left out: permits from before it was a setting stay valid.
+    layout = [getattr(schema.model, name) for name in _LAYOUT if name != "first_order" or schema.model.first_order]
     return _digest([encoding(schema), schema.label_column, layout])
 
 

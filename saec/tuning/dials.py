@@ -59,8 +59,6 @@ DIALS = (
     Dial("vocabulary.admit_after", (1, 2, 3, 5)),
 )
 """In the order in which they are turned."""
-AT_A_START = frozenset({"model.first_order"})
-"""Dials of which a model that has begun does not take another value."""
 
 
 def by_section(changes: Changes) -> dict[str, dict[str, float]]:
