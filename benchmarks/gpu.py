@@ -97,9 +97,7 @@ class Ours:
 
     def __init__(self, asked: Setting, where: torch.device, precision: str = "float32") -> None:
         """A learner on a device."""
-        config = TrainingConfig.model_validate(
-            {"batch_rows": asked.batch_rows, "precision": precision, "feature_dropout": 0.0}
-        )
+        config = TrainingConfig.model_validate({"batch_rows": asked.batch_rows, "precision": precision})
         with on(where):
             self.learner = Learner(asked.model("deepfm"), Pooling.of(range(FIELDS)), config)
         self.hour, self.working = asked.hour, working_set(asked.hour)

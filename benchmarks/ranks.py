@@ -96,8 +96,7 @@ def timed(hour: Hour, learner: Learner, rounds: int) -> tuple[float, float, floa
         waited, started, cpu = ranks.current.waited if ranks.current else 0.0, time.perf_counter(), time.process_time()
         working = table.take(hour.rows_U)
         places_BS = torch.from_numpy(working.locate(hour.rows_U)[hour.inverse_BS])
-        defaults_S = torch.from_numpy(working.locate(np.arange(FIELDS)))
-        learner.fit(working, places_BS, hour.labels_B, seed=SEED, dropped_to_S=defaults_S)
+        learner.fit(working, places_BS, hour.labels_B)
         table.put(working)
         took = time.perf_counter() - started
         waited = (ranks.current.waited if ranks.current else 0.0) - waited

@@ -7,7 +7,7 @@ neighbour slows both sides of a ratio.
 
 - The ceiling is the network alone: forward, backward and our AdamW on given vectors that want no gradient. Beside it
   stands the same with a gradient of the vectors, which is the least that any training of vectors must pay.
-- Saec's figure is the whole of a pass: rows taken out of the table and located, features dropped, vectors gathered,
+- Saec's figure is the whole of a pass: rows taken out of the table and located, vectors gathered,
   network, gradients summed by vector, Adagrad, rows put back. Distinct features come from the vocabulary, which needs
   them anyway: benchmarks.vocabulary has their price.
 - The peers are the same network over `nn.Embedding`: dense with Adam, the usual example code, dense with fused Adam,
@@ -65,9 +65,8 @@ class Hour:
         cumulative = np.cumsum(np.arange(1, features + 1) ** -1.1)
         ranks_BS = np.searchsorted(cumulative, random.random((rows, fields)) * cumulative[-1])
         rows_BS = fields + random.permutation(features)[ranks_BS] + features * np.arange(fields)
-        with_defaults = np.concatenate([np.arange(fields)[None], rows_BS])
-        rows_U, inverse = np.unique(with_defaults, return_inverse=True)
-        return cls(rows_U, inverse.reshape(with_defaults.shape)[1:], (random.random(rows) < 0.2).astype(np.uint8))
+        rows_U, inverse = np.unique(rows_BS, return_inverse=True)
+        return cls(rows_U, inverse.reshape(rows_BS.shape), (random.random(rows) < 0.2).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,7 @@ def saec(setting: Setting, network: str, *, bfloat16: bool) -> Run:
     def run() -> int:
         working = table.take(hour.rows_U)
         places_BS = torch.from_numpy(working.locate(hour.rows_U)[hour.inverse_BS])
-        defaults_S = torch.from_numpy(working.locate(np.arange(setting.fields)))
-        done = learner.fit(working, places_BS, hour.labels_B, seed=SEED, dropped_to_S=defaults_S)
+        done = learner.fit(working, places_BS, hour.labels_B)
         table.put(working)
         return done.rows
 

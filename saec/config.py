@@ -222,7 +222,7 @@ class TrainingConfig(TrainingConstants):
     batch_rows: int = Field(default=256, ge=1)
     """Rows of a training batch. Raised: large hours train faster, in fewer steps; from 1,024 rows on, matrix products
     use bfloat16 if the processor supports it. Lowered: more steps, slower; useful for small hours."""
-    table_learning_rate: float = Field(default=0.2, gt=0)
+    table_learning_rate: float = Field(default=0.4, gt=0)
     """Step size of row-wise Adagrad for embedding vectors. Raised: follows changes faster and overfits sooner. Lowered:
     steadier and slower to learn."""
     table_prior: float = Field(default=2.0, gt=0)
@@ -231,9 +231,6 @@ class TrainingConfig(TrainingConstants):
     dense_learning_rate: float = Field(default=0.0002, gt=0)
     """Step size of AdamW for the network. Raised: follows changes faster and forgets faster. Lowered: steadier, and
     slow if there are few hours."""
-    feature_dropout: Share = 0.1
-    """Share of features replaced by their field's default row in training, which also trains that row. Raised: less is
-    memorised. Lowered: known features fit more closely, and unknown ones are scored worse."""
 
     @property
     def arithmetic(self) -> Literal["auto", "float32", "bfloat16"]:

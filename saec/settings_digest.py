@@ -40,6 +40,8 @@ _LATER: tuple[tuple[str, str, Any], ...] = (
     ("compression", "clusterer", "saec"),
 )
 """Settings that came later, with what they are where nobody sets them; in no section where it has no name."""
+_DROPOUT = 0.1
+"""What `training.feature_dropout` was by default; nothing is dropped any more, and hours that are done stay done."""
 _MOST_BYTES = 8 << 30
 """What `data.max_bytes` was by default; now it follows from `data.max_rows`."""
 
@@ -59,7 +61,7 @@ def _say_what_is_gone(settings: dict[str, Any], config: Config) -> None:
     """Write what follows from other settings now as when it was a setting."""
     shares = {field.most_nulls for field in config.fields if field.nullable}
     settings["data"] |= {"max_bytes": config.data.max_bytes or _MOST_BYTES, "max_null_share": MOST_NULLS}
-    settings["training"]["precision"] = config.training.arithmetic
+    settings["training"] |= {"precision": config.training.arithmetic, "feature_dropout": _DROPOUT}
     if len(shares) == 1:  # one limit for all fields was the only one there could be
         settings["data"]["max_null_share"] = shares.pop()
         for field in settings["fields"]:

@@ -29,6 +29,7 @@ GONE: dict[str, str] = {
     "data.delimiter": "it is found by the names of the columns now",
     "data.version": "it is the end of data.source now, as in lake/clicks@12",
     "training.precision": "it follows from training.batch_rows now: bfloat16 from 1,024 on, where it is built in",
+    "training.feature_dropout": "nothing is dropped any more: on each log measured all models were better without",
     "data.max_null_share": "each field says so itself now, as nullable: 0.9 in place of nullable: true",
     "data.frozen_after": "hours are frozen once they are older than `retention` keeps",
     "data.max_bytes": "it follows from data.max_rows now: 430 bytes for each of these, and 1 GiB at least",

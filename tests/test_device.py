@@ -123,7 +123,7 @@ def test_a_step_in_a_room_is_the_step(pooling, monkeypatch):
         working = WorkingSet(np.arange(140), vectors_UD, torch.zeros(140))
         parts = (a_batch(pooling), a_batch(pooling, vectors=3) + 100)
         weights_B = torch.rand(500, generator=torch.Generator().manual_seed(4)) + 0.5
-        batch = Rows(parts, (parts[0][:, 0] > 20).float(), weights_B, None, 0)
+        batch = Rows(parts, (parts[0][:, 0] > 20).float(), weights_B)
         with working.on(torch.device("cpu"), batches.SPARE) as there:
             if in_room:
                 monkeypatch.setattr(batches, "_grouped", lambda flat: batches._grouped_in_room(flat, 140))
@@ -184,5 +184,5 @@ def test_all_of_a_batch_is_moved(elsewhere, pooling, monkeypatch):
         assert there.vectors_UD.device == ELSEWHERE
         found = Touched.of(parts, pooling, 9)
         assert {array.device for array in vars(found).values() if array is not None} == {ELSEWHERE}
-        assert learner.step(there, Rows(parts, labels_B, labels_B + 1, None, 0)).device == ELSEWHERE
+        assert learner.step(there, Rows(parts, labels_B, labels_B + 1)).device == ELSEWHERE
     assert working.vectors_UD.device == torch.device("cpu")

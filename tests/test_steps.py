@@ -255,7 +255,7 @@ class Spy:
         fit, score, score_keys, write = Learner.fit, Learner.score, Model.score_keys, steps.write_artifact
 
         def spied_fit(learner, working, places_BS, labels_B, **options):
-            model = "challenger" if options.get("dropped_to_S") is None else "original"
+            model = "challenger" if options.get("added_BS") is None else "original"
             self.learnt[model] += labels_B.tobytes()
             return fit(learner, working, places_BS, labels_B, **options)
 

@@ -76,7 +76,7 @@ class Cafe(KeyDecoder):
         self.batches = 0
 
     def begin(self, hour: Hour, features: HourFeatures) -> None:
-        """Keys, fields and classes of the hour's features; the default rows of the fields are unknown to all."""
+        """Keys, fields and classes of the hour's features."""
         self._keys_U, self._fields_U = features.keys_U, features.fields_U
         self._classes_U = self.vocabulary.classes_of(hour, features)
 
@@ -94,17 +94,15 @@ class Cafe(KeyDecoder):
         return self.hot + np.arange(self.hashes) * part + rows
 
     def vectors(self, working: WorkingSet, places_N: Tensor, classes_N: Tensor) -> Tensor:
-        """Rows, own or shared, with class rows; default rows of fields are their class rows alone."""
-        places, count = places_N.numpy(), len(self._keys_U)
-        known = places[places < count]  # places ascend
-        keys_N, hot_N = self._keys_U[known], self.sketch.find(self._keys_U[known])
+        """Rows, own or shared, with class rows."""
+        places = places_N.numpy()
+        keys_N, hot_N = self._keys_U[places], self.sketch.find(self._keys_U[places])
         rows_NR = self.shared(keys_N)
         rows_NR[hot_N >= 0] = -1
         rows_NR[:, 0] = np.where(hot_N >= 0, hot_N, rows_NR[:, 0])
-        unknown_N = self._unknown(np.append(self._fields_U[known], places[len(known) :] - count))
-        unknown_N[: len(known)][hot_N >= 0] = self._classes_U[known][hot_N >= 0]
+        unknown_N = self._unknown(self._fields_U[places])
         self._keys_N, self._rows_NR = keys_N, torch.from_numpy(rows_NR)
-        self._classes_N = torch.from_numpy(unknown_N)
+        self._classes_N = torch.from_numpy(np.where(hot_N >= 0, self._classes_U[places], unknown_N))
         vectors_ND = self.classes.values_MW[self._classes_N]
         for rows_N in self._rows_NR.T:
             used = torch.nonzero(rows_N >= 0)[:, 0]
@@ -117,7 +115,7 @@ class Cafe(KeyDecoder):
             used = torch.nonzero(rows_N >= 0)[:, 0]
             self.rows.learn(rows_N[used], gradient_ND[used])
         self.classes.learn(self._classes_N, gradient_ND)
-        self.sketch.add(self._keys_N, gradient_ND[: len(self._keys_N)].norm(dim=1).double().numpy())
+        self.sketch.add(self._keys_N, gradient_ND.norm(dim=1).double().numpy())
         self.batches += 1
         if self.batches % GIVEN_OUT_EVERY == 0:
             self._give_out()

@@ -4,8 +4,7 @@
     quotient-remainder     two rows: id = key mod H, row id mod m and row m + id div m, added or multiplied by element
                            (Shi et al. 2020, arXiv 1909.02107)
 
-Decisions: trained in fp32, served as int8 rows with a scale each. Feature dropout, the original's regulariser, replaces
-a vector in training by its field's own default row; such rows are not stored, as no key names them.
+Decisions: trained in fp32, served as int8 rows with a scale each.
 
 Shapes: B rows, S slots, F fields, M rows of the table, D width, R rows that make up one vector.
 """
@@ -124,25 +123,21 @@ class HashedTable:
         layout: Hashing | QuotientRemainder,
         *,
         combine: Literal["none", "sum", "product"] = "none",
-        dropout: bool = True,
     ) -> None:
         """So many rows, of which the layout names one or two for each key."""
         self.name, self.config, self.layout, self.count = name, config, layout, rows
-        self.dropout = config.training.feature_dropout if dropout else 0.0
         slot_fields = config.slot_fields
-        self._defaults_S1 = rows + np.array(slot_fields, np.int64)[:, None]
         network: nn.Module = build_network(config.model, slot_fields[-1] + 1, config.seed)
         pooling = Pooling.of(slot_fields)
         if combine != "none":
             network = Combined(network, slot_fields, product=combine == "product")
             pooling = EverySlot.of(range(2 * len(slot_fields)))
         self.learner = Learner(network, pooling, config.training)  # type: ignore[arg-type]
-        self.table = self._start(rows + slot_fields[-1] + 1, ones=combine == "product")
+        self.table = self._start(rows, ones=combine == "product")
 
     def learn(self, given: HourRows) -> None:
         """One hour."""
-        random = np.random.default_rng([self.config.seed, given.hour.index])
-        self.learner.fit(self.table, self._places(given.rows.keys_BS, random), given.rows.labels_B)
+        self.learner.fit(self.table, self._places(given.rows.keys_BS), given.rows.labels_B)
 
     def serve(self, given: HourRows) -> Iterator[Served]:
         """Score the whole hour with the table as stored."""
@@ -158,11 +153,7 @@ class HashedTable:
             vectors_MD[self.layout.remainders : self.count] += 1.0
         return WorkingSet(np.arange(rows), torch.from_numpy(vectors_MD), torch.zeros(rows))
 
-    def _places(self, keys_BS: NDArray[np.uint64], dropping: np.random.Generator | None = None) -> Tensor:
-        """Rows of each slot (B, S R), -1 for padding; some dropped in training."""
-        rows_BSR = self.layout.rows(keys_BS)
-        if dropping is not None and self.dropout:
-            dropped_BS1 = dropping.random(keys_BS.shape)[:, :, None] < self.dropout
-            rows_BSR = np.where(dropped_BS1, self._defaults_S1, rows_BSR)
-        rows_BSR = np.where((keys_BS == 0)[:, :, None], -1, rows_BSR)
+    def _places(self, keys_BS: NDArray[np.uint64]) -> Tensor:
+        """Rows of each slot (B, S R), -1 for padding."""
+        rows_BSR = np.where((keys_BS == 0)[:, :, None], -1, self.layout.rows(keys_BS))
         return torch.from_numpy(rows_BSR.reshape(len(keys_BS), -1))

@@ -1,8 +1,6 @@
 """Shares code among the peers whose vectors are made from a feature's key.
 
-Decisions: feature dropout, the original's regulariser, replaces a vector in training by its field's own default row.
-
-Shapes: U distinct features of the hour, N vectors of a batch, F fields, D width.
+Shapes: U distinct features of the hour, N vectors of a batch, D width.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class KeyDecoder(Decoder):
-    """Vectors of the hour's features, by their keys; places from U on are the default rows of the fields."""
+    """Vectors of the hour's features, by their keys."""
 
     @abstractmethod
     def begin(self, hour: Hour, features: HourFeatures) -> None:
@@ -58,14 +56,11 @@ class KeyedPeer:
         """One hour."""
         features = HourFeatures.of(given.rows.keys_BS, self._slot_fields_S)
         self.decoder.begin(given.hour, features)
-        count = len(features.keys_U)
         nothing = WorkingSet(np.zeros(0, np.int64), torch.zeros(0), torch.zeros(0))
         self.learner.fit(
             nothing,
-            torch.from_numpy(features.spread(np.arange(count))),
+            torch.from_numpy(features.spread(np.arange(len(features.keys_U)))),
             given.rows.labels_B,
-            seed=self.config.seed * 1_000_003 + given.hour.index,
-            dropped_to_S=torch.from_numpy(count + self._slot_fields_S),
             weights_B=given.rows.weights_B,
         )
         self.decoder.finish(given.hour, features)

@@ -46,7 +46,6 @@ class Robe(KeyDecoder):
         groups = max(int(budget / stored.row_bytes(SCALED_TOGETHER)), 1)
         self.count = groups * SCALED_TOGETHER
         self.weights = Rows.drawn(self.count, 1, config.training, config.seed)
-        self.defaults = Rows.drawn(len(config.field_names), self.width, config.training, config.seed + 1)
 
     def begin(self, hour: Hour, features: HourFeatures) -> None:
         """Where the hour's features lie."""
@@ -66,22 +65,15 @@ class Robe(KeyDecoder):
         return cells_UD, np.repeat(signs_UX, self.block, axis=1)
 
     def vectors(self, working: WorkingSet, places_N: Tensor, classes_N: Tensor) -> Tensor:
-        """Weights times signs; default rows as they are."""
-        count = len(self._cells_UD)
-        self._known_N = places_N[places_N < count]  # places ascend
-        self._fields_N = places_N[len(self._known_N) :] - count
-        self._cells_ND = self._cells_UD.index_select(0, self._known_N)
-        self._signs_ND = self._signs_UD.index_select(0, self._known_N)
+        """Weights times signs."""
+        self._cells_ND = self._cells_UD.index_select(0, places_N)
+        self._signs_ND = self._signs_UD.index_select(0, places_N)
         weights = self.weights.values_MW.view(-1).index_select(0, self._cells_ND.flatten())
-        weights_ND = weights.view(self._signs_ND.shape) * self._signs_ND
-        return torch.cat([weights_ND, self.defaults.values_MW[self._fields_N]])
+        return weights.view(self._signs_ND.shape) * self._signs_ND
 
     def learn(self, working: WorkingSet, gradient_ND: Tensor) -> None:
         """Each weight by the gradients of all vectors that it is in."""
-        known = len(self._known_N)
-        gradient_X1 = (gradient_ND[:known] * self._signs_ND).view(-1, 1)
-        self.weights.learn(self._cells_ND.flatten(), gradient_X1)
-        self.defaults.learn(self._fields_N, gradient_ND[known:])
+        self.weights.learn(self._cells_ND.flatten(), (gradient_ND * self._signs_ND).view(-1, 1))
 
     def stored(self, hour: Hour, features: HourFeatures) -> tuple[NDArray[np.float32], float, float]:
         """The weights in int8."""

@@ -3,7 +3,7 @@
 Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
 sizes in `TUNED_AT`. The best choice at 1/30 is used from 1/10 to 1/300, that at 1/100 down to 1/1000, that at 1/300
 below. (The earlier stretch has a tenth of the features, so that 1/30 of it has bytes for the codebooks of 1/400 of the
-whole.) The best choice has the largest AUC minus log loss. The original's other settings (network, dropout, admission)
+whole.) The best choice has the largest AUC minus log loss. The original's other settings (network, admission)
 are the configuration's, and a peer has them too. A peer that cannot be made so small is left out at that size; one that
 needs fewer bytes is measured with fewer.
 """
@@ -45,11 +45,10 @@ RATES = (1.0, 0.5, 2.0, 4.0)
 ORIGINAL: dict[str, tuple[Any, ...]] = {"start": STARTS, "rate": (1.0, 2.0, 4.0)}
 """Choices of the original and all that shares its pass, Saec included."""
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared", "by field"), "dropout": (True, False), "start": STARTS, "rate": (*RATES, 8.0)},
+    "hashing": {"table": ("shared", "by field"), "start": STARTS, "rate": (*RATES, 8.0)},
     "quotient-remainder": {
         "combine": ("sum", "product"),
         "ids": ("as many as features", "as many as can be"),
-        "dropout": (True, False),
         "start": STARTS,
         "rate": (*RATES, 8.0),
     },
@@ -75,11 +74,10 @@ AXES: dict[str, dict[str, tuple[Any, ...]]] = {
 `training.table_learning_rate`, for `ftrl` on its own; `start` is `model.first_order`."""
 
 FEW: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared",), "dropout": (False,), "start": STARTS, "rate": (4.0, 2.0, 8.0)},
+    "hashing": {"table": ("shared",), "start": STARTS, "rate": (4.0, 2.0, 8.0)},
     "quotient-remainder": {
         "combine": ("sum", "product"),
         "ids": ("as many as features",),
-        "dropout": (False,),
         "start": STARTS,
         "rate": (4.0, 8.0),
     },
@@ -211,10 +209,10 @@ def _hashed(job: Job, config: Config, stretch: Stretch, budget: float, choice: C
             if choice["table"] == "shared"
             else Hashing.by_field(rows, features_F, slots)
         )
-        return HashedTable(job.name, config, rows, layout, dropout=choice["dropout"])
+        return HashedTable(job.name, config, rows, layout)
     ids = int(features_F.sum()) if choice["ids"] == "as many as features" else rows**2
     split = QuotientRemainder.within(rows, ids)
-    return HashedTable(job.name, config, rows, split, combine=choice["combine"], dropout=choice["dropout"])
+    return HashedTable(job.name, config, rows, split, combine=choice["combine"])
 
 
 _MAKERS: dict[str, Callable[[Job, Config, Stretch, float, Choice], Contestant]] = {

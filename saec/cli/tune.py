@@ -59,7 +59,7 @@ def tune(
 ) -> int | None:
     """Search for better settings on hours of the log itself, and judge them on later hours.
 
-    The settings that matter (learning rates, bound on the logits, first-order start, prior, dropout, admission) are
+    The settings that matter (learning rates, bound on the logits, first-order start, prior, admission) are
     changed one at a time, as long as the searched hours show that it helps. Then two whole pipelines, with the old and
     the new settings, run all hours in a scratch folder of the workspace, and their versions are compared on hours that
     the search never saw. The live version is neither read nor changed, and without --write the settings file stays as

@@ -85,8 +85,6 @@ class Learner:
         places_BS: Tensor,
         labels_B: NDArray[np.uint8],
         *,
-        seed: int = 0,
-        dropped_to_S: Tensor | None = None,
         added_BS: Tensor | None = None,
         weights_B: NDArray[np.float64] | None = None,
     ) -> Pass:
@@ -96,9 +94,7 @@ class Learner:
             working: the vectors that the rows use.
             places_BS: int64 places in the working set, -1 for padding.
             labels_B: clicks, 0 or 1.
-            seed: of the feature dropout, the only thing drawn.
-            dropped_to_S: place of the default vector of each slot; None trains without feature dropout.
-            added_BS: places of other vectors of the set that are added to those at `places_BS`, never dropped.
+            added_BS: places of other vectors of the set that are added to those at `places_BS`.
             weights_B: how many rows each stands for, above 0; None where each stands for itself.
 
         Raises:
@@ -109,7 +105,7 @@ class Learner:
             self._start(labels_B[first], weights_of(weights_B, first))
         weights = None if weights_B is None else torch.from_numpy(weights_B.astype(np.float32))
         labels = torch.from_numpy(labels_B.astype(np.float32))
-        rows = Rows((places_BS,) if added_BS is None else (places_BS, added_BS), labels, weights, dropped_to_S, seed)
+        rows = Rows((places_BS,) if added_BS is None else (places_BS, added_BS), labels, weights)
         if ranks.current is not None:
             return self._passed(passes.lead(ranks.current, self, working, rows), len(labels_B))
         if self.device.type == "cpu":
@@ -119,14 +115,9 @@ class Learner:
 
     def _total(self, rows: Rows, step: Callable[[Rows], Tensor]) -> float:
         """Take the step of every batch; returns the sum of the losses of all rows."""
-        generator = torch.Generator().manual_seed(rows.seed)
         losses: list[Tensor] = []
         for start in range(0, len(rows.labels_B), self.config.batch_rows):
             batch = rows.of(slice(start, start + self.config.batch_rows))
-            if batch.dropped_to_S is not None:
-                places, *others = batch.parts
-                dropped = torch.rand(places.shape, generator=generator) < self.config.feature_dropout
-                batch.parts = (torch.where(dropped & (places >= 0), batch.dropped_to_S, places), *others)
             losses.append(step(batch).double() * len(batch.labels_B))
         # Read once, at the end: to read a number of a GPU is to wait for all its work so far.
         return sum(torch.stack(losses).tolist()) if losses else 0.0

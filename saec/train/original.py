@@ -88,9 +88,11 @@ class AtCut:
 
     def vectors(self, rows_M: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors of any table rows as they were at the cut, given those at the hour's end."""
+        then_MD = vectors_MD.copy()
+        if not len(self.rows_N):
+            return then_MD
         places_M = np.minimum(np.searchsorted(self.rows_N, rows_M), len(self.rows_N) - 1)
         changed_M = self.rows_N[places_M] == rows_M
-        then_MD = vectors_MD.copy()
         then_MD[changed_M] = self.vectors_ND[places_M[changed_M]]
         return then_MD
 
@@ -128,15 +130,12 @@ class PreparedRows:
     places_BS: Tensor
     classes_BS: Tensor
     """Place of each slot's class row, which is added to its own."""
-    defaults_S: Tensor
-    """Place of each slot's default row."""
     given_U: NDArray[np.bool_]
     """Which of the hour's features got their row in it."""
 
     def used_by(self, chosen: slice) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.float32]]:
         """Table rows that training on some rows of the hour changes, their keys, and copies of their vectors."""
-        parts = (self.places_BS[chosen], self.classes_BS[chosen], self.defaults_S)
-        places = _union([part.numpy().ravel() for part in parts])
+        places = _union([part_BS[chosen].numpy().ravel() for part_BS in (self.places_BS, self.classes_BS)])
         places = places[places >= 0]
         places = places[np.argsort(self.working.rows_U[places])]
         return self.working.rows_U[places], self.keys_U[places], self.working.vectors_UD.numpy()[places]
@@ -306,12 +305,11 @@ class Original:
             if len(ids):
                 self._touched_features.append(ids)
                 self.identity = following(self.identity, f"forgotten before hour {hour}", {"keys": keys})
-        slot_fields_S = np.array(self.config.slot_fields, np.int64)
-        features = HourFeatures.of(rows.keys_BS, slot_fields_S)
+        features = HourFeatures.of(rows.keys_BS, np.array(self.config.slot_fields, np.int64))
         rows_U, classes_U = self.vocabulary.admit(features), self.vocabulary.classes_of(hour, features)
         self.table.grow(*self.vocabulary.given)
         own_U = rows_U >= self.vocabulary.shared
-        shared_N = _union([rows_U[~own_U], classes_U, slot_fields_S])
+        shared_N = _union([rows_U[~own_U], classes_U])
         # Shared rows, then those of features by key: an order that does not depend on where the rows lie.
         working = self.table.take(np.concatenate([shared_N, rows_U[own_U]]))
         places_U = np.searchsorted(shared_N, rows_U)
@@ -319,9 +317,8 @@ class Original:
         places_BS, classes_BS = (
             torch.from_numpy(features.spread(used_U)) for used_U in (places_U, np.searchsorted(shared_N, classes_U))
         )
-        defaults_S = torch.from_numpy(np.searchsorted(shared_N, slot_fields_S))
         keys = np.concatenate([np.zeros(len(shared_N), np.uint64), features.keys_U[own_U]])
-        return PreparedRows(features, working, keys, places_BS, classes_BS, defaults_S, self.vocabulary.given_U)
+        return PreparedRows(features, working, keys, places_BS, classes_BS, self.vocabulary.given_U)
 
     def score(self, prepared: PreparedRows, first: int = 0) -> NDArray[np.float64]:
         """Probability of a click for the rows from `first` on."""
@@ -339,10 +336,10 @@ class Original:
         Returns:
             What the model was when it had learnt the rows before the cut and no other.
         """
-        self._fit(prepared, rows, slice(0, cut), seed=2 * hour.index)
+        self._fit(prepared, rows, slice(0, cut))
         scores_G = self.score(prepared, cut)
         used, network = prepared.used_by(slice(cut, None)), network_arrays(self.learner.averaged)
-        self._fit(prepared, rows, slice(cut, None), seed=2 * hour.index + 1)
+        self._fit(prepared, rows, slice(cut, None))
         ids_U = self.vocabulary.find(prepared.features.keys_U, prepared.features.fields_U)
         at_cut = AtCut(scores_G, *used, *self.vocabulary.known_of(hour, ids_U), prepared.given_U, network)
         self.vocabulary.observe(hour, prepared.features)
@@ -369,13 +366,11 @@ class Original:
             **{name: learnt[name] for name in sorted(learnt)},
         }
 
-    def _fit(self, prepared: PreparedRows, rows: EncodedRows, chosen: slice, *, seed: int) -> None:
+    def _fit(self, prepared: PreparedRows, rows: EncodedRows, chosen: slice) -> None:
         self.learner.fit(
             prepared.working,
             prepared.places_BS[chosen],
             rows.labels_B[chosen],
-            seed=self.config.seed * 1_000_003 + seed,
-            dropped_to_S=prepared.defaults_S,
             added_BS=prepared.classes_BS[chosen],
             weights_B=weights_of(rows.weights_B, chosen),
         )

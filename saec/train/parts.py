@@ -22,14 +22,12 @@ class Rows:
     parts: tuple[Tensor, ...]
     labels_B: Tensor
     weights_B: Tensor | None
-    dropped_to_S: Tensor | None
-    seed: int
 
     def of(self, chosen_P: NDArray[np.int64] | slice) -> Rows:
         """Some of the rows."""
         weights_P = None if self.weights_B is None else self.weights_B[chosen_P]
         parts = tuple(part_BS[chosen_P] for part_BS in self.parts)
-        return Rows(parts, self.labels_B[chosen_P], weights_P, self.dropped_to_S, self.seed)
+        return Rows(parts, self.labels_B[chosen_P], weights_P)
 
 
 @dataclass(frozen=True)

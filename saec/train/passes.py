@@ -65,25 +65,12 @@ def training(learner: Learner) -> Duty:
 
 def _give(ranks: Ranks, learner: Learner, working: WorkingSet, rows: Rows, cut: Cut) -> None:
     """Give every other rank what the pass needs."""
-    weighted, dropping = rows.weights_B is not None, rows.dropped_to_S is not None
+    weighted = rows.weights_B is not None
     width, slots = working.vectors_UD.shape[1], rows.parts[0].shape[1]
-    head = (
-        cut.rows,
-        cut.batch_rows,
-        len(rows.parts),
-        slots,
-        len(working.squares_U),
-        width,
-        weighted,
-        dropping,
-        rows.seed >> 32,
-        rows.seed & 0xFFFFFFFF,
-    )
+    head = cut.rows, cut.batch_rows, len(rows.parts), slots, len(working.squares_U), width, weighted
     ranks.broadcast(torch.tensor(head, dtype=torch.int64))
     for tensor in (*_state(learner), working.vectors_UD, working.squares_U):
         ranks.broadcast(tensor)
-    if rows.dropped_to_S is not None:
-        ranks.broadcast(rows.dropped_to_S)
     for rank in range(1, ranks.size):
         own = rows.of(cut.chosen(rank))
         for tensor in (*own.parts, own.labels_B, *(() if own.weights_B is None else (own.weights_B,))):
@@ -92,22 +79,19 @@ def _give(ranks: Ranks, learner: Learner, working: WorkingSet, rows: Rows, cut: 
 
 def _take(ranks: Ranks, learner: Learner) -> tuple[WorkingSet, Rows, Cut]:
     """Take what `_give` gives."""
-    head = ranks.broadcast(torch.zeros(10, dtype=torch.int64)).tolist()
-    total, batch_rows, parts, slots, vectors, width, weighted, dropping, high, low = head
+    head = ranks.broadcast(torch.zeros(7, dtype=torch.int64)).tolist()
+    total, batch_rows, parts, slots, vectors, width, weighted = head
     cut = Cut(total, batch_rows, ranks.size)
     for tensor in _state(learner):
         ranks.broadcast(tensor)
     working = WorkingSet(np.arange(vectors), torch.zeros(vectors, width), torch.zeros(vectors))
     ranks.broadcast(working.vectors_UD)
     ranks.broadcast(working.squares_U)
-    dropped_to_S = ranks.broadcast(torch.zeros(slots, dtype=torch.int64)) if dropping else None
     count = len(cut.chosen(ranks.rank))
     rows = Rows(
         tuple(torch.zeros(count, slots, dtype=torch.int64) for _ in range(parts)),
         torch.zeros(count),
         torch.zeros(count) if weighted else None,
-        dropped_to_S,
-        (high << 32) | low,
     )
     for tensor in (*rows.parts, rows.labels_B, *(() if rows.weights_B is None else (rows.weights_B,))):
         ranks.receive(tensor, 0)
@@ -116,7 +100,6 @@ def _take(ranks: Ranks, learner: Learner) -> tuple[WorkingSet, Rows, Cut]:
 
 def _train(ranks: Ranks, learner: Learner, working: WorkingSet, rows: Rows, cut: Cut) -> float:
     """The pass, of which `rows` are this rank's."""
-    generator = torch.Generator().manual_seed(rows.seed)
     total, first = 0.0, 0
     with threads_shared(ranks.size):
         for start in range(0, len(cut.batches), _ROUND):
@@ -124,11 +107,6 @@ def _train(ranks: Ranks, learner: Learner, working: WorkingSet, rows: Rows, cut:
             for batch in cut.batches[start : start + _ROUND]:
                 part = cut.part(batch, ranks.rank)
                 own = rows.of(np.arange(first, first := first + part.stop - part.start))
-                if rows.dropped_to_S is not None:
-                    shape = batch, len(rows.dropped_to_S)
-                    drawn = torch.rand(shape, generator=generator)[part] < learner.config.feature_dropout
-                    places = torch.where(drawn & (own.parts[0] >= 0), rows.dropped_to_S, own.parts[0])
-                    own.parts = (places, *own.parts[1:])
                 batches.append((batch, own, Touched.of(own.parts, learner.pooling)))
             of_parts = [touched.places_N for _, _, touched in batches]
             whole = _whole(ranks, of_parts, [own for _, own, _ in batches], len(working.squares_U))

@@ -75,4 +75,4 @@ def _tensors(batch: Rows) -> list[Tensor]:
 def _each(batch: Rows, moved: Callable[[Tensor], Tensor]) -> Rows:
     """A batch with its tensors replaced."""
     weights_B = None if batch.weights_B is None else moved(batch.weights_B)
-    return Rows(tuple(moved(part_BS) for part_BS in batch.parts), moved(batch.labels_B), weights_B, None, batch.seed)
+    return Rows(tuple(moved(part_BS) for part_BS in batch.parts), moved(batch.labels_B), weights_B)

@@ -55,7 +55,6 @@ DIALS = (
     Dial("training.dense_learning_rate", (0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032)),
     Dial("model.logit_cap", (1.0, 1.5, 2.0, 3.0, 4.5, 0.0), none_is_zero=True),
     Dial("training.table_prior", (0.125, 0.5, 2.0, 8.0, 32.0)),
-    Dial("training.feature_dropout", (0.0, 0.05, 0.1, 0.2, 0.4)),
     Dial("vocabulary.admit_after", (1, 2, 3, 5)),
 )
 """In the order in which they are turned."""

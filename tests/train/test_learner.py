@@ -16,8 +16,6 @@ from saec.train.learner import Learner
 WIDTH, VECTORS = 4, 30
 LISTS = Pooling.of((0, 1, 1, 2))
 ONE_EACH = Pooling.of((0, 1, 2))
-DEFAULTS_S = torch.tensor([0, 1, 1, 2])
-"""Vectors 0, 1 and 2 are the default vectors of the three fields."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +34,7 @@ def a_learner(pooling=LISTS, batch_rows=4, network="dcnv2", **settings):
 
 
 def some_rows(count=11, slots=4, seed=3):
-    """Places that avoid the default vectors, padding in slot 2 (the second of field 1), and labels of both kinds."""
+    """Places from 3 on, padding in slot 2 (the second of field 1), and labels of both kinds."""
     draw = np.random.default_rng(seed)
     places_BS = draw.integers(3, VECTORS, (count, slots))
     if slots == 4:
@@ -99,7 +97,7 @@ def test_a_pass_is_what_the_definition_says(network, count):
     fast, plain = a_learner(network=network), a_learner(network=network)
     places_BS, labels_B = some_rows(count)
     working = some_vectors()
-    done = fast.fit(working, places_BS, labels_B, seed=1)
+    done = fast.fit(working, places_BS, labels_B)
     vectors_UD, squares_U, loss = plain_fit(plain, places_BS, labels_B)
     assert (done.rows, done.batches) == (count, -(-count // 4))
     assert done.loss == pytest.approx(loss, rel=1e-5)
@@ -116,24 +114,23 @@ def test_a_pass_learns():
     labels_B = (places_BS[:, 0] < 12).astype(np.uint8)
     learner, working = a_learner(ONE_EACH, batch_rows=32, dense_learning_rate=0.01), some_vectors()
     places_BS = torch.from_numpy(places_BS)
-    learner.fit(working, places_BS, labels_B, seed=1)
+    learner.fit(working, places_BS, labels_B)
     probability_B = learner.score(working.vectors_UD, places_BS)
     assert -np.log(np.where(labels_B, probability_B, 1 - probability_B)).mean() < 0.2  # base rate: 0.64
 
 
-def test_same_seed_same_bytes():
-    """Seeded passes with feature dropout repeat to the last bit, on one thread and on two; another seed differs."""
+def test_same_rows_same_bytes():
+    """Passes repeat to the last bit, on one thread and on two."""
     places_BS, labels_B = some_rows(300)
 
-    def fitted(seed, threads=1):
+    def fitted(threads=1):
         torch.set_num_threads(threads)
-        learner, working = a_learner(batch_rows=128, feature_dropout=0.3), some_vectors()
-        learner.fit(working, places_BS, labels_B, seed=seed, dropped_to_S=DEFAULTS_S)
+        learner, working = a_learner(batch_rows=128), some_vectors()
+        learner.fit(working, places_BS, labels_B)
         return working.vectors_UD.numpy().tobytes(), working.squares_U.numpy().tobytes()
 
-    assert fitted(1) == fitted(1)
-    assert fitted(1, threads=2) == fitted(1, threads=2)
-    assert fitted(1) != fitted(2)
+    assert fitted() == fitted()
+    assert fitted(threads=2) == fitted(threads=2)
 
 
 def test_two_passes_are_one():
@@ -141,9 +138,9 @@ def test_two_passes_are_one():
     places_BS, labels_B = some_rows(11)
     whole, parts = a_learner(), a_learner()
     whole_vectors, parts_vectors = some_vectors(), some_vectors()
-    whole.fit(whole_vectors, places_BS, labels_B, seed=1)
+    whole.fit(whole_vectors, places_BS, labels_B)
     for rows in (slice(0, 8), slice(8, None)):
-        parts.fit(parts_vectors, places_BS[rows], labels_B[rows], seed=1)
+        parts.fit(parts_vectors, places_BS[rows], labels_B[rows])
     assert torch.equal(whole_vectors.vectors_UD, parts_vectors.vectors_UD)
 
 
@@ -152,40 +149,13 @@ def test_only_used_vectors_move():
     places_BS, labels_B = some_rows()
     places_BS[places_BS >= VECTORS - 1] = VECTORS - 2
     working, before = some_vectors(), some_vectors().vectors_UD
-    a_learner().fit(working, places_BS, labels_B, seed=1)
+    a_learner().fit(working, places_BS, labels_B)
     used = np.unique(places_BS[places_BS >= 0])
     unused = np.setdiff1d(np.arange(VECTORS), used)
     assert {0, VECTORS - 1} <= set(unused.tolist())
     assert torch.equal(working.vectors_UD[unused], before[unused])
     assert not working.squares_U[unused].any()
     assert (working.squares_U[used] > 0).all()
-
-
-def test_feature_dropout_trains_the_default_vectors():
-    """Without dropout default vectors stay; with all features dropped only they move, and padding is never dropped."""
-    places_BS, labels_B = some_rows()
-    places_BS[:, 2] = -1
-    dropped_to_S = torch.tensor([0, 1, 29, 2])  # 29 would move if padding were dropped
-    moved = {}
-    for share in (0.0, 1.0):
-        working, learner = some_vectors(), a_learner(feature_dropout=share)
-        learner.fit(working, places_BS.clamp_max(28), labels_B, seed=1, dropped_to_S=dropped_to_S)
-        moved[share] = set(torch.nonzero(working.squares_U).flatten().tolist())
-    assert moved[0.0] == set(places_BS[:, [0, 1, 3]].clamp_max(28).flatten().tolist())
-    assert moved[1.0] == {0, 1, 2}
-
-
-def test_feature_dropout_drops_the_share_asked_for():
-    """Of many features about the share is replaced, each slot's by its own default vector."""
-    learner = a_learner(ONE_EACH, batch_rows=50, feature_dropout=0.2)
-    seen = []
-    learner.step = lambda working, batch: seen.append(batch.parts[0]) or torch.zeros(())
-    places_BS, labels_B = some_rows(1010, slots=3)
-    learner.fit(some_vectors(), places_BS, labels_B, seed=4, dropped_to_S=torch.arange(3))
-    trained_BS = torch.cat(seen)
-    dropped_BS = trained_BS != places_BS
-    assert torch.equal(trained_BS[dropped_BS], torch.arange(3).expand(1010, 3)[dropped_BS])
-    assert float(dropped_BS.float().mean()) == pytest.approx(0.2, abs=0.03)
 
 
 @pytest.mark.fault(54)
@@ -196,7 +166,7 @@ def test_a_broken_loss_fails_the_hour():
     working = some_vectors()
     working.vectors_UD[places_BS[-1, 0]] = float("nan")
     with pytest.raises(TrainingError, match="became nan after 3 batches; lower training") as caught:
-        a_learner().fit(working, places_BS, labels_B, seed=1)
+        a_learner().fit(working, places_BS, labels_B)
     assert caught.value.reason == "diverged"
 
 
@@ -204,7 +174,7 @@ def test_no_rows():
     """A pass over no rows changes nothing, and no rows have no scores."""
     learner, working = a_learner(), some_vectors()
     places_BS, labels_B = some_rows()
-    done = learner.fit(working, places_BS[:0], labels_B[:0], seed=1)
+    done = learner.fit(working, places_BS[:0], labels_B[:0])
     assert (done.rows, done.batches, done.loss) == (0, 0, 0.0)
     assert torch.equal(working.vectors_UD, some_vectors().vectors_UD)
     assert learner.score(working.vectors_UD, places_BS[:0]).shape == (0,)
@@ -239,7 +209,7 @@ def test_bfloat16_is_close_to_float32():
     losses = {}
     for precision in ("float32", "bfloat16"):
         working = some_vectors()
-        losses[precision] = a_learner(precision=precision, batch_rows=16).fit(working, places_BS, labels_B, seed=1).loss
+        losses[precision] = a_learner(precision=precision, batch_rows=16).fit(working, places_BS, labels_B).loss
         assert working.vectors_UD.dtype == working.squares_U.dtype == torch.float32
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
@@ -249,7 +219,7 @@ def test_the_average_scores():
     """Scores are those of the averaged network, which lies between the network's steps and is not trained on."""
     learner, working = a_learner(), some_vectors()
     places_BS, labels_B = some_rows(300)
-    learner.fit(working, places_BS, labels_B, seed=1)
+    learner.fit(working, places_BS, labels_B)
     with torch.no_grad():
         pooled_BFD = learner.pooling.gather(working.vectors_UD, places_BS)
         averaged_B, last_B = (torch.sigmoid(net(pooled_BFD)).numpy() for net in (learner.averaged, learner.network))

@@ -7,7 +7,6 @@ import pytest
 
 import saec.store.checkpoints
 import saec.train.original
-from saec.data.rows import EncodedRows
 from saec.data.vocabulary import NEVER
 from saec.errors import IntegrityError
 from saec.hours import Hour
@@ -202,19 +201,18 @@ def test_an_hour_that_evicts_writes_what_it_touched_and_forgot(click_hours, monk
     ids = np.unique(original.vocabulary.find(keys[keys > 0]))
     rows = original.vocabulary.row_V[ids]
     assert np.array_equal(touched[2]["vocabulary"], ids)
-    used, shared = touched[2]["table"], original.vocabulary.shared
-    assert np.array_equal(used[used >= shared], rows[rows >= 0])
-    assert set(used[:3].tolist()) == {0, 1, 2}
+    used = touched[2]["table"]
+    assert np.array_equal(used[used >= original.vocabulary.shared], rows[rows >= 0])
 
 
 def test_every_row_is_learnt_exactly_once_and_in_order(click_hours, monkeypatch):
     """All rows of an hour within the hour, in the order of time: those before the cut, then the others."""
     learnt, fit = [], Original._fit
 
-    def note(self, prepared, rows, chosen, *, seed):
+    def note(self, prepared, rows, chosen):
         keys_BS = np.append(prepared.features.keys_U, np.uint64(0))[prepared.features.inverse_BS]
         learnt.append((keys_BS[chosen], rows.labels_B[chosen]))
-        return fit(self, prepared, rows, chosen, seed=seed)
+        return fit(self, prepared, rows, chosen)
 
     monkeypatch.setattr(Original, "_fit", note)
     original = Original(click_hours.config())
@@ -225,14 +223,6 @@ def test_every_row_is_learnt_exactly_once_and_in_order(click_hours, monkeypatch)
         assert [len(labels_B) for _, labels_B in learnt] == [CUT, len(rows) - CUT]
         for part, name in enumerate(("keys_BS", "labels_B")):
             assert np.array_equal(np.concatenate([parts[part] for parts in learnt]), getattr(rows, name))
-
-
-def test_parts_of_an_hour_drop_features_by_lots_of_their_own(click_hours, monkeypatch):
-    """No two parts of any hours are trained with the same seed of feature dropout."""
-    seeds, fit = [], Original._fit
-    monkeypatch.setattr(Original, "_fit", lambda self, *parts, seed: (seeds.append(seed), fit(self, *parts, seed=seed)))
-    done(click_hours, 4)
-    assert len(set(seeds)) == len(seeds) == 8
 
 
 def last_hour(click_hours, changed, hours=3):
@@ -270,9 +260,9 @@ def tables_before_each_part(monkeypatch):
     """Copies of the whole table as it was when each part of an hour began to be learnt."""
     tables, fit = [], Original._fit
 
-    def note(self, *arguments, seed):
+    def note(self, *arguments):
         tables.append(self.table.vectors_VD.copy())
-        return fit(self, *arguments, seed=seed)
+        return fit(self, *arguments)
 
     monkeypatch.setattr(Original, "_fit", note)
     return tables
@@ -293,19 +283,6 @@ def test_at_the_cut_the_table_is_as_it_was(click_hours, monkeypatch, cut):
     assert np.array_equal(original.table.vectors_VD, end_VD), "nothing of the table itself is touched"
     assert (tables[1] != end_VD).any() == (cut < 150)
     assert (tables[0] != tables[1]).any()
-
-
-def test_feature_dropout_reaches_default_rows_that_no_row_names(click_hours, monkeypatch):
-    """Where every feature of the gate rows has a row of its own, their default rows are learnt all the same."""
-    original, hour = done(click_hours, 4), click_hours.first + 4
-    rows = click_hours.rows(hour)
-    known_B = (original.vocabulary.find(rows.keys_BS[:, 0]) >= 0) & (rows.keys_BS[:, 2] > 0)
-    rows = EncodedRows(rows.labels_B[known_B], rows.times_B[known_B], rows.keys_BS[known_B])
-    tables = tables_before_each_part(monkeypatch)
-    _, at_cut = do_hour(original, rows, hour, 60)
-    assert (at_cut.rows_N[:3].tolist(), len(rows) > 90) == ([0, 1, 2], True)
-    assert (original.table.vectors_VD[:3] != tables[1][:3]).all()
-    assert np.array_equal(at_cut.vectors(np.arange(3), original.table.vectors_VD[:3]), tables[1][:3])
 
 
 def test_at_the_cut_features_are_known_as_before_the_hour(click_hours):
@@ -363,7 +340,7 @@ def test_hours_of_few_rows_are_learnt(click_hours, count):
     rows = click_hours.rows(hour, count)
     scores_B, at_cut = do_hour(original, rows, hour, rows.cut(0.3))
     assert (len(scores_B), len(at_cut.scores_G)) == (count, count - rows.cut(0.3))
-    assert at_cut.rows_N[:3].tolist() == [0, 1, 2]
+    assert bool(len(at_cut.rows_N)) == (count > 1)
     assert np.array_equal(original.table.vectors_VD[: len(before)], before) == (count == 0)
 
 

@@ -31,19 +31,19 @@ class Trained(NamedTuple):
 
 
 def a_learner(network="dcnv2"):
-    config = TrainingConfig(batch_rows=BATCH, precision="float32", feature_dropout=0.1)
+    config = TrainingConfig(batch_rows=BATCH, precision="float32")
     model = ModelConfig(network=network, width=WIDTH, hidden=[16, 8], cross_rank=3)
     return Learner(build_network(model, 3, seed=7), Pooling.of(SLOTS), config)
 
 
 def trained(*, weighted=True, passes=PASSES):
-    """Passes over planted rows: lists with padding, vectors of a class beside each, dropout and weights."""
+    """Passes over planted rows: lists with padding, vectors of a class beside each, and weights."""
     torch.set_num_threads(1)
     draw = np.random.default_rng(5)
     vectors_UD = 0.1 * draw.standard_normal((VECTORS, WIDTH), np.float32)
     working = WorkingSet(np.arange(VECTORS), torch.from_numpy(vectors_UD), torch.zeros(VECTORS))
     learner, losses = a_learner(), []
-    for seed in range(passes):
+    for _ in range(passes):
         places_BS = 3 + (40 * draw.random((ROWS, len(SLOTS))) ** 2).astype(np.int64)
         labels_B = (draw.random(ROWS) < np.where(places_BS[:, 0] % 3, 0.1, 0.6)).astype(np.uint8)
         places_BS[draw.random(ROWS) < 0.5, 2] = -1
@@ -52,8 +52,6 @@ def trained(*, weighted=True, passes=PASSES):
             working,
             torch.from_numpy(places_BS),
             labels_B,
-            seed=seed,
-            dropped_to_S=torch.tensor(SLOTS),
             added_BS=torch.from_numpy(added_BS),
             weights_B=1 + draw.random(ROWS) * 9 if weighted else None,
         )
@@ -87,7 +85,7 @@ def test_a_timeout_is_seconds(given, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_train_as_one_process_does(size, tmp_path):
-    """Losses of 200 steps within 1e-5, with dropout, weights and lists; and the same bytes when done again."""
+    """Losses of 200 steps within 1e-5, with weights and lists; and the same bytes when done again."""
     with led(duties, size, tmp_path):
         weighted, unweighted, first, again = (
             trained(**settings) for settings in ({}, {"weighted": False}, {"passes": 2}, {"passes": 2})

@@ -18,26 +18,26 @@ def learner(seed=1):
     return Learner(network, Pooling.of((0, 1)), TrainingConfig(batch_rows=8))
 
 
-def train(learner, seed):
+def train(learner):
     """A pass over twenty rows of two features each; returns the vectors after it."""
     working = WorkingSet(np.arange(4), torch.linspace(-1, 1, 8).reshape(4, 2).clone(), torch.zeros(4))
     places_BS = torch.arange(40).reshape(20, 2) % 4
     labels_B = (np.arange(20) % 3 == 0).astype(np.uint8)
-    learner.fit(working, places_BS, labels_B, seed=seed, dropped_to_S=torch.tensor([0, 0]))
+    learner.fit(working, places_BS, labels_B)
     return working.vectors_UD
 
 
 def test_a_restored_learner_goes_on_as_the_one_it_was():
     """Parameters and moments come back: further training gives the same bits, and without moments it does not."""
     first, second, third = learner(), learner(seed=2), learner(seed=3)
-    train(first, 1)
+    train(first)
     saved = {name: array.copy() for name, array in learner_state(first).items()}
     restore_learner(second, saved, "saved")
     load_network(third.network, section(saved, "network."), "saved")
-    assert torch.equal(train(first, 2), train(second, 2))
+    assert torch.equal(train(first), train(second))
     after = learner_state(second)
     assert all(np.array_equal(array, after[name]) for name, array in learner_state(first).items())
-    train(third, 2)
+    train(third)
     assert not np.array_equal(learner_state(third)["network.deep.0.weight"], after["network.deep.0.weight"])
 
 
@@ -46,13 +46,13 @@ def test_a_learner_that_never_trained_has_no_moments():
     first, second = learner(), learner(seed=2)
     assert all(name.startswith("network.") for name in learner_state(first))
     restore_learner(second, learner_state(first), "saved")
-    assert torch.equal(train(first, 1), train(second, 1))
+    assert torch.equal(train(first), train(second))
 
 
 def test_a_state_without_an_average_starts_it_at_the_parameters():
     """As states have that were written before there were averages."""
     first, second = learner(), learner(seed=2)
-    train(first, 1)
+    train(first)
     saved = learner_state(first)
     restore_learner(second, {name: saved[name] for name in saved if not name.startswith("averaged.")}, "saved")
     found, wanted = network_arrays(second.averaged), network_arrays(first.network)
@@ -65,13 +65,13 @@ def test_a_state_without_an_average_starts_it_at_the_parameters():
 def test_the_state_is_a_copy():
     """Training on does not reach arrays that were taken before, nor arrays that were restored from."""
     first = learner()
-    train(first, 1)
+    train(first)
     saved = learner_state(first)
     copies = {name: array.copy() for name, array in saved.items()}
     second = learner()
     restore_learner(second, saved, "saved")
-    train(first, 2)
-    train(second, 2)
+    train(first)
+    train(second)
     assert all(np.array_equal(array, copies[name]) for name, array in saved.items())
 
 

@@ -38,7 +38,7 @@ data:
 training:   # slow
     # the table
     table_learning_rate: 0.2   # as before
-    feature_dropout: 0.1
+    dense_learning_rate: 0.0002
 gate:
   rollback: true
 """
@@ -57,13 +57,11 @@ def test_lines_are_put_into_a_file_as_it_is(tmp_path):
     assert as_yaml(changes) == "training:\n  table_learning_rate: 0.4\n  table_prior: 8.0\nmodel:\n  logit_cap: 2.0\n"
 
 
-@pytest.mark.parametrize(
-    "text", ["training: {feature_dropout: 0.1}\n", "training:\n  feature_dropout: &w 0.1\ngate: *w\n"]
-)
+@pytest.mark.parametrize("text", ["training: {table_prior: 0.1}\n", "training:\n  table_prior: &w 0.1\ngate: *w\n"])
 def test_a_layout_that_is_not_understood_is_left_alone(tmp_path, text):
     """A flow mapping or an anchor is not edited; the message has the lines."""
     path = tmp_path / "saec.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"by hand\ntraining:\n  feature_dropout: 1.0"):
-        write_into(path, {"training.feature_dropout": 1.0})
+    with pytest.raises(ConfigError, match=r"by hand\ntraining:\n  table_prior: 1.0"):
+        write_into(path, {"training.table_prior": 1.0})
     assert path.read_text() == text
