@@ -1,7 +1,7 @@
 """Runs the comparison from the command line: tunes, runs missing passes, compares, and writes figures and docs.
 
 Without options it is a short form that takes a few minutes of one core: 24 hours of the real log, two sizes, all peers
-with the tuning of the kept results. Its results are not part of docs/results.md. `--redo original` adds sizes of Saec.
+with the tuning of the kept results. Its results are not part of docs/results.md.
 
 Examples:
     python -m benchmarks.compression                            # the short form
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.compression import figures, judged, runs, truth
-from benchmarks.compression.settings import AXES, FEW, ORIGINAL, RATIOS
+from benchmarks.compression.settings import AXES, FEW, LEARNING, RATIOS
 from benchmarks.compression.stretch import Stretch
 from benchmarks.record import RESULTS, hardware
 from saec.hours import Hour
@@ -66,14 +66,14 @@ def _run(options: argparse.Namespace) -> None:
         "hardware": hardware(),
     }
     if options.tune_hours:
-        runs.tune(kept, "original", ORIGINAL, earlier, ratios, options.jobs)
-    runs.run_all(kept, runs.originals(kept, options.seeds), stretch, ratios, work / "scores", options.jobs)
+        runs.tune(kept, "original", LEARNING, earlier, ratios, options.jobs)
+    runs.run_all(kept, runs.originals(kept, options.seeds), stretch, work / "scores", options.jobs)
     for method in options.methods:
         if options.tune_hours:
             axes = (AXES if options.tune_all else FEW)[method]
             runs.tune(kept, method, axes, earlier, ratios, options.jobs)
         jobs = runs.jobs_of(kept, method, ratios, options.seeds)
-        runs.run_all(kept, jobs, stretch, ratios, work / "scores", options.jobs)
+        runs.run_all(kept, jobs, stretch, work / "scores", options.jobs)
         judged.judge(kept, stretch.labels_B, work / "scores")
     judged.judge(kept, stretch.labels_B, work / "scores")
 
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         choices=list(AXES),
         default=list(AXES),
-        help="peers with a pass of their own; what shares the original's pass is always there",
+        help="methods with a pass of their own; what shares the original's pass is always there",
     )
     parser.add_argument("--ratios", type=int, nargs="+", choices=RATIOS, default=[30, 300], help="1/30 is 30")
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=["original", *AXES],
         default=[],
-        help="passes to make again; Saec is in the original's",
+        help="passes to make again",
     )
     parser.add_argument(
         "--after",

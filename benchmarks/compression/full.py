@@ -1,10 +1,10 @@
-"""Runs the methods that share one pass of the original: the original, its table compressed every hour, and Saec.
+"""Runs an original and what is made from it: its table compressed every hour, or a Saec beside it.
 
     original            fp32 rows with 8-byte keys; all sizes are relative to it
     int8                int8 rows, found through a keyless index, which is smaller than keys
     product-quantised   each field's admitted rows by faiss' product quantiser, all rows alike, codes in a keyless index
     filtered-after      int8 rows for the frequent features only, chosen at the hour's end
-    saec                retrained beside the original from hour to hour, scored from the files it would publish
+    saec                retrained beside an original from hour to hour, scored from the files it would publish
 
 Shapes: B rows, U distinct features of the hour, V rows of the table, N features of a head, D width.
 """
@@ -87,10 +87,10 @@ class FullTable:
         rows, fields = len(original.table), original.vocabulary.fields
         stored = StoredTable(original, given)
         fp32 = original_bytes(original.config, rows)
-        index = stored.index(0.0, 8)
-        small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
-        vectors_VD = stored.vectors_VD
-        yield Served("int8", *_timed(partial(stored.score, vectors_VD, index, how.as_int8), small, 1.0))
+        if self.quantisers:
+            index = stored.index(0.0, 8)
+            small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
+            yield Served("int8", *_timed(partial(stored.score, stored.vectors_VD, index, how.as_int8), small, 1.0))
         for name, threshold in self.filters.items():
             yield filtered(name, stored, threshold)
         for name, quantiser in self.quantisers.items():

@@ -84,11 +84,12 @@ class rows by frequency and age are stored with them, as in the original; unknow
 What scores the original and Saec is the network's average over its last steps. A peer is scored by that and by its
 last step, and what is better for it on these very rows is shown: the average may lag behind codes that are fitted anew.
 
-Peers were tuned over a few choices on an earlier stretch, one choice at a time, by AUC minus log loss. The best
+All methods were tuned over a few choices on an earlier stretch, one choice at a time, by AUC minus log loss. The best
 choices at 1/30 there are used down to 1/300, those at 1/100 down to 1/1000, those at 1/300 below (the earlier stretch
 is a tenth as large, so a ratio there has the bytes of a smaller size at the end). `rate` is a factor on
-`training.table_learning_rate`; for FTRL, on its own rate. `start` is `model.first_order`. Where `original` is among the
-tuned, its rate and start were chosen in the same way, for it and for what is made from it, Saec included.
+`training.table_learning_rate`; for FTRL, on its own rate. `start` is `model.first_order`, `prior` is
+`training.table_prior`. The original chose for itself and for what is made from its table, Saec for itself and for an
+original of its own beneath it, so that each is as good as it can be.
 """
 
 
@@ -134,7 +135,7 @@ class Page:
             f"{', '.join(commits)}.\n\n```bash\n{_commands(kept)}\n```\n"
         )
         if told := _listed(chosen(kept, "original", 0)):
-            yield f"Chosen on the earlier stretch, for the original and all that shares its pass: {told}.\n"
+            yield f"Chosen on the earlier stretch, for the original and what is made from its table: {told}.\n"
         yield f"![AUC and log loss against bytes](images/{name}.png)\n"
         yield "### Where Saec is not shown to be better than a peer\n"
         yield "\n".join(self.not_above(kept)) + "\n"
@@ -319,7 +320,7 @@ def _left_out(kept: Kept) -> Iterator[str]:
 
 def _tuning(kept: Kept) -> Iterator[str]:
     """Each variant tried and what came of it."""
-    yield "| peer | variant | AUC | log loss | taken |\n|---|---|---|---|---|"
+    yield "| method | variant | AUC | log loss | taken |\n|---|---|---|---|---|"
     choices = kept.content["choices"]
     for record in kept.content["tuning"]:
         method, _, size = record["name"].partition("@")

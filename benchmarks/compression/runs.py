@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.compression.settings import AS_CONFIGURED, FEW, ORIGINAL, TUNED_AT, Choice, Contestant, Job, contestant
+from benchmarks.compression.settings import FEW, LEARNING, TUNED_AT, Choice, Contestant, Job, contestant
 from benchmarks.compression.stored import Unreachable, timed
 from benchmarks.compression.stretch import HourRows, Served, Stretch
 from benchmarks.record import commit
@@ -35,8 +35,8 @@ from saec.gate.metrics import auc, logloss
 from saec.train.learner import Learner
 
 Record = dict[str, Any]
-LARGEST_RATE = 16.0
-"""The limit up to which a rate is doubled while the largest rate tried is the best."""
+RATE_WITHIN = (1 / 16, 16.0)
+"""The limits up to which a rate is halved or doubled while the smallest or the largest tried is the best."""
 LAST = ", last step"
 """Follows the name of a contestant that is scored by its network's last step."""
 
@@ -91,7 +91,7 @@ def _sides(compared: Record) -> tuple[tuple[str, int], tuple[str, int]]:
     return (compared["first"], compared["seed"]), (compared["second"], compared["seed"])
 
 
-def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None) -> list[Record]:
+def run(job: Job, stretch: Stretch, scores: Path | None) -> list[Record]:
     """Make one pass, and keep its scores if there is a folder for them.
 
     Returns:
@@ -103,7 +103,7 @@ def run(job: Job, stretch: Stretch, ratios: tuple[int, ...], scores: Path | None
     started = time.perf_counter()
     asked = {"name": job.name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice)}
     try:
-        taking_part = contestant(job, stretch, ratios)
+        taking_part = contestant(job, stretch)
     except Unreachable as missing:
         return [{**asked, "left_out": str(missing)}]
     served: dict[str, list[Served]] = {}
@@ -161,14 +161,12 @@ def scores_file(scores: Path, name: str, seed: int) -> Path:
     return scores / f"{name}-seed{seed}.npy"
 
 
-def run_all(
-    kept: Kept, jobs: list[Job], stretch: Stretch, ratios: tuple[int, ...], scores: Path | None, processes: int
-) -> None:
+def run_all(kept: Kept, jobs: list[Job], stretch: Stretch, scores: Path | None, processes: int) -> None:
     """Make the passes that are not known yet, some at a time; without a folder for scores they are for tuning."""
     kind = "tuning" if scores is None else "runs"
     kinds = ("tuning",) if scores is None else ("runs", "left_out")
     missing = [job for job in jobs if not any(kept.find(known, job) for known in kinds)]
-    work: Callable[[Job], list[Record]] = partial(run, stretch=stretch, ratios=ratios, scores=scores)
+    work: Callable[[Job], list[Record]] = partial(run, stretch=stretch, scores=scores)
     for records in _made(work, missing, processes):
         kept.add(kind, records)
         for record in records:
@@ -203,14 +201,15 @@ def tune(
                 continue
             jobs = [_job(method, anchor, {**choice, axis: value}) for value in values]
             while len(jobs) > 1:
-                run_all(kept, jobs, stretch, ratios, None, processes)
+                run_all(kept, jobs, stretch, None, processes)
                 choice = max((dict(job.choice) for job in jobs), key=lambda tried: _merit(kept, method, anchor, tried))
                 if axis != "rate":
                     break
-                largest = max(dict(job.choice)[axis] for job in jobs)
-                if choice[axis] < largest or largest >= LARGEST_RATE:
+                tried = [dict(job.choice)[axis] for job in jobs]
+                beyond = {min(tried): min(tried) / 2, max(tried): 2 * max(tried)}.get(choice[axis])
+                if beyond is None or not RATE_WITHIN[0] <= beyond <= RATE_WITHIN[1]:
                     break
-                jobs.append(_job(method, anchor, {**choice, axis: 2 * largest}))  # the best may lie beyond
+                jobs.append(_job(method, anchor, {**choice, axis: beyond}))  # the best may lie there
         kept.content["choices"][name] = choice
         kept.save()
 
@@ -222,13 +221,10 @@ def choices_of(path: Path) -> dict[str, Choice]:
 
 
 def chosen(kept: Kept, method: str, ratio: int) -> Choice:
-    """The settings of a method at a size, as tuned or the first of the few, but for those that are as configured."""
-    original = method == "original"
-    name = method if original else f"{method}@{TUNED_AT[ratio]}"
-    axes = ORIGINAL if original else FEW[method]
-    found: Choice = kept.content["choices"].get(name) or {axis: values[0] for axis, values in axes.items()}
-    configured = {"start": AS_CONFIGURED} | ({"rate": 1.0} if original else {})
-    return {axis: value for axis, value in found.items() if configured.get(axis) != value}
+    """The settings of a method at a size, as tuned or the first of the few."""
+    name = f"{method}@{TUNED_AT[ratio]}" if ratio else method
+    found: Choice | None = kept.content["choices"].get(name)
+    return found or {axis: values[0] for axis, values in FEW.get(method, LEARNING).items()}
 
 
 def originals(kept: Kept, seeds: Iterable[int]) -> list[Job]:

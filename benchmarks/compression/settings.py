@@ -1,11 +1,11 @@
 """Lists the methods at each size, and how each was tuned.
 
-Decisions: every peer that has something to choose is tuned on an earlier stretch, one choice after the other, at the
-sizes in `TUNED_AT`. The best choice at 1/30 is used from 1/10 to 1/300, that at 1/100 down to 1/1000, that at 1/300
-below. (The earlier stretch has a tenth of the features, so that 1/30 of it has bytes for the codebooks of 1/400 of the
-whole.) The best choice has the largest AUC minus log loss. The original's other settings (network, admission)
-are the configuration's, and a peer has them too. A peer that cannot be made so small is left out at that size; one that
-needs fewer bytes is measured with fewer.
+Decisions: every method, the original and Saec among them, is tuned on an earlier stretch, one choice after the other,
+at the sizes in `TUNED_AT`. The best choice at 1/30 is used from 1/10 to 1/300, that at 1/100 down to 1/1000, that at
+1/300 below. (The earlier stretch has a tenth of the features, so that 1/30 of it has bytes for the codebooks of 1/400
+of the whole.) The best choice has the largest AUC minus log loss. All other settings (network, admission) are the
+configuration's. Saec has an original of its own beneath it, which learns as Saec chose. A peer that cannot be made so
+small is left out at that size; one that needs fewer bytes is measured with fewer.
 """
 
 from __future__ import annotations
@@ -36,67 +36,60 @@ from saec.tuning.dials import turned
 
 RATIOS = (10, 30, 100, 200, 300, 500, 1000, 3000)
 TUNED_AT = {10: 30, 30: 30, 100: 30, 200: 30, 300: 30, 500: 100, 1000: 100, 3000: 300}
-"""The size at which a peer's settings for a size are chosen."""
+"""The size at which a method's settings for a size are chosen."""
 Choice = dict[str, Any]
 
 AS_CONFIGURED = "as configured"
-STARTS = (AS_CONFIGURED, 1.0)
-RATES = (1.0, 0.5, 2.0, 4.0)
-ORIGINAL: dict[str, tuple[Any, ...]] = {"start": STARTS, "rate": (1.0, 2.0, 4.0)}
-"""Choices of the original and all that shares its pass, Saec included."""
+RATES = (1.0, 0.5, 2.0)
+LEARNING: dict[str, tuple[Any, ...]] = {"start": (AS_CONFIGURED, 1.0), "prior": (AS_CONFIGURED, 0.5), "rate": RATES}
+"""What every method with a network and Adagrad chooses, the original and Saec among them: `model.first_order`,
+`training.table_prior`, and a factor on `training.table_learning_rate`."""
 AXES: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared", "by field"), "start": STARTS, "rate": (*RATES, 8.0)},
+    "saec": LEARNING,
+    "hashing": {"table": ("shared", "by field"), **LEARNING},
     "quotient-remainder": {
         "combine": ("sum", "product"),
         "ids": ("as many as features", "as many as can be"),
-        "start": STARTS,
-        "rate": (*RATES, 8.0),
+        **LEARNING,
     },
-    "filtered": {"rows": ("from the start", "at the cut"), "start": STARTS, "rate": (*RATES, 8.0)},
-    "cafe": {"hot_share": (0.7, 0.4, 0.9), "hashes": (1, 2), "half_life": (72.0, 12.0), "start": STARTS, "rate": RATES},
-    "robe": {"block": (8, 16, 4), "start": STARTS, "rate": RATES},
-    "cce": {"code": ("2x8", "1x8", "4x8", "2x6", "2x4"), "every": (6, 1, 24), "start": STARTS, "rate": RATES},
-    "mpe": {"search": ("first half", "throughout"), "start": STARTS, "rate": RATES},
+    "filtered": {"rows": ("from the start", "at the cut"), **LEARNING},
+    "cafe": {"hot_share": (0.7, 0.4, 0.9), "hashes": (1, 2), "half_life": (72.0, 12.0), **LEARNING},
+    "robe": {"block": (8, 16, 4), **LEARNING},
+    "cce": {"code": ("2x8", "1x8", "4x8", "2x6", "2x4"), "every": (6, 1, 24), **LEARNING},
+    "mpe": {"search": ("first half", "throughout"), **LEARNING},
     "trained-pq": {
         "code": ("2x8", "1x8", "4x8", "8x8", "1x6", "1x4"),
         "codebooks": ("shared", "by field"),
         "tail": ("alike", "fewer codewords"),
         "fitted": ("each hour", "first hours"),
         "rows": ("from the start", "at the cut"),
-        "start": STARTS,
-        "rate": RATES,
+        **LEARNING,
     },
-    "int4": {"rows": ("from the start", "at the cut"), "start": STARTS, "rate": RATES},
-    "int2": {"rows": ("from the start", "at the cut"), "start": STARTS, "rate": RATES},
+    "int4": {"rows": ("from the start", "at the cut"), **LEARNING},
+    "int2": {"rows": ("from the start", "at the cut"), **LEARNING},
     "ftrl": {"l1": (0.0, 1.0), "l2": (1.0, 10.0), "rate": (1.0, 0.3, 3.0)},
 }
-"""Choices of each tuned peer, tried in this order, the first of each being where it starts; `rate` is a factor on
-`training.table_learning_rate`, for `ftrl` on its own; `start` is `model.first_order`."""
+"""Choices of each method, tried in this order, the first of each being where it starts. `rate` goes on beyond the ends
+as long as that helps; that of `ftrl` is a factor on its own."""
 
-FEW: dict[str, dict[str, tuple[Any, ...]]] = {
-    "hashing": {"table": ("shared",), "start": STARTS, "rate": (4.0, 2.0, 8.0)},
-    "quotient-remainder": {
-        "combine": ("sum", "product"),
-        "ids": ("as many as features",),
-        "start": STARTS,
-        "rate": (4.0, 8.0),
-    },
-    "filtered": {"rows": ("from the start",), "start": STARTS, "rate": (4.0, 2.0, 8.0)},
-    "cafe": {"hot_share": (0.7, 0.4), "hashes": (1,), "half_life": (72.0,), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
-    "robe": {"block": (8, 16), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
-    "cce": {"code": ("2x8", "1x8", "2x6", "2x4"), "every": (6,), "start": STARTS, "rate": (1.0, 2.0)},
-    "mpe": {"search": ("first half",), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
+FEW: dict[str, dict[str, tuple[Any, ...]]] = AXES | {
+    "hashing": {"table": ("shared",), **LEARNING},
+    "quotient-remainder": {"combine": ("sum", "product"), "ids": ("as many as features",), **LEARNING},
+    "filtered": {"rows": ("from the start",), **LEARNING},
+    "cafe": {"hot_share": (0.7, 0.4), "hashes": (1,), "half_life": (72.0,), **LEARNING},
+    "robe": {"block": (8, 16), **LEARNING},
+    "cce": {"code": ("2x8", "1x8", "2x6", "2x4"), "every": (6,), **LEARNING},
+    "mpe": {"search": ("first half",), **LEARNING},
     "trained-pq": {
         "code": ("2x8", "1x8", "4x8", "1x6"),
         "codebooks": ("shared", "by field"),
         "tail": ("alike",),
         "fitted": ("each hour",),
         "rows": ("from the start",),
-        "start": STARTS,
-        "rate": (1.0, 2.0),
+        **LEARNING,
     },
-    "int4": {"rows": ("from the start",), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
-    "int2": {"rows": ("from the start",), "start": STARTS, "rate": (1.0, 2.0, 4.0)},
+    "int4": {"rows": ("from the start",), **LEARNING},
+    "int2": {"rows": ("from the start",), **LEARNING},
     "ftrl": {"l1": (0.0,), "l2": (1.0, 10.0), "rate": (1.0, 0.3, 3.0)},
 }
 """The choices that are tried unless all are asked for: those that mattered most in earlier tuning."""
@@ -112,7 +105,7 @@ QUANTISERS = {
 
 @dataclass(frozen=True)
 class Job:
-    """One pass over a stretch: a peer at a size, or the original with everything that shares its pass."""
+    """One pass over a stretch: a method at a size, or the original with everything that shares its pass."""
 
     method: str
     ratio: int
@@ -136,7 +129,7 @@ class Contestant(Protocol):
         """Score an hour by what there is before it."""
 
 
-def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> Contestant:
+def contestant(job: Job, stretch: Stretch) -> Contestant:
     """The method that takes part in a job's pass.
 
     Raises:
@@ -144,14 +137,18 @@ def contestant(job: Job, stretch: Stretch, ratios: tuple[int, ...]) -> Contestan
     """
     choice = dict(job.choice)
     changes = {"training.table_learning_rate": choice.get("rate", 1.0) * stretch.config.training.table_learning_rate}
-    if (start := choice.pop("start", AS_CONFIGURED)) != AS_CONFIGURED:
-        changes["model.first_order"] = start
+    for axis, dial in (("start", "model.first_order"), ("prior", "training.table_prior")):
+        if (value := choice.pop(axis, AS_CONFIGURED)) != AS_CONFIGURED:
+            changes[dial] = value
     config = turned(stretch.config.model_copy(update={"seed": job.seed}), changes)
     if job.method == "original":
-        saec = {f"saec@{ratio}": saec_config(config, ratio, stretch.hours) for ratio in ratios}
-        return FullTable(config, saec, QUANTISERS, {})
+        return FullTable(config, {}, QUANTISERS, {})
     budget = stretch.census.original_bytes / job.ratio
     return _MAKERS.get(job.method, _coded)(job, config, stretch, budget, choice)
+
+
+def _saec(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
+    return FullTable(config, {job.name: saec_config(config, job.ratio, stretch.hours)}, {}, {})
 
 
 def _mixed_bits(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
@@ -216,6 +213,7 @@ def _hashed(job: Job, config: Config, stretch: Stretch, budget: float, choice: C
 
 
 _MAKERS: dict[str, Callable[[Job, Config, Stretch, float, Choice], Contestant]] = {
+    "saec": _saec,
     "hashing": _hashed,
     "quotient-remainder": _hashed,
     "filtered": _filtered,
@@ -224,4 +222,4 @@ _MAKERS: dict[str, Callable[[Job, Config, Stretch, float, Choice], Contestant]] 
     "robe": _by_key,
     "ftrl": _linear,
 }
-"""Those of the peers that are not a `CodedPeer`."""
+"""Those of the methods that are not a `CodedPeer`."""

@@ -72,7 +72,7 @@ def passed(method, seed=1):
     """A peer that has learnt all hours but the last, and the last as it serves it."""
     choice = {axis: values[0] for axis, values in AXES[method].items()}
     choice |= {axis: value for axis, value in SMALLER.items() if axis in choice}
-    peer = settings.contestant(Job(method, RATIO, seed, tuple(choice.items())), STRETCH, ())
+    peer = settings.contestant(Job(method, RATIO, seed, tuple(choice.items())), STRETCH)
     *earlier, last = STRETCH
     for given in earlier:
         peer.learn(given)
@@ -84,7 +84,8 @@ LONG = ("mpe", "trained-pq", "cce")
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in AXES]
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in AXES if name != "saec"],
 )
 def learnt(request):
     """Each peer, what it served, and its name."""
@@ -127,7 +128,7 @@ def test_scored_by_its_average_or_its_last_step(monkeypatch):
         monkeypatch.setattr(
             runs, "_served", lambda peer, given, better=better: spoilt(served(peer, given), but_not=better)
         )
-        (record,) = runs.run(JOB, STRETCH, (), None)
+        (record,) = runs.run(JOB, STRETCH, None)
         found[better] = record
     assert [record["last_step"] for record in found.values()] == [False, True]
     assert found[""]["auc"] != found[runs.LAST]["auc"]
@@ -141,3 +142,12 @@ def test_the_average_is_back_after_the_last_step_has_scored():
     assert by_last.name == by_average.name + runs.LAST
     assert (by_last.scores_B != by_average.scores_B).any()
     assert peer.learner.averaged is averaged
+
+
+def test_saec_takes_part_as_peers_do():
+    """By its own name and size, beside an original of its own, and repeatable."""
+    (_, served), (_, again) = passed("saec"), passed("saec")
+    assert served.name == f"saec@{RATIO}"
+    assert 0 < served.bytes < STRETCH.census.original_bytes
+    assert auc(hours()[-1].rows.labels_B, served.scores_B) > 0.6
+    assert (again.scores_B == served.scores_B).all()

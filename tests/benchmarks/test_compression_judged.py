@@ -11,7 +11,7 @@ from benchmarks.compression.decoding import Groups
 from benchmarks.compression.judged import Gap
 from benchmarks.compression.page import Page
 from benchmarks.compression.runs import Kept, chosen, scores_file
-from benchmarks.compression.settings import FEW, Job
+from benchmarks.compression.settings import Job
 from benchmarks.compression.stretch import Census, bits_for
 
 ROWS = 2_000
@@ -172,30 +172,21 @@ def test_choices_follow_the_nearer_tuning(kept):
     kept.content["choices"] = {f"hashing@{ratio}": {"rate": ratio / 10} for ratio in (30, 100, 300)}
     rates = [chosen(kept, "hashing", ratio)["rate"] for ratio in (10, 100, 300, 1000, 3000)]
     assert rates == [3.0, 3.0, 3.0, 10.0, 30.0]
-    assert chosen(kept, "filtered", 30) == {"rows": "from the start", "rate": FEW["filtered"]["rate"][0]}
-
-
-def test_what_is_as_configured_is_no_choice(kept):
-    """So passes from before something could be chosen are found again; what is chosen otherwise counts."""
-    kept.content["choices"] = {
-        "robe@30": {"rate": 1.0, "start": "as configured"},
-        "robe@100": {"rate": 1.0, "start": 1.0},
-        "original": {"start": "as configured", "rate": 1.0},
-    }
-    assert chosen(kept, "robe", 30) == {"rate": 1.0}
-    assert chosen(kept, "robe", 1000) == {"rate": 1.0, "start": 1.0}
-    assert [job.choice for job in runs.originals(kept, (1, 2))] == [(), ()]
+    first = {"rows": "from the start", "start": "as configured", "prior": "as configured", "rate": 1.0}
+    assert chosen(kept, "filtered", 30) == first
+    assert runs.originals(kept, (1,))[0].choice == tuple(list(first.items())[1:])
     kept.content["choices"]["original"] = {"start": 1.0, "rate": 2.0}
-    assert runs.originals(kept, (1,))[0].choice == (("start", 1.0), ("rate", 2.0))
+    assert [job.choice for job in runs.originals(kept, (1, 2))] == [(("start", 1.0), ("rate", 2.0))] * 2
 
 
-def test_rates_are_doubled_while_the_largest_is_the_best(kept, monkeypatch):
-    """Every choice is tried once, the best of each axis kept; past the last rate as long as it helps; never again."""
+@pytest.mark.parametrize(("best", "rates"), [(8.0, [1, 2, 4, 8, 16]), (0.25, [1, 2, 0.5, 0.25, 0.125])])
+def test_rates_go_on_beyond_the_ends(kept, monkeypatch, best, rates):
+    """Every choice is tried once, the best of each axis kept; past the ends as long as it helps; never again."""
     made = []
 
     def passed(job, **_):
         made.append(dict(job.choice))
-        merit = -abs(made[-1]["rate"] - 8.0) - (made[-1]["block"] == 8) - (made[-1]["start"] == 1.0)
+        merit = -abs(made[-1]["rate"] - best) / 100 - (made[-1]["block"] == 8) - (made[-1]["start"] == 1.0)
         return [
             {
                 "name": job.name,
@@ -211,16 +202,8 @@ def test_rates_are_doubled_while_the_largest_is_the_best(kept, monkeypatch):
     monkeypatch.setattr(runs, "run", passed)
     axes = {"block": (8, 16), "start": ("as configured", 1.0), "rate": (1.0, 2.0)}
     runs.tune(kept, "robe", axes, None, (30, 300), 1)
-    assert kept.content["choices"]["robe@30"] == {"block": 16, "start": "as configured", "rate": 8.0}
-    assert [(choice["block"], choice["rate"]) for choice in made] == [
-        (8, 1),
-        (16, 1),
-        (16, 1),
-        (16, 2),
-        (16, 4),
-        (16, 8),
-        (16, 16),
-    ]
+    assert kept.content["choices"]["robe@30"] == {"block": 16, "start": "as configured", "rate": best}
+    assert [(choice["block"], choice["rate"]) for choice in made] == [(8, 1), (16, 1), *((16, rate) for rate in rates)]
     runs.tune(kept, "robe", axes, None, (30, 300), 1)
     assert len(made) == 7
 
