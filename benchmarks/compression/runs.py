@@ -103,7 +103,7 @@ def run(job: Job, stretch: Stretch, scores: Path | None) -> list[Record]:
     started = time.perf_counter()
     asked = {"name": job.name, "pass": job.method, "seed": job.seed, "choice": dict(job.choice)}
     try:
-        taking_part = contestant(job, stretch)
+        taking_part = contestant(job, stretch, alone=scores is None)
     except Unreachable as missing:
         return [{**asked, "left_out": str(missing)}]
     served: dict[str, list[Served]] = {}

@@ -129,8 +129,8 @@ class Contestant(Protocol):
         """Score an hour by what there is before it."""
 
 
-def contestant(job: Job, stretch: Stretch) -> Contestant:
-    """The method that takes part in a job's pass.
+def contestant(job: Job, stretch: Stretch, *, alone: bool = False) -> Contestant:
+    """The method that takes part in a job's pass; the original can do so alone, without what is made from it.
 
     Raises:
         Unreachable: when the peer cannot be made so small.
@@ -142,7 +142,7 @@ def contestant(job: Job, stretch: Stretch) -> Contestant:
             changes[dial] = value
     config = turned(stretch.config.model_copy(update={"seed": job.seed}), changes)
     if job.method == "original":
-        return FullTable(config, {}, QUANTISERS, {})
+        return FullTable(config, {}, {} if alone else QUANTISERS, {})
     budget = stretch.census.original_bytes / job.ratio
     return _MAKERS.get(job.method, _coded)(job, config, stretch, budget, choice)
 

@@ -3,8 +3,8 @@
 For each pass rank 0 gives the others the network with its optimiser, the working set, and their part of every batch.
 
 Decisions:
-- The batches are those of one process, in the same order; each is cut into contiguous parts, one a rank. Feature
-  dropout is drawn for the whole batch by every rank; losses are over what the whole batch stands for.
+- The batches are those of one process, in the same order; each is cut into contiguous parts, one a rank; losses
+  are over what the whole batch stands for.
 - One collective a batch: an all_reduce of the gradients of the network, the loss, and the gradients of the distinct
   vectors of the whole batch. Which vectors those are needs no gradient, so it is exchanged for many batches at once.
 - Every rank takes the same steps on its own copy, so nothing is sent back. Sums are in an order that the number of
