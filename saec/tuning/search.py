@@ -1,13 +1,15 @@
 """The search of `saec tune`: changes one dial after another, as long as the searched hours show that it helps.
 
 Decisions: a change is kept only if the whole paired 95% interval of the log loss is below 0, because the best of many
-trials may be best by chance. A dial is first moved up, then, if that did not help, down. There is no randomness, so a
-resumed search takes the same path and reuses known results.
+trials may be best by chance. A dial is first moved up, then, if that did not help, down. After the last dial the first
+comes again, because what is best for one depends on the others, until no dial helps any more. There is no randomness,
+so a resumed search takes the same path and reuses known results.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from saec.tuning.dials import DIALS, Changes, Dial
@@ -64,7 +66,11 @@ def search(
     """
     best: Changes = {}
     turns: list[Turn] = []
-    for dial in dials:
+    settled = 0
+    for dial in cycle(dials):
+        if settled == len(dials) or len(turns) == most:
+            break
+        settled += 1
         for up in (True, False):
             turned = False
             while len(turns) < most:
@@ -77,5 +83,6 @@ def search(
                     break
                 best, turned = best | {dial.name: value}, True
             if turned:
+                settled = 1  # the others are to be looked at again
                 break
     return best, turns
