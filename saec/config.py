@@ -222,7 +222,7 @@ class TrainingConfig(TrainingConstants):
     batch_rows: int = Field(default=256, ge=1)
     """Rows of a training batch. Raised: large hours train faster, in fewer steps; from 1,024 rows on, matrix products
     use bfloat16 if the processor supports it. Lowered: more steps, slower; useful for small hours."""
-    table_learning_rate: float = Field(default=0.4, gt=0)
+    table_learning_rate: float = Field(default=0.2, gt=0)
     """Step size of row-wise Adagrad for embedding vectors. Raised: follows changes faster and overfits sooner. Lowered:
     steadier and slower to learn."""
     table_prior: float = Field(default=2.0, gt=0)
