@@ -164,7 +164,9 @@ def _stack_figure(
         axes.stairs(top, edges, baseline=base, fill=True, color=part_colour(index), linewidth=0)
         if name in newest:
             share = float(newest[name])
-            labels.append(EndLabel(reached + share / 2, f"{name} {style(share)}", part_colour(index)))
+            _, second, part = name.rpartition("original_")
+            short = f"{part}₂" if second else name  # an ensemble's second; the whole name would leave the picture
+            labels.append(EndLabel(reached + share / 2, f"{short} {style(share)}", part_colour(index)))
             reached += share
         base = top
     highest = max(float(base.max()), 1e-9)
