@@ -40,10 +40,10 @@ MARKERS = dict(zip(METHODS, "osD^vPXph<>*d1", strict=True))
 TICKS = (3, 10, 30, 100, 300, 1000, 3000)
 DATA = {
     "compression": "The real log",
-    "compression-before": "The real log before: feature dropout, half the rate",
-    "compression-small": "Simulated data with known truth, as the quickstart has it",
+    "compression-before": "The real log before: with feature dropout, three seeds",
+    "compression-small": "Simulated data with known truth, as the quickstart has it; before, with feature dropout",
     "compression-simulated": "Simulated data with known truth, ten times the users and items",
-    "compression-many": "Simulated data with known truth, 20 million features seen",
+    "compression-many": "Simulated data with known truth, 20 million features seen; before, with feature dropout",
 }
 
 

@@ -40,7 +40,7 @@ TUNED_AT = {10: 30, 30: 30, 100: 30, 200: 30, 300: 30, 500: 100, 1000: 100, 3000
 Choice = dict[str, Any]
 
 AS_CONFIGURED = "as configured"
-RATES = (2.0, 1.0, 4.0)
+RATES = (1.0, 0.5, 0.25, 2.0, 4.0)
 LEARNING: dict[str, tuple[Any, ...]] = {"start": (AS_CONFIGURED, 1.0), "prior": (AS_CONFIGURED, 0.5), "rate": RATES}
 """What every method with a network and Adagrad chooses, the original and Saec among them: `model.first_order`,
 `training.table_prior`, and a factor on `training.table_learning_rate`."""

@@ -172,7 +172,7 @@ def test_choices_follow_the_nearer_tuning(kept):
     kept.content["choices"] = {f"hashing@{ratio}": {"rate": ratio / 10} for ratio in (30, 100, 300)}
     rates = [chosen(kept, "hashing", ratio)["rate"] for ratio in (10, 100, 300, 1000, 3000)]
     assert rates == [3.0, 3.0, 3.0, 10.0, 30.0]
-    first = {"rows": "from the start", "start": "as configured", "prior": "as configured", "rate": 2.0}
+    first = {"rows": "from the start", "start": "as configured", "prior": "as configured", "rate": 1.0}
     assert chosen(kept, "filtered", 30) == first
     assert runs.originals(kept, (1,))[0].choice == tuple(list(first.items())[1:])
     kept.content["choices"]["original"] = {"start": 1.0, "rate": 2.0}
