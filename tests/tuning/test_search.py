@@ -16,7 +16,9 @@ DATA = {"source": "", "time_column": "event_time", "label_column": "clicked"}
 class Planted:
     """Trials whose losses a function of both dials gives, without any error."""
 
-    config = Config.model_validate({"data": DATA, "fields": [{"name": "user"}]})
+    config = Config.model_validate(
+        {"data": DATA, "fields": [{"name": "user"}], "training": {"table_learning_rate": 0.4, "table_prior": 2.0}}
+    )
 
     def __init__(self, loss):
         """A function of the values of the dials."""
