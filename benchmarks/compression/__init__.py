@@ -2,9 +2,9 @@
 
     python -m benchmarks.compression --seeds 1 2 3 --jobs 2
 
-All methods learn the same rows in the same order with the same network and `Learner`, hour by hour; each
-scored hour is scored whole, by what was made of the hours before it. Bytes are those of
-what replaces the original's rows and keys; the network, the same for all, is not counted.
+All methods learn the same rows in the same order with the same network and `Learner`, hour by hour; each scored hour is
+scored whole, by what was made of the hours before it. Bytes are those of what replaces the original's rows and keys;
+the network, the same for all, is not counted.
 
     stretch    hours of a log, encoded once, and a census of their features
     stored     int8 rows and keyless indexes: what the peers' bytes are made of

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import faiss
 import numpy as np
@@ -45,18 +45,27 @@ class Quantiser:
     fingerprint_bits: int
 
 
+Storing: TypeAlias = "Callable[[str, StoredTable], Served]"
+"""Serves under a name what the original's table is, stored in some way."""
+
+
 class FullTable:
-    """The original and everything made from it."""
+    """The original and what is made from it."""
 
     def __init__(
-        self, config: Config, saec: dict[str, Config], quantisers: dict[str, Quantiser], filters: dict[str, float]
+        self,
+        config: Config,
+        *,
+        original: bool = False,
+        stored: dict[str, Storing] | None = None,
+        saec: dict[str, Config] | None = None,
     ) -> None:
-        """Contestants by name: settings of Saec, of product quantisation, and thresholds of frequency."""
+        """Contestants: the original itself, its table as stored in some ways, settings of Saec, each under a name."""
         self.original = Original(config)
-        self.saec = {name: SaecBeside(variant) for name, variant in saec.items()}
-        self.quantisers = quantisers
-        self.filters = filters
-        self.seconds = dict.fromkeys(["original", *saec], 0.0)
+        self.takes_part = original
+        self.stored = stored or {}
+        self.saec = {name: SaecBeside(variant) for name, variant in (saec or {}).items()}
+        self.seconds = dict.fromkeys(["original", *self.saec], 0.0)
         """CPU seconds that the original took to learn, and each Saec beside it."""
         self._prepared: PreparedRows | None = None
         """An hour that was scored and not learnt yet: admitted a second time, its new features would look known."""
@@ -83,25 +92,16 @@ class FullTable:
 
     def serve(self, given: HourRows) -> Iterator[Served]:
         """Score every contestant, as it is after the hour before, on the whole hour."""
-        original, width = self.original, self.original.config.model.width
-        rows, fields = len(original.table), original.vocabulary.fields
-        stored = StoredTable(original, given)
-        fp32 = original_bytes(original.config, rows)
-        if self.quantisers:
-            index = stored.index(0.0, 8)
-            small = index.bytes((rows - 1).bit_length()) + rows * row_bytes(width)
-            yield Served("int8", *_timed(partial(stored.score, stored.vectors_VD, index, how.as_int8), small, 1.0))
-        for name, threshold in self.filters.items():
-            yield filtered(name, stored, threshold)
-        for name, quantiser in self.quantisers.items():
-            decoded_VD, codebook_bytes, codewords = quantised(stored, quantiser)
-            index = stored.index(0.0, quantiser.fingerprint_bits)
-            size = index.bytes(quantiser.parts * quantiser.code_bits) + codebook_bytes + fields * row_bytes(width)
-            yield Served(name, *_timed(partial(stored.score, decoded_VD, index), size, rows / codewords))
+        original, rows = self.original, len(self.original.table)
+        table = StoredTable(original, given)
+        for name, storing in self.stored.items():
+            yield storing(name, table)
         for name, variant in self.saec.items():
             yield variant.serve(name, rows, given.rows.keys_BS)
-        # Last, as it admits the hour's features: those seen often enough in earlier hours have a row from now on.
-        yield Served("original", *_timed(lambda: original.score(self._prepare(given)), fp32, 1.0))
+        if self.takes_part:
+            # Last, as it admits the hour's features: those seen often enough in earlier hours have a row from now on.
+            fp32 = original_bytes(original.config, rows)
+            yield Served("original", *_timed(lambda: original.score(self._prepare(given)), fp32, 1.0))
 
 
 def _timed(
@@ -165,7 +165,7 @@ def vectors_at(original: Original, hour: Hour) -> NDArray[np.float32]:
 
 
 def filtered(name: str, table: StoredTable, threshold: float, fingerprint_bits: int = 8) -> Served:
-    """Int8 rows for features of at least so high a frequency; the others use their field's default row."""
+    """Int8 rows for features of at least so high a frequency, 0 for all; the others use their field's default row."""
     original, index = table.original, table.index(threshold, fingerprint_bits)
     count, width = len(index.rows_N), original.config.model.width
     stored = count + original.vocabulary.fields
@@ -173,6 +173,15 @@ def filtered(name: str, table: StoredTable, threshold: float, fingerprint_bits: 
     vectors_VD = table.vectors_VD
     score = partial(table.score, vectors_VD, index, how.as_int8)
     return Served(name, *_timed(score, size, len(original.table) / stored))
+
+
+def product_quantised(name: str, table: StoredTable, quantiser: Quantiser) -> Served:
+    """The table by product quantisation, the codes in a keyless index."""
+    decoded_VD, codebook_bytes, codewords = quantised(table, quantiser)
+    index, width = table.index(0.0, quantiser.fingerprint_bits), table.original.config.model.width
+    defaults = table.original.vocabulary.fields * row_bytes(width)
+    size = index.bytes(quantiser.parts * quantiser.code_bits) + codebook_bytes + defaults
+    return Served(name, *_timed(partial(table.score, decoded_VD, index), size, len(table.original.table) / codewords))
 
 
 def quantised(table: StoredTable, quantiser: Quantiser) -> tuple[NDArray[np.float32], int, int]:

@@ -114,11 +114,10 @@ def run(job: Job, stretch: Stretch, scores: Path | None) -> list[Record]:
                 served.setdefault(one.name, []).append(one)
         learning += timed(partial(taking_part.learn, given))[1]
     seconds = time.perf_counter() - started
-    own = job.method != "original"
-    wanted = {job.name: _better(served[job.name], served.get(job.name + LAST), stretch)} if own else served
     settings = {name: beside.config.compression for name, beside in getattr(taking_part, "saec", {}).items()}
     records = []
-    for name, hours in wanted.items():
+    for name in [name for name in served if not name.endswith(LAST)]:
+        hours = _better(served[name], served.get(name + LAST), stretch)
         scores_B = _scores(hours)
         if scores is not None:
             path = scores_file(scores, name, job.seed)

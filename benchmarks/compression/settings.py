@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from benchmarks.compression.cce import CCE
 from benchmarks.compression.coded import CodedPeer, Coder
 from benchmarks.compression.filtered import FilteredTable
 from benchmarks.compression.ftrl import FtrlPeer
-from benchmarks.compression.full import FullTable, Quantiser
+from benchmarks.compression.full import FullTable, Quantiser, Storing, filtered, product_quantised
 from benchmarks.compression.hashed import HashedTable, Hashing, QuotientRemainder
 from benchmarks.compression.hashed_features import KeyDecoder, KeyedPeer
 from benchmarks.compression.low_bits import LowBits
@@ -94,13 +95,15 @@ FEW: dict[str, dict[str, tuple[Any, ...]]] = AXES | {
 }
 """The choices that are tried unless all are asked for: those that mattered most in earlier tuning."""
 
-QUANTISERS = {
-    "product-quantised@4x8": Quantiser(4, 8, 8),
-    "product-quantised@2x8": Quantiser(2, 8, 8),
-    "product-quantised@1x8": Quantiser(1, 8, 8),
-    "product-quantised@1x4": Quantiser(1, 4, 4),
+STORED: dict[str, Storing] = {
+    "int8": partial(filtered, threshold=0.0),
+    "product-quantised@4x8": partial(product_quantised, quantiser=Quantiser(4, 8, 8)),
+    "product-quantised@2x8": partial(product_quantised, quantiser=Quantiser(2, 8, 8)),
+    "product-quantised@1x8": partial(product_quantised, quantiser=Quantiser(1, 8, 8)),
+    "product-quantised@1x4": partial(product_quantised, quantiser=Quantiser(1, 4, 4)),
 }
-"""Parts x bits a code; the last also has a fingerprint of 4 bits, the least that an index of Saec takes."""
+"""What shares the original's pass. Quantisers by parts x bits a code; the last also has a fingerprint of 4 bits, the
+least that an index of Saec takes."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +145,13 @@ def contestant(job: Job, stretch: Stretch, *, alone: bool = False) -> Contestant
             changes[dial] = value
     config = turned(stretch.config.model_copy(update={"seed": job.seed}), changes)
     if job.method == "original":
-        return FullTable(config, {}, {} if alone else QUANTISERS, {})
+        return FullTable(config, original=True, stored={} if alone else STORED)
     budget = stretch.census.original_bytes / job.ratio
     return _MAKERS.get(job.method, _coded)(job, config, stretch, budget, choice)
 
 
 def _saec(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
-    return FullTable(config, {job.name: saec_config(config, job.ratio, stretch.hours)}, {}, {})
+    return FullTable(config, saec={job.name: saec_config(config, job.ratio, stretch.hours)})
 
 
 def _mixed_bits(job: Job, config: Config, stretch: Stretch, budget: float, choice: Choice) -> Contestant:
@@ -193,7 +196,7 @@ def _filtered(job: Job, config: Config, stretch: Stretch, budget: float, choice:
     room = 1.01 * budget  # heads come in steps: rather a little larger than Saec at the same size than smaller
     threshold = stretch.census.threshold(lambda head: filtered_bytes(head, width, fields, 8), room)
     if choice["rows"] == "at the cut":
-        return FullTable(config, {}, {}, {job.name: threshold})
+        return FullTable(config, stored={job.name: partial(filtered, threshold=threshold)})
     return FilteredTable(job.name, config, threshold)
 
 

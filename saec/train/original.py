@@ -88,12 +88,8 @@ class AtCut:
 
     def vectors(self, rows_M: NDArray[np.int64], vectors_MD: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors of any table rows as they were at the cut, given those at the hour's end."""
-        then_MD = vectors_MD.copy()
-        if not len(self.rows_N):
-            return then_MD
-        places_M = np.minimum(np.searchsorted(self.rows_N, rows_M), len(self.rows_N) - 1)
-        changed_M = self.rows_N[places_M] == rows_M
-        then_MD[changed_M] = self.vectors_ND[places_M[changed_M]]
+        then_MD, changed_M = vectors_MD.copy(), np.isin(rows_M, self.rows_N)
+        then_MD[changed_M] = self.vectors_ND[np.searchsorted(self.rows_N, rows_M[changed_M])]
         return then_MD
 
     def located(self, vocabulary: Vocabulary) -> AtCut:

@@ -9,7 +9,6 @@ so a resumed search takes the same path and reuses known results.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from saec.tuning.dials import DIALS, Changes, Dial
@@ -66,11 +65,9 @@ def search(
     """
     best: Changes = {}
     turns: list[Turn] = []
-    settled = 0
-    for dial in cycle(dials):
-        if settled == len(dials) or len(turns) == most:
-            break
-        settled += 1
+    untried = [*dials]
+    while untried and len(turns) < most:
+        dial = untried.pop(0)
         for up in (True, False):
             turned = False
             while len(turns) < most:
@@ -83,6 +80,7 @@ def search(
                     break
                 best, turned = best | {dial.name: value}, True
             if turned:
-                settled = 1  # the others are to be looked at again
+                at_dial = dials.index(dial)
+                untried = [*dials[at_dial + 1 :], *dials[:at_dial]]  # for the others something else may be best now
                 break
     return best, turns
