@@ -31,12 +31,13 @@ class Line:
         config=CONFIG,
         same=False,
         broken_gate=False,
-        fresh_gate=False,
+        fresh_gate=None,
     ):
         """Judge one more hour, of a line that sees the truth through more noise than the original, or shifted.
 
         What is live is the original, the line's version of the hour before (`same`), or sees through noise of its own.
-        The candidate sees its gate rows as the line does, not at all, or as the original does (`fresh_gate`).
+        The candidate sees its gate rows as the line does, not at all, or as the original does (`fresh_gate`), shifted
+        too where it is a number.
         """
         level = np.log(self.rate / (1 - self.rate))
         logits_B = self.random.normal(level - 0.7, 1.2, self.rows)
@@ -51,7 +52,8 @@ class Line:
             champion_B = 1 / (1 + np.exp(-(logits_B + live * self.random.normal(size=self.rows))))
         if same:
             champion_B = line_B
-        candidate_G = (original_B if fresh_gate else line_B)[self.cut :]
+        fresh_B = line_B if fresh_gate is None else 1 / (1 + np.exp(-(logits_B + fresh_gate)))
+        candidate_G = fresh_B[self.cut :]
         if broken_gate:
             candidate_G = self.random.permutation(candidate_G)
         self.said.append(judge(labels_B, line_B, original_B, champion_B, candidate_G, self.cut, self.evidence, config))
@@ -162,7 +164,7 @@ def test_news_that_what_is_live_does_not_know_does_not_hold_a_candidate_that_doe
     """A line that loses to the original in an hour is what is live; its candidate, shown better, is let through."""
     line = Line(6_000, 0.3)
     assert line.hour().accepted
-    found = line.hour(worse=0.8, same=True, fresh_gate=True)
+    found = line.hour(worse=0.8, same=True, fresh_gate=0.0)
     assert (found.status, found.reason) == (Status.PASS, "better")
     assert "gate rows" in found.text
     assert "AUC against original" in found.text
@@ -170,13 +172,43 @@ def test_news_that_what_is_live_does_not_know_does_not_hold_a_candidate_that_doe
     assert not line.hour(worse=0.8, same=True).accepted
 
 
-def test_a_candidate_that_knows_more_is_held_below_the_base_rate():
-    """Better than what is live, of a line that is worse than always predicting the share of clicks."""
+def test_news_that_puts_the_line_below_the_base_rate_does_not_hold_a_candidate_above_it():
+    """The live version is as far below; the gate rows show the candidate better than it and than the base rate."""
     line = Line(6_000, 0.3)
     line.hour()
-    found = line.hour(worse=0.8, shift=1.5, same=True, fresh_gate=True)
+    found = line.hour(worse=0.8, shift=1.5, same=True, fresh_gate=0.0)
+    assert (found.status, found.reason) == (Status.PASS, "better")
+    assert "The base rate is beaten on them: log loss against base-rate" in found.text
+    assert "worse than always predicting the share of clicks" in found.text
+    assert not line.hour(worse=0.8, shift=1.5, same=True).accepted
+
+
+def test_a_candidate_that_knows_more_is_held_below_the_base_rate():
+    """Better than what is live, and still worse than always predicting the share of clicks."""
+    line = Line(6_000, 0.3)
+    line.hour()
+    found = line.hour(worse=0.8, shift=2.5, same=True, fresh_gate=1.6)
+    assert all(gap.loss_at_most < 0 for gap in found.gate_rows[0].differences)
     assert found.status is Status.FAIL
     assert "log loss against base-rate" in found.text
+
+
+def test_a_qualified_line_tells_why_it_is_published_below_the_base_rate():
+    """As good as an original and a live version that know nothing, and its candidate knows something."""
+    line = Line(6_000, 0.3)
+    line.until(wanted=True)
+    random = np.random.default_rng(5)
+    for _ in range(30):
+        logits_B = random.normal(-1, 1.2, 6_000)
+        labels_B = (random.random(6_000) < 1 / (1 + np.exp(-logits_B))).astype(np.uint8)
+        scores_B, candidate_G = np.full(6_000, labels_B.mean() + 0.02), 1 / (1 + np.exp(-logits_B[4_200:]))
+        found = judge(labels_B, scores_B, scores_B, scores_B, candidate_G, 4_200, line.evidence, CONFIG)
+        line.evidence = found.evidence
+        assert found.accepted
+        if "worse than always predicting the share of clicks" in found.text:
+            break
+    assert (found.status, found.reason) == (Status.PASS, "better")
+    assert "Qualified" in found.text
 
 
 def test_records_of_before_the_rule_are_read():
