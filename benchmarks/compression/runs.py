@@ -191,14 +191,16 @@ def tune(
     processes: int,
 ) -> None:
     """Choose settings of a method, one after the other, on an earlier stretch, where they are not chosen yet."""
+    choices: dict[str, Choice] = kept.content["choices"]
+    choice: Choice = {axis: values[0] for axis, values in axes.items()}
     for anchor in [0] if method == "original" else sorted({TUNED_AT[ratio] for ratio in ratios}):
         name = Job(method, anchor, 1).name
-        known: Choice = kept.content["choices"].get(name, {})
-        choice: Choice = {axis: values[0] for axis, values in axes.items()} | known
+        known = choices.get(name, {})
+        choice |= known  # else from the choice at the larger size
         for axis, values in axes.items():
             if axis in known:
                 continue
-            jobs = [_job(method, anchor, {**choice, axis: value}) for value in values]
+            jobs = [_job(method, anchor, {**choice, axis: value}) for value in dict.fromkeys((choice[axis], *values))]
             while len(jobs) > 1:
                 run_all(kept, jobs, stretch, None, processes)
                 choice = max((dict(job.choice) for job in jobs), key=lambda tried: _merit(kept, method, anchor, tried))
@@ -209,7 +211,7 @@ def tune(
                 if beyond is None or not RATE_WITHIN[0] <= beyond <= RATE_WITHIN[1]:
                     break
                 jobs.append(_job(method, anchor, {**choice, axis: beyond}))  # the best may lie there
-        kept.content["choices"][name] = choice
+        choices[name] = dict(choice)
         kept.save()
 
 

@@ -1,11 +1,12 @@
 """Lists the methods at each size, and how each was tuned.
 
 Decisions: every method, the original and Saec among them, is tuned on an earlier stretch, one choice after the other,
-at the sizes in `TUNED_AT`. The best choice at 1/30 is used from 1/10 to 1/300, that at 1/100 down to 1/1000, that at
-1/300 below. (The earlier stretch has a tenth of the features, so that 1/30 of it has bytes for the codebooks of 1/400
-of the whole.) The best choice has the largest AUC minus log loss. All other settings (network, admission) are the
-configuration's. Saec has an original of its own beneath it, which learns as Saec chose. A peer that cannot be made so
-small is left out at that size; one that needs fewer bytes is measured with fewer.
+at the sizes in `TUNED_AT`, since small versions want other rates than large ones. The best choice at 1/30 is used above
+1/100, that at 1/100 down to 1/1000, that at 1/300 below; at each the search starts from the choice at the larger size.
+(The earlier stretch has fewer features, and so fewer bytes at the same size.) The best choice has the largest AUC minus
+log loss. All other settings (network, admission) are the configuration's. Saec has an original of its own beneath it,
+which learns as Saec chose. A peer that cannot be made so small is left out at that size; one that needs fewer bytes is
+measured with fewer.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from saec.config import Config
 from saec.tuning.dials import turned
 
 RATIOS = (10, 30, 100, 200, 300, 500, 1000, 3000)
-TUNED_AT = {10: 30, 30: 30, 100: 30, 200: 30, 300: 30, 500: 100, 1000: 100, 3000: 300}
+TUNED_AT = {10: 30, 30: 30, 100: 100, 200: 100, 300: 100, 500: 100, 1000: 100, 3000: 300}
 """The size at which a method's settings for a size are chosen."""
 Choice = dict[str, Any]
 

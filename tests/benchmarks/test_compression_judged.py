@@ -168,10 +168,10 @@ def test_what_is_known_is_not_run_again(kept):
 
 
 def test_choices_follow_the_nearer_tuning(kept):
-    """What was best at 1/30 holds down to 1/300, then that at 1/100 down to 1/1000; others start as listed."""
+    """What was best at 1/30 holds above 1/100, then that at 1/100 down to 1/1000; others start as listed."""
     kept.content["choices"] = {f"hashing@{ratio}": {"rate": ratio / 10} for ratio in (30, 100, 300)}
     rates = [chosen(kept, "hashing", ratio)["rate"] for ratio in (10, 100, 300, 1000, 3000)]
-    assert rates == [3.0, 3.0, 3.0, 10.0, 30.0]
+    assert rates == [3.0, 10.0, 10.0, 10.0, 30.0]
     first = {"rows": "from the start", "start": "as configured", "prior": "as configured", "rate": 1.0}
     assert chosen(kept, "filtered", 30) == first
     assert runs.originals(kept, (1,))[0].choice == tuple(list(first.items())[1:])
@@ -201,11 +201,28 @@ def test_rates_go_on_beyond_the_ends(kept, monkeypatch, best, rates):
 
     monkeypatch.setattr(runs, "run", passed)
     axes = {"block": (8, 16), "start": ("as configured", 1.0), "rate": (1.0, 2.0)}
-    runs.tune(kept, "robe", axes, None, (30, 300), 1)
+    runs.tune(kept, "robe", axes, None, (10, 30), 1)
     assert kept.content["choices"]["robe@30"] == {"block": 16, "start": "as configured", "rate": best}
     assert [(choice["block"], choice["rate"]) for choice in made] == [(8, 1), (16, 1), *((16, rate) for rate in rates)]
-    runs.tune(kept, "robe", axes, None, (30, 300), 1)
+    runs.tune(kept, "robe", axes, None, (10, 30), 1)
     assert len(made) == 7
+
+
+@pytest.mark.parametrize(("reachable", "block"), [(True, 8), (False, 16)])
+def test_a_smaller_size_starts_from_the_choice_at_the_larger(kept, monkeypatch, reachable, block):
+    """It has a choice of its own; where no choice can be made so small there, it is the larger one's."""
+
+    def passed(job, **_):
+        small, asked = job.ratio == 100, {"name": job.name, "seed": 1, "choice": dict(job.choice)}
+        if small and not reachable:
+            return [{**asked, "left_out": "too small"}]
+        merit = float((asked["choice"]["block"] == 16) != small)
+        return [{**asked, "auc": merit, "logloss": 0.0, "ratio": job.ratio, "seconds": 1}]
+
+    monkeypatch.setattr(runs, "run", passed)
+    runs.tune(kept, "robe", {"block": (8, 16), "start": ("as configured",)}, None, (30, 200), 1)
+    assert kept.content["choices"]["robe@30"]["block"] == 16
+    assert kept.content["choices"]["robe@100"]["block"] == block
 
 
 def test_equal_numbers_are_summed_as_one():
