@@ -2,10 +2,11 @@
 
     bytes of the original's rows and keys  /  ratio  =  bytes for the index and the codebooks
 
-Decisions: at most an eighth of the bytes goes to codewords, the rest to the index. More codewords per field lower the
-clustering error but cost every index entry a bit, and between 31 and 255 of them the models hardly differ
-(docs/LOG.md). A young table is small and all of it matters, so a pipeline starts at `FIRST_RATIO` and doubles it every
-`compression.doubling_hours` until it reaches the wanted ratio. Below `SMALLEST` bytes nothing is compressed further.
+Decisions: at most a quarter of the bytes goes to codewords, the rest to the index. More codewords per field lower the
+clustering error but cost every index entry a bit. Between 31 and 255 of them the models hardly differ, but 15 are too
+few (docs/LOG.md). A young table is small and all of it matters, so a pipeline starts at `FIRST_RATIO` and doubles it
+every `compression.doubling_hours` until it reaches the wanted ratio. Below `SMALLEST` bytes nothing is compressed
+further.
 
 Shapes: F fields, D width, K codewords.
 """
@@ -22,9 +23,10 @@ KEY_BYTES = 8
 """Bytes of a feature key, which the original's table keeps beside every row."""
 SMALLEST = 1 << 13
 FIRST_RATIO = 25.0
-FEWEST_FOR_TWO = 15
-"""Clusters of a field without which a version is no ensemble: on the real log one gained with 15 and lost with 3."""
-_CODEBOOK_SHARE = 1 / 8
+FEWEST_FOR_TWO = 31
+"""Clusters of a field without which a version is no ensemble: on the real log two codebooks of 15 gained over one at
+equal codes, but less than the bytes of the second network would buy."""
+_CODEBOOK_SHARE = 1 / 4
 _HEADERS = 640
 """Bytes of both files' headers."""
 _MOST_CODEWORDS = 255

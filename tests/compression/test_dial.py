@@ -53,14 +53,14 @@ def test_codewords_are_one_less_than_a_power_of_two(click_hours):
     assert {31, 255} <= found
 
 
-def test_codewords_take_an_eighth_at_most(click_hours):
+def test_codewords_take_a_quarter_at_most(click_hours):
     """Unless one codeword a field is more than that already."""
     config = config_of(click_hours)
     for ratio in RATIOS:
         codewords = Allowance.of(config, ROWS, ratio).codewords
         share = 3 * codewords * 18 / max(original_bytes(config, ROWS) / ratio, SMALLEST)
-        assert share <= 1 / 8
-        assert share > 1 / 16 - 0.01 or codewords == 255
+        assert share <= 1 / 4
+        assert share > 1 / 8 - 0.01 or codewords == 255
 
 
 @pytest.mark.parametrize("codewords", [2, 100, 4095])

@@ -180,7 +180,7 @@ def test_a_second_codebook_is_paid_for(click_hours):
 def test_too_few_codewords_are_those_of_one_model(click_hours, hourly):
     """A second codebook would halve what is too little already: nothing is quantised, whatever the share says."""
     config = click_hours.config(model={"width": 16}, compression={"codewords": None})
-    wanted = [(31, True), (7, False)]  # one model would have 63 and 15
+    wanted = [(63, True), (15, False)]  # one model would have 127 and 31
     for ratio, (codewords, ensemble) in zip((100.0, 800.0), wanted, strict=True):
         one, two = (Allowance.of(config, 60_000, ratio, models=models) for models in (1, 2))
         assert (two.codewords, two.ensemble) == ((codewords, True) if ensemble else (one.codewords, False))
