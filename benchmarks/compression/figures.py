@@ -41,7 +41,7 @@ TICKS = (3, 10, 30, 100, 300, 1000, 3000)
 DATA = {
     "compression": "The real log",
     "compression-before": "The real log before: with feature dropout, three seeds",
-    "compression-small": "Simulated data with known truth, as the quickstart has it; before, with feature dropout",
+    "compression-small": "Simulated data with known truth, as the quickstart has it",
     "compression-simulated": "Simulated data with known truth, ten times the users and items",
     "compression-many": "Simulated data with known truth, 20 million features seen; before, with feature dropout",
 }

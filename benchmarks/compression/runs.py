@@ -190,29 +190,36 @@ def tune(
     ratios: tuple[int, ...],
     processes: int,
 ) -> None:
-    """Choose settings of a method, one after the other, on an earlier stretch, where they are not chosen yet."""
+    """Choose what is not chosen yet of a method on an earlier stretch, in rounds until one changes nothing."""
     choices: dict[str, Choice] = kept.content["choices"]
     choice: Choice = {axis: values[0] for axis, values in axes.items()}
     for anchor in [0] if method == "original" else sorted({TUNED_AT[ratio] for ratio in ratios}):
         name = Job(method, anchor, 1).name
         known = choices.get(name, {})
-        choice |= known  # else from the choice at the larger size
-        for axis, values in axes.items():
-            if axis in known:
-                continue
-            jobs = [_job(method, anchor, {**choice, axis: value}) for value in dict.fromkeys((choice[axis], *values))]
-            while len(jobs) > 1:
-                run_all(kept, jobs, stretch, None, processes)
-                choice = max((dict(job.choice) for job in jobs), key=lambda tried: _merit(kept, method, anchor, tried))
-                if axis != "rate":
-                    break
-                tried = [dict(job.choice)[axis] for job in jobs]
-                beyond = {min(tried): min(tried) / 2, max(tried): 2 * max(tried)}.get(choice[axis])
-                if beyond is None or not RATE_WITHIN[0] <= beyond <= RATE_WITHIN[1]:
-                    break
-                jobs.append(_job(method, anchor, {**choice, axis: beyond}))  # the best may lie there
-        choices[name] = dict(choice)
+        choice, before = choice | known, {}  # else from the choice at the larger size
+        while choice != before:
+            before = choice
+            for axis in [axis for axis in axes if axis not in known]:
+                choice = _turned(kept, _job(method, anchor, choice), axis, axes[axis], stretch, processes)
+        choices[name] = choice
         kept.save()
+
+
+def _turned(kept: Kept, at: Job, axis: str, values: tuple[Any, ...], stretch: Stretch, processes: int) -> Choice:
+    """The best choice along an axis, the others as they are."""
+    choice = dict(at.choice)
+    jobs = [_job(at.method, at.ratio, {**choice, axis: value}) for value in dict.fromkeys((choice[axis], *values))]
+    while len(jobs) > 1:
+        run_all(kept, jobs, stretch, None, processes)
+        choice = max((dict(job.choice) for job in jobs), key=lambda tried: _merit(kept, at.method, at.ratio, tried))
+        tried = [dict(job.choice)[axis] for job in jobs]
+        if axis != "rate":
+            break
+        beyond = {min(tried): min(tried) / 2, max(tried): 2 * max(tried)}.get(choice[axis])
+        if beyond is None or not RATE_WITHIN[0] <= beyond <= RATE_WITHIN[1]:
+            break
+        jobs.append(_job(at.method, at.ratio, {**choice, axis: beyond}))  # the best may lie there
+    return choice
 
 
 def choices_of(path: Path) -> dict[str, Choice]:

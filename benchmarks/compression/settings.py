@@ -1,12 +1,12 @@
 """Lists the methods at each size, and how each was tuned.
 
-Decisions: every method, the original and Saec among them, is tuned on an earlier stretch, one choice after the other,
-at the sizes in `TUNED_AT`, since small versions want other rates than large ones. The best choice at 1/30 is used above
-1/100, that at 1/100 down to 1/1000, that at 1/300 below; at each the search starts from the choice at the larger size.
-(The earlier stretch has fewer features, and so fewer bytes at the same size.) The best choice has the largest AUC minus
-log loss. All other settings (network, admission) are the configuration's. Saec has an original of its own beneath it,
-which learns as Saec chose. A peer that cannot be made so small is left out at that size; one that needs fewer bytes is
-measured with fewer.
+Decisions: every method, the original and Saec among them, is tuned on an earlier stretch, one choice after the other
+and round again until none changes, at the sizes in `TUNED_AT`, since small versions want other rates than large ones.
+The best choice at 1/30 is used above 1/100, that at 1/100 down to 1/1000, that at 1/300 below; at each the search
+starts from the choice at the larger size. (The earlier stretch has fewer features, and so fewer bytes at the same
+size.) The best choice has the largest AUC minus log loss. All other settings (network, admission) are the
+configuration's. Saec has an original of its own beneath it, which learns as Saec chose. A peer that cannot be made so
+small is left out at that size; one that needs fewer bytes is measured with fewer.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ def test_choices_follow_the_nearer_tuning(kept):
 
 @pytest.mark.parametrize(("best", "rates"), [(8.0, [1, 2, 4, 8, 16]), (0.25, [1, 2, 0.5, 0.25, 0.125])])
 def test_rates_go_on_beyond_the_ends(kept, monkeypatch, best, rates):
-    """Every choice is tried once, the best of each axis kept; past the ends as long as it helps; never again."""
+    """Every choice is tried once, the best of each axis kept, in rounds; past the ends as long as it helps."""
     made = []
 
     def passed(job, **_):
@@ -203,9 +203,15 @@ def test_rates_go_on_beyond_the_ends(kept, monkeypatch, best, rates):
     axes = {"block": (8, 16), "start": ("as configured", 1.0), "rate": (1.0, 2.0)}
     runs.tune(kept, "robe", axes, None, (10, 30), 1)
     assert kept.content["choices"]["robe@30"] == {"block": 16, "start": "as configured", "rate": best}
-    assert [(choice["block"], choice["rate"]) for choice in made] == [(8, 1), (16, 1), *((16, rate) for rate in rates)]
+    assert [(choice["block"], choice["rate"]) for choice in made] == [
+        (8, 1),
+        (16, 1),
+        *((16, rate) for rate in rates),
+        (8, best),
+        (16, best),
+    ]
     runs.tune(kept, "robe", axes, None, (10, 30), 1)
-    assert len(made) == 7
+    assert len(made) == 9
 
 
 @pytest.mark.parametrize(("reachable", "block"), [(True, 8), (False, 16)])
