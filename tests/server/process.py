@@ -36,9 +36,11 @@ class Server:
             text=True,
         )
         assert self._process.stderr
-        said = self._process.stderr.readline()
-        if "serving on http://" not in said:
-            raise RuntimeError(f"the server did not start: {said}{self._process.stderr.read()}")
+        before = []  # a busy machine may have it find the first version before it says where it listens
+        while "serving on http://" not in (said := self._process.stderr.readline()):
+            before.append(said)
+            if not said:
+                raise RuntimeError(f"the server did not start: {''.join(before)}")
         # A pipe that nobody empties would be full after 480 swaps, and the server would wait to say the next.
         self._listener = threading.Thread(target=self._process.stderr.read, daemon=True)
         self._listener.start()
