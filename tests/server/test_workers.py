@@ -87,6 +87,7 @@ def test_workers_answer_follow_log_and_are_replaced(store, tmp_path):
         counted = of_workers(server, "saec_server_scored_rows_total")
         assert sum(counted.values()) == 5 * sum(load.answers.values())
         assert min(counted.values()) > 0, "one worker did everything"
+        until(lambda: len(list((tmp_path / "log").iterdir())) == 2)  # what is queued dies with its worker
         os.kill(first, signal.SIGKILL)
         until(lambda: len(workers(server.pid)) == 2 and first not in workers(server.pid))
         until(lambda: of_workers(server, "saec_server_ready") == {"0": 1.0, "1": 1.0})
