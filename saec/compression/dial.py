@@ -24,8 +24,8 @@ KEY_BYTES = 8
 SMALLEST = 1 << 13
 FIRST_RATIO = 25.0
 FEWEST_FOR_TWO = 31
-"""Clusters of a field without which a version is no ensemble: on the real log two codebooks of 15 gained over one at
-equal codes, but less than the bytes of the second network would buy."""
+"""Clusters of a field without which a version is no ensemble: on five days of the real log one model at 1/212 was as
+good as two of 15 clusters at 1/84, the second network counted."""
 _CODEBOOK_SHARE = 1 / 4
 _HEADERS = 640
 """Bytes of both files' headers."""
