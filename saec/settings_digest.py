@@ -42,6 +42,8 @@ _LATER: tuple[tuple[str, str, Any], ...] = (
 """Settings that came later, with what they are where nobody sets them; in no section where it has no name."""
 _DROPOUT = 0.1
 """What `training.feature_dropout` was by default; nothing is dropped any more, and hours that are done stay done."""
+_CODEBOOKS = {"int4": "int8", "int8": "int8, chosen"}
+"""How `compression.codebook_precision` counts: int8 was the default, and what is the default now takes its name."""
 _MOST_BYTES = 8 << 30
 """What `data.max_bytes` was by default; now it follows from `data.max_rows`."""
 
@@ -62,6 +64,8 @@ def _say_what_is_gone(settings: dict[str, Any], config: Config) -> None:
     shares = {field.most_nulls for field in config.fields if field.nullable}
     settings["data"] |= {"max_bytes": config.data.max_bytes or _MOST_BYTES, "max_null_share": MOST_NULLS}
     settings["training"] |= {"precision": config.training.arithmetic, "feature_dropout": _DROPOUT}
+    precision = config.compression.codebook_precision
+    settings["compression"]["codebook_precision"] = _CODEBOOKS.get(precision, precision)
     if len(shares) == 1:  # one limit for all fields was the only one there could be
         settings["data"]["max_null_share"] = shares.pop()
         for field in settings["fields"]:

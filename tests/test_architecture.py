@@ -36,6 +36,7 @@ LAYERS = (  # from the ground up; a module imports from its own layer and those 
         "saec.compression.index_layout",
         "saec.compression.peeling",
         "saec.compression.places",
+        "saec.compression.quantised",
         "saec.serving.kernel",
         "saec.store.manifest",
         "saec.store.objects",

@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from saec.model.networks import CtrNetwork
 
 MEASURED_ROWS = 512
-"""Rows of an hour, at most, on which the worth of codes is measured."""
+"""Rows of an hour, at most, on which the worth of a field's codes is measured: of those that have any, so that a field
+with few codes is known as well as one with many."""
 
 
 class Challenger:
@@ -240,7 +241,8 @@ class Challenger:
 
         Returns:
             What the codes of each field saved in the hour (F): `worth`, log loss in nats a row, its standard error
-            `worth_error`, and `worth_rows`, on how many rows it was measured; empty before the first version.
+            `worth_error`, and `worth_rows`, how many rows those that were measured stand for; empty before the first
+            version.
         """
         if self.quantised:
             places_BS, shares_B = self._places(codes_BS), 1.0 if weights_B is None else weights_B / weights_B.mean()
@@ -280,33 +282,30 @@ class Challenger:
         self, codes_BS: NDArray[np.int16], labels_B: NDArray[np.uint8], weights_B: NDArray[np.float64] | None
     ) -> tuple[Worth, Arrays]:
         """The worth of codes, updated, and the new measurement alone: the codes of one field at a time are removed."""
-        step = -(-len(labels_B) // MEASURED_ROWS) or 1
-        codes_BS, labels_B = codes_BS[::step], labels_B[::step]
-        shares_B = np.ones(len(labels_B)) if weights_B is None else weights_B[::step] / weights_B[::step].mean()
-        slot_fields_S = np.array(self.config.slot_fields)
-        losses_B = row_losses(labels_B, self.score(codes_BS))
+        shares_B = np.ones(len(labels_B)) if weights_B is None else weights_B / weights_B.mean()
+        slot_fields_S, rows = np.array(self.config.slot_fields), max(len(labels_B), 1)
         saved_2F = np.zeros((2, len(self.config.field_names)))
         sightings_2F = np.zeros_like(saved_2F)
-        saved_FB = np.zeros((saved_2F.shape[1], len(labels_B)))
+        sums_F, squares_F = np.zeros((2, saved_2F.shape[1]))
+        rows_F = np.full(saved_2F.shape[1], float(rows))
         for newcomers, field in np.ndindex(*saved_2F.shape):
-            taken_BS = (slot_fields_S == field) & (codes_BS == NEWCOMER if newcomers else codes_BS >= CLUSTERS)
-            concerned_B = taken_BS.any(1)
-            if not concerned_B.any():
+            of_field_BS = (slot_fields_S == field) & (codes_BS == NEWCOMER if newcomers else codes_BS >= CLUSTERS)
+            concerned = np.flatnonzero(of_field_BS.any(1))
+            if not len(concerned):
                 continue
-            without_BS = np.where(taken_BS, DEFAULT, codes_BS)[concerned_B]
-            added_B = row_losses(labels_B[concerned_B], self.score(without_BS)) - losses_B[concerned_B]
-            added_B *= shares_B[concerned_B]
-            saved_2F[newcomers, field] = added_B.sum()
-            sightings_2F[newcomers, field] = shares_B @ taken_BS.sum(1)
-            saved_FB[field, concerned_B] += added_B
-        rows = max(len(labels_B), 1)
-        mean_F = saved_FB.sum(1) / rows
-        spread_F = np.square(saved_FB - mean_F[:, None]).sum(1) / rows
-        figures_F: Arrays = {
-            "worth": mean_F,
-            "worth_error": np.sqrt(spread_F / rows),
-            "worth_rows": np.full(len(saved_FB), rows),
-        }
+            measured = concerned[:: -(-len(concerned) // MEASURED_ROWS)]
+            codes_MS, taken_MS, labels_M = codes_BS[measured], of_field_BS[measured], labels_B[measured]
+            without_M = row_losses(labels_M, self.score(np.where(taken_MS, DEFAULT, codes_MS)))
+            added_M = (without_M - row_losses(labels_M, self.score(codes_MS))) * shares_B[measured]
+            saved_2F[newcomers, field] = added_M.sum()
+            sightings_2F[newcomers, field] = shares_B[measured] @ taken_MS.sum(1)
+            stands_for = len(concerned) / len(measured)
+            sums_F[field] += stands_for * added_M.sum()
+            squares_F[field] += stands_for * np.square(added_M).sum()
+            rows_F[field] = min(rows_F[field], rows / stands_for)
+        mean_F = sums_F / rows
+        error_F = np.sqrt(np.maximum(squares_F / rows - np.square(mean_F), 0.0) / rows_F)
+        figures_F: Arrays = {"worth": mean_F, "worth_error": error_F, "worth_rows": np.rint(rows_F)}
         return self.standards.worth.learned(saved_2F, sightings_2F), figures_F
 
     def _places(self, codes_BS: NDArray[np.signedinteger]) -> Tensor:

@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from saec.compression.quantised import stored_bytes
+
 if TYPE_CHECKING:
     from saec.config import CompressionConfig, Config
 
@@ -26,7 +28,7 @@ FIRST_RATIO = 25.0
 FEWEST_FOR_TWO = 31
 """Clusters of a field without which a version is no ensemble: on five days of the real log one model at 1/212 was as
 good as two of 15 clusters at 1/84, the second network counted."""
-_CODEBOOK_SHARE = 1 / 4
+_CODEBOOK_SHARE = 1 / 8
 _HEADERS = 640
 """Bytes of both files' headers."""
 _MOST_CODEWORDS = 255
@@ -88,11 +90,6 @@ def warmed(compression: CompressionConfig, ratio: float, hours: int) -> float:
     if not compression.doubling_hours:
         return ratio
     return float(min(ratio, FIRST_RATIO * 2.0 ** (hours / compression.doubling_hours)))
-
-
-def stored_bytes(width: int, precision: str) -> int:
-    """Bytes of a codeword on disk: two per number, or one per number plus two for the scale."""
-    return width + 2 if precision == "int8" else 2 * width
 
 
 def original_bytes(config: Config, rows: int) -> int:

@@ -36,9 +36,10 @@ AGES = np.array([1, 2, 3, 4, 7, 13, 25, 49, 97])
 _CLASS_OF_AGE = np.searchsorted(AGES, np.arange(AGES[-1] + 1), side="right") - 1
 KEPT = 0.98
 """Decay of measurements per hour; half remains after 34 hours."""
-LEAST_WORTH = 0.1
-"""Minimum worth of a field, as a share of the mean over all sightings: a field without any codes could never show what
-they would be worth."""
+LEAST_WORTH = 0.3
+"""Minimum worth of a field, as a share of the mean over all sightings that were measured: a field without any codes
+could never show what they would be worth. At 0.1 chance decided when users of a young log got codes at all, for 0.003
+of AUC (docs/LOG.md)."""
 
 
 @dataclass(frozen=True)

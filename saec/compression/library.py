@@ -25,11 +25,11 @@ from safetensors.numpy import save
 
 from saec.compression.clustering import assign, cluster
 from saec.compression.codebooks import Centroids, Codebooks
-from saec.compression.dial import Allowance, stored_bytes
+from saec.compression.dial import Allowance
 from saec.compression.heads import limit
 from saec.compression.index import RetrievalIndex
 from saec.compression.places import CLUSTERS
-from saec.compression.quantised import code_bits, quantised
+from saec.compression.quantised import code_bits, quantised, stored_bytes
 from saec.errors import ConfigError, InputError
 from saec.serving.files import CODEBOOKS, INDEX
 from saec.serving.table import KEY_BYTES, TABLE, CompressedTable, describe, feature_keys, field_numbers, kind_of
@@ -67,7 +67,7 @@ def compress(
     *,
     ratio: float = 100.0,
     fingerprint_bits: int = 8,
-    precision: Literal["float16", "int8"] = "float16",
+    precision: Literal["float16", "int8", "int4"] = "float16",
     seed: int = 0,
 ) -> CompressedTable:
     """Compress a trained embedding table.
@@ -80,7 +80,7 @@ def compress(
         ratio: minimum ratio of the bytes of vectors and 8-byte keys to the bytes of all files.
         fingerprint_bits: 0 to 16; one unknown key in 2^bits is mistaken for a known one. Vectors without a code count
             as unknown.
-        precision: of the numbers of codewords on disk. int8 leaves room for more of them.
+        precision: of the numbers of codewords on disk. int8 and int4 leave room for more of them.
         seed: of all random draws; the same arguments give the same bytes.
 
     Raises:

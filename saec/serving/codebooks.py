@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from saec.compression.index import RetrievalIndex
 from saec.compression.places import CLUSTERS, DEFAULT
+from saec.compression.quantised import restored
 from saec.data.hashing import Keys
 from saec.errors import IntegrityError
 from saec.serving.files import tensors
@@ -47,9 +48,7 @@ def read_codebooks(
     """
     arrays = tensors(data, origin)
     try:
-        counts_F, codewords_TD = arrays["counts_F"].astype(np.int64), arrays["codewords_TD"].astype(np.float32)
-        if "scale_T" in arrays:
-            codewords_TD *= arrays["scale_T"].astype(np.float32)[:, None]
+        counts_F, codewords_TD = arrays["counts_F"].astype(np.int64), restored(arrays, width)
     except (KeyError, ValueError, IndexError) as error:
         raise IntegrityError(f"{origin} holds no codebooks: {error}; run saec verify {origin.parent.name}") from None
     wanted = (int((counts_F + CLUSTERS).sum()), width)

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from saec.compression.artifact import compression_figures, write_artifact, write_quantised_original
 from saec.compression.challenger import Challenger
 from saec.compression.codebooks import Centroids, Codebooks
+from saec.compression.quantised import stored_bytes
 from saec.errors import IntegrityError, StoreError, TrainingError
 from saec.serving import Model
 from saec.serving.files import (
@@ -63,7 +64,7 @@ def alter(path, **changed):
     save_file(arrays, path)
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "int8", "int4"])
 def test_four_files_of_the_sizes_told(click_hours, tmp_path, precision):
     """Exactly the four files are written, their sizes are those on disk, and writing again gives the same bytes."""
     sizes = write_artifact(tmp_path, *challenger_of(click_hours, precision))
@@ -74,7 +75,7 @@ def test_four_files_of_the_sizes_told(click_hours, tmp_path, precision):
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "int8", "int4"])
 def test_two_more_files_make_an_ensemble(click_hours, tmp_path, precision):
     """They have the form of the version's own and the same clusters; nothing of the others changes."""
     challenger, *head = challenger_of(click_hours, precision)
@@ -116,17 +117,22 @@ def test_an_original_that_cannot_be_stored_is_not_published(click_hours, tmp_pat
 
 
 def test_codebooks_are_stored_as_narrow_as_configured(click_hours, tmp_path):
-    """Half precision takes two bytes a number, int8 one and a scale a codeword."""
-    for precision, scales in (("float16", set()), ("int8", {"scale_T"})):
+    """Half precision takes two bytes a number, int8 one and a scale a codeword, int4 half of one and a scale."""
+    for precision, stored, scales in (
+        ("float16", "float16", set()),
+        ("int8", "int8", {"scale_T"}),
+        ("int4", "uint8", {"scale_T"}),
+    ):
         write_artifact(tmp_path, *challenger_of(click_hours, precision))
         arrays = load_file(tmp_path / CODEBOOKS)
         assert set(arrays) == {"codewords_TD", "counts_F"} | scales
-        assert arrays["codewords_TD"].dtype == precision
+        assert arrays["codewords_TD"].dtype == stored
+        assert arrays["codewords_TD"].nbytes + 2 * 15 * len(scales) == 15 * stored_bytes(4, precision)
         assert all(arrays[name].dtype == np.float16 for name in scales)
         assert (arrays["counts_F"].dtype, arrays["counts_F"].tolist()) == (np.uint16, [3, 3, 3])
 
 
-@pytest.mark.parametrize(("precision", "rounding"), [("float16", 2**-10), ("int8", 1 / 127)])
+@pytest.mark.parametrize(("precision", "rounding"), [("float16", 2**-10), ("int8", 1 / 127), ("int4", 1 / 7)])
 def test_codewords_come_back_within_their_rounding(click_hours, tmp_path, precision, rounding):
     """No number is off by more than half a step of the largest of its codeword; zeros stay zeros."""
     challenger, keys_N, codes_N = challenger_of(click_hours, precision)
@@ -138,16 +144,18 @@ def test_codewords_come_back_within_their_rounding(click_hours, tmp_path, precis
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-9, 1e-6, 1e-3, 60_000.0])
-def test_int8_scales_of_any_size_hold_their_codeword(click_hours, tmp_path, size):
+@pytest.mark.parametrize(("precision", "most", "tiny"), [("int8", 127, 1e-7), ("int4", 7, 2e-7)])
+def test_scales_of_any_size_hold_their_codeword(click_hours, tmp_path, size, precision, most, tiny):
     """A scale in half precision is rounded up or down, to nothing even; the codeword is off by half a step at most."""
-    challenger, keys_N, codes_N = challenger_of(click_hours, "int8")
+    challenger, keys_N, codes_N = challenger_of(click_hours, precision)
     challenger.codebooks.vectors_TD[5] = [size, -size, size / 3, 0.0]
     write_artifact(tmp_path, challenger, keys_N, codes_N)
     found_D = Model.read(tmp_path).codewords_TD[5]
     step = float(load_file(tmp_path / CODEBOOKS)["scale_T"][5])
-    assert 0 < step < max(1.001 * size / 127, 1e-7)
-    # Where the scale was rounded down, the largest numbers are cut off at 127 steps.
-    assert np.abs(found_D - challenger.codebooks.vectors_TD[5]).max() <= max(0.51 * step, 127 * 2**-11 * step, 1e-7)
+    assert 0 < step < max(1.001 * size / most, 1e-7)
+    # Where the scale was rounded down, the largest numbers are cut off at the most steps; `tiny` is what that comes to
+    # where half precision has hardly a scale that small.
+    assert np.abs(found_D - challenger.codebooks.vectors_TD[5]).max() <= max(0.51 * step, most * 2**-11 * step, tiny)
 
 
 def test_newcomers_score_with_the_newcomers_codeword(click_hours, tmp_path):
@@ -188,7 +196,7 @@ def test_an_empty_head_is_an_artifact_too(click_hours, tmp_path):
 
 @pytest.mark.parametrize(
     ("precision", "wrong"),
-    [("float16", np.nan), ("float16", np.inf), ("float16", 70_000.0), ("int8", np.nan), ("int8", -np.inf)],
+    [("float16", np.nan), ("float16", np.inf), ("float16", 70_000.0), ("int8", np.nan), ("int4", -np.inf)],
 )
 def test_codewords_that_cannot_be_stored_are_not_published(click_hours, tmp_path, precision, wrong):
     """What is not finite, or overflows the codebook's precision, fails before a file is written."""
@@ -251,6 +259,8 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
         (CODEBOOKS, {"codewords_TD": np.zeros((14, 4), np.float16)}),
         (CODEBOOKS, {"codewords_TD": np.zeros((15, 5), np.float16)}),
         (CODEBOOKS, {"codewords_TD": np.zeros(15, np.float16)}),
+        (CODEBOOKS, {"codewords_TD": np.zeros((15, 3), np.uint8)}),
+        (CODEBOOKS, {"codewords_TD": np.zeros((), np.uint8)}),
         (CODEBOOKS, {"codewords_TD": np.full((15, 4), np.nan, np.float16)}),
         (CODEBOOKS, {"scale_T": np.ones(5, np.float16)}),
         (NETWORK, {"steps_P": None}),

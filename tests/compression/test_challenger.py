@@ -258,6 +258,19 @@ def test_worth_is_measured_on_a_sample_of_many_rows(click_hours, rows, counted):
     assert worth.sightings_2F.tolist() == [[counted, counted, 0], [0, 0, 0]]
 
 
+def test_a_field_with_few_codes_is_measured_on_all_rows_that_have_one(click_hours):
+    """Two rows in a thousand: both count, though no sample of 512 need have met them; the figures are of all rows."""
+    codes_BS, labels_B = told_by_first_field(2000)
+    codes_BS[:, 1] = DEFAULT
+    codes_BS[[1007, 1501], 1] = CLUSTERS
+    worth, challenger = measured(click_hours, codes_BS, labels_B)
+    assert worth.sightings_2F[0].tolist() == [500, 2, 0]
+    challenger.files = {"index.bin": b""}
+    figures_F = challenger.measure(Past(), codes_BS[1000:], labels_B[1000:], np.full(1000, 0.5))
+    assert figures_F["worth_rows"].tolist() == [500, 1000, 1000]
+    assert abs(figures_F["worth"][1]) < figures_F["worth"][0] / 50
+
+
 def test_the_hours_own_worth_is_told_with_its_error(click_hours):
     """A field that tells all saves loss, surely; one without codes saves nothing, for certain; nothing before files."""
     challenger, (codes_BS, labels_B) = with_clusters(click_hours.config(training=LIVELY)), told_by_first_field()

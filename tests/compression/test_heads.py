@@ -103,10 +103,10 @@ def test_returns_fade():
 
 
 def test_worth_by_hand():
-    """Saved over sightings, both leaning on the mean of everything: (10 + 0.001) / 99 nats."""
-    worth = Worth.start(2).learned(np.array([[8.0, 2.0], [0.0, 0.0]]), np.array([[40.0, 50.0], [8.0, 0.0]]))
-    mean = 10.001 / 99
-    assert worth.of_sighting() == pytest.approx(np.array([[(8 + mean) / 41, (2 + mean) / 51], [mean / 9, mean]]))
+    """Saved over sightings, both leaning on the mean of everything: (11 + 0.001) / 99 nats."""
+    worth = Worth.start(2).learned(np.array([[8.0, 2.0], [1.0, 0.0]]), np.array([[40.0, 50.0], [8.0, 0.0]]))
+    mean = 11.001 / 99
+    assert worth.of_sighting() == pytest.approx(np.array([[(8 + mean) / 41, (2 + mean) / 51], [(1 + mean) / 9, mean]]))
 
 
 def test_worth_is_never_below_a_share_of_the_mean():

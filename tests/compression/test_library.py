@@ -42,7 +42,7 @@ def test_planted_clusters_are_found():
 
 
 @pytest.mark.parametrize("ratio", [1, 10, 30, 100])
-@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "int8", "int4"])
 def test_the_ratio_is_kept_by_all_files(tmp_path, ratio, precision):
     """What lies on disk, counted there, is at most the table with its keys over the ratio."""
     vectors, frequency = planted()

@@ -29,7 +29,7 @@ COUNTS = (5, 0, 300, 3, 2, 7, 1, 2, 9, 4, 31, 6)
 
 def odd_config(
     network: str = "dcnv2",
-    precision: str = "int8",
+    precision: str = "int4",
     logit_cap: float = 2.0,
     fingerprint_bits: int = 3,
     hidden: tuple[int, ...] = (6, 5),

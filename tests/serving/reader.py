@@ -32,8 +32,8 @@ def open_manifest(folder: Path) -> dict:
     return manifest
 
 
-def tensors(path: Path) -> dict[str, tuple[list[int], list]]:
-    """Shape and elements of every tensor of a container."""
+def tensors(path: Path) -> dict[str, tuple[list[int], list, str]]:
+    """Shape, elements and type of every tensor of a container."""
     data = path.read_bytes()
     (size,) = struct.unpack_from("<Q", data)
     assert size <= HEADER_LIMIT
@@ -44,7 +44,7 @@ def tensors(path: Path) -> dict[str, tuple[list[int], list]]:
         count = math.prod(entry["shape"])
         begin, _ = entry["data_offsets"]
         elements = struct.unpack_from(f"<{count}{ELEMENT[entry['dtype']]}", data, 8 + size + begin)
-        found[name] = (entry["shape"], list(elements))
+        found[name] = (entry["shape"], list(elements), entry["dtype"])
     return found
 
 
@@ -69,7 +69,7 @@ class Reader:
             many = isinstance(described, dict) and described["kind"] == "list"
             self.slot_fields += [field] * (described["max_values"] if many else 1)
         index = tensors(folder / "index.safetensors")
-        shape, layout = index["layout"]
+        shape, layout, _ = index["layout"]
         assert shape in ([6], [len(layout) // 6, 6])
         self.shards = [layout[i : i + 6] for i in range(0, len(layout), 6)]
         self.words = index["cells"][1]
@@ -201,8 +201,11 @@ class Reader:
         return shapes
 
     def codeword(self, place: int) -> list[float]:
-        (_, width), elements = self.codebooks["codewords_TD"]
-        numbers = elements[place * width : (place + 1) * width]
+        (_, stored), elements, dtype = self.codebooks["codewords_TD"]
+        numbers = elements[place * stored : (place + 1) * stored]
+        if dtype == "U8":
+            width = self.model["width"]
+            numbers = [half - 8 for pair in numbers for half in (pair & 15, pair >> 4)][:width]
         scale = self.codebooks["scale_T"][1][place] if "scale_T" in self.codebooks else 1.0
         return [number * scale for number in numbers]
 

@@ -65,7 +65,7 @@ def test_the_recorded_rows_give_their_scores(done):
     """Of the keys that a version records, the probabilities are those in its manifest."""
     folder = done.folder / "workspace" / "store" / "versions" / done.live
     reader, recorded = Reader(folder), open_manifest(folder)["recorded"]["scores"]
-    (rows, slots), keys = tensors(folder / "recorded.safetensors")["keys_RS"]
+    (rows, slots), keys, _ = tensors(folder / "recorded.safetensors")["keys_RS"]
     assert rows == len(recorded) == 8
     scores = [reader.probability(reader.codes(keys[row * slots : (row + 1) * slots])) for row in range(rows)]
     np.testing.assert_allclose(scores, recorded, rtol=0, atol=1e-6)
@@ -92,6 +92,7 @@ def test_the_manifest_is_read_as_the_page_says(site):
         {"network": "dcnv2"},
         {"network": "deepfm"},
         {"precision": "float16"},
+        {"precision": "int8"},
         {"logit_cap": 0.0, "hidden": ()},
         {"network": "dcnv2", "share": 0.4},
         {"network": "deepfm", "share": 0.4, "precision": "float16"},

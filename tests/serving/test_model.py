@@ -33,7 +33,7 @@ def by_torch(model: Model, config, keys_BS: np.ndarray) -> np.ndarray:
     return torch.sigmoid(logits_B).numpy()
 
 
-@pytest.mark.parametrize("precision", ["int8", "float16"])
+@pytest.mark.parametrize("precision", ["int4", "int8", "float16"])
 @pytest.mark.parametrize("logit_cap", [0.0, 2.0])
 @pytest.mark.parametrize(
     "layout",
