@@ -67,7 +67,7 @@ def compress(
     *,
     ratio: float = 100.0,
     fingerprint_bits: int = 8,
-    precision: Literal["float16", "int8", "int4"] = "float16",
+    precision: Literal["float16", "int8", "int4"] = "int8",
     seed: int = 0,
 ) -> CompressedTable:
     """Compress a trained embedding table.
@@ -80,7 +80,8 @@ def compress(
         ratio: minimum ratio of the bytes of vectors and 8-byte keys to the bytes of all files.
         fingerprint_bits: 0 to 16; one unknown key in 2^bits is mistaken for a known one. Vectors without a code count
             as unknown.
-        precision: of the numbers of codewords on disk. int8 and int4 leave room for more of them.
+        precision: of the numbers of codewords on disk. With float16 there is room for fewer; int4 has room for more,
+            but is coarser than many codewords are apart.
         seed: of all random draws; the same arguments give the same bytes.
 
     Raises:
