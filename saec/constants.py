@@ -80,7 +80,7 @@ class CompressionConstants(Constants):
     with half a day, 155 hours of Globo's log were published instead of 171, and the live version fell behind on the
     third day."""
     codewords: int | None = Field(default=None, ge=1, le=4095)
-    """Clusters per field instead of what the ratio gives: between 31 and 127 the models hardly differ, 15 are too few."""
+    """Clusters per field instead of what the ratio gives: from 31 to 127 the models hardly differ; 15 are too few."""
     clusterer: Literal["saec", "scikit-learn"] = "saec"
     """Clustering code: our own; scikit-learn's k-means serves for comparison, is far slower and no better."""
     codebook_precision: Literal["int4", "int8", "float16"] = "int4"

@@ -3,10 +3,10 @@
     bytes of the original's rows and keys  /  ratio  =  bytes for the index and the codebooks
 
 Decisions: at most an eighth of the bytes goes to codewords, the rest to the index. More codewords per field lower the
-clustering error but cost every index entry a bit, and their bytes are missing there: where there are many features,
-who has a code matters more. 15 codewords are too few, 31 to 127 hardly differ (docs/LOG.md). A young table is small and all of it matters, so a pipeline starts at `FIRST_RATIO` and doubles it
-every `compression.doubling_hours` until it reaches the wanted ratio. Below `SMALLEST` bytes nothing is compressed
-further.
+clustering error but cost every index entry a bit, and their bytes are missing there: where there are many features, who
+has a code matters more. 15 codewords are too few, 31 to 127 hardly differ (docs/LOG.md). A young table is small and all
+of it matters, so a pipeline starts at `FIRST_RATIO` and doubles it every `compression.doubling_hours` until it reaches
+the wanted ratio. Below `SMALLEST` bytes nothing is compressed further.
 
 Shapes: F fields, D width, K codewords.
 """
