@@ -82,7 +82,9 @@ def test_room_left_goes_to_codewords():
 def test_those_that_cost_most_have_codes():
     """The code goes to the frequent vectors; what is left shares the default, the weighted mean of what shares it."""
     vectors, frequency = planted(noise=0.5)
-    table = saec.compress(vectors, "user", np.arange(4000), frequency, ratio=80, fingerprint_bits=16)
+    table = saec.compress(
+        vectors, "user", np.arange(4000), frequency, ratio=80, fingerprint_bits=16, precision="float16"
+    )
     coded = table.codes("user", np.arange(4000)) > 0
     assert 0 < coded.sum() == table.sizes.coded < 1000
     assert coded[:100].mean() > 0.9 > 0.1 > coded[-1000:].mean()

@@ -20,9 +20,8 @@ def table():
     points = np.arange(6)[:, None] * np.ones(4)
     vectors = np.tile(points[np.arange(300) % 6], (2, 1))
     vectors[300:] *= -1
-    return saec.compress(
-        vectors, np.repeat(["item", "user"], 300), np.tile(np.arange(300), 2), 1, ratio=3, fingerprint_bits=16
-    )
+    fields, keys = np.repeat(["item", "user"], 300), np.tile(np.arange(300), 2)
+    return saec.compress(vectors, fields, keys, 1, ratio=3, fingerprint_bits=16, precision="float16")
 
 
 def test_keys_of_another_kind_are_refused(table):
