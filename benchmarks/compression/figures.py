@@ -42,8 +42,7 @@ DATA = {
     "compression": "The real log",
     "compression-before": "The real log before: with feature dropout, three seeds",
     "compression-small": "Simulated data with known truth, as the quickstart has it",
-    "compression-simulated": "Simulated data with known truth, ten times the users and items; "
-    "before, with an eighth of the bytes for codewords",
+    "compression-simulated": "Simulated data with known truth, ten times the users and items",
     "compression-many": "Simulated data with known truth, 20 million features seen; before, with feature dropout",
 }
 
