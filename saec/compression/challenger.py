@@ -289,12 +289,14 @@ class Challenger:
         sums_F, squares_F = np.zeros((2, saved_2F.shape[1]))
         rows_F = np.full(saved_2F.shape[1], float(rows))
         for newcomers, field in np.ndindex(*saved_2F.shape):
-            of_field_BS = (slot_fields_S == field) & (codes_BS == NEWCOMER if newcomers else codes_BS >= CLUSTERS)
-            concerned = np.flatnonzero(of_field_BS.any(1))
+            of_field_S, kind = slot_fields_S == field, np.equal if newcomers else np.greater_equal
+            code = NEWCOMER if newcomers else CLUSTERS
+            concerned = np.flatnonzero(kind(codes_BS[:, of_field_S], code).any(1))
             if not len(concerned):
                 continue
             measured = concerned[:: -(-len(concerned) // MEASURED_ROWS)]
-            codes_MS, taken_MS, labels_M = codes_BS[measured], of_field_BS[measured], labels_B[measured]
+            codes_MS, labels_M = codes_BS[measured], labels_B[measured]
+            taken_MS = of_field_S & kind(codes_MS, code)
             without_M = row_losses(labels_M, self.score(np.where(taken_MS, DEFAULT, codes_MS)))
             added_M = (without_M - row_losses(labels_M, self.score(codes_MS))) * shares_B[measured]
             saved_2F[newcomers, field] = added_M.sum()

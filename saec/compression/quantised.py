@@ -75,7 +75,9 @@ def restored(stored: Mapping[str, NDArray[Any]], width: int) -> NDArray[np.float
     if codewords_TD.dtype == np.uint8 and codewords_TD.ndim == 2:
         codewords_TD = _parted(codewords_TD, width)
     vectors_TD: NDArray[np.float32] = codewords_TD.astype(np.float32)
-    return vectors_TD * stored["scale_T"].astype(np.float32)[:, None] if "scale_T" in stored else vectors_TD
+    if "scale_T" in stored:
+        vectors_TD *= stored["scale_T"].astype(np.float32)[:, None]  # in place: scales of another number are an error
+    return vectors_TD
 
 
 def _paired(steps_TD: NDArray[np.int8]) -> NDArray[np.uint8]:

@@ -261,6 +261,7 @@ def test_a_file_that_is_not_one_is_refused_by_name(folder, name, data):
         (CODEBOOKS, {"codewords_TD": np.zeros(15, np.float16)}),
         (CODEBOOKS, {"codewords_TD": np.zeros((15, 3), np.uint8)}),
         (CODEBOOKS, {"codewords_TD": np.zeros((), np.uint8)}),
+        (CODEBOOKS, {"codewords_TD": np.zeros((1, 4), np.int8), "scale_T": np.ones(15, np.float16)}),
         (CODEBOOKS, {"codewords_TD": np.full((15, 4), np.nan, np.float16)}),
         (CODEBOOKS, {"scale_T": np.ones(5, np.float16)}),
         (NETWORK, {"steps_P": None}),
