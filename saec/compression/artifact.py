@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from saec.compression.dial import KEY_BYTES
 from saec.compression.index import RetrievalIndex
 from saec.compression.index_together import built_together
-from saec.compression.quantised import code_bits, quantised
+from saec.compression.quantised import affordable, code_bits, quantised
 from saec.data.schema import schema_text
 from saec.durable import storage_errors
 from saec.errors import TrainingError
@@ -69,7 +69,10 @@ def write_artifact(
         fingerprint_bits=compression.fingerprint_bits,
         by_shard=built_together,
     )
-    codebooks = quantised(challenger.codebooks.vectors_TD, compression.codebook_precision)
+    vectors_TD = challenger.codebooks.vectors_TD
+    precision = affordable(compression.codebook_precision, vectors_TD, index.nbytes)
+    compression = compression.model_copy(update={"codebook_precision": precision})
+    codebooks = quantised(vectors_TD, precision)
     codebooks["counts_F"] = challenger.standards.centroids.counts_F.astype(np.uint16)
     network = rounded(_finite(network_arrays(challenger.learner.averaged)), compression.network_precision)
     sizes = {

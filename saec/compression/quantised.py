@@ -17,6 +17,8 @@ from saec.errors import TrainingError
 
 _MOST = {"int4": 7, "int8": 127}
 """Most steps of a codeword's scale away from zero."""
+_FREE = 1 / 64
+"""Share of the index's bytes that codewords may take in bytes in place of half bytes."""
 _ZERO = 8
 """What half a byte holds for zero."""
 
@@ -29,6 +31,19 @@ def code_bits(counts_F: NDArray[np.int64]) -> int:
 def stored_bytes(width: int, precision: str) -> int:
     """Bytes of a codeword on disk, that of its scale among them."""
     return {"int4": -(-width // 2) + 2, "int8": width + 2, "float16": 2 * width}[precision]
+
+
+def affordable(precision: str, vectors_TD: NDArray[np.float32], index_bytes: int) -> str:
+    """The precision to store codewords in: bytes in place of half bytes where both are next to nothing.
+
+    Args:
+        precision: as configured.
+        vectors_TD: the codewords.
+        index_bytes: of the index beside them.
+    """
+    codewords, width = vectors_TD.shape
+    free = codewords * stored_bytes(width, "int8") <= _FREE * index_bytes
+    return "int8" if precision == "int4" and free else precision
 
 
 def quantised(vectors_TD: NDArray[np.float32], precision: str) -> dict[str, NDArray[Any]]:

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from saec.compression.artifact import compression_figures, write_artifact, write_quantised_original
 from saec.compression.challenger import Challenger
 from saec.compression.codebooks import Centroids, Codebooks
+from saec.compression.ensemble import QuantisedOriginal
 from saec.compression.quantised import stored_bytes
 from saec.errors import IntegrityError, StoreError, TrainingError
 from saec.serving import Model
@@ -29,6 +30,7 @@ from saec.serving.files import (
     map_file,
     tensors,
 )
+from saec.train.tensors import network_arrays
 
 FILES = [CODEBOOKS, INDEX, NETWORK, SCHEMA]
 
@@ -130,6 +132,20 @@ def test_codebooks_are_stored_as_narrow_as_configured(click_hours, tmp_path):
         assert arrays["codewords_TD"].nbytes + 2 * 15 * len(scales) == 15 * stored_bytes(4, precision)
         assert all(arrays[name].dtype == np.float16 for name in scales)
         assert (arrays["counts_F"].dtype, arrays["counts_F"].tolist()) == (np.uint16, [3, 3, 3])
+
+
+def test_next_to_a_large_index_codewords_have_bytes(click_hours, tmp_path):
+    """Half bytes would save nothing there; both models of an ensemble are stored alike."""
+    challenger, _, _ = challenger_of(click_hours, "int4")
+    challenger.share = dataclasses.replace(challenger.share, step=2)
+    challenger.quantised = QuantisedOriginal(
+        network_arrays(challenger.learner.averaged), challenger.codebooks.vectors_TD, np.zeros((2, 3))
+    )
+    for keys, stored in ((1500, np.uint8), (3000, np.int8)):
+        keys_N = np.arange(1, keys + 1, dtype=np.uint64)
+        write_artifact(tmp_path, challenger, keys_N, (2 + keys_N % 3).astype(np.int16))
+        for name in (CODEBOOKS, ORIGINAL_CODEBOOKS):
+            assert load_file(tmp_path / name)["codewords_TD"].dtype == stored
 
 
 @pytest.mark.parametrize(("precision", "rounding"), [("float16", 2**-10), ("int8", 1 / 127), ("int4", 1 / 7)])
