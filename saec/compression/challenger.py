@@ -287,18 +287,20 @@ class Challenger:
         saved_2F = np.zeros((2, len(self.config.field_names)))
         sightings_2F = np.zeros_like(saved_2F)
         sums_F, squares_F = np.zeros((2, saved_2F.shape[1]))
+        losses_B = np.full(len(labels_B), np.nan)
         rows_F = np.full(saved_2F.shape[1], float(rows))
         for newcomers, field in np.ndindex(*saved_2F.shape):
-            of_field_S, kind = slot_fields_S == field, np.equal if newcomers else np.greater_equal
-            code = NEWCOMER if newcomers else CLUSTERS
-            concerned = np.flatnonzero(kind(codes_BS[:, of_field_S], code).any(1))
+            of_field_S = slot_fields_S == field
+            concerned = np.flatnonzero(_coded(codes_BS[:, of_field_S], newcomers).any(1))
             if not len(concerned):
                 continue
             measured = concerned[:: -(-len(concerned) // MEASURED_ROWS)]
             codes_MS, labels_M = codes_BS[measured], labels_B[measured]
-            taken_MS = of_field_S & kind(codes_MS, code)
+            if len(unscored := measured[np.isnan(losses_B[measured])]):  # rows that no field before has measured
+                losses_B[unscored] = row_losses(labels_B[unscored], self.score(codes_BS[unscored]))
+            taken_MS = of_field_S & _coded(codes_MS, newcomers)
             without_M = row_losses(labels_M, self.score(np.where(taken_MS, DEFAULT, codes_MS)))
-            added_M = (without_M - row_losses(labels_M, self.score(codes_MS))) * shares_B[measured]
+            added_M = (without_M - losses_B[measured]) * shares_B[measured]
             saved_2F[newcomers, field] = added_M.sum()
             sightings_2F[newcomers, field] = shares_B[measured] @ taken_MS.sum(1)
             stands_for = len(concerned) / len(measured)
@@ -314,3 +316,8 @@ class Challenger:
         """Codes within fields, as indices among all T codewords; -1 for padding."""
         counts_F = self.standards.centroids.counts_F
         return torch.from_numpy(places(codes_BS, counts_F, self.config.slot_fields))
+
+
+def _coded(codes_BS: NDArray[np.signedinteger], newcomers: int) -> NDArray[np.bool_]:
+    """Which codes are the newcomers', or else those of clusters."""
+    return codes_BS == NEWCOMER if newcomers else codes_BS >= CLUSTERS
