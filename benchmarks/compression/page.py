@@ -154,8 +154,9 @@ class Page:
         yield "### Saec's settings\n"
         yield "\n".join(self._settings(kept)) + "\n"
         if kept.content["choices"]:
-            yield "### How peers were tuned\n"
-            yield "\n".join(_tuning(kept)) + "\n"
+            yield "### How each was tuned\n"
+            yield "<details><summary>Every choice tried, and what came of it</summary>\n"
+            yield "\n".join(_tuning(kept)) + "\n\n</details>\n"
 
     def _table(self, kept: Kept) -> Iterator[str]:
         known = kept.content["truth"]
