@@ -43,7 +43,7 @@ DATA = {
     "compression-before": "The real log before: with feature dropout, three seeds",
     "compression-small": "Simulated data with known truth, as the quickstart has it",
     "compression-simulated": "Simulated data with known truth, ten times the users and items",
-    "compression-many": "Simulated data with known truth, 20 million features seen; before, with feature dropout",
+    "compression-many": "Simulated data with known truth, 20 million features seen",
 }
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
 from benchmarks.compression.settings import FEW, LEARNING, TUNED_AT, Choice, Contestant, Job, contestant
 from benchmarks.compression.stored import Unreachable, timed
@@ -98,6 +99,7 @@ def run(job: Job, stretch: Stretch, scores: Path | None) -> list[Record]:
         A record for each contestant that was scored.
     """
     torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")  # threads of numpy wait for each other busily where others use the cores
     device.deterministic()
     faiss.omp_set_num_threads(1)
     started = time.perf_counter()
