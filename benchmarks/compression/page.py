@@ -156,7 +156,7 @@ class Page:
             yield "\n".join(_left_out(kept)) + "\n"
         yield "### Saec's settings\n"
         yield "\n".join(self._settings(kept)) + "\n"
-        if kept.content["choices"]:
+        if kept.content["tuning"]:
             yield "### How each was tuned\n"
             yield "<details><summary>Every choice tried, and what came of it</summary>\n"
             yield "\n".join(_tuning(kept)) + "\n\n</details>\n"
